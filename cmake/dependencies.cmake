@@ -1,0 +1,27 @@
+# Everything comes from package managers: see scripts/setup.sh for the names.
+find_package(Threads REQUIRED)
+find_package(PkgConfig REQUIRED)
+find_package(fmt REQUIRED)
+find_package(nlohmann_json REQUIRED)
+find_package(SQLite3 REQUIRED)
+pkg_check_modules(sodium REQUIRED IMPORTED_TARGET libsodium)
+pkg_check_modules(pcre2 REQUIRED IMPORTED_TARGET libpcre2-8)
+pkg_check_modules(zstd REQUIRED IMPORTED_TARGET libzstd)
+
+if(NOT ACCRETE_FUZZ)
+  find_package(CLI11 REQUIRED)
+  pkg_check_modules(hwy REQUIRED IMPORTED_TARGET libhwy)
+
+  # A Torch_DIR or CMAKE_PREFIX_PATH of the user's wins; else the wheel in the checkout's .venv.
+  if(NOT DEFINED Torch_DIR)
+    file(GLOB _accrete_wheel
+         ${CMAKE_CURRENT_SOURCE_DIR}/.venv/lib/python3*/site-packages/torch/share/cmake)
+    list(APPEND CMAKE_PREFIX_PATH ${_accrete_wheel})
+  endif()
+  find_package(Torch QUIET)
+  if(NOT Torch_FOUND)
+    message(FATAL_ERROR "libtorch was not found. Run `make setup`, or give "
+                        "-DTorch_DIR=.../share/cmake/Torch of a libtorch >= 2.6.")
+  endif()
+  message(STATUS "libtorch: ${TORCH_INSTALL_PREFIX}")
+endif()

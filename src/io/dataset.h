@@ -1,0 +1,63 @@
+// Teach sets, question files and corpora: JSONL by its keys, plain text, and both packed with zstd.
+//
+// One line, one item; its keys say what it is:
+//   {"prompt": P, "completion": C}                one phrasing of a fact
+//   {"prompts": [P, ...], "completion": C}        several phrasings of one fact
+//   {"question": Q, "answer": A}  also "questions": [...], "answers": [...]
+//   {"messages": [{"role": R, "content": C}, ...]}   a conversation that ends with the assistant
+//   {"text": T}                                   running text
+// Optional beside any: "subject" (string), "asked": [P, ...] (phrasings to ask in, never taught),
+// "id" (string). "completion" and "answer" are synonyms, as are their plurals; with several answers
+// the first is taught and the best score counts.
+// A `.txt` file is one text per document; documents are separated by a line "<|endoftext|>".
+//
+// Non-goals: tokenising, templates, shuffling.
+#pragma once
+
+#include <filesystem>
+#include <functional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace accrete {
+
+struct Message {
+  std::string role;
+  std::string content;
+};
+
+struct Item {
+  enum class Kind { kFact, kMessages, kText };
+  Kind kind = Kind::kFact;
+  std::vector<std::string> prompts;  // kFact: >= 1 unless only `asked` is given
+  std::vector<std::string> answers;  // kFact: >= 1
+  std::vector<std::string> asked;    // kFact: phrasings for asking only; may be empty
+  std::string subject;               // may be empty
+  std::vector<Message> messages;     // kMessages
+  std::string text;                  // kText
+  std::string id;                    // may be empty
+  int64_t line = 0;                  // 1-based line in the file
+};
+
+struct Dataset {
+  std::filesystem::path path;
+  std::string digest;  // SHA-256 of the file's bytes
+  std::vector<Item> items;
+};
+
+// Reads .jsonl, .json (an array of items), .txt, each optionally with .zst. Throws kNotFound, kIo, kFormat
+// ("FILE:LINE: what is wrong", naming the keys found and the keys expected), and kInvalidArgument
+// when there is no item. Nothing is skipped silently; blank lines are allowed.
+Dataset read_dataset(const std::filesystem::path& path);
+
+// One JSONL line. `source` and `line` go into messages. The fuzz target calls it.
+Item parse_item(std::string_view json, std::string_view source, int64_t line);
+
+// Documents of a corpus: items of kind kText (and the text of others, joined) one after another.
+std::vector<std::string> read_corpus(const std::filesystem::path& path);
+
+// The content of a file, unpacked if its name ends in .zst (at most `limit` bytes, else kFormat).
+std::string read_text(const std::filesystem::path& path, size_t limit = size_t{4} << 30);
+
+}  // namespace accrete
