@@ -10,7 +10,9 @@ struct Sha256::State {
   crypto_hash_sha256_state sodium;
 };
 
-Sha256::Sha256() : state_(std::make_unique<State>()) { crypto_hash_sha256_init(&state_->sodium); }
+Sha256::Sha256() : state_(std::make_unique<State>()) {
+  crypto_hash_sha256_init(&state_->sodium);
+}
 Sha256::~Sha256() = default;
 
 Sha256& Sha256::update(std::span<const std::byte> bytes) {
@@ -28,6 +30,8 @@ std::string Sha256::hex() {
   return text;
 }
 
-std::string sha256_hex(std::span<const std::byte> bytes) { return Sha256().update(bytes).hex(); }
+std::string sha256_hex(std::span<const std::byte> bytes) {
+  return Sha256().update(bytes).hex();
+}
 
 }  // namespace accrete

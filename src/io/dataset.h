@@ -46,7 +46,8 @@ struct Dataset {
   std::vector<Item> items;
 };
 
-// Reads .jsonl, .json (an array of items), .txt, each optionally with .zst. Throws kNotFound, kIo, kFormat
+// Reads .jsonl, .json (an array of items), .txt, each optionally with .zst. Throws kNotFound, kIo,
+// kFormat
 // ("FILE:LINE: what is wrong", naming the keys found and the keys expected), and kInvalidArgument
 // when there is no item. Nothing is skipped silently; blank lines are allowed.
 Dataset read_dataset(const std::filesystem::path& path);

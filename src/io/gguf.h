@@ -1,7 +1,7 @@
 // GGUF v2 and v3, read strictly: metadata, and tensors dequantised to float32.
 //
-// Types: F32, F16, BF16, Q8_0, Q4_0, Q4_1, Q5_0, Q5_1, Q4_K, Q5_K, Q6_K. All counts, string lengths,
-// offsets and sizes are checked against the file before anything is allocated for them.
+// Types: F32, F16, BF16, Q8_0, Q4_0, Q4_1, Q5_0, Q5_1, Q4_K, Q5_K, Q6_K. All counts, string
+// lengths, offsets and sizes are checked against the file before anything is allocated for them.
 //
 // Non-goals: writing GGUF, big-endian files, computing on quantised weights.
 #pragma once
@@ -20,8 +20,17 @@
 namespace accrete {
 
 enum class GgmlType : uint32_t {
-  kF32 = 0, kF16 = 1, kQ4_0 = 2, kQ4_1 = 3, kQ5_0 = 6, kQ5_1 = 7, kQ8_0 = 8,
-  kQ4_K = 12, kQ5_K = 13, kQ6_K = 14, kBF16 = 30,
+  kF32 = 0,
+  kF16 = 1,
+  kQ4_0 = 2,
+  kQ4_1 = 3,
+  kQ5_0 = 6,
+  kQ5_1 = 7,
+  kQ8_0 = 8,
+  kQ4_K = 12,
+  kQ5_K = 13,
+  kQ6_K = 14,
+  kBF16 = 30,
 };
 
 std::string_view ggml_type_name(GgmlType type);

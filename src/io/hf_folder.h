@@ -15,14 +15,14 @@
 namespace accrete {
 
 // Copies what makes up a model (config, generation config, weights and index, tokenizer files,
-// chat template, modeling-free README and licence files), not caches, `.git`, `accrete/` or pickles.
-// Weights are hard-linked when they can be. `to` must not exist or be empty.
+// chat template, modeling-free README and licence files), not caches, `.git`, `accrete/` or
+// pickles. Weights are hard-linked when they can be. `to` must not exist or be empty.
 void copy_hf_folder(const std::filesystem::path& from, const std::filesystem::path& to,
                     const Reporter& reporter = {});
 
-// Writes a folder that `transformers` opens with AutoModelForCausalLM / AutoTokenizer from a GGUF of
-// the Llama family (general.architecture "llama"): float32 weights under their Hugging Face names
-// (attention q and k un-permuted from GGUF's interleaved rotary layout), config.json,
+// Writes a folder that `transformers` opens with AutoModelForCausalLM / AutoTokenizer from a GGUF
+// of the Llama family (general.architecture "llama"): float32 weights under their Hugging Face
+// names (attention q and k un-permuted from GGUF's interleaved rotary layout), config.json,
 // generation_config.json, tokenizer.json, tokenizer_config.json with the chat template.
 // Throws kUnsupported for other architectures or tokenizers, kFormat for missing keys or shapes.
 void convert_gguf_to_hf(const std::filesystem::path& gguf, const std::filesystem::path& to,

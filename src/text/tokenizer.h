@@ -31,7 +31,7 @@ class Tokenizer {
   // Ids to bytes. Throws kInvalidArgument for an id out of range.
   std::string decode(std::span<const int32_t> ids, bool skip_special = false) const;
 
-  int32_t vocab_size() const;  // ids are in [0, vocab_size)
+  int32_t vocab_size() const;                                     // ids are in [0, vocab_size)
   std::optional<int32_t> token_id(std::string_view token) const;  // exact vocabulary entry
   bool is_special(int32_t id) const;
   std::optional<int32_t> bos() const;

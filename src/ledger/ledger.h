@@ -1,0 +1,100 @@
+// The ledger: which updates a model has, in which order, which are active, and what was measured.
+//
+// SQLite (WAL, synchronous FULL) in `<model>/accrete/ledger.db` beside `updates/` and `probes/`.
+// State is always base + the sum of the active updates' deltas in ledger order. A commit writes and
+// syncs the update file first, then one SQLite transaction: a crash at any point leaves the old
+// state or the new one (an orphan update file is harmless and removed by the next writer). One
+// writer at a time, across processes (an advisory lock on `<model>/accrete/lock`); readers never
+// block.
+//
+// Non-goals: tensors of the model, computing digests of a state (model/ does).
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <memory>
+#include <nlohmann/json.hpp>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "ledger/update_file.h"
+
+namespace accrete {
+
+struct UpdateRecord {
+  std::string id;
+  int64_t order = 0;  // 1, 2, ...; ledger order
+  std::string time;   // UTC, ISO 8601
+  bool active = true;
+  int64_t items = 0;          // taught items
+  std::string source;         // the teach set's path as given
+  std::string source_digest;  // SHA-256 of its bytes
+  std::string parent;         // id of the update before it when it was made; empty: the base
+  uint64_t seed = 0;
+  std::string method;  // ranking and solver, in words of the CLI
+  std::string tool_version;
+  int64_t rows = 0;
+  nlohmann::json measurements = nlohmann::json::object();  // learned, kept, seconds, ...
+  std::string tag;                                         // may be empty
+};
+
+struct ProbeRecord {
+  std::string name;             // [A-Za-z0-9_.-]+
+  std::string file;             // relative to <model>/accrete/
+  std::optional<double> floor;  // smallest allowed score relative to `base`; nullopt: report only
+  double base = 0;              // score when it was added
+  int64_t items = 0;
+  nlohmann::json details = nlohmann::json::object();
+};
+
+class Ledger {
+ public:
+  enum class Mode { kRead, kWrite };
+  // Makes `<model>/accrete/{ledger.db,updates,probes}`. Throws kConflict if there is a ledger.
+  static Ledger create(const std::filesystem::path& model);
+  // kWrite takes the writer's lock and removes leftovers of a crash. Throws kNotFound (not an
+  // accrete model: hint `accrete retrofit`), kConflict (another process is writing; its pid),
+  // kFormat (a damaged database or a newer schema), kIo.
+  static Ledger open(const std::filesystem::path& model, Mode mode);
+  Ledger(Ledger&&) noexcept;
+  Ledger& operator=(Ledger&&) noexcept;
+  ~Ledger();
+
+  std::vector<UpdateRecord> updates() const;  // in ledger order
+  std::vector<UpdateRecord> active() const;
+  // By id, unique id prefix (>= 4 digits) or tag. Throws kNotFound, kInvalidArgument (ambiguous).
+  UpdateRecord find(const std::string& id) const;
+  // The update's deltas, its file checked against its id. Throws kFormat if it was tampered with.
+  Update load(const std::string& id) const;
+
+  // Commits: file, then record (id, order, time, rows filled in here). Returns the record as
+  // stored. Updates that were undone and not redone are dropped from the redo order but stay in the
+  // log. Throws kConflict when the same update is already there.
+  UpdateRecord commit(const Update& update, UpdateRecord record);
+  // Deactivates the last `count` active updates; returns their ids, newest first. Throws
+  // kInvalidArgument when there are fewer.
+  std::vector<std::string> undo(int64_t count = 1);
+  // Reactivates the last `count` undone ones, oldest first among them; only those undone since the
+  // last commit.
+  std::vector<std::string> redo(int64_t count = 1);
+  // Deactivates (or, with active = true, reactivates) one update anywhere in the order.
+  void set_active(const std::string& id, bool active);
+  void tag(const std::string& id, const std::string& name);
+
+  // Probes: the items file is written to `accrete/probes/<name>.jsonl` (atomically) and recorded.
+  // Throws kConflict if the name exists, unless `replace`.
+  void add_probe(ProbeRecord record, const std::string& jsonl, bool replace = false);
+  void remove_probe(const std::string& name);
+  std::vector<ProbeRecord> probes() const;
+  std::string probe_items(const std::string& name) const;
+
+  std::filesystem::path folder() const;  // <model>/accrete
+
+ private:
+  struct Impl;
+  explicit Ledger(std::unique_ptr<Impl> impl);
+  std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace accrete
