@@ -1,0 +1,77 @@
+// Product keys: which of N = heads * n^2 slots a hidden state uses (Lample et al. 2019; Berges et
+// al. 2024).
+//
+// Head h makes a query q = (x - mean) P_h of two halves; each half is scored against n half-keys,
+// s_j = q . key_j + bias_j; the top-k of the k x k sums of both halves' top-k are its slots,
+// softmax of the scores its weights (divided by sqrt(heads)). Fitted keys (retrofit) are k-means
+// centroids under minus the squared distance over a temperature: expanded, that is an inner product
+// with key 2c/tau and bias -|c|^2/tau (|q|^2 cancels in the softmax), so fitted and learned keys
+// share all the code. Slot id = h n^2 + i n + j.
+//
+// Non-goals: value rows (sparse_rows.h), training of learned keys.
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "base/progress.h"
+#include "base/rng.h"
+#include "memory/accesses.h"
+
+namespace accrete {
+
+struct ProductKeyOptions {
+  int64_t heads = 4;
+  int64_t half_keys = 256;  // n; N = heads * n^2
+  int64_t top_k = 8;
+  int64_t query_width = 128;  // principal components kept per query; even
+  double whitening = 0.5;     // p in Lambda^(-p/2)
+  double temperature = 0.5;   // tau in units of the spread of the nearest centroids
+  int64_t kmeans_steps = 8;
+};
+
+class ProductKeys {
+ public:
+  enum class Kind { kFitted, kLearned };
+
+  // Fits keys to hidden states x [tokens, d] float32: PCA, partial whitening, a random rotation per
+  // head, k-means of each half (design §3). Deterministic in (x, options, rng). Throws
+  // kInvalidArgument when there are fewer tokens than half-keys or d < query_width.
+  static ProductKeys fit(const at::Tensor& x, const ProductKeyOptions& options, const Rng& rng,
+                         const Reporter& reporter = {});
+  // From the tensors that tensors() gave. Throws kFormat on shapes that do not fit.
+  static ProductKeys from_tensors(Kind kind, const ProductKeyOptions& options, at::Tensor mean,
+                                  at::Tensor projection, at::Tensor keys, at::Tensor bias);
+
+  Kind kind() const { return kind_; }
+  const ProductKeyOptions& options() const { return options_; }
+  int64_t width() const { return mean_.size(0); }                                             // d
+  int64_t slots() const { return options_.heads * options_.half_keys * options_.half_keys; }  // N
+  int64_t accesses_per_token() const { return options_.heads * options_.top_k; }              // K
+
+  // x [T, d] (any float type) to accesses. `mask` [T] bool: false is padding; undefined: no
+  // padding. No autograd: slots and weights are constants for the backward pass.
+  Accesses lookup(const at::Tensor& x, const at::Tensor& mask = {}) const;
+  // The same in plain tensor operations, one step a line, for tests.
+  Accesses lookup_reference(const at::Tensor& x, const at::Tensor& mask = {}) const;
+
+  struct NamedTensor {
+    std::string name;
+    at::Tensor tensor;
+  };
+  // mean [d], projection [d, heads * query_width], keys [heads, 2, half_keys, query_width / 2],
+  // bias [heads, 2, half_keys]; float32.
+  std::vector<NamedTensor> tensors() const;
+  ProductKeys to(at::Device device) const;
+
+ private:
+  Kind kind_ = Kind::kFitted;
+  ProductKeyOptions options_;
+  at::Tensor mean_, projection_, keys_, bias_;
+  at::Tensor offset_;  // mean . projection, [heads * query_width]
+};
+
+}  // namespace accrete

@@ -1,0 +1,119 @@
+#include "model/config.h"
+
+#include <nlohmann/json.hpp>
+
+#include "base/error.h"
+#include "base/file.h"
+
+namespace accrete {
+namespace {
+
+using nlohmann::json;
+
+json parse_json_file(const std::filesystem::path& path) {
+  json parsed = json::parse(read_file(path), nullptr, /*allow_exceptions=*/false);
+  if (!parsed.is_object())
+    throw Error(ErrorCode::kFormat, fmt::format("{} is not a JSON object", path.string()),
+                "save the model again with `save_pretrained`");
+  return parsed;
+}
+
+int64_t require_positive(const json& config, const char* key, const std::string& source) {
+  const auto it = config.find(key);
+  if (it == config.end() || !it->is_number_integer() || it->get<int64_t>() <= 0 ||
+      it->get<int64_t>() > (int64_t{1} << 31))
+    throw Error(ErrorCode::kFormat, fmt::format("{}: `{}` must be a positive integer", source, key),
+                "is this the config.json of a language model?");
+  return it->get<int64_t>();
+}
+
+template <typename T>
+T optional_value(const json& config, const char* key, T fallback) {
+  const auto it = config.find(key);
+  if (it == config.end() || it->is_null()) return fallback;
+  try {
+    return it->get<T>();
+  } catch (const json::exception&) {
+    throw Error(ErrorCode::kFormat, fmt::format("config.json: `{}` has the wrong type", key));
+  }
+}
+
+void read_eos(const json& config, std::vector<int64_t>& out) {
+  const auto it = config.find("eos_token_id");
+  if (it == config.end()) return;
+  const auto add = [&out](const json& v) {
+    if (!v.is_number_integer()) return;
+    const auto id = v.get<int64_t>();
+    for (int64_t known : out)
+      if (known == id) return;
+    out.push_back(id);
+  };
+  if (it->is_array())
+    for (const auto& v : *it) add(v);
+  else
+    add(*it);
+}
+
+[[noreturn]] void unsupported(const std::string& source, const std::string& what) {
+  throw Error(ErrorCode::kUnsupported, fmt::format("{}: {}", source, what),
+              "accrete reads the Llama family: llama, mistral, qwen2");
+}
+
+}  // namespace
+
+ModelConfig ModelConfig::from_json(const json& json, const std::string& source) {
+  ModelConfig c;
+  c.model_type = optional_value<std::string>(json, "model_type", "");
+  if (c.model_type != "llama" && c.model_type != "mistral" && c.model_type != "qwen2")
+    unsupported(source, fmt::format("model_type \"{}\" is not supported", c.model_type));
+  c.vocab_size = require_positive(json, "vocab_size", source);
+  c.width = require_positive(json, "hidden_size", source);
+  c.ffn_width = require_positive(json, "intermediate_size", source);
+  c.blocks = require_positive(json, "num_hidden_layers", source);
+  c.heads = require_positive(json, "num_attention_heads", source);
+  c.kv_heads = optional_value<int64_t>(json, "num_key_value_heads", c.heads);
+  c.head_dim = optional_value<int64_t>(json, "head_dim", c.width / c.heads);
+  c.max_positions = optional_value<int64_t>(json, "max_position_embeddings", 2048);
+  c.norm_eps = optional_value<double>(json, "rms_norm_eps", 1e-5);
+  c.rope_theta = optional_value<double>(json, "rope_theta", 10000.0);
+  // transformers >= 5 nests it.
+  if (const auto it = json.find("rope_parameters"); it != json.end() && it->is_object()) {
+    c.rope_theta = optional_value<double>(*it, "rope_theta", c.rope_theta);
+    const auto type = optional_value<std::string>(*it, "rope_type", "default");
+    if (type != "default") unsupported(source, fmt::format("rope type \"{}\"", type));
+  }
+  if (const auto it = json.find("rope_scaling"); it != json.end() && it->is_object()) {
+    const auto type = optional_value<std::string>(
+        *it, "rope_type", optional_value<std::string>(*it, "type", "default"));
+    if (type != "default") unsupported(source, fmt::format("rope scaling \"{}\"", type));
+  }
+  c.tied_head = optional_value<bool>(json, "tie_word_embeddings", false);
+  if (const auto act = optional_value<std::string>(json, "hidden_act", "silu"); act != "silu")
+    unsupported(source, fmt::format("activation \"{}\"", act));
+  if (c.model_type == "mistral" && json.contains("sliding_window") &&
+      !json["sliding_window"].is_null())
+    unsupported(source, "sliding-window attention");
+  if (c.model_type == "qwen2" && optional_value<bool>(json, "use_sliding_window", false))
+    unsupported(source, "sliding-window attention");
+  if (c.kv_heads <= 0 || c.heads % c.kv_heads != 0 || c.head_dim <= 0 || c.head_dim % 2 != 0)
+    throw Error(ErrorCode::kFormat,
+                fmt::format("{}: {} heads, {} key/value heads and head size {} do not fit together",
+                            source, c.heads, c.kv_heads, c.head_dim));
+  if (!(c.norm_eps > 0) || !(c.rope_theta > 0))
+    throw Error(ErrorCode::kFormat, source + ": rms_norm_eps and rope_theta must be positive");
+  read_eos(json, c.eos_ids);
+  return c;
+}
+
+ModelConfig ModelConfig::from_folder(const std::filesystem::path& folder) {
+  const auto path = folder / "config.json";
+  if (!std::filesystem::exists(path))
+    throw Error(ErrorCode::kNotFound, fmt::format("{} has no config.json", folder.string()),
+                "name a Hugging Face model folder or a .gguf file");
+  ModelConfig config = from_json(parse_json_file(path), path.string());
+  const auto generation = folder / "generation_config.json";
+  if (std::filesystem::exists(generation)) read_eos(parse_json_file(generation), config.eos_ids);
+  return config;
+}
+
+}  // namespace accrete

@@ -1,0 +1,39 @@
+// The shape of a decoder-only transformer of the Llama family, read from a config.json.
+//
+// Covers model types `llama`, `mistral` (without a sliding window) and `qwen2`: pre-norm RMSNorm
+// blocks, rotary positions, grouped-query attention, SwiGLU, tied or untied head, optional biases.
+//
+// Non-goals: weights (transformer.h), other families.
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <nlohmann/json_fwd.hpp>
+#include <string>
+#include <vector>
+
+namespace accrete {
+
+struct ModelConfig {
+  std::string model_type;
+  int64_t vocab_size = 0;
+  int64_t width = 0;      // hidden_size, d
+  int64_t ffn_width = 0;  // intermediate_size
+  int64_t blocks = 0;     // num_hidden_layers
+  int64_t heads = 0;      // query heads
+  int64_t kv_heads = 0;   // key/value heads; divides heads
+  int64_t head_dim = 0;
+  int64_t max_positions = 0;
+  double norm_eps = 1e-5;
+  double rope_theta = 10000.0;
+  bool tied_head = false;
+  std::vector<int64_t> eos_ids;  // any of them ends a text
+
+  // Throws kFormat (a missing or impossible value, by key) and kUnsupported (another architecture,
+  // activation, rope scaling, sliding window), naming `source`.
+  static ModelConfig from_json(const nlohmann::json& json, const std::string& source);
+  // `folder`/config.json, and eos ids of generation_config.json.
+  static ModelConfig from_folder(const std::filesystem::path& folder);
+};
+
+}  // namespace accrete

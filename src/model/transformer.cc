@@ -1,0 +1,242 @@
+#include "model/transformer.h"
+
+#include <algorithm>
+#include <cmath>
+
+#include "base/error.h"
+
+namespace accrete {
+namespace {
+
+at::ScalarType scalar_type(DType dtype) {
+  switch (dtype) {
+    case DType::kF64:
+      return at::kDouble;
+    case DType::kF32:
+      return at::kFloat;
+    case DType::kF16:
+      return at::kHalf;
+    case DType::kBF16:
+      return at::kBFloat16;
+    default:
+      throw Error(ErrorCode::kUnsupported,
+                  fmt::format("weights of type {} are not supported", dtype_name(dtype)),
+                  "save the model as float32, float16 or bfloat16");
+  }
+}
+
+// A tensor over the map's bytes. Reading only: the map is private and read-only.
+at::Tensor from_map(const TensorView& view) {
+  return at::from_blob(const_cast<std::byte*>(view.bytes.data()), view.shape,
+                       at::TensorOptions().dtype(scalar_type(view.dtype)));
+}
+
+struct Loader {
+  const ShardedSafetensors& files;
+  at::Device device;
+  at::ScalarType dtype;
+  std::string folder;
+
+  at::Tensor get(const std::string& name, std::vector<int64_t> shape, bool required = true) const {
+    const TensorView* view = files.find(name);
+    if (view == nullptr) {
+      if (!required) return {};
+      throw Error(ErrorCode::kFormat, fmt::format("{}: the tensor `{}` is missing", folder, name),
+                  "is the model complete, and of the architecture its config.json names?");
+    }
+    if (view->shape != shape)
+      throw Error(ErrorCode::kFormat,
+                  fmt::format("{}: `{}` has shape [{}], config.json asks for [{}]", folder, name,
+                              fmt::join(view->shape, ", "), fmt::join(shape, ", ")));
+    return from_map(*view).to(device, dtype);
+  }
+};
+
+// Rotates pairs (x_i, x_{i + D/2}): the "rotate half" layout of Hugging Face checkpoints.
+at::Tensor rotate(const at::Tensor& x, const at::Tensor& cos, const at::Tensor& sin) {
+  const auto halves = x.chunk(2, -1);
+  return at::cat({halves[0] * cos - halves[1] * sin, halves[1] * cos + halves[0] * sin}, -1);
+}
+
+}  // namespace
+
+KvCache KvCache::repeated(int64_t rows) const {
+  KvCache copy;
+  copy.length = length;
+  for (size_t b = 0; b < k.size(); ++b) {
+    copy.k.push_back(k[b].narrow(2, 0, length).expand({rows, -1, -1, -1}).contiguous());
+    copy.v.push_back(v[b].narrow(2, 0, length).expand({rows, -1, -1, -1}).contiguous());
+  }
+  return copy;
+}
+
+at::Tensor rms_norm(const at::Tensor& x, const at::Tensor& weight, double eps) {
+  if (x.scalar_type() == at::kFloat)
+    return x * at::rsqrt(x.square().mean({-1}, /*keepdim=*/true) + eps) * weight;
+  const auto f = x.to(at::kFloat);
+  return (f * at::rsqrt(f.square().mean({-1}, true) + eps)).to(x.scalar_type()) * weight;
+}
+
+Transformer Transformer::load(const std::filesystem::path& folder, at::Device device,
+                              at::ScalarType dtype) {
+  Transformer m;
+  m.config_ = ModelConfig::from_folder(folder);
+  m.device_ = device;
+  m.dtype_ = dtype;
+  m.files_ = std::make_shared<ShardedSafetensors>(ShardedSafetensors::open(folder));
+  const ModelConfig& c = m.config_;
+  const Loader loader{*m.files_, device, dtype, folder.string()};
+  const int64_t q_width = c.heads * c.head_dim;
+  const int64_t kv_width = c.kv_heads * c.head_dim;
+
+  m.embedding_ = loader.get("model.embed_tokens.weight", {c.vocab_size, c.width});
+  m.final_norm_ = loader.get("model.norm.weight", {c.width});
+  m.head_ = c.tied_head ? m.embedding_ : loader.get("lm_head.weight", {c.vocab_size, c.width});
+  for (int64_t i = 0; i < c.blocks; ++i) {
+    const std::string p = fmt::format("model.layers.{}.", i);
+    Block b;
+    b.attention_norm = loader.get(p + "input_layernorm.weight", {c.width});
+    b.ffn_norm = loader.get(p + "post_attention_layernorm.weight", {c.width});
+    b.q = loader.get(p + "self_attn.q_proj.weight", {q_width, c.width});
+    b.k = loader.get(p + "self_attn.k_proj.weight", {kv_width, c.width});
+    b.v = loader.get(p + "self_attn.v_proj.weight", {kv_width, c.width});
+    b.o = loader.get(p + "self_attn.o_proj.weight", {c.width, q_width});
+    b.q_bias = loader.get(p + "self_attn.q_proj.bias", {q_width}, false);
+    b.k_bias = loader.get(p + "self_attn.k_proj.bias", {kv_width}, false);
+    b.v_bias = loader.get(p + "self_attn.v_proj.bias", {kv_width}, false);
+    b.o_bias = loader.get(p + "self_attn.o_proj.bias", {c.width}, false);
+    b.gate = loader.get(p + "mlp.gate_proj.weight", {c.ffn_width, c.width});
+    b.up = loader.get(p + "mlp.up_proj.weight", {c.ffn_width, c.width});
+    b.down = loader.get(p + "mlp.down_proj.weight", {c.width, c.ffn_width});
+    b.gate_bias = loader.get(p + "mlp.gate_proj.bias", {c.ffn_width}, false);
+    b.up_bias = loader.get(p + "mlp.up_proj.bias", {c.ffn_width}, false);
+    b.down_bias = loader.get(p + "mlp.down_proj.bias", {c.width}, false);
+    m.blocks_.push_back(std::move(b));
+  }
+
+  // As transformers computes them: float32 frequencies, angles and functions of them.
+  const auto exponent = at::arange(0, c.head_dim, 2, at::kFloat) / static_cast<double>(c.head_dim);
+  const auto inverse = 1.0 / at::pow(at::Scalar(c.rope_theta), exponent);
+  const auto angle = at::outer(at::arange(c.max_positions, at::kFloat), inverse.to(at::kFloat));
+  m.rope_cos_ = angle.cos().to(device, dtype);
+  m.rope_sin_ = angle.sin().to(device, dtype);
+  return m;
+}
+
+at::Tensor Transformer::embed(const at::Tensor& ids) const {
+  return at::embedding(embedding_, ids);
+}
+
+at::Tensor Transformer::attention(const Block& block, size_t index, const at::Tensor& x,
+                                  const at::Tensor& cos, const at::Tensor& sin,
+                                  const ForwardOptions& options) const {
+  const int64_t B = x.size(0), T = x.size(1), D = config_.head_dim;
+  const int64_t H = config_.heads, KV = config_.kv_heads, G = H / KV;
+  const auto split = [&](const at::Tensor& y, int64_t heads) {
+    return y.view({B, T, heads, D}).transpose(1, 2);  // [B, heads, T, D]
+  };
+  auto q = rotate(split(at::linear(x, block.q, block.q_bias), H), cos, sin);
+  auto k = rotate(split(at::linear(x, block.k, block.k_bias), KV), cos, sin);
+  auto v = split(at::linear(x, block.v, block.v_bias), KV);
+
+  int64_t past = 0;
+  if (options.cache != nullptr) {
+    KvCache& cache = *options.cache;
+    past = cache.length;
+    const int64_t need = past + T;
+    if (cache.k.size() <= index) {
+      cache.k.resize(config_.blocks);
+      cache.v.resize(config_.blocks);
+    }
+    auto grow = [&](at::Tensor& store) {
+      if (store.defined() && store.size(2) >= need) return;
+      auto bigger = at::empty({B, KV, need + std::max<int64_t>(64, need / 2), D}, k.options());
+      if (past > 0) bigger.narrow(2, 0, past).copy_(store.narrow(2, 0, past));
+      store = bigger;
+    };
+    grow(cache.k[index]);
+    grow(cache.v[index]);
+    cache.k[index].narrow(2, past, T).copy_(k);
+    cache.v[index].narrow(2, past, T).copy_(v);
+    k = cache.k[index].narrow(2, 0, need);
+    v = cache.v[index].narrow(2, 0, need);
+  }
+
+  const int64_t S = past + T;
+  at::Tensor y;
+  if (T == 1) {
+    // One new position: a key/value head serves its query heads as rows, without copies of k and v.
+    std::optional<at::Tensor> mask;
+    if (options.key_mask.defined())
+      mask = options.key_mask.view({B, 1, 1, S}).expand({B, KV, G, S});
+    y = at::scaled_dot_product_attention(q.reshape({B, KV, G, D}), k, v, mask);
+    y = y.reshape({B, T, H * D});
+  } else {
+    if (G > 1) {
+      k = k.unsqueeze(2).expand({B, KV, G, S, D}).reshape({B, H, S, D});
+      v = v.unsqueeze(2).expand({B, KV, G, S, D}).reshape({B, H, S, D});
+    }
+    if (past == 0 && !options.key_mask.defined()) {
+      y = at::scaled_dot_product_attention(q, k, v, std::nullopt, 0.0, /*is_causal=*/true);
+    } else {
+      auto mask =
+          at::ones({T, S}, at::TensorOptions().dtype(at::kBool).device(x.device())).tril(past);
+      mask = mask.view({1, 1, T, S});
+      if (options.key_mask.defined()) {
+        mask = mask.logical_and(options.key_mask.view({B, 1, 1, S}));
+        // A padded query attends to itself, so that its softmax is defined.
+        mask = mask.logical_or(at::eye(S, mask.options()).narrow(0, past, T).view({1, 1, T, S}));
+      }
+      y = at::scaled_dot_product_attention(q, k, v, mask.expand({B, H, T, S}));
+    }
+    y = y.transpose(1, 2).reshape({B, T, H * D});
+  }
+  return at::linear(y, block.o, block.o_bias);
+}
+
+at::Tensor Transformer::run(at::Tensor h, int64_t from, int64_t to,
+                            const ForwardOptions& options) const {
+  const int64_t B = h.size(0), T = h.size(1);
+  const int64_t past = options.cache != nullptr ? options.cache->length : 0;
+  if (past + T > config_.max_positions)
+    throw Error(ErrorCode::kInvalidArgument,
+                fmt::format("{} tokens do not fit: the model has {} positions", past + T,
+                            config_.max_positions),
+                "shorten the text");
+  at::Tensor cos, sin;
+  if (options.positions.defined()) {
+    const auto flat = options.positions.reshape({-1});
+    cos = rope_cos_.index_select(0, flat).view({B, 1, T, -1});
+    sin = rope_sin_.index_select(0, flat).view({B, 1, T, -1});
+  } else {
+    cos = rope_cos_.narrow(0, past, T);
+    sin = rope_sin_.narrow(0, past, T);
+  }
+  for (int64_t i = from; i < to; ++i) {
+    const Block& b = blocks_[static_cast<size_t>(i)];
+    h = h + attention(b, static_cast<size_t>(i), rms_norm(h, b.attention_norm, config_.norm_eps),
+                      cos, sin, options);
+    const auto x = rms_norm(h, b.ffn_norm, config_.norm_eps);
+    const auto gate = at::silu(at::linear(x, b.gate, b.gate_bias));
+    auto y = at::linear(gate * at::linear(x, b.up, b.up_bias), b.down, b.down_bias);
+    if (options.side != nullptr)
+      if (const auto memory = (*options.side)(i, x); memory.defined()) y = y + memory;
+    h = h + y;
+  }
+  if (options.cache != nullptr && to == config_.blocks) options.cache->length += T;
+  return h;
+}
+
+at::Tensor Transformer::logits(const at::Tensor& h) const {
+  return at::linear(rms_norm(h, final_norm_, config_.norm_eps), head_);
+}
+
+at::Tensor Transformer::forward(const at::Tensor& ids, const ForwardOptions& options) const {
+  return logits(run(embed(ids), 0, config_.blocks, options));
+}
+
+std::vector<const TensorView*> Transformer::base_tensors() const {
+  return files_->tensors();
+}
+
+}  // namespace accrete

@@ -1,0 +1,88 @@
+// A decoder-only transformer of the Llama family: frozen weights, forward pass, key/value cache.
+//
+// The weights never train. Gradients flow through the network only from where a caller adds
+// something that requires them (a memory layer's output), never into weights, and never below the
+// lowest such block.
+//
+// Non-goals: sampling (generate.h), memory layers (they enter through `FfnSide`), other families.
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <filesystem>
+#include <functional>
+#include <map>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "io/safetensors.h"
+#include "model/config.h"
+
+namespace accrete {
+
+// Keys and values of the positions seen so far; grows in steps.
+struct KvCache {
+  std::vector<at::Tensor> k, v;  // per block [B, kv_heads, capacity, head_dim]
+  int64_t length = 0;
+
+  // The same cache for `rows` copies of a batch of one (a shared prompt prefix).
+  KvCache repeated(int64_t rows) const;
+};
+
+// What block `block`'s memory layer adds to the FFN's output, given the FFN's input x [B, T, d]
+// (after the norm). An undefined tensor adds nothing.
+using FfnSide = std::function<at::Tensor(int64_t block, const at::Tensor& x)>;
+
+struct ForwardOptions {
+  at::Tensor positions;  // [B, T] int64; undefined: cache length, + 1, ...
+  at::Tensor key_mask;   // [B, S] bool, false: padding that nobody attends to; undefined: none
+  KvCache* cache = nullptr;
+  const FfnSide* side = nullptr;
+};
+
+class Transformer {
+ public:
+  // Reads weights by memory map (float32 on the CPU: no copy). Throws kNotFound, kFormat (a missing
+  // tensor or a wrong shape, by name), kUnsupported.
+  static Transformer load(const std::filesystem::path& folder, at::Device device,
+                          at::ScalarType dtype);
+
+  const ModelConfig& config() const { return config_; }
+  at::Device device() const { return device_; }
+  at::ScalarType dtype() const { return dtype_; }
+
+  // Token ids [B, T] int64 to embeddings [B, T, d].
+  at::Tensor embed(const at::Tensor& ids) const;
+  // Blocks from <= b < to on h [B, T, d]; causal, right padding needs no mask.
+  at::Tensor run(at::Tensor h, int64_t from, int64_t to, const ForwardOptions& options = {}) const;
+  // Final norm and head: [..., d] to [..., vocabulary].
+  at::Tensor logits(const at::Tensor& h) const;
+  // embed, run over all blocks, logits of every position.
+  at::Tensor forward(const at::Tensor& ids, const ForwardOptions& options = {}) const;
+
+  // Every tensor of the checkpoint by its name in the file, sorted: what a digest covers.
+  std::vector<const TensorView*> base_tensors() const;
+
+ private:
+  struct Block {
+    at::Tensor attention_norm, ffn_norm;
+    at::Tensor q, k, v, o, q_bias, k_bias, v_bias, o_bias;
+    at::Tensor gate, up, down, gate_bias, up_bias, down_bias;
+  };
+  at::Tensor attention(const Block& block, size_t index, const at::Tensor& x, const at::Tensor& cos,
+                       const at::Tensor& sin, const ForwardOptions& options) const;
+
+  ModelConfig config_;
+  at::Device device_ = at::kCPU;
+  at::ScalarType dtype_ = at::kFloat;
+  std::shared_ptr<ShardedSafetensors> files_;  // keeps the maps alive
+  at::Tensor embedding_, final_norm_, head_;
+  at::Tensor rope_cos_, rope_sin_;  // [positions, head_dim / 2]
+  std::vector<Block> blocks_;
+};
+
+// RMSNorm(x) = x / sqrt(mean(x^2) + eps) * weight, computed in float32.
+at::Tensor rms_norm(const at::Tensor& x, const at::Tensor& weight, double eps);
+
+}  // namespace accrete
