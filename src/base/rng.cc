@@ -10,6 +10,9 @@ constexpr uint32_t kMul0 = 0xD2511F53u;
 constexpr uint32_t kMul1 = 0xCD9E8D57u;
 constexpr uint32_t kWeyl0 = 0x9E3779B9u;
 constexpr uint32_t kWeyl1 = 0xBB67AE85u;
+// "split in", as ASCII: any constant that no one picks as a seed does.
+constexpr uint32_t kSplitKey0 = 0x73706C69u;
+constexpr uint32_t kSplitKey1 = 0x7420696Eu;
 
 }  // namespace
 
@@ -26,10 +29,13 @@ std::array<uint32_t, 4> philox4x32(std::array<uint32_t, 4> c, std::array<uint32_
 }
 
 Rng Rng::split(uint64_t stream) const {
-  // The child's stream id is a Philox block of the parent's, so grandchildren do not collide.
+  // The child's stream id is a Philox block of (stream, the parent's stream), so grandchildren do
+  // not collide. The key is tweaked: with the plain one the block would be the parent's own output
+  // at counter `stream`.
   const auto b = philox4x32({static_cast<uint32_t>(stream), static_cast<uint32_t>(stream >> 32),
                              static_cast<uint32_t>(stream_), static_cast<uint32_t>(stream_ >> 32)},
-                            {static_cast<uint32_t>(seed_), static_cast<uint32_t>(seed_ >> 32)});
+                            {static_cast<uint32_t>(seed_) ^ kSplitKey0,
+                             static_cast<uint32_t>(seed_ >> 32) ^ kSplitKey1});
   return Rng(seed_, (uint64_t{b[1]} << 32) | b[0]);
 }
 

@@ -4,7 +4,8 @@
 // strictly ascending) and `b.delta` F32 [t, d] (added to the value rows), and string metadata (base
 // digest, parent, data digest, seed, method, measurements; keys in docs/formats.md).
 // Content-addressed: the id is the first 16 hex digits of the SHA-256 of the file's bytes, so the
-// same teach gives the same id.
+// same teach gives the same id. That is also why nothing that differs between two runs (time of
+// day, seconds taken, paths) belongs into the metadata: such things are the ledger's.
 //
 // Non-goals: order, activity and time of updates (ledger.h); signing.
 #pragma once
@@ -12,7 +13,9 @@
 #include <cstdint>
 #include <filesystem>
 #include <map>
+#include <span>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "io/safetensors.h"
@@ -31,12 +34,49 @@ struct Update {
   Metadata metadata;
 };
 
+// The metadata key that marks an update file, and its value. write_update adds it and read_update
+// takes it away, so Update::metadata holds only the caller's keys.
+inline constexpr std::string_view kUpdateFormatKey = "format";
+inline constexpr std::string_view kUpdateFormat = "accrete-update/1";
+
 // Writes atomically and returns the id. Throws kInvalidArgument (unsorted, empty, sizes, non-finite
-// values), kIo. The file is named `<id>.safetensors` in `folder`.
+// values, metadata that is not UTF-8 or uses kUpdateFormatKey), kNotFound (no such folder), kIo. The
+// file is named `<id>.safetensors` in `folder`; if it is there already, it is replaced by the same
+// bytes.
 std::string write_update(const std::filesystem::path& folder, const Update& update);
 
 // Strict: names, types, shapes, order, finite values, and (when `expected_id` is not empty) the id.
-// Throws kFormat, kNotFound, kIo.
+// Throws kFormat, kNotFound, kIo; kUnsupported for a later version of the format.
 Update read_update(const std::filesystem::path& file, const std::string& expected_id = "");
+
+// What read_update does after mapping the file. `source` names the file in messages. The fuzz
+// target calls it.
+Update parse_update(std::span<const std::byte> bytes, std::string_view source,
+                    const std::string& expected_id = "");
+
+// An update file written to a temporary name, so that its id is known before anyone can see it;
+// removed again unless publish() is called. The ledger commits with it; others use write_update.
+class StagedUpdate {
+ public:
+  // Throws as write_update does.
+  StagedUpdate(const std::filesystem::path& folder, const Update& update);
+  ~StagedUpdate();
+  StagedUpdate(const StagedUpdate&) = delete;
+  StagedUpdate& operator=(const StagedUpdate&) = delete;
+
+  const std::string& id() const { return id_; }
+  // Renames to `<id>.safetensors` and syncs the folder. Throws kIo.
+  void publish();
+
+ private:
+  std::filesystem::path folder_;
+  std::filesystem::path temporary_;
+  std::string id_;
+};
+
+// 16 lower-case hex digits.
+bool is_update_id(std::string_view text);
+// `<id>.safetensors`.
+std::string update_file_name(std::string_view id);
 
 }  // namespace accrete

@@ -23,7 +23,9 @@ class AccessLog {
  public:
   AccessLog() = default;
   // Appends T tokens, each counted `weight` times. `background` tokens define the denominator of
-  // expectations.
+  // expectations (a log without any divides by the weight of all its tokens). Padded tokens (no
+  // access) are left out: they are no tokens. Throws kInvalidArgument on shapes that do not fit or
+  // a negative weight.
   void append(const Accesses& accesses, double weight, bool background);
 
   int64_t tokens() const;
@@ -35,15 +37,16 @@ class AccessLog {
     std::vector<float> values;
   };
   Diagonal diagonal() const;
-  // G_SS [t, t] float32, symmetric, for the slots in `selected` (t = selected.size()).
+  // G_SS [t, t] float32, exactly symmetric, for the slots in `selected` (t = selected.size()); sums
+  // in float64. Its time grows with the pairs of selected slots that tokens share, not with t^2 T.
   at::Tensor gram(const SlotIndex& selected) const;
 
   // Document frequency: in how many runs of `batch` consecutive background tokens each of `slots`
-  // occurs; and the number of batches (the paper's df and |B|).
+  // occurs; and the number of batches (the paper's df and |B|). `slots` must be distinct.
   std::vector<int64_t> document_frequency(std::span<const int64_t> slots, int64_t batch) const;
   int64_t batches(int64_t batch) const;
 
-  // The parts as they were appended: what is stored.
+  // The parts as they were appended, without padding: what is stored.
   struct Part {
     Accesses accesses;
     double weight = 1;
@@ -52,6 +55,8 @@ class AccessLog {
   const std::vector<Part>& parts() const { return parts_; }
 
  private:
+  double denominator() const;
+
   std::vector<Part> parts_;
   double background_tokens_ = 0;
 };

@@ -1,0 +1,213 @@
+#include "learn/retrofit.h"
+
+#include <ATen/ATen.h>
+#include <ATen/Parallel.h>
+#include <c10/core/InferenceMode.h>
+
+#include <algorithm>
+#include <nlohmann/json.hpp>
+
+#include "base/error.h"
+#include "base/file.h"
+#include "base/threads.h"
+#include "io/dataset.h"
+#include "io/hf_folder.h"
+#include "learn/subjects.h"
+#include "ledger/ledger.h"
+#include "model/memory_files.h"
+
+namespace accrete {
+namespace {
+
+namespace fs = std::filesystem;
+
+// Removes the half-made folder unless it was given its name.
+class StagingFolder {
+ public:
+  explicit StagingFolder(const fs::path& target)
+      : target_(target), path_(target.string() + ".partial") {
+    if (fs::exists(target_) && !(fs::is_directory(target_) && fs::is_empty(target_)))
+      throw Error(ErrorCode::kConflict, fmt::format("{} exists already", target_.string()),
+                  "name a new folder, or remove this one first");
+    std::error_code ec;
+    fs::remove_all(path_, ec);
+    if (target_.has_parent_path()) fs::create_directories(target_.parent_path(), ec);
+    if (!target_.has_parent_path() || fs::is_directory(target_.parent_path())) return;
+    throw Error(ErrorCode::kIo, fmt::format("cannot create {}", target_.parent_path().string()),
+                "check the path and its permissions");
+  }
+  ~StagingFolder() {
+    std::error_code ec;
+    if (!path_.empty()) fs::remove_all(path_, ec);
+  }
+  StagingFolder(const StagingFolder&) = delete;
+  StagingFolder& operator=(const StagingFolder&) = delete;
+  const fs::path& path() const { return path_; }
+  void commit() {
+    std::error_code ec;
+    fs::remove(target_, ec);  // an empty folder
+    fs::rename(path_, target_, ec);
+    if (ec)
+      throw Error(ErrorCode::kIo,
+                  fmt::format("cannot name the model {}: {}", target_.string(), ec.message()));
+    path_.clear();
+  }
+
+ private:
+  fs::path target_, path_;
+};
+
+std::vector<std::string> read_documents(std::span<const fs::path> corpus) {
+  std::vector<std::string> documents;
+  for (const auto& file : corpus) {
+    auto more = read_corpus(file);
+    std::move(more.begin(), more.end(), std::back_inserter(documents));
+  }
+  return documents;
+}
+
+// Windows at random places of the corpus: places drawn by bytes, so long documents count for more.
+std::vector<std::vector<int32_t>> sample_windows(const Tokenizer& tokenizer,
+                                                 const std::vector<std::string>& documents,
+                                                 int64_t tokens, int64_t window, Rng rng) {
+  std::vector<size_t> ends;
+  size_t bytes = 0;
+  for (const auto& d : documents) ends.push_back(bytes += d.size());
+  std::vector<std::vector<int32_t>> windows;
+  const auto wanted = static_cast<size_t>((tokens + window - 1) / window);
+  const size_t span = static_cast<size_t>(window) * 8;  // bytes, more than `window` tokens need
+  for (size_t tries = 0; windows.size() < wanted && tries < 20 * wanted && bytes > 0; ++tries) {
+    const size_t at = rng.below(bytes);
+    const size_t d =
+        static_cast<size_t>(std::upper_bound(ends.begin(), ends.end(), at) - ends.begin());
+    const std::string& text = documents[d];
+    size_t from = at - (ends[d] - text.size());
+    while (from < text.size() && (static_cast<unsigned char>(text[from]) & 0xC0) == 0x80) ++from;
+    auto ids = tokenizer.encode(text.substr(from, span), /*parse_special=*/true);
+    if (ids.size() < static_cast<size_t>(window)) continue;
+    ids.resize(static_cast<size_t>(window));
+    windows.push_back(std::move(ids));
+  }
+  return windows;
+}
+
+}  // namespace
+
+std::vector<int64_t> default_memory_blocks(int64_t blocks) {
+  // A tenth, a fifth and three tenths of the way up: measured in docs/algorithm.md.
+  std::vector<int64_t> out;
+  for (const int64_t tenth : {1, 2, 3}) {
+    const int64_t b = std::clamp<int64_t>(blocks * tenth / 10, 0, blocks - 1);
+    if (out.empty() || out.back() != b) out.push_back(b);
+  }
+  return out;
+}
+
+std::vector<at::Tensor> collect_states(const Transformer& net,
+                                       const std::vector<std::vector<int32_t>>& windows,
+                                       std::span<const int64_t> blocks, const Reporter& reporter) {
+  const c10::InferenceMode inference;
+  const int64_t T = static_cast<int64_t>(windows.front().size());
+  const int64_t N = static_cast<int64_t>(windows.size());
+  const int64_t d = net.config().width;
+  std::vector<at::Tensor> states;
+  for (size_t i = 0; i < blocks.size(); ++i) states.push_back(at::empty({N, T - 1, d}, at::kFloat));
+  int64_t done = 0;
+  const FfnSide capture = [&](int64_t block, const at::Tensor& x) -> at::Tensor {
+    for (size_t i = 0; i < blocks.size(); ++i)
+      if (blocks[i] == block) states[i].narrow(0, done, x.size(0)).copy_(x.narrow(1, 1, T - 1));
+    return {};
+  };
+  ForwardOptions forward;
+  forward.side = &capture;
+  const int64_t top = *std::max_element(blocks.begin(), blocks.end()) + 1;
+  constexpr int64_t kRows = 16;
+  while (done < N) {
+    reporter.check_cancelled();
+    const int64_t n = std::min(kRows, N - done);
+    auto ids = at::empty({n, T}, at::kLong);
+    for (int64_t i = 0; i < n; ++i)
+      std::copy(windows[static_cast<size_t>(done + i)].begin(),
+                windows[static_cast<size_t>(done + i)].end(), ids.data_ptr<int64_t>() + i * T);
+    net.run(net.embed(ids.to(net.device())), 0, top, forward);
+    done += n;
+    reporter.report("read background", done * T, N * T);
+  }
+  for (auto& s : states) s = s.view({-1, d});
+  return states;
+}
+
+RetrofitResult retrofit(const fs::path& source, const fs::path& target,
+                        std::span<const fs::path> corpus, const RetrofitOptions& options,
+                        const Reporter& reporter) {
+  if (corpus.empty())
+    throw Error(ErrorCode::kInvalidArgument, "retrofit needs a background corpus",
+                "give one with --corpus FILE");
+  StagingFolder staging(target);
+  const auto documents = read_documents(corpus);
+
+  if (source.extension() == ".gguf") {
+    convert_gguf_to_hf(source, staging.path(), reporter);
+  } else {
+    if (!fs::is_directory(source))
+      throw Error(ErrorCode::kNotFound, fmt::format("there is no model {}", source.string()),
+                  "name a Hugging Face folder or a .gguf file");
+    if (has_memory_files(source))
+      throw Error(ErrorCode::kInvalidArgument,
+                  fmt::format("{} has memory layers already", source.string()),
+                  "teach it, or retrofit the model it was made from");
+    copy_hf_folder(source, staging.path(), reporter);
+  }
+  OpenOptions open = options.open;
+  open.dtype = "float32";
+  const LanguageModel model = LanguageModel::open(staging.path(), open);
+  const ModelConfig& config = model.net().config();
+  std::vector<int64_t> blocks =
+      options.blocks.empty() ? default_memory_blocks(config.blocks) : options.blocks;
+  std::sort(blocks.begin(), blocks.end());
+  if (std::adjacent_find(blocks.begin(), blocks.end()) != blocks.end() || blocks.front() < 0 ||
+      blocks.back() >= config.blocks)
+    throw Error(ErrorCode::kInvalidArgument,
+                fmt::format("memory layers must be distinct blocks in [0, {})", config.blocks));
+
+  const Rng rng(options.seed);
+  const auto windows = sample_windows(model.tokenizer(), documents, options.background_tokens,
+                                      options.window, rng.split(1));
+  const int64_t tokens = static_cast<int64_t>(windows.size()) * (options.window - 1);
+  if (tokens < 2 * options.keys.half_keys)
+    throw Error(ErrorCode::kInvalidArgument,
+                fmt::format("the corpus gives {} background tokens, {} keys need more", tokens,
+                            options.keys.half_keys),
+                "give a longer corpus with --corpus");
+  const auto states = collect_states(model.net(), windows, blocks, reporter);
+
+  MemoryLayers layers;
+  AccessLogs logs;
+  RetrofitResult result{blocks, 0, tokens};
+  for (size_t i = 0; i < blocks.size(); ++i) {
+    auto keys = ProductKeys::fit(states[i], options.keys,
+                                 rng.split(100 + static_cast<uint64_t>(blocks[i])), reporter);
+    result.slots += keys.slots();
+    logs[blocks[i]].append(keys.lookup(states[i]), 1.0, true);
+    layers.emplace(blocks[i], MemoryLayer{std::move(keys), {}});
+    reporter.report("fit keys", static_cast<int64_t>(i) + 1, static_cast<int64_t>(blocks.size()),
+                    fmt::format("block {}", blocks[i]));
+  }
+  nlohmann::json info;
+  info["base_digest"] = model.base_digest();
+  info["source"] = source.string();
+  info["seed"] = options.seed;
+  info["background_tokens"] = tokens;
+  info["tool_version"] = options.tool_version;
+  for (const auto& file : corpus) info["corpus"].push_back(file.filename().string());
+  Ledger::create(staging.path());
+  save_memory(staging.path(), layers, logs, info);
+  std::string names;
+  for (const auto& name : find_names(documents, 2000, rng.split(2))) names += name + "\n";
+  write_file_atomically(staging.path() / "accrete" / "names.txt", names);
+  reporter.check_cancelled();
+  staging.commit();
+  return result;
+}
+
+}  // namespace accrete

@@ -1,0 +1,228 @@
+#include "ledger/update_file.h"
+
+#include <algorithm>
+#include <bit>
+#include <charconv>
+#include <cmath>
+#include <cstring>
+#include <nlohmann/json.hpp>
+#include <system_error>
+#include <utility>
+
+#include "base/error.h"
+#include "base/sha256.h"
+
+namespace accrete {
+namespace {
+
+static_assert(std::endian::native == std::endian::little, "the formats are little-endian");
+
+constexpr std::string_view kIndices = ".indices";
+constexpr std::string_view kDelta = ".delta";
+constexpr size_t kIdDigits = 16;
+// No transformer comes near; it keeps block numbers canonical and far from overflow.
+constexpr int kMaxBlock = 1 << 20;
+
+[[noreturn]] void refuse(std::string_view source, std::string_view what) {
+  throw Error(ErrorCode::kFormat, fmt::format("{}: {}", source, what),
+              "the update file is damaged, was changed, or is not one of accrete's; get it again");
+}
+
+[[noreturn]] void invalid(const std::string& what) {
+  throw Error(ErrorCode::kInvalidArgument, "cannot write an update: " + what);
+}
+
+bool strictly_ascending_slots(std::span<const int64_t> indices) {
+  return indices.front() >= 0 &&
+         std::adjacent_find(indices.begin(), indices.end(), std::greater_equal<>()) ==
+             indices.end();
+}
+
+bool all_finite(std::span<const float> values) {
+  return std::all_of(values.begin(), values.end(), [](float v) { return std::isfinite(v); });
+}
+
+bool is_utf8(const std::string& text) {
+  try {
+    (void)nlohmann::json(text).dump();
+    return true;
+  } catch (const nlohmann::json::exception&) {
+    return false;
+  }
+}
+
+void check_writable(const Update& update) {
+  if (update.layers.empty()) invalid("it has no layers");
+  int previous = -1;
+  for (const LayerDelta& layer : update.layers) {
+    if (layer.block <= previous) invalid("its blocks are not ascending from 0");
+    if (layer.block > kMaxBlock) invalid(fmt::format("there is no block {}", layer.block));
+    previous = layer.block;
+    if (layer.indices.empty()) invalid(fmt::format("block {} has no rows", layer.block));
+    if (!strictly_ascending_slots(layer.indices))
+      invalid(fmt::format("block {}: slot ids are not strictly ascending from 0", layer.block));
+    // Divided rather than multiplied: the product may overflow.
+    if (layer.width <= 0 || layer.delta.size() % layer.indices.size() != 0 ||
+        layer.delta.size() / layer.indices.size() != static_cast<size_t>(layer.width))
+      invalid(fmt::format("block {}: {} values are not {} rows of width {}", layer.block,
+                          layer.delta.size(), layer.indices.size(), layer.width));
+    if (!all_finite(layer.delta))
+      invalid(fmt::format("block {} holds values that are not finite", layer.block));
+  }
+  for (const auto& [key, value] : update.metadata) {
+    if (key == kUpdateFormatKey) invalid(fmt::format("the metadata key '{}' is reserved", key));
+    if (!is_utf8(key) || !is_utf8(value)) invalid("its metadata is not UTF-8");
+  }
+}
+
+std::vector<TensorView> tensor_views(const Update& update) {
+  // All indices before all deltas, so that every tensor starts at a multiple of its element's size.
+  std::vector<TensorView> views;
+  for (const LayerDelta& layer : update.layers)
+    views.push_back({std::to_string(layer.block) + std::string(kIndices),
+                     DType::kI64,
+                     {static_cast<int64_t>(layer.indices.size())},
+                     std::as_bytes(std::span(layer.indices))});
+  for (const LayerDelta& layer : update.layers)
+    views.push_back({std::to_string(layer.block) + std::string(kDelta),
+                     DType::kF32,
+                     {static_cast<int64_t>(layer.indices.size()), layer.width},
+                     std::as_bytes(std::span(layer.delta))});
+  return views;
+}
+
+// "12.indices" -> 12 for the suffix ".indices"; -1 if the name is another.
+int block_of(std::string_view name, std::string_view suffix) {
+  if (!name.ends_with(suffix)) return -1;
+  name.remove_suffix(suffix.size());
+  int block = -1;
+  const auto [end, error] = std::from_chars(name.data(), name.data() + name.size(), block);
+  // Printed again: refuses "+1", "01" and the like, which would give one block two names.
+  if (error != std::errc() || block < 0 || block > kMaxBlock || std::to_string(block) != name)
+    return -1;
+  return block;
+}
+
+template <typename T>
+std::vector<T> copy_values(const TensorView& view) {
+  std::vector<T> values(view.bytes.size() / sizeof(T));
+  if (!values.empty()) std::memcpy(values.data(), view.bytes.data(), values.size() * sizeof(T));
+  return values;
+}
+
+LayerDelta parse_layer(int block, const TensorView& indices, const TensorView& delta,
+                       std::string_view source) {
+  if (indices.dtype != DType::kI64 || indices.shape.size() != 1 || indices.shape[0] < 1)
+    refuse(source, fmt::format("{} is not I64 [t] with t >= 1", indices.name));
+  if (delta.dtype != DType::kF32 || delta.shape.size() != 2 ||
+      delta.shape[0] != indices.shape[0] || delta.shape[1] < 1)
+    refuse(source, fmt::format("{} is not F32 [t, d] with the t of {}", delta.name, indices.name));
+  LayerDelta layer;
+  layer.block = block;
+  layer.width = delta.shape[1];
+  layer.indices = copy_values<int64_t>(indices);
+  layer.delta = copy_values<float>(delta);
+  if (!strictly_ascending_slots(layer.indices))
+    refuse(source, fmt::format("{} is not strictly ascending from 0", indices.name));
+  if (!all_finite(layer.delta))
+    refuse(source, fmt::format("{} holds values that are not finite", delta.name));
+  return layer;
+}
+
+void check_format(Metadata& metadata, std::string_view source) {
+  const auto format = metadata.find(std::string(kUpdateFormatKey));
+  if (format == metadata.end()) refuse(source, "it is not an update file (no format is named)");
+  if (format->second != kUpdateFormat) {
+    const std::string family(kUpdateFormat.substr(0, kUpdateFormat.find('/') + 1));
+    if (format->second.starts_with(family))
+      throw Error(ErrorCode::kUnsupported,
+                  fmt::format("{}: its format {} is not {}", source, format->second, kUpdateFormat),
+                  "a newer accrete wrote it: update this one");
+    refuse(source, "it is a safetensors file, but not an update");
+  }
+  metadata.erase(format);
+}
+
+}  // namespace
+
+bool is_update_id(std::string_view text) {
+  return text.size() == kIdDigits &&
+         text.find_first_not_of("0123456789abcdef") == std::string_view::npos;
+}
+
+std::string update_file_name(std::string_view id) {
+  return std::string(id) + ".safetensors";
+}
+
+StagedUpdate::StagedUpdate(const std::filesystem::path& folder, const Update& update)
+    : folder_(folder) {
+  check_writable(update);
+  Metadata metadata = update.metadata;
+  metadata.emplace(kUpdateFormatKey, kUpdateFormat);
+  temporary_ = create_temporary_beside(folder / "staged.safetensors");
+  try {
+    write_safetensors(temporary_, tensor_views(update), metadata);
+    id_ = sha256_hex(MappedFile(temporary_).bytes()).substr(0, kIdDigits);
+  } catch (...) {  // the destructor does not run when a constructor throws
+    std::error_code ignored;
+    std::filesystem::remove(temporary_, ignored);
+    throw;
+  }
+}
+
+StagedUpdate::~StagedUpdate() {
+  std::error_code ignored;
+  if (!temporary_.empty()) std::filesystem::remove(temporary_, ignored);
+}
+
+void StagedUpdate::publish() {
+  rename_durably(temporary_, folder_ / update_file_name(id_));
+  temporary_.clear();
+}
+
+std::string write_update(const std::filesystem::path& folder, const Update& update) {
+  StagedUpdate staged(folder, update);
+  staged.publish();
+  return staged.id();
+}
+
+Update parse_update(std::span<const std::byte> bytes, std::string_view source,
+                    const std::string& expected_id) {
+  if (!expected_id.empty()) {
+    const std::string id = sha256_hex(bytes).substr(0, kIdDigits);
+    if (id != expected_id)
+      refuse(source, fmt::format("its content has the id {}, not {}", id, expected_id));
+  }
+  Update update;
+  std::vector<TensorView> tensors;
+  parse_safetensors(bytes, source, tensors, update.metadata);
+  check_format(update.metadata, source);
+
+  struct Pair {
+    const TensorView* indices = nullptr;
+    const TensorView* delta = nullptr;
+  };
+  std::map<int, Pair> blocks;
+  for (const TensorView& tensor : tensors) {
+    if (const int block = block_of(tensor.name, kIndices); block >= 0)
+      blocks[block].indices = &tensor;
+    else if (const int other = block_of(tensor.name, kDelta); other >= 0)
+      blocks[other].delta = &tensor;
+    else
+      refuse(source, fmt::format("an update has no tensor '{}'", tensor.name));
+  }
+  if (blocks.empty()) refuse(source, "it changes no layer");
+  for (const auto& [block, pair] : blocks) {
+    if (pair.indices == nullptr || pair.delta == nullptr)
+      refuse(source, fmt::format("block {} has only one of indices and delta", block));
+    update.layers.push_back(parse_layer(block, *pair.indices, *pair.delta, source));
+  }
+  return update;
+}
+
+Update read_update(const std::filesystem::path& file, const std::string& expected_id) {
+  const MappedFile mapped(file);
+  return parse_update(mapped.bytes(), file.string(), expected_id);
+}
+
+}  // namespace accrete

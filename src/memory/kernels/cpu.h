@@ -1,0 +1,57 @@
+// The memory layer's inner loops on the CPU: vectorised with Highway, the instruction set chosen at
+// run time.
+//
+// Plain pointers, one thread: callers split the work (at::parallel_for) and check the arguments.
+// Every result is computed in an order that depends on the shapes alone, so it does not depend on
+// how the work was split. It may differ in the last bit between instruction sets (fused
+// multiply-add or not).
+//
+// Non-goals: tensors, threads, argument checks.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+namespace accrete::kernels {
+
+inline constexpr int64_t kMaxTopK = 64;
+
+struct ProductShape {
+  int64_t tokens = 0;
+  int64_t heads = 1;
+  int64_t n = 1;      // half-keys of each half
+  int64_t top_k = 1;  // <= min(n, kMaxTopK)
+};
+
+// Scores of both halves to accesses. scores [heads, 2, tokens, n]; keep [tokens] or null (no
+// padding); slots, weights [tokens, heads * top_k], each head's by descending score. Equal scores
+// go to the lower slot. Returns how many kept tokens have no top_k finite scores (NaN or infinity
+// in the input); their accesses are -1.
+int64_t product_top_k(const float* scores, const ProductShape& shape, const bool* keep,
+                      int32_t* slots, float* weights);
+
+// The k largest of row [n], descending, and where they are; equal values by position. Returns how
+// many were found: fewer than k only if NaNs leave fewer.
+int64_t top_k(const float* row, int64_t n, int64_t k, float* values, int32_t* positions);
+
+// out[t] = sum_k weights[t, k] table[rows[t, k]] for `tokens` lists of `per_token` (rows < 0 are
+// skipped); table [?, d], out [tokens, d]. Sums in order of k.
+void weighted_sums(const float* table, int64_t d, const int32_t* rows, const float* weights,
+                   int64_t tokens, int64_t per_token, float* out);
+
+// The same for lists of unequal length: out[i] for i in [begin, end) sums entries offsets[i] to
+// offsets[i + 1]. out is the whole output, row 0 first.
+void weighted_sums_csr(const float* table, int64_t d, const int64_t* offsets, const int32_t* rows,
+                       const float* weights, int64_t begin, int64_t end, float* out);
+
+// out[t, k] = grad[t] . table[rows[t, k]], 0 where rows < 0.
+void row_dots(const float* table, int64_t d, const int32_t* rows, const float* grad, int64_t tokens,
+              int64_t per_token, float* out);
+
+// For tests and benchmarks: the instruction sets that this build has and this CPU can run, best
+// first; and the choice of one by name ("" gives the choice back to the CPU). Not thread-safe.
+std::vector<std::string> targets();
+void use_target(const std::string& name);
+
+}  // namespace accrete::kernels

@@ -1,0 +1,221 @@
+#include "model/generate.h"
+
+#include <ATen/ATen.h>
+#include <c10/core/InferenceMode.h>
+
+#include <algorithm>
+#include <cmath>
+#include <numeric>
+
+#include "base/error.h"
+#include "base/rng.h"
+
+namespace accrete {
+namespace {
+
+void check(const GenerateOptions& o) {
+  const auto bad = [](const char* what) { throw Error(ErrorCode::kInvalidArgument, what); };
+  if (o.max_tokens < 1) bad("max-tokens must be at least 1");
+  if (!(o.temperature >= 0)) bad("temperature must be 0 (greedy) or more");
+  if (o.top_k < 0) bad("top-k must be 0 (off) or more");
+  if (!(o.top_p > 0 && o.top_p <= 1)) bad("top-p must be in (0, 1]");
+  if (!(o.min_p >= 0 && o.min_p <= 1)) bad("min-p must be in [0, 1]");
+  if (!(o.repetition_penalty > 0)) bad("repetition-penalty must be positive");
+  for (const auto& s : o.stop)
+    if (s.empty()) bad("a stop string must not be empty");
+}
+
+// One prompt's state while it is decoded.
+struct Row {
+  Rng rng;
+  StreamDecoder decoder;
+  std::vector<int32_t> seen;  // prompt and output, for the repetition penalty
+  Generation out;
+  size_t emitted = 0;  // bytes of out.text handed to the stream
+  bool done = false;
+};
+
+// Draws from the row's logits [V] (changed in place).
+int32_t sample(std::span<float> logits, Row& row, const GenerateOptions& o) {
+  if (o.repetition_penalty != 1) {
+    std::vector<int32_t> ids = row.seen;
+    std::sort(ids.begin(), ids.end());
+    ids.erase(std::unique(ids.begin(), ids.end()), ids.end());
+    for (int32_t id : ids) {
+      float& v = logits[static_cast<size_t>(id)];
+      v = v > 0 ? v / static_cast<float>(o.repetition_penalty)
+                : v * static_cast<float>(o.repetition_penalty);
+    }
+  }
+  const auto best = std::max_element(logits.begin(), logits.end());
+  if (o.temperature == 0) return static_cast<int32_t>(best - logits.begin());
+
+  std::vector<int32_t> order(logits.size());
+  std::iota(order.begin(), order.end(), 0);
+  const auto higher = [&](int32_t a, int32_t b) {
+    const float x = logits[static_cast<size_t>(a)], y = logits[static_cast<size_t>(b)];
+    return x > y || (x == y && a < b);
+  };
+  if (o.top_k > 0 && static_cast<size_t>(o.top_k) < order.size()) {
+    std::partial_sort(order.begin(), order.begin() + o.top_k, order.end(), higher);
+    order.resize(static_cast<size_t>(o.top_k));
+  } else {
+    std::sort(order.begin(), order.end(), higher);
+  }
+  std::vector<double> p(order.size());
+  double total = 0;
+  for (size_t i = 0; i < order.size(); ++i)
+    total += p[i] = std::exp((logits[static_cast<size_t>(order[i])] - *best) / o.temperature);
+  size_t keep = p.size();
+  if (o.min_p > 0)
+    while (keep > 1 && p[keep - 1] < o.min_p * p[0]) --keep;
+  if (o.top_p < 1) {
+    double sum = 0;
+    size_t n = 0;
+    while (n < keep && sum < o.top_p * total) sum += p[n++];
+    keep = std::max<size_t>(n, 1);
+  }
+  const double kept = std::accumulate(p.begin(), p.begin() + static_cast<ptrdiff_t>(keep), 0.0);
+  double u = row.rng.uniform() * kept;
+  for (size_t i = 0; i < keep; ++i)
+    if ((u -= p[i]) < 0) return order[i];
+  return order[keep - 1];
+}
+
+// Appends text; cuts at a stop string. Holds back what may yet become one.
+void append_text(Row& row, const std::string& piece, const GenerateOptions& o, bool last,
+                 size_t index, const StreamFn& stream) {
+  const size_t before = row.out.text.size();
+  row.out.text += piece;
+  size_t hold = 0;
+  for (const auto& stop : o.stop) {
+    const size_t from = before > stop.size() ? before - stop.size() : 0;
+    const size_t at = row.out.text.find(stop, from);
+    if (at != std::string::npos) {
+      row.out.text.resize(at);
+      row.out.finish_reason = "stop";
+      row.done = true;
+      last = true;
+    }
+    hold = std::max(hold, stop.size() - 1);
+  }
+  const size_t size = row.out.text.size();
+  const size_t final_end = last ? size : (size > hold ? size - hold : 0);
+  if (stream && final_end > row.emitted)
+    stream(index, std::string_view(row.out.text).substr(row.emitted, final_end - row.emitted));
+  row.emitted = std::max(row.emitted, std::min(final_end, size));
+}
+
+}  // namespace
+
+std::vector<Generation> generate(const LanguageModel& model,
+                                 std::span<const std::vector<int32_t>> prompts,
+                                 const GenerateOptions& options, const StreamFn& stream,
+                                 const Reporter& reporter) {
+  check(options);
+  const c10::InferenceMode inference;
+  const Transformer& net = model.net();
+  const int64_t limit = net.config().max_positions;
+  const int64_t B = static_cast<int64_t>(prompts.size());
+  if (B == 0) return {};
+  int64_t T = 0;
+  for (const auto& p : prompts) {
+    if (p.empty()) throw Error(ErrorCode::kInvalidArgument, "the prompt is empty");
+    T = std::max<int64_t>(T, static_cast<int64_t>(p.size()));
+  }
+  if (T >= limit)
+    throw Error(ErrorCode::kInvalidArgument,
+                fmt::format("the prompt has {} tokens, the model {} positions", T, limit),
+                "shorten the prompt");
+
+  const std::vector<int64_t> stops = model.stop_ids();
+  std::vector<Row> rows;
+  for (int64_t b = 0; b < B; ++b)
+    rows.push_back({Rng(options.seed).split(static_cast<uint64_t>(b)),
+                    StreamDecoder(model.tokenizer()),
+                    prompts[static_cast<size_t>(b)],
+                    {},
+                    0,
+                    false});
+
+  // Left padding: every prompt ends at the same column.
+  auto ids = at::zeros({B, T}, at::kLong);
+  auto positions = at::zeros({B, T}, at::kLong);
+  auto mask = at::zeros({B, T}, at::kBool);
+  bool padded = false;
+  for (int64_t b = 0; b < B; ++b) {
+    const auto& p = prompts[static_cast<size_t>(b)];
+    const int64_t pad = T - static_cast<int64_t>(p.size());
+    padded |= pad > 0;
+    for (size_t i = 0; i < p.size(); ++i) {
+      const int64_t t = pad + static_cast<int64_t>(i);
+      ids.data_ptr<int64_t>()[b * T + t] = p[i];
+      positions.data_ptr<int64_t>()[b * T + t] = static_cast<int64_t>(i);
+      mask.data_ptr<bool>()[b * T + t] = true;
+    }
+  }
+  const auto device = net.device();
+  KvCache cache;
+  ForwardOptions forward;
+  forward.cache = &cache;
+  const FfnSide prompt_side = model.side(padded ? mask : at::Tensor());
+  const FfnSide step_side = model.side();
+  forward.side = &prompt_side;
+  at::Tensor key_mask = mask.to(device);
+  if (padded) {
+    forward.positions = positions.to(device);
+    forward.key_mask = key_mask;
+  }
+  at::Tensor h = net.run(net.embed(ids.to(device)), 0, net.config().blocks, forward);
+  at::Tensor logits = net.logits(h.select(1, T - 1)).to(at::kCPU, at::kFloat).contiguous();
+  forward.side = &step_side;
+
+  const int64_t V = net.config().vocab_size;
+  const int64_t steps = std::min(options.max_tokens, limit - T);
+  auto next = at::zeros({B, 1}, at::kLong);
+  auto next_positions = positions.select(1, T - 1).clone();
+  const auto row_ones = at::ones({B, 1}, key_mask.options());
+  for (int64_t step = 0; step < steps; ++step) {
+    if (reporter.cancelled && reporter.cancelled()) break;
+    bool all_done = true;
+    for (int64_t b = 0; b < B; ++b) {
+      Row& row = rows[static_cast<size_t>(b)];
+      if (row.done) continue;
+      const int32_t id =
+          sample({logits.data_ptr<float>() + b * V, static_cast<size_t>(V)}, row, options);
+      next.data_ptr<int64_t>()[b] = id;
+      if (std::find(stops.begin(), stops.end(), id) != stops.end()) {
+        row.out.finish_reason = "stop";
+        row.done = true;
+        append_text(row, row.decoder.finish(), options, true, static_cast<size_t>(b), stream);
+        continue;
+      }
+      row.seen.push_back(id);
+      row.out.tokens.push_back(id);
+      append_text(row, row.decoder.push(id), options, false, static_cast<size_t>(b), stream);
+      all_done &= row.done;
+    }
+    if (all_done || step + 1 == steps) break;
+    next_positions = next_positions + 1;
+    if (padded) {
+      forward.positions = next_positions.view({B, 1}).to(device);
+      key_mask = at::cat({key_mask, row_ones}, 1);
+      forward.key_mask = key_mask;
+    }
+    h = net.run(net.embed(next.to(device)), 0, net.config().blocks, forward);
+    logits = net.logits(h.select(1, 0)).to(at::kCPU, at::kFloat).contiguous();
+  }
+  std::vector<Generation> out;
+  for (size_t b = 0; b < rows.size(); ++b) {
+    Row& row = rows[b];
+    if (!row.done) {
+      row.out.finish_reason = "length";
+      append_text(row, row.decoder.finish(), options, true, b, stream);
+      if (row.done) row.out.finish_reason = "stop";
+    }
+    out.push_back(std::move(row.out));
+  }
+  return out;
+}
+
+}  // namespace accrete

@@ -1,0 +1,91 @@
+// A language model as accrete uses it: transformer, tokenizer, chat template, memory layers and
+// their overlay.
+//
+// Opening a folder reads the base by memory map, the memory layers of `accrete/` if there are any,
+// and sums the active updates of the ledger into the overlay, always from the base, so that a state
+// is reproducible bit for bit.
+//
+// Non-goals: changing anything on disk (retrofit.h, ledger/), sampling (generate.h).
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <filesystem>
+#include <map>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "ledger/ledger.h"
+#include "memory/product_keys.h"
+#include "memory/sparse_rows.h"
+#include "model/transformer.h"
+#include "text/chat_template.h"
+#include "text/tokenizer.h"
+
+namespace accrete {
+
+struct OpenOptions {
+  std::string device = "cpu";     // "cpu", "cuda", "cuda:N"
+  std::string dtype = "float32";  // "float32", "bfloat16", "float16"
+  int threads = 0;                // 0: every core this process may use
+  bool with_updates = true;       // false: the base alone
+};
+
+// A memory layer beside the FFN of one block.
+struct MemoryLayer {
+  ProductKeys keys;
+  SparseRows rows;
+};
+
+using MemoryLayers = std::map<int64_t, MemoryLayer>;  // by block
+
+class LanguageModel {
+ public:
+  // Throws kNotFound, kFormat, kUnsupported, kInvalidArgument (device, dtype).
+  static LanguageModel open(const std::filesystem::path& folder, const OpenOptions& options = {});
+
+  const std::filesystem::path& folder() const { return folder_; }
+  const Transformer& net() const { return net_; }
+  const Tokenizer& tokenizer() const { return tokenizer_; }
+  const std::optional<ChatTemplate>& chat() const { return chat_; }
+  const MemoryLayers& memory() const { return memory_; }
+  MemoryLayers& memory() { return memory_; }
+  bool has_memory() const { return !memory_.empty(); }
+
+  // The side input of every forward pass: lookup and value read of each block whose overlay is not
+  // empty. `mask` [B, T] bool: false is padding, which has no accesses; undefined: no padding. The
+  // result refers to this model.
+  FfnSide side(at::Tensor mask = {}) const;
+
+  // Replaces the overlay by the sum of `updates`, in order. Throws kFormat when one does not fit
+  // the layers.
+  void set_overlay(const std::vector<Update>& updates);
+
+  // SHA-256 over every tensor of the base: name, type, shape, bytes, sorted by name.
+  std::string base_digest() const;
+  // The same, then the memory layers' tensors and the overlay's rows. Equal digests: equal models.
+  std::string state_digest() const;
+
+  // Prompt text for a question: in the chat template unless `raw` or the model has none.
+  std::string prompt_text(const std::string& prompt, bool raw) const;
+  bool uses_chat(bool raw) const { return !raw && chat_.has_value(); }
+  // What a completion becomes after that prompt: followed by the end of turn in a chat; with one
+  // space before it in raw text unless either brings its own.
+  std::string completion_text(const std::string& prompt, const std::string& completion,
+                              bool raw) const;
+  // Ids that end a turn or text.
+  std::vector<int64_t> stop_ids() const;
+
+ private:
+  std::filesystem::path folder_;
+  Transformer net_;
+  Tokenizer tokenizer_ = Tokenizer();
+  std::optional<ChatTemplate> chat_;
+  MemoryLayers memory_;
+};
+
+at::Device parse_device(const std::string& name);
+at::ScalarType parse_dtype(const std::string& name);
+
+}  // namespace accrete

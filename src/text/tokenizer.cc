@@ -1,0 +1,244 @@
+#include "text/tokenizer.h"
+
+#include <algorithm>
+#include <nlohmann/json.hpp>
+
+#include "base/file.h"
+#include "text/added_tokens.h"
+#include "text/bpe.h"
+#include "text/json_fields.h"
+#include "text/pretokenizer.h"
+#include "text/unicode.h"
+
+namespace accrete {
+namespace {
+
+using text::fail_format;
+using text::fail_unsupported;
+using text::Json;
+using text::member;
+
+// Only what leaves every text as it is.
+void check_normalizer(const Json& part, int depth = 0) {
+  if (part.is_null()) return;
+  const std::string type = text::type_of(part, "normalizer");
+  if (type != "Sequence") fail_unsupported("normalizer", fmt::format("the type {:?}", type));
+  const Json& parts = member(part, "normalizers");
+  if (!parts.is_array()) fail_format("normalizer Sequence", "no list of normalizers");
+  if (depth > 16) fail_unsupported("normalizer", "sequences nested too deeply");
+  for (const Json& inner : parts) check_normalizer(inner, depth + 1);
+}
+
+// Post-processors put special tokens round a text or trim offsets: encode() does neither.
+void check_post_processor(const Json& part, int depth = 0) {
+  if (part.is_null()) return;
+  const std::string type = text::type_of(part, "post_processor");
+  if (type == "Sequence") {
+    const Json& parts = member(part, "processors");
+    if (!parts.is_array()) fail_format("post_processor Sequence", "no list of processors");
+    if (depth > 16) fail_unsupported("post_processor", "sequences nested too deeply");
+    for (const Json& inner : parts) check_post_processor(inner, depth + 1);
+  } else if (type != "ByteLevel" && type != "TemplateProcessing" && type != "RobertaProcessing" &&
+             type != "BertProcessing") {
+    fail_unsupported("post_processor", fmt::format("the type {:?}", type));
+  }
+}
+
+void check_decoder(const Json& part) {
+  if (part.is_null()) fail_unsupported("decoder", "none, so it is not byte-level");
+  std::string type = text::type_of(part, "decoder");
+  if (type == "Sequence") {
+    const Json& parts = member(part, "decoders");
+    if (parts.is_array() && parts.size() == 1) type = text::type_of(parts[0], "decoder");
+  }
+  if (type != "ByteLevel") fail_unsupported("decoder", fmt::format("the type {:?}", type));
+}
+
+// A special token of tokenizer_config.json: a string, or an added token as an object.
+std::optional<std::string> role(const Json& config, const char* key) {
+  const Json& value = member(config, key);
+  if (value.is_string()) return value.get<std::string>();
+  if (value.is_object()) {
+    const Json& content = member(value, "content");
+    if (content.is_string()) return content.get<std::string>();
+  }
+  if (!value.is_null()) fail_format("tokenizer_config.json", fmt::format("{:?} is no token", key));
+  return std::nullopt;
+}
+
+Json parse_json(const std::filesystem::path& path) {
+  try {
+    return Json::parse(read_file(path));
+  } catch (const Json::exception& error) {
+    throw Error(ErrorCode::kFormat, fmt::format("{}: {}", path.string(), error.what()),
+                "the file is damaged; fetch it again");
+  }
+}
+
+}  // namespace
+
+struct Tokenizer::Impl {
+  explicit Impl(const Json& json);
+
+  text::Bpe bpe;
+  text::AddedTokens added;
+  text::PreTokenizer pre_tokenizer;
+  int32_t size = 0;
+  std::string bytes;              // of all tokens, one behind the other
+  std::vector<uint32_t> offsets;  // size + 1
+  std::vector<bool> special;
+  std::optional<int32_t> bos, eos;
+};
+
+Tokenizer::Impl::Impl(const Json& json)
+    : bpe(member(json, "model")),
+      added(member(json, "added_tokens"), bpe.vocabulary()),
+      pre_tokenizer(member(json, "pre_tokenizer")),
+      size(bpe.id_limit()) {
+  for (const auto& [id, token] : added.by_id()) size = std::max(size, id + 1);
+  special.resize(size);
+  std::vector<const std::string*> tokens(size);  // an id that no token has decodes to nothing
+  for (const auto& [token, id] : bpe.vocabulary()) tokens[id] = &token;
+  for (const auto& [id, token] : added.by_id()) {
+    tokens[id] = &token.content;
+    special[id] = token.special;
+  }
+  offsets.push_back(0);
+  for (const std::string* token : tokens) {
+    if (token) bytes += text::bytes_of_token(*token).value_or(*token);
+    if (bytes.size() > UINT32_MAX) fail_format("model vocab", "more than 4 GiB of tokens");
+    offsets.push_back(static_cast<uint32_t>(bytes.size()));
+  }
+}
+
+Tokenizer Tokenizer::from_json(const Json& json) {
+  if (!json.is_object()) fail_format("tokenizer.json", "not an object");
+  check_normalizer(member(json, "normalizer"));
+  check_post_processor(member(json, "post_processor"));
+  check_decoder(member(json, "decoder"));
+  Tokenizer tokenizer;
+  tokenizer.impl_ = std::make_shared<const Impl>(json);
+  return tokenizer;
+}
+
+Tokenizer Tokenizer::from_folder(const std::filesystem::path& folder) {
+  Tokenizer tokenizer = from_json(parse_json(folder / "tokenizer.json"));
+  const std::filesystem::path config_path = folder / "tokenizer_config.json";
+  if (!std::filesystem::exists(config_path)) return tokenizer;
+  const Json config = parse_json(config_path);
+  if (!config.is_object()) fail_format("tokenizer_config.json", "not an object");
+
+  // `transformers` adds the tokens listed here to those of tokenizer.json: they must be there.
+  const Json& listed = member(config, "added_tokens_decoder");
+  if (listed.is_object()) {
+    for (const auto& [id, entry] : listed.items()) {
+      const std::string content = text::string_at(entry, "content", "added_tokens_decoder");
+      const std::optional<int32_t> known = tokenizer.token_id(content);
+      if (!known || std::to_string(*known) != id) {
+        throw Error(ErrorCode::kConflict,
+                    fmt::format("{}: the token {:?} with id {} is not the one of tokenizer.json",
+                                config_path.string(), content, id),
+                    "the two files belong to different models; fetch both again");
+      }
+    }
+  }
+  auto impl = std::make_shared<Impl>(*tokenizer.impl_);
+  for (auto [key, id] : {std::pair("bos_token", &impl->bos), std::pair("eos_token", &impl->eos)}) {
+    if (const std::optional<std::string> content = role(config, key)) {
+      *id = tokenizer.token_id(*content);
+      if (!*id) {
+        throw Error(ErrorCode::kConflict,
+                    fmt::format("{}: the {} {:?} is not in tokenizer.json", config_path.string(),
+                                key, *content),
+                    "the two files belong to different models; fetch both again");
+      }
+    }
+  }
+  tokenizer.impl_ = std::move(impl);
+  return tokenizer;
+}
+
+std::vector<int32_t> Tokenizer::encode(std::string_view text, bool parse_special) const {
+  struct Encoder : text::PieceSink {
+    const text::Bpe& bpe;
+    std::vector<int32_t> ids;
+    explicit Encoder(const text::Bpe& bpe) : bpe(bpe) {}
+    void piece(std::string_view bytes) override { bpe.encode_word(bytes, ids); }
+  } encoder(impl_->bpe);
+
+  encoder.ids.reserve(text.size() / 3 + 8);
+  while (!text.empty()) {
+    const size_t valid = unicode::valid_prefix(text);
+    for (const text::TextPart& part : impl_->added.split(text.substr(0, valid), parse_special)) {
+      if (part.id >= 0)
+        encoder.ids.push_back(part.id);
+      else
+        impl_->pre_tokenizer.split(part.text, encoder);
+    }
+    text.remove_prefix(valid);
+    if (text.empty()) break;
+    for (const char c : text.substr(0, unicode::step(text).size)) {
+      const int32_t id = impl_->bpe.byte_id(static_cast<unsigned char>(c));
+      if (id >= 0) encoder.ids.push_back(id);
+    }
+    text.remove_prefix(unicode::step(text).size);
+  }
+  return std::move(encoder.ids);
+}
+
+std::string Tokenizer::decode(std::span<const int32_t> ids, bool skip_special) const {
+  std::string out;
+  for (const int32_t id : ids) {
+    if (id < 0 || id >= impl_->size) {
+      throw Error(ErrorCode::kInvalidArgument,
+                  fmt::format("token id {} is not in [0, {})", id, impl_->size),
+                  "the ids come from another tokenizer");
+    }
+    if (skip_special && impl_->special[id]) continue;
+    out.append(impl_->bytes, impl_->offsets[id], impl_->offsets[id + 1] - impl_->offsets[id]);
+  }
+  return out;
+}
+
+int32_t Tokenizer::vocab_size() const { return impl_->size; }
+
+std::optional<int32_t> Tokenizer::token_id(std::string_view token) const {
+  for (const text::Vocabulary* ids : {&impl_->added.ids(), &impl_->bpe.vocabulary()}) {
+    const auto found = ids->find(token);
+    if (found != ids->end()) return found->second;
+  }
+  return std::nullopt;
+}
+
+bool Tokenizer::is_special(int32_t id) const {
+  return id >= 0 && id < impl_->size && impl_->special[id];
+}
+
+std::optional<int32_t> Tokenizer::bos() const { return impl_->bos; }
+std::optional<int32_t> Tokenizer::eos() const { return impl_->eos; }
+
+std::string StreamDecoder::push(int32_t id) {
+  pending_ += tokenizer_.decode(std::span(&id, 1), skip_special_);
+  std::string out;
+  std::string_view rest = pending_;
+  while (!rest.empty()) {
+    const unicode::Step step = unicode::step(rest);
+    if (step.kind == unicode::Step::kCutOff) break;
+    if (step.kind == unicode::Step::kCharacter)
+      out += rest.substr(0, step.size);
+    else
+      unicode::append_utf8(out, 0xFFFD);
+    rest.remove_prefix(step.size);
+  }
+  pending_.assign(rest.begin(), rest.end());  // at most 3 bytes
+  return out;
+}
+
+std::string StreamDecoder::finish() {
+  // What is pending began a character and is cut off: one U+FFFD.
+  const bool broken = !pending_.empty();
+  pending_.clear();
+  return broken ? "\uFFFD" : "";
+}
+
+}  // namespace accrete
