@@ -57,19 +57,6 @@ class FileDescriptor {
   size_t size_ = 0;
 };
 
-void sync_folder(const std::filesystem::path& folder) {
-  const int fd = ::open(folder.empty() ? "." : folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-  if (fd < 0) return;  // some file systems do not let folders be opened; the rename has happened
-  const int result = ::fsync(fd);
-  const int e = errno;
-  ::close(fd);
-  // Others (EINVAL, ...) mean that this file system cannot sync folders at all.
-  if (result != 0 && (e == EIO || e == ENOSPC || e == EDQUOT)) {
-    errno = e;
-    throw_errno("sync the folder", folder);
-  }
-}
-
 constexpr std::string_view kTemporaryMark = ".tmp-";
 constexpr size_t kTemporaryDigits = 6;
 constexpr std::string_view kTemporaryAlphabet = "0123456789abcdefghijklmnopqrstuvwxyz";
@@ -92,6 +79,19 @@ int open_temporary(const std::filesystem::path& path, std::filesystem::path& nam
 }
 
 }  // namespace
+
+void sync_folder(const std::filesystem::path& folder) {
+  const int fd = ::open(folder.empty() ? "." : folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+  if (fd < 0) return;  // some file systems do not let folders be opened; the rename has happened
+  const int result = ::fsync(fd);
+  const int e = errno;
+  ::close(fd);
+  // Others (EINVAL, ...) mean that this file system cannot sync folders at all.
+  if (result != 0 && (e == EIO || e == ENOSPC || e == EDQUOT)) {
+    errno = e;
+    throw_errno("sync the folder", folder);
+  }
+}
 
 std::string read_file(const std::filesystem::path& path) {
   FileDescriptor fd(path, O_RDONLY);

@@ -36,8 +36,8 @@ class MappedFile {
 };
 
 // A file that appears under its name only when commit() has written, synced and renamed it; until
-// then, and if it is destroyed uncommitted, the old file (if any) stays as it was. A crash may leave
-// the temporary file (`<name>.tmp-XXXXXX`, see is_temporary_name) behind, nothing else.
+// then, and if it is destroyed uncommitted, the old file (if any) stays as it was. A crash may
+// leave the temporary file (`<name>.tmp-XXXXXX`, see is_temporary_name) behind, nothing else.
 //
 // A new file's permissions follow the umask; a replaced file keeps those it had.
 class AtomicFile {
@@ -72,5 +72,8 @@ bool is_temporary_name(std::string_view name);
 // Renames within a file system and syncs the target's folder, so that the new name survives a power
 // cut. The content must have been synced before. Throws kNotFound, kIo.
 void rename_durably(const std::filesystem::path& from, const std::filesystem::path& to);
+
+// Makes the names in a folder survive a power cut, where the file system can. Throws kIo.
+void sync_folder(const std::filesystem::path& folder);
 
 }  // namespace accrete

@@ -32,10 +32,10 @@ Rng Rng::split(uint64_t stream) const {
   // The child's stream id is a Philox block of (stream, the parent's stream), so grandchildren do
   // not collide. The key is tweaked: with the plain one the block would be the parent's own output
   // at counter `stream`.
-  const auto b = philox4x32({static_cast<uint32_t>(stream), static_cast<uint32_t>(stream >> 32),
-                             static_cast<uint32_t>(stream_), static_cast<uint32_t>(stream_ >> 32)},
-                            {static_cast<uint32_t>(seed_) ^ kSplitKey0,
-                             static_cast<uint32_t>(seed_ >> 32) ^ kSplitKey1});
+  const auto b = philox4x32(
+      {static_cast<uint32_t>(stream), static_cast<uint32_t>(stream >> 32),
+       static_cast<uint32_t>(stream_), static_cast<uint32_t>(stream_ >> 32)},
+      {static_cast<uint32_t>(seed_) ^ kSplitKey0, static_cast<uint32_t>(seed_ >> 32) ^ kSplitKey1});
   return Rng(seed_, (uint64_t{b[1]} << 32) | b[0]);
 }
 

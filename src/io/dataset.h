@@ -7,15 +7,18 @@
 //   {"messages": [{"role": R, "content": C}, ...]}   a conversation that ends with the assistant
 //   {"text": T}                                   running text
 // Optional beside any: "subject" (string), "asked": [P, ...] (phrasings to ask in, never taught),
-// "id" (string). "completion" and "answer" are synonyms, as are their plurals; with several answers
-// the first is taught and the best score counts.
+// "id" (string). "completion" and "answer" are synonyms, as are their plurals, "prompt" and
+// "question" too; of synonyms only one may be there. A singular beside its plural is its first
+// entry. With several answers the first is taught and the best score counts.
+// Other keys ("split", "context", "title", ...; beside a fact also "text") are annotations and left
+// alone, but one that looks like a slip of the pen ("subjects", "Prompt") is an error.
 // A `.txt` file is one text per document; documents are separated by a line "<|endoftext|>".
 //
 // Non-goals: tokenising, templates, shuffling.
 #pragma once
 
+#include <cstdint>
 #include <filesystem>
-#include <functional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -47,18 +50,21 @@ struct Dataset {
 };
 
 // Reads .jsonl, .json (an array of items), .txt, each optionally with .zst. Throws kNotFound, kIo,
-// kFormat
-// ("FILE:LINE: what is wrong", naming the keys found and the keys expected), and kInvalidArgument
-// when there is no item. Nothing is skipped silently; blank lines are allowed.
+// kFormat ("FILE:LINE: what is wrong", naming the keys found and the keys expected), and
+// kInvalidArgument when there is no item or the name ends in none of these. Nothing is skipped
+// silently; blank lines are allowed.
 Dataset read_dataset(const std::filesystem::path& path);
 
 // One JSONL line. `source` and `line` go into messages. The fuzz target calls it.
 Item parse_item(std::string_view json, std::string_view source, int64_t line);
 
-// Documents of a corpus: items of kind kText (and the text of others, joined) one after another.
+// Documents of a corpus, in order: the text of each kText item; a conversation's turns joined by
+// newlines; a fact as one document, each phrasing followed by the first answer on a line of its
+// own.
 std::vector<std::string> read_corpus(const std::filesystem::path& path);
 
 // The content of a file, unpacked if its name ends in .zst (at most `limit` bytes, else kFormat).
+// Torn or damaged packed data are kFormat.
 std::string read_text(const std::filesystem::path& path, size_t limit = size_t{4} << 30);
 
 }  // namespace accrete

@@ -34,8 +34,13 @@ enum class GgmlType : uint32_t {
 };
 
 std::string_view ggml_type_name(GgmlType type);
+// Rows are stored in blocks of so many values ...
+int64_t ggml_block_values(GgmlType type);
+// ... each of so many bytes.
+size_t ggml_block_bytes(GgmlType type);
 
-// Arrays of integers, floats and booleans are widened; arrays of arrays are refused.
+// Scalars and arrays of integers, floats and booleans are widened (an array of booleans to integers
+// 0 and 1); arrays of arrays and integers over 2^63 - 1 in an array are refused.
 using GgufValue = std::variant<uint64_t, int64_t, double, bool, std::string, std::vector<int64_t>,
                                std::vector<double>, std::vector<std::string>>;
 
@@ -61,7 +66,8 @@ class GgufFile {
   const GgufTensor* find(std::string_view name) const;
 
   // Metadata with a type; `nullopt`-like overloads take a default. Throws kFormat when the key is
-  // missing or of another type. Integers convert between signedness when the value fits.
+  // missing or of another type (find_ints and find_floats: nullptr when it is missing). Integers
+  // convert between signedness when the value fits.
   std::string get_string(std::string_view key) const;
   int64_t get_int(std::string_view key) const;
   double get_float(std::string_view key) const;
@@ -76,12 +82,14 @@ class GgufFile {
  private:
   GgufFile() = default;
   std::vector<MappedFile> file_;  // empty when parsed from borrowed bytes
+  std::string source_;            // for messages
   uint32_t version_ = 0;
   std::map<std::string, GgufValue, std::less<>> metadata_;
   std::vector<GgufTensor> tensors_;
 };
 
-// Dequantises the whole tensor (row-major). `out` must hold tensor.numel() floats.
+// Dequantises the whole tensor (row-major): bit for bit what the Python package `gguf` computes.
+// `out` must hold tensor.numel() floats, else kInvalidArgument.
 void dequantize(const GgufTensor& tensor, std::span<float> out);
 
 }  // namespace accrete

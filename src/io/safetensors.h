@@ -3,10 +3,12 @@
 // A file is: u64 little-endian header length, a JSON header, the tensors' bytes. The reader refuses
 // headers over 100 MB, overlapping or missing byte ranges, duplicate keys, trailing bytes, unknown
 // types, and shapes whose size does not match or overflows, all before it allocates for a tensor.
+// Tensors are views into the mapped file; their bytes need not be aligned.
 //
 // Non-goals: quantised tensors; editing in place.
 #pragma once
 
+#include <cstdint>
 #include <filesystem>
 #include <map>
 #include <span>
@@ -38,6 +40,7 @@ class SafetensorsFile {
   explicit SafetensorsFile(MappedFile file) : file_(std::move(file)) {}
   MappedFile file_;
   std::vector<TensorView> tensors_;
+  std::vector<size_t> by_name_;  // indices into tensors_, sorted by name
   Metadata metadata_;
 };
 
@@ -46,8 +49,35 @@ class SafetensorsFile {
 void parse_safetensors(std::span<const std::byte> bytes, std::string_view source,
                        std::vector<TensorView>& tensors, Metadata& metadata);
 
-// Writes tensors in the order given (atomically; see AtomicFile). The same input gives the same
-// bytes. Throws kIo, kInvalidArgument (sizes that do not match, duplicate names).
+// A tensor to be written: all but its bytes.
+struct TensorSpec {
+  std::string name;
+  DType dtype = DType::kF32;
+  std::vector<int64_t> shape;
+};
+
+// Writes a file piece by piece, for tensors that do not fit in memory together. Atomic: nothing is
+// there under `path` before commit(). The same input gives the same bytes.
+class SafetensorsWriter {
+ public:
+  // `tensors` in the order of their bytes. Throws kIo, kInvalidArgument (duplicate names, negative
+  // or overflowing shapes, an order that leaves a tensor unaligned: wide types come first).
+  SafetensorsWriter(const std::filesystem::path& path, std::span<const TensorSpec> tensors,
+                    const Metadata& metadata = {});
+  // The next bytes: tensors in the order given, in pieces of any size. Throws kIo, kInvalidArgument
+  // (more bytes than announced).
+  void write(std::span<const std::byte> bytes);
+  // Throws kIo, kInvalidArgument (fewer bytes than announced).
+  void commit();
+
+ private:
+  AtomicFile file_;
+  uint64_t missing_ = 0;
+};
+
+// Writes tensors in the order given, but stably sorted by the width of their type, widest first, so
+// that each is aligned, as other readers expect. Atomic; the same input gives the same bytes.
+// Throws kIo, kInvalidArgument (sizes that do not match, duplicate names).
 void write_safetensors(const std::filesystem::path& path, std::span<const TensorView> tensors,
                        const Metadata& metadata = {});
 
@@ -63,6 +93,7 @@ class ShardedSafetensors {
 
  private:
   std::vector<SafetensorsFile> shards_;
+  std::vector<std::filesystem::path> files_;
 };
 
 }  // namespace accrete

@@ -11,11 +11,14 @@ namespace accrete {
 
 LanguageTask::LanguageTask(const LanguageModel& model, std::vector<Example> examples,
                            int64_t batch_tokens)
-    : model_(model), examples_(std::move(examples)) {
+    : LanguageTask(model, examples, make_batches(examples, batch_tokens)) {}
+
+LanguageTask::LanguageTask(const LanguageModel& model, std::vector<Example> examples,
+                           std::vector<Batch> batches)
+    : model_(model), examples_(std::move(examples)), batches_(std::move(batches)) {
   if (!model.has_memory())
     throw Error(ErrorCode::kInvalidArgument, "the model has no memory layers",
                 "make them with `accrete retrofit`");
-  batches_ = make_batches(examples_, batch_tokens);
   frozen_.resize(batches_.size());
   lowest_ = model.memory().begin()->first;
 }
@@ -61,6 +64,11 @@ Pass LanguageTask::run(size_t i, const RowChanges* changes, const PassOptions& o
         if (const auto k = options.keep.find(block); k != options.keep.end())
           weights = weights * k->second.unsqueeze(1);
         const auto added = weighted_gather(change.delta, change.index.rows(a.slots), weights);
+        y = y.defined() ? y + added : added;
+      }
+      if (options.values != nullptr) {
+        const auto added = weighted_gather(options.values->at(block), options.sites,
+                                           at::ones(options.sites.sizes(), at::kFloat));
         y = y.defined() ? y + added : added;
       }
       pass.accesses.emplace(block, std::move(a));

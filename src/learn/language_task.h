@@ -41,6 +41,11 @@ struct Pass {
 
 struct PassOptions {
   bool gradient = false;
+  // Value vectors added straight to the memory outputs, before they live in any slot: by block [F,
+  // d], and for each token of the batch the vector it receives, [B T, 1] int32, -1: none. May be
+  // null.
+  const std::map<int64_t, at::Tensor>* values = nullptr;
+  at::Tensor sites;
   // Per block [B T] float32: multiplies a token's access weights of the change (dropout, where to
   // write); undefined: 1 everywhere.
   std::map<int64_t, at::Tensor> keep;
@@ -48,8 +53,12 @@ struct PassOptions {
 
 class LanguageTask {
  public:
-  // `model` must outlive the task; its overlay at construction is part of the frozen network.
+  // `model` must outlive the task; its overlay is part of the frozen network. Batches of at most
+  // `batch_tokens` padded tokens.
   LanguageTask(const LanguageModel& model, std::vector<Example> examples, int64_t batch_tokens);
+  // With batches of the caller's: lists of example indices.
+  LanguageTask(const LanguageModel& model, std::vector<Example> examples,
+               std::vector<Batch> batches);
 
   size_t batches() const { return batches_.size(); }
   const Batch& batch(size_t i) const { return batches_[i]; }

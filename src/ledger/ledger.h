@@ -3,9 +3,15 @@
 // SQLite (WAL, synchronous FULL) in `<model>/accrete/ledger.db` beside `updates/` and `probes/`.
 // State is always base + the sum of the active updates' deltas in ledger order. A commit writes and
 // syncs the update file first, then one SQLite transaction: a crash at any point leaves the old
-// state or the new one (an orphan update file is harmless and removed by the next writer). One
-// writer at a time, across processes (an advisory lock on `<model>/accrete/lock`); readers never
-// block.
+// state or the new one (an orphan update file is harmless and removed by the next writer; the
+// ledger notes beforehand what it is about to write, so files that others put there are left
+// alone). One writer at a time, across processes (an advisory lock on `<model>/accrete/lock`);
+// readers never block.
+//
+// Every call that changes something is one transaction: when it throws, nothing has changed. Rows
+// are checked when they are read, and refused with kFormat if anything about them is off.
+//
+// An object may be shared between threads (its calls take turns). Do not use it in a forked child.
 //
 // Non-goals: tensors of the model, computing digests of a state (model/ does).
 #pragma once
@@ -29,7 +35,7 @@ struct UpdateRecord {
   bool active = true;
   int64_t items = 0;          // taught items
   std::string source;         // the teach set's path as given
-  std::string source_digest;  // SHA-256 of its bytes
+  std::string source_digest;  // SHA-256 of its bytes in hex; may be empty
   std::string parent;         // id of the update before it when it was made; empty: the base
   uint64_t seed = 0;
   std::string method;  // ranking and solver, in words of the CLI
@@ -40,7 +46,7 @@ struct UpdateRecord {
 };
 
 struct ProbeRecord {
-  std::string name;             // [A-Za-z0-9_.-]+
+  std::string name;             // [A-Za-z0-9_.-]+, at most 128
   std::string file;             // relative to <model>/accrete/
   std::optional<double> floor;  // smallest allowed score relative to `base`; nullopt: report only
   double base = 0;              // score when it was added
@@ -51,11 +57,14 @@ struct ProbeRecord {
 class Ledger {
  public:
   enum class Mode { kRead, kWrite };
-  // Makes `<model>/accrete/{ledger.db,updates,probes}`. Throws kConflict if there is a ledger.
+  // Makes `<model>/accrete/{ledger.db,updates,probes}`, completely or not at all, and opens it for
+  // writing. Throws kConflict if there is a ledger or somebody is making one, kNotFound (no such
+  // folder), kIo.
   static Ledger create(const std::filesystem::path& model);
   // kWrite takes the writer's lock and removes leftovers of a crash. Throws kNotFound (not an
   // accrete model: hint `accrete retrofit`), kConflict (another process is writing; its pid),
-  // kFormat (a damaged database or a newer schema), kIo.
+  // kFormat (a damaged database or a newer schema), kIo. kRead sees what writers commit meanwhile,
+  // unless it cannot write to the folder and no writer has it open: then it sees the state at open.
   static Ledger open(const std::filesystem::path& model, Mode mode);
   Ledger(Ledger&&) noexcept;
   Ledger& operator=(Ledger&&) noexcept;
@@ -63,30 +72,43 @@ class Ledger {
 
   std::vector<UpdateRecord> updates() const;  // in ledger order
   std::vector<UpdateRecord> active() const;
-  // By id, unique id prefix (>= 4 digits) or tag. Throws kNotFound, kInvalidArgument (ambiguous).
+  // By id, unique id prefix (>= 4 digits) or tag; a tag wins over a prefix. Throws kNotFound,
+  // kInvalidArgument (ambiguous).
   UpdateRecord find(const std::string& id) const;
-  // The update's deltas, its file checked against its id. Throws kFormat if it was tampered with.
+  // The update's deltas, its file checked against its id. Throws kFormat if it was tampered with or
+  // is gone, and as find() does.
   Update load(const std::string& id) const;
 
-  // Commits: file, then record (id, order, time, rows filled in here). Returns the record as
-  // stored. Updates that were undone and not redone are dropped from the redo order but stay in the
-  // log. Throws kConflict when the same update is already there.
+  // Commits: file, then record (id, order, time, rows filled in here; it is active). Returns the
+  // record as stored: what is not UTF-8 in `source` has become U+FFFD. Updates that were undone and
+  // not redone are dropped from the redo order but stay in the log. Throws kConflict when the same
+  // update is already there (active or not) or its tag is taken, kInvalidArgument (fields that do
+  // not fit their description above), kIo.
   UpdateRecord commit(const Update& update, UpdateRecord record);
   // Deactivates the last `count` active updates; returns their ids, newest first. Throws
   // kInvalidArgument when there are fewer.
   std::vector<std::string> undo(int64_t count = 1);
-  // Reactivates the last `count` undone ones, oldest first among them; only those undone since the
-  // last commit.
+  // Reactivates the last `count` undone ones and returns their ids in ledger order; only those
+  // undone since the last commit. Throws kInvalidArgument when there are fewer.
   std::vector<std::string> redo(int64_t count = 1);
-  // Deactivates (or, with active = true, reactivates) one update anywhere in the order.
+  // Deactivates (or, with active = true, reactivates) one update anywhere in the order; nothing
+  // happens if it is in that state. What is deactivated here is not for redo() to bring back, and
+  // what is reactivated here leaves the redo order. Throws as find() does.
   void set_active(const std::string& id, bool active);
+  // Gives the update a tag in place of the one it had; an empty name takes it away. Letters,
+  // digits,
+  // '_', '.', '-', at most 128, and not 16 hex digits. Throws as find() does, kInvalidArgument,
+  // kConflict (another update has it).
   void tag(const std::string& id, const std::string& name);
 
-  // Probes: the items file is written to `accrete/probes/<name>.jsonl` (atomically) and recorded.
-  // Throws kConflict if the name exists, unless `replace`.
+  // Probes: the items file is written to `accrete/probes/<name>.jsonl` (atomically) and recorded
+  // with its digest; `file` is filled in here. Throws kConflict if the name exists, unless
+  // `replace`, kInvalidArgument (a bad name, scores that are not finite).
   void add_probe(ProbeRecord record, const std::string& jsonl, bool replace = false);
+  // Record and file. Throws kNotFound.
   void remove_probe(const std::string& name);
-  std::vector<ProbeRecord> probes() const;
+  std::vector<ProbeRecord> probes() const;  // by name
+  // Throws kNotFound, kFormat (the file is not the one that was recorded).
   std::string probe_items(const std::string& name) const;
 
   std::filesystem::path folder() const;  // <model>/accrete

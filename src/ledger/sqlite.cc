@@ -120,8 +120,8 @@ Statement& Statement::bind(int parameter, double value) {
 Statement& Statement::bind(int parameter, std::string_view value) {
   // A null pointer would bind NULL, and an empty view may hold one.
   const char* data = value.data() == nullptr ? "" : value.data();
-  const int rc = sqlite3_bind_text64(handle_, parameter, data, value.size(), SQLITE_TRANSIENT,
-                                     SQLITE_UTF8);
+  const int rc =
+      sqlite3_bind_text64(handle_, parameter, data, value.size(), SQLITE_TRANSIENT, SQLITE_UTF8);
   if (rc != SQLITE_OK) database_.fail(rc);
   return *this;
 }

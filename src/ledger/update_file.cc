@@ -5,12 +5,12 @@
 #include <charconv>
 #include <cmath>
 #include <cstring>
-#include <nlohmann/json.hpp>
 #include <system_error>
 #include <utility>
 
 #include "base/error.h"
 #include "base/sha256.h"
+#include "io/utf8.h"
 
 namespace accrete {
 namespace {
@@ -33,22 +33,12 @@ constexpr int kMaxBlock = 1 << 20;
 }
 
 bool strictly_ascending_slots(std::span<const int64_t> indices) {
-  return indices.front() >= 0 &&
-         std::adjacent_find(indices.begin(), indices.end(), std::greater_equal<>()) ==
-             indices.end();
+  return indices.front() >= 0 && std::adjacent_find(indices.begin(), indices.end(),
+                                                    std::greater_equal<>()) == indices.end();
 }
 
 bool all_finite(std::span<const float> values) {
   return std::all_of(values.begin(), values.end(), [](float v) { return std::isfinite(v); });
-}
-
-bool is_utf8(const std::string& text) {
-  try {
-    (void)nlohmann::json(text).dump();
-    return true;
-  } catch (const nlohmann::json::exception&) {
-    return false;
-  }
 }
 
 void check_writable(const Update& update) {
@@ -114,8 +104,8 @@ LayerDelta parse_layer(int block, const TensorView& indices, const TensorView& d
                        std::string_view source) {
   if (indices.dtype != DType::kI64 || indices.shape.size() != 1 || indices.shape[0] < 1)
     refuse(source, fmt::format("{} is not I64 [t] with t >= 1", indices.name));
-  if (delta.dtype != DType::kF32 || delta.shape.size() != 2 ||
-      delta.shape[0] != indices.shape[0] || delta.shape[1] < 1)
+  if (delta.dtype != DType::kF32 || delta.shape.size() != 2 || delta.shape[0] != indices.shape[0] ||
+      delta.shape[1] < 1)
     refuse(source, fmt::format("{} is not F32 [t, d] with the t of {}", delta.name, indices.name));
   LayerDelta layer;
   layer.block = block;
@@ -135,9 +125,10 @@ void check_format(Metadata& metadata, std::string_view source) {
   if (format->second != kUpdateFormat) {
     const std::string family(kUpdateFormat.substr(0, kUpdateFormat.find('/') + 1));
     if (format->second.starts_with(family))
-      throw Error(ErrorCode::kUnsupported,
-                  fmt::format("{}: its format {} is not {}", source, format->second, kUpdateFormat),
-                  "a newer accrete wrote it: update this one");
+      throw Error(
+          ErrorCode::kUnsupported,
+          fmt::format("{}: its format {} is not {}", source, shown(format->second), kUpdateFormat),
+          "a newer accrete wrote it: update this one");
     refuse(source, "it is a safetensors file, but not an update");
   }
   metadata.erase(format);
@@ -209,7 +200,7 @@ Update parse_update(std::span<const std::byte> bytes, std::string_view source,
     else if (const int other = block_of(tensor.name, kDelta); other >= 0)
       blocks[other].delta = &tensor;
     else
-      refuse(source, fmt::format("an update has no tensor '{}'", tensor.name));
+      refuse(source, fmt::format("an update has no tensor {}", shown(tensor.name)));
   }
   if (blocks.empty()) refuse(source, "it changes no layer");
   for (const auto& [block, pair] : blocks) {

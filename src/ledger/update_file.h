@@ -40,9 +40,9 @@ inline constexpr std::string_view kUpdateFormatKey = "format";
 inline constexpr std::string_view kUpdateFormat = "accrete-update/1";
 
 // Writes atomically and returns the id. Throws kInvalidArgument (unsorted, empty, sizes, non-finite
-// values, metadata that is not UTF-8 or uses kUpdateFormatKey), kNotFound (no such folder), kIo. The
-// file is named `<id>.safetensors` in `folder`; if it is there already, it is replaced by the same
-// bytes.
+// values, metadata that is not UTF-8 or uses kUpdateFormatKey), kNotFound (no such folder), kIo.
+// The file is named `<id>.safetensors` in `folder`; if it is there already, it is replaced by the
+// same bytes.
 std::string write_update(const std::filesystem::path& folder, const Update& update);
 
 // Strict: names, types, shapes, order, finite values, and (when `expected_id` is not empty) the id.

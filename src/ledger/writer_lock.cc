@@ -77,12 +77,11 @@ WriterLock::WriterLock(const std::filesystem::path& path) {
       const long pid = error == EWOULDBLOCK ? holder(fd_) : 0;
       ::close(fd_);
       if (error != EWOULDBLOCK) throw_io(path, error);
-      throw Error(ErrorCode::kConflict,
-                  pid > 0 ? fmt::format("process {} is writing to {}", pid,
-                                        path.parent_path().string())
-                          : fmt::format("another process is writing to {}",
-                                        path.parent_path().string()),
-                  "wait until it has finished; reading works meanwhile");
+      throw Error(
+          ErrorCode::kConflict,
+          pid > 0 ? fmt::format("process {} is writing to {}", pid, path.parent_path().string())
+                  : fmt::format("another process is writing to {}", path.parent_path().string()),
+          "wait until it has finished; reading works meanwhile");
     }
     // A failed create() removes its lock file: the name may by now belong to another one.
     if (same_file(fd_, path)) break;

@@ -177,8 +177,13 @@ Batch make_batch(std::span<const Example> examples, std::span<const int64_t> whi
 }
 
 std::vector<Batch> make_batches(std::span<const Example> examples, int64_t tokens) {
-  std::vector<int64_t> order(examples.size());
-  std::iota(order.begin(), order.end(), 0);
+  std::vector<int64_t> all(examples.size());
+  std::iota(all.begin(), all.end(), 0);
+  return make_batches(examples, std::move(all), tokens);
+}
+
+std::vector<Batch> make_batches(std::span<const Example> examples, std::vector<int64_t> order,
+                                int64_t tokens) {
   const auto length = [&](int64_t i) {
     return static_cast<int64_t>(examples[static_cast<size_t>(i)].tokens.size());
   };

@@ -63,6 +63,9 @@ struct Batch {
 // Batches of at most `tokens` padded tokens each, examples sorted by length (stable): little
 // padding, and a fixed order.
 std::vector<Batch> make_batches(std::span<const Example> examples, int64_t tokens);
+// The same for some of the examples.
+std::vector<Batch> make_batches(std::span<const Example> examples, std::vector<int64_t> which,
+                                int64_t tokens);
 Batch make_batch(std::span<const Example> examples, std::span<const int64_t> which);
 
 }  // namespace accrete

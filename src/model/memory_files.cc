@@ -153,23 +153,50 @@ MemoryLayers load_memory(const std::filesystem::path& folder, const ModelConfig&
   return layers;
 }
 
+namespace {
+
+// One layer's accesses, checked against its keys.
+Accesses read_accesses(const SafetensorsFile& file, const std::filesystem::path& path,
+                       int64_t block, const MemoryLayer& layer) {
+  Accesses a;
+  a.slots = copy_of(file.at(fmt::format("{}.slots", block)), DType::kI32, at::kInt, path);
+  a.weights = copy_of(file.at(fmt::format("{}.weights", block)), DType::kF16, at::kHalf, path)
+                  .to(at::kFloat);
+  const int64_t K = layer.keys.accesses_per_token();
+  if (a.slots.dim() != 2 || a.slots.size(1) != K || a.weights.sizes() != a.slots.sizes() ||
+      (a.slots.numel() > 0 &&
+       (a.slots.max().item<int>() >= layer.keys.slots() || a.slots.min().item<int>() < -1)))
+    throw Error(ErrorCode::kFormat,
+                fmt::format("{}: the log of layer {} does not fit its keys", path.string(), block));
+  return a;
+}
+
+}  // namespace
+
+void save_update_log(const std::filesystem::path& file,
+                     const std::map<int64_t, Accesses>& accesses) {
+  TensorWriter writer;
+  for (const auto& [block, a] : accesses) {
+    writer.add(fmt::format("{}.slots", block), a.slots);
+    writer.add(fmt::format("{}.weights", block), a.weights.to(at::kHalf));
+  }
+  writer.write(file, {});
+}
+
+void append_update_log(const std::filesystem::path& file, const MemoryLayers& layers, double weight,
+                       AccessLogs& logs) {
+  const auto tensors = SafetensorsFile::open(file);
+  for (const auto& [block, layer] : layers)
+    if (tensors.find(fmt::format("{}.slots", block)) != nullptr)
+      logs[block].append(read_accesses(tensors, file, block, layer), weight, false);
+}
+
 AccessLogs load_background(const std::filesystem::path& folder, const MemoryLayers& layers) {
   const auto path = background_path(folder);
   const auto file = SafetensorsFile::open(path);
   AccessLogs logs;
-  for (const auto& [block, layer] : layers) {
-    Accesses a;
-    a.slots = copy_of(file.at(fmt::format("{}.slots", block)), DType::kI32, at::kInt, path);
-    a.weights = copy_of(file.at(fmt::format("{}.weights", block)), DType::kF16, at::kHalf, path)
-                    .to(at::kFloat);
-    const int64_t K = layer.keys.accesses_per_token();
-    if (a.slots.dim() != 2 || a.slots.size(1) != K || a.weights.sizes() != a.slots.sizes() ||
-        (a.slots.numel() > 0 &&
-         (a.slots.max().item<int>() >= layer.keys.slots() || a.slots.min().item<int>() < -1)))
-      throw Error(ErrorCode::kFormat, fmt::format("{}: the log of layer {} does not fit its keys",
-                                                  path.string(), block));
-    logs[block].append(a, 1.0, /*background=*/true);
-  }
+  for (const auto& [block, layer] : layers)
+    logs[block].append(read_accesses(file, path, block, layer), 1.0, /*background=*/true);
   return logs;
 }
 

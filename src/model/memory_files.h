@@ -25,6 +25,14 @@ void save_memory(const std::filesystem::path& folder, const MemoryLayers& layers
 // version).
 MemoryLayers load_memory(const std::filesystem::path& folder, const ModelConfig& config);
 AccessLogs load_background(const std::filesystem::path& folder, const MemoryLayers& layers);
+
+// The accesses that one update was taught with, beside its file: what later updates should leave
+// alone. Advisory: a missing one is not an error.
+void save_update_log(const std::filesystem::path& file,
+                     const std::map<int64_t, Accesses>& accesses);
+// Joins them to `logs` with weight `weight` a token. Throws kFormat.
+void append_update_log(const std::filesystem::path& file, const MemoryLayers& layers, double weight,
+                       AccessLogs& logs);
 nlohmann::json load_memory_info(const std::filesystem::path& folder);
 
 }  // namespace accrete

@@ -33,7 +33,9 @@ const std::array<int16_t, kAlphabetEnd>& alphabet() {
   return table;
 }
 
-uint64_t mixed(uint64_t x) { return x * 0x9E3779B97F4A7C15u; }
+uint64_t mixed(uint64_t x) {
+  return x * 0x9E3779B97F4A7C15u;
+}
 
 // The words a thread met last, for all models together. A thread of its own needs no lock, and a
 // serial that is never used again needs no clearing.

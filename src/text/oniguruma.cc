@@ -14,11 +14,17 @@ using unicode::Ranges;
 constexpr int kMaxDepth = 32;
 constexpr int kMaxRepeat = 1000;
 
-std::string escaped(char32_t c) { return fmt::format("\\x{{{:x}}}", static_cast<uint32_t>(c)); }
+std::string escaped(char32_t c) {
+  return fmt::format("\\x{{{:x}}}", static_cast<uint32_t>(c));
+}
 
-bool is_surrogate(char32_t c) { return c >= 0xD800 && c <= 0xDFFF; }
+bool is_surrogate(char32_t c) {
+  return c >= 0xD800 && c <= 0xDFFF;
+}
 
-bool is_ascii_letter(char32_t c) { return (c | 32) >= 'a' && (c | 32) <= 'z'; }
+bool is_ascii_letter(char32_t c) {
+  return (c | 32) >= 'a' && (c | 32) <= 'z';
+}
 
 // Ranges as the inside of a PCRE2 class. PCRE2 refuses surrogates as ends of a range; UTF-8 has
 // none, so they may go.
@@ -29,7 +35,7 @@ std::string spelled_out(const Ranges& ranges) {
     if (is_surrogate(last)) last = 0xD7FF;
     if (first > last) continue;
     text += escaped(first);
-    if (last > first) text += "-" + escaped(last);
+    if (last > first) text.append("-").append(escaped(last));
   }
   return text;
 }
@@ -95,7 +101,7 @@ class Translator {
   std::string alternatives(int depth) {
     if (depth > kMaxDepth) unsupported("groups nested too deeply");
     std::string out = sequence(depth);
-    while (accept("|")) out += "|" + sequence(depth);
+    while (accept("|")) out.append("|").append(sequence(depth));
     return out;
   }
 
@@ -196,8 +202,10 @@ class Translator {
     }
     // After an interval Ruby reads '+' as one more repetition, and '?' after {n} as "optional".
     if (interval && (peek("+") || peek("?"))) unsupported("a suffix after {n,m}");
-    if (!interval && accept("?")) out += "?";
-    else if (!interval && accept("+")) out += "+";
+    if (!interval && accept("?"))
+      out += "?";
+    else if (!interval && accept("+"))
+      out += "+";
     if (peek("*") || peek("+") || peek("?") || peek("{")) unsupported("a repeated repetition");
     return out;
   }
@@ -260,22 +268,38 @@ class Translator {
   Escape escape() {
     const char32_t c = next();
     switch (c) {
-      case 'n': return {U'\n', {}};
-      case 'r': return {U'\r', {}};
-      case 't': return {U'\t', {}};
-      case 'f': return {U'\f', {}};
-      case 'v': return {U'\v', {}};
-      case 'a': return {U'\a', {}};
-      case 'e': return {char32_t{0x1B}, {}};
-      case 's': return {std::nullopt, unicode::space_ranges()};
-      case 'S': return {std::nullopt, unicode::complement(unicode::space_ranges())};
-      case 'd': return {std::nullopt, *unicode::category_ranges("Nd")};
-      case 'D': return {std::nullopt, unicode::complement(*unicode::category_ranges("Nd"))};
-      case 'p': return {std::nullopt, property(false)};
-      case 'P': return {std::nullopt, property(true)};
-      case 'x': return {accept("{") ? hex(1, 6, true) : below_128(hex(2, 2, false)), {}};
-      case 'u': return {hex(4, 4, false), {}};
-      default: break;
+      case 'n':
+        return {U'\n', {}};
+      case 'r':
+        return {U'\r', {}};
+      case 't':
+        return {U'\t', {}};
+      case 'f':
+        return {U'\f', {}};
+      case 'v':
+        return {U'\v', {}};
+      case 'a':
+        return {U'\a', {}};
+      case 'e':
+        return {char32_t{0x1B}, {}};
+      case 's':
+        return {std::nullopt, unicode::space_ranges()};
+      case 'S':
+        return {std::nullopt, unicode::complement(unicode::space_ranges())};
+      case 'd':
+        return {std::nullopt, *unicode::category_ranges("Nd")};
+      case 'D':
+        return {std::nullopt, unicode::complement(*unicode::category_ranges("Nd"))};
+      case 'p':
+        return {std::nullopt, property(false)};
+      case 'P':
+        return {std::nullopt, property(true)};
+      case 'x':
+        return {accept("{") ? hex(1, 6, true) : below_128(hex(2, 2, false)), {}};
+      case 'u':
+        return {hex(4, 4, false), {}};
+      default:
+        break;
     }
     if (c >= 0x80 || is_ascii_letter(c) || (c >= '0' && c <= '9'))
       unsupported(fmt::format("the escape \\{}", pattern_.substr(at_ - 1, c < 0x80 ? 1 : 0)));
@@ -299,9 +323,12 @@ class Translator {
     int digits = 0;
     for (; digits < most && !at_end(); ++digits, ++at_) {
       const char c = pattern_[at_];
-      if (c >= '0' && c <= '9') value = value * 16 + (c - '0');
-      else if ((c | 32) >= 'a' && (c | 32) <= 'f') value = value * 16 + ((c | 32) - 'a' + 10);
-      else break;
+      if (c >= '0' && c <= '9')
+        value = value * 16 + (c - '0');
+      else if ((c | 32) >= 'a' && (c | 32) <= 'f')
+        value = value * 16 + ((c | 32) - 'a' + 10);
+      else
+        break;
     }
     if (digits < least || (braced && !accept("}"))) broken("has a broken hexadecimal escape");
     if (value > unicode::kMaxCodePoint || is_surrogate(value)) broken("names no character");
@@ -321,6 +348,8 @@ class Translator {
 
 }  // namespace
 
-std::string translate_oniguruma(std::string_view pattern) { return Translator(pattern).run(); }
+std::string translate_oniguruma(std::string_view pattern) {
+  return Translator(pattern).run();
+}
 
 }  // namespace accrete::text

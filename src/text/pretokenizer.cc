@@ -53,7 +53,7 @@ class PrefixSpace : public Stage {
     if (text.starts_with(' '))
       rest(text);
     else
-      rest(" " + std::string(text));
+      rest(std::string(1, ' ').append(text));
   }
 };
 
@@ -142,7 +142,8 @@ class Split : public Stage {
   };
 
   void merge(std::vector<Part>& parts) const {
-    if (behavior_ == Behavior::kRemoved || behavior_ == Behavior::kIsolated || parts.empty()) return;
+    if (behavior_ == Behavior::kRemoved || behavior_ == Behavior::kIsolated || parts.empty())
+      return;
     std::vector<Part> merged = {parts.front()};
     for (size_t i = 1; i < parts.size(); ++i) {
       const bool before = parts[i - 1].match, now = parts[i].match;
@@ -210,8 +211,7 @@ void PreTokenizer::add(const Json& part, int depth) {
     for (const Json& inner : parts) add(inner, depth + 1);
     return;
   }
-  if (byte_level_)
-    fail_unsupported("pre_tokenizer", fmt::format("{:?} behind ByteLevel", type));
+  if (byte_level_) fail_unsupported("pre_tokenizer", fmt::format("{:?} behind ByteLevel", type));
   if (stages_.size() >= kMaxStages) fail_unsupported("pre_tokenizer", "too many parts");
   if (type == "ByteLevel") {
     byte_level_ = true;
@@ -220,8 +220,8 @@ void PreTokenizer::add(const Json& part, int depth) {
     if (bool_or(part, "use_regex", true, "pre_tokenizer ByteLevel"))
       stages_.push_back(std::make_shared<Gpt2>());
   } else if (type == "Digits") {
-    stages_.push_back(
-        std::make_shared<Digits>(bool_or(part, "individual_digits", false, "pre_tokenizer Digits")));
+    stages_.push_back(std::make_shared<Digits>(
+        bool_or(part, "individual_digits", false, "pre_tokenizer Digits")));
   } else if (type == "Split") {
     stages_.push_back(split_stage(part));
   } else {

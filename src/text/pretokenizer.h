@@ -1,8 +1,8 @@
 // Pre-tokenisation: text to the pieces that BPE merges within.
 //
-// Understands ByteLevel, Digits, Split and Sequence of tokenizer.json, the last of them a ByteLevel:
-// its change of alphabet is left out, because bpe.h works on bytes. The regexes of GPT-2 and of the
-// cl100k family (Llama 3, Qwen) run as hand-written scanners, any other through regex.h.
+// Understands ByteLevel, Digits, Split and Sequence of tokenizer.json, the last of them a
+// ByteLevel: its change of alphabet is left out, because bpe.h works on bytes. The regexes of GPT-2
+// and of the cl100k family (Llama 3, Qwen) run as hand-written scanners, any other through regex.h.
 //
 // Non-goals: offsets.
 #pragma once

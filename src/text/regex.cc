@@ -55,14 +55,14 @@ Regex Regex::compile(std::string_view pattern) {
   int error = 0;
   PCRE2_SIZE offset = 0;
   // No PCRE2_UCP: the classes are spelled out already.
-  code->code =
-      pcre2_compile(reinterpret_cast<PCRE2_SPTR>(translated.data()), translated.size(),
-                    PCRE2_UTF | PCRE2_NO_AUTO_CAPTURE | PCRE2_NEVER_BACKSLASH_C, &error, &offset, nullptr);
+  code->code = pcre2_compile(reinterpret_cast<PCRE2_SPTR>(translated.data()), translated.size(),
+                             PCRE2_UTF | PCRE2_NO_AUTO_CAPTURE | PCRE2_NEVER_BACKSLASH_C, &error,
+                             &offset, nullptr);
   if (!code->code) {
-    throw Error(ErrorCode::kUnsupported,
-                fmt::format("tokenizer: PCRE2 refuses the regex {:?}: {}", pattern,
-                            pcre2_message(error)),
-                "accrete reads byte-level BPE tokenizers (GPT-2, Llama 3, SmolLM2, Qwen families)");
+    throw Error(
+        ErrorCode::kUnsupported,
+        fmt::format("tokenizer: PCRE2 refuses the regex {:?}: {}", pattern, pcre2_message(error)),
+        "accrete reads byte-level BPE tokenizers (GPT-2, Llama 3, SmolLM2, Qwen families)");
   }
   uint32_t matches_empty = 0;
   pcre2_pattern_info(code->code, PCRE2_INFO_MATCHEMPTY, &matches_empty);

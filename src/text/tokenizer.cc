@@ -200,7 +200,9 @@ std::string Tokenizer::decode(std::span<const int32_t> ids, bool skip_special) c
   return out;
 }
 
-int32_t Tokenizer::vocab_size() const { return impl_->size; }
+int32_t Tokenizer::vocab_size() const {
+  return impl_->size;
+}
 
 std::optional<int32_t> Tokenizer::token_id(std::string_view token) const {
   for (const text::Vocabulary* ids : {&impl_->added.ids(), &impl_->bpe.vocabulary()}) {
@@ -214,8 +216,12 @@ bool Tokenizer::is_special(int32_t id) const {
   return id >= 0 && id < impl_->size && impl_->special[id];
 }
 
-std::optional<int32_t> Tokenizer::bos() const { return impl_->bos; }
-std::optional<int32_t> Tokenizer::eos() const { return impl_->eos; }
+std::optional<int32_t> Tokenizer::bos() const {
+  return impl_->bos;
+}
+std::optional<int32_t> Tokenizer::eos() const {
+  return impl_->eos;
+}
 
 std::string StreamDecoder::push(int32_t id) {
   pending_ += tokenizer_.decode(std::span(&id, 1), skip_special_);
@@ -230,7 +236,7 @@ std::string StreamDecoder::push(int32_t id) {
       unicode::append_utf8(out, 0xFFFD);
     rest.remove_prefix(step.size);
   }
-  pending_.assign(rest.begin(), rest.end());  // at most 3 bytes
+  pending_.erase(0, pending_.size() - rest.size());  // at most 3 bytes stay
   return out;
 }
 

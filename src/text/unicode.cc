@@ -62,7 +62,9 @@ std::optional<Ranges> category_ranges(std::string_view name) {
   return normalized(std::move(ranges));
 }
 
-Ranges space_ranges() { return {std::begin(kSpaceRanges), std::end(kSpaceRanges)}; }
+Ranges space_ranges() {
+  return {std::begin(kSpaceRanges), std::end(kSpaceRanges)};
+}
 
 Ranges normalized(Ranges ranges) {
   std::sort(ranges.begin(), ranges.end());

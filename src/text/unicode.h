@@ -20,13 +20,35 @@ inline constexpr char32_t kMaxCodePoint = 0x10FFFF;
 
 // General categories, numbered as in the tables.
 enum Category : uint8_t {
-  kCn, kCc, kCf, kCo,                  // other
-  kLu, kLl, kLt, kLm, kLo,             // letters
-  kMn, kMc, kMe,                       // marks
-  kNd, kNl, kNo,                       // numbers
-  kPc, kPd, kPs, kPe, kPi, kPf, kPo,   // punctuation
-  kSm, kSc, kSk, kSo,                  // symbols
-  kZs, kZl, kZp,                       // separators
+  kCn,
+  kCc,
+  kCf,
+  kCo,  // other
+  kLu,
+  kLl,
+  kLt,
+  kLm,
+  kLo,  // letters
+  kMn,
+  kMc,
+  kMe,  // marks
+  kNd,
+  kNl,
+  kNo,  // numbers
+  kPc,
+  kPd,
+  kPs,
+  kPe,
+  kPi,
+  kPf,
+  kPo,  // punctuation
+  kSm,
+  kSc,
+  kSk,
+  kSo,  // symbols
+  kZs,
+  kZl,
+  kZp,  // separators
 };
 
 // A byte of properties per code point: the category in the low bits, and three flags.
@@ -51,8 +73,8 @@ Ranges complement(const Ranges& sorted);
 struct Step {
   enum Kind {
     kCharacter,
-    kBroken,   // bytes that belong to no character, as many as one U+FFFD stands for
-    kCutOff,   // all that is left, and a character if more bytes came
+    kBroken,  // bytes that belong to no character, as many as one U+FFFD stands for
+    kCutOff,  // all that is left, and a character if more bytes came
   };
   Kind kind;
   size_t size;  // bytes

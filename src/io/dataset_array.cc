@@ -1,0 +1,105 @@
+#include "io/dataset_array.h"
+
+#include <cctype>
+
+#include "base/error.h"
+
+namespace accrete {
+namespace {
+
+// Splits an array into the texts of its elements. It knows of JSON only what that takes: strings
+// and brackets; whatever is wrong inside an element, parse_item finds and names with its line.
+class ArraySplitter {
+ public:
+  ArraySplitter(std::string_view text, std::string_view source) : text_(text), source_(source) {}
+
+  std::vector<Item> items() {
+    skip_blanks();
+    if (peek() != '[') fail("a .json data set must be an array of items");
+    ++at_;
+    std::vector<Item> items;
+    skip_blanks();
+    if (peek() == ']') {
+      ++at_;
+    } else {
+      for (;;) {
+        skip_blanks();
+        const int64_t line = line_;
+        items.push_back(parse_item(element(), source_, line));
+        const char after = peek();
+        ++at_;
+        if (after == ']') break;
+      }
+    }
+    skip_blanks();
+    if (at_ < text_.size()) fail("something follows the array");
+    return items;
+  }
+
+ private:
+  [[noreturn]] void fail(std::string_view what) const {
+    throw Error(ErrorCode::kFormat, fmt::format("{}:{}: {}", source_, line_, what),
+                "write [item, item, ...], or one item a line in a .jsonl file");
+  }
+  char peek() const {
+    if (at_ >= text_.size()) fail("the file ends inside the array");
+    return text_[at_];
+  }
+  void skip_blanks() {
+    for (; at_ < text_.size(); ++at_) {
+      const char c = text_[at_];
+      if (c == '\n')
+        ++line_;
+      else if (c != ' ' && c != '\t' && c != '\r')
+        return;
+    }
+  }
+  void skip_string() {
+    for (++at_; peek() != '"'; ++at_) {
+      if (peek() == '\\') ++at_;
+      if (peek() == '\n') fail("a string does not end on its line");
+    }
+  }
+  // Up to the comma or bracket that ends the element, which stays unread.
+  std::string_view element() {
+    const size_t begin = at_;
+    int64_t depth = 0;
+    for (;; ++at_) {
+      const char c = peek();
+      if (depth == 0 && (c == ',' || c == ']')) break;
+      if (c == '"')
+        skip_string();
+      else if (c == '{' || c == '[')
+        ++depth;
+      else if (c == '}' || c == ']')
+        --depth;
+      else if (c == '\n')
+        ++line_;
+      if (depth < 0) fail("a bracket closes what was not open");
+    }
+    if (begin == at_) fail("an item is missing");
+    return text_.substr(begin, at_ - begin);
+  }
+
+  std::string_view text_;
+  std::string_view source_;
+  size_t at_ = 0;
+  int64_t line_ = 1;
+};
+
+}  // namespace
+
+std::vector<Item> parse_item_array(std::string_view text, std::string_view source) {
+  return ArraySplitter(text, source).items();
+}
+
+std::string join_prompt(std::string_view prompt, std::string_view completion) {
+  const auto is_space = [](char c) { return std::isspace(static_cast<unsigned char>(c)) != 0; };
+  std::string out(prompt);
+  if (!prompt.empty() && !completion.empty() && !is_space(prompt.back()) &&
+      !is_space(completion.front()))
+    out += ' ';
+  return out.append(completion);
+}
+
+}  // namespace accrete

@@ -1,0 +1,210 @@
+#include <algorithm>
+#include <array>
+#include <cctype>
+#include <nlohmann/json.hpp>
+#include <numeric>
+
+#include "base/error.h"
+#include "io/dataset.h"
+#include "io/strict_json.h"
+#include "io/utf8.h"
+
+namespace accrete {
+namespace {
+
+using Json = nlohmann::json;
+
+constexpr std::array<std::string_view, 13> kKeys = {
+    "prompt",  "prompts",  "completion", "completions", "question", "questions", "answer",
+    "answers", "messages", "text",       "subject",     "asked",    "id"};
+constexpr std::array<std::string_view, 4> kRoles = {"system", "user", "assistant", "tool"};
+constexpr std::string_view kExpected =
+    "expected are \"prompt(s)\" or \"question(s)\" with \"completion\" or \"answer(s)\"; or "
+    "\"messages\"; or \"text\"";
+
+bool is_blank(std::string_view text) {
+  return text.find_first_not_of(" \t\r\n\v\f") == std::string_view::npos;
+}
+
+// Whether one insertion, deletion, substitution or swap of neighbours turns `a` into `b`.
+bool is_one_slip(std::string_view a, std::string_view b) {
+  if (a.size() > b.size()) std::swap(a, b);
+  if (b.size() - a.size() > 1) return false;
+  const size_t same =
+      static_cast<size_t>(std::mismatch(a.begin(), a.end(), b.begin()).first - a.begin());
+  if (same == a.size()) return true;
+  const std::string_view x = a.substr(same), y = b.substr(same);
+  if (a.size() < b.size()) return x == y.substr(1);
+  if (x.substr(1) == y.substr(1)) return true;
+  return x.size() >= 2 && x[0] == y[1] && x[1] == y[0] && x.substr(2) == y.substr(2);
+}
+
+std::string lower(std::string_view text) {
+  std::string out(text);
+  for (char& c : out) c = static_cast<char>(std::tolower(static_cast<unsigned char>(c)));
+  return out;
+}
+
+class ItemReader {
+ public:
+  ItemReader(std::string_view json, std::string_view source, int64_t line)
+      : source_(source), line_(line), json_(parse_json(json, source, kLimits, line)) {
+    if (!json_.is_object())
+      fail(fmt::format("a JSON {} where an item is expected: {}", json_.type_name(), kExpected));
+  }
+
+  Item read() {
+    Item item;
+    item.line = line_;
+    item.subject = optional_string("subject");
+    item.id = optional_string("id");
+    if (json_.contains("asked")) item.asked = strings("asked");
+
+    const char* prompt = family("prompt", "question");
+    const char* answer = family("completion", "answer");
+    const bool messages = json_.contains("messages");
+    if (messages && (prompt != nullptr || answer != nullptr || json_.contains("text")))
+      fail_keys("\"messages\" stand alone");
+    if (messages) {
+      item.kind = Item::Kind::kMessages;
+      item.messages = conversation();
+    } else if (prompt != nullptr || answer != nullptr) {
+      item.kind = Item::Kind::kFact;
+      read_fact(prompt, answer, item);
+    } else if (json_.contains("text")) {
+      item.kind = Item::Kind::kText;
+      item.text = non_blank(json_["text"], "\"text\"");
+    } else {
+      refuse_slips();
+      fail_keys("neither a fact nor messages nor text");
+    }
+    refuse_slips();
+    return item;
+  }
+
+ private:
+  static constexpr JsonLimits kLimits = {.depth = 64, .values = 10'000'000};
+
+  [[noreturn]] void fail(const std::string& what) const {
+    throw Error(ErrorCode::kFormat, fmt::format("{}:{}: {}", source_, line_, what),
+                "correct this line and run the command again");
+  }
+  [[noreturn]] void fail_keys(std::string_view what) const {
+    constexpr size_t kMostKeys = 16;
+    std::string found;
+    size_t count = 0;
+    for (const auto& [key, value] : json_.items()) {
+      if (++count > kMostKeys) continue;
+      found += (found.empty() ? "" : ", ") + shown(key, 40);
+    }
+    if (count > kMostKeys) found += ", ...";
+    fail(fmt::format("{}: found {}; {}", what, found.empty() ? "no keys" : found, kExpected));
+  }
+
+  // A key that is nearly one of ours would otherwise be left alone as an annotation, and a subject
+  // or a phrasing silently lost.
+  void refuse_slips() const {
+    for (const auto& [key, value] : json_.items()) {
+      if (std::find(kKeys.begin(), kKeys.end(), key) != kKeys.end()) continue;
+      const std::string name = lower(key);
+      for (const std::string_view known : kKeys) {
+        const bool slip = name == known || (known.size() > 4 && is_one_slip(name, known));
+        if (slip) fail(fmt::format("unknown key {}; did you mean \"{}\"?", shown(key), known));
+      }
+    }
+  }
+
+  std::string non_blank(const Json& value, const std::string& what) const {
+    if (!value.is_string())
+      fail(fmt::format("{} must be a string, not {}", what, value.type_name()));
+    const auto& text = value.get_ref<const std::string&>();
+    if (is_blank(text)) fail(fmt::format("{} is empty", what));
+    return text;
+  }
+
+  std::string optional_string(const char* key) const {
+    const auto found = json_.find(key);
+    return found == json_.end() ? "" : non_blank(*found, fmt::format("\"{}\"", key));
+  }
+
+  std::vector<std::string> strings(const std::string& key) const {
+    const Json& list = json_.at(key);
+    if (!list.is_array())
+      fail(fmt::format("\"{}\" must be a list of strings, not {}", key, list.type_name()));
+    if (list.empty()) fail(fmt::format("\"{}\" is empty", key));
+    std::vector<std::string> out;
+    for (size_t i = 0; i < list.size(); ++i)
+      out.push_back(non_blank(list[i], fmt::format("entry {} of \"{}\"", i + 1, key)));
+    return out;
+  }
+
+  // Which of two synonyms is there, in the singular or the plural; nullptr: neither.
+  const char* family(const char* one, const char* other) const {
+    const auto has = [&](const std::string& name) {
+      return json_.contains(name) || json_.contains(name + "s");
+    };
+    if (has(one) && has(other))
+      fail_keys(fmt::format("\"{}\" and \"{}\" mean the same; give one of them", one, other));
+    return has(one) ? one : has(other) ? other : nullptr;
+  }
+
+  // The singular, then the plural's entries that differ from it.
+  std::vector<std::string> all_of(const std::string& name) const {
+    std::vector<std::string> out;
+    if (json_.contains(name)) out.push_back(non_blank(json_.at(name), fmt::format("\"{}\"", name)));
+    if (!json_.contains(name + "s")) return out;
+    std::vector<std::string> more = strings(name + "s");
+    for (std::string& text : more)
+      if (out.empty() || !json_.contains(name) || text != out.front())
+        out.push_back(std::move(text));
+    return out;
+  }
+
+  void read_fact(const char* prompt, const char* answer, Item& item) const {
+    if (answer == nullptr) {
+      refuse_slips();
+      fail_keys("the completion is missing");
+    }
+    item.answers = all_of(answer);
+    if (prompt != nullptr) {
+      item.prompts = all_of(prompt);
+    } else if (item.asked.empty()) {
+      refuse_slips();
+      fail_keys("the prompt is missing");
+    }
+  }
+
+  std::vector<Message> conversation() const {
+    const Json& list = json_.at("messages");
+    if (!list.is_array() || list.empty()) fail("\"messages\" must be a list that is not empty");
+    std::vector<Message> messages;
+    for (size_t i = 0; i < list.size(); ++i) {
+      const std::string where = fmt::format("message {}", i + 1);
+      const Json& one = list[i];
+      if (!one.is_object() || !one.contains("role") || !one.contains("content"))
+        fail(fmt::format("{} must be an object with \"role\" and \"content\"", where));
+      Message message{non_blank(one["role"], where + ": \"role\""),
+                      non_blank(one["content"], where + ": \"content\"")};
+      if (std::find(kRoles.begin(), kRoles.end(), message.role) == kRoles.end())
+        fail(fmt::format("{}: the role {} is none of system, user, assistant, tool", where,
+                         shown(message.role)));
+      messages.push_back(std::move(message));
+    }
+    if (messages.back().role != "assistant")
+      fail(fmt::format("the last message must be the assistant's, not of {}",
+                       shown(messages.back().role)));
+    return messages;
+  }
+
+  std::string_view source_;
+  int64_t line_;
+  Json json_;
+};
+
+}  // namespace
+
+Item parse_item(std::string_view json, std::string_view source, int64_t line) {
+  return ItemReader(json, source, line).read();
+}
+
+}  // namespace accrete

@@ -1,0 +1,147 @@
+#include <algorithm>
+#include <array>
+#include <limits>
+#include <set>
+
+#include "base/error.h"
+#include "io/gguf_to_hf.h"
+#include "io/utf8.h"
+
+namespace accrete {
+namespace {
+
+[[noreturn]] void fail(const std::string& what) {
+  throw Error(ErrorCode::kFormat, "GGUF model: " + what,
+              "the file is damaged or made for another purpose");
+}
+
+[[noreturn]] void fail_unsupported(const std::string& what) {
+  throw Error(ErrorCode::kUnsupported, "GGUF model: " + what,
+              "use the model's Hugging Face folder instead");
+}
+
+// Positive, and small enough that products of two cannot overflow.
+int64_t size_of(const GgufFile& file, const std::string& key) {
+  const int64_t value = file.get_int(key);
+  if (value <= 0 || value > std::numeric_limits<int32_t>::max())
+    fail(fmt::format("{} is {}", key, value));
+  return value;
+}
+
+int64_t size_of(const GgufFile& file, const std::string& key, int64_t fallback) {
+  return file.metadata().contains(key) ? size_of(file, key) : fallback;
+}
+
+double positive(double value, const char* key) {
+  if (!(value > 0) || value > std::numeric_limits<float>::max())
+    fail(fmt::format("{} is {}", key, value));
+  return value;
+}
+
+std::string join(const std::vector<int64_t>& shape) {
+  std::string out;
+  for (const int64_t n : shape) out += fmt::format("{}{}", out.empty() ? "" : " x ", n);
+  return out;
+}
+
+const GgufTensor& require(const GgufFile& file, const std::string& name,
+                          const std::vector<int64_t>& shape) {
+  const GgufTensor* tensor = file.find(name);
+  if (tensor == nullptr) fail(fmt::format("the tensor {} is missing", name));
+  if (tensor->shape != shape)
+    fail(
+        fmt::format("the tensor {} is {}, expected is {}", name, join(tensor->shape), join(shape)));
+  return *tensor;
+}
+
+void refuse_variants(const GgufFile& file) {
+  const std::string architecture = file.get_string("general.architecture");
+  if (architecture != "llama")
+    fail_unsupported(fmt::format("the architecture is {}, not \"llama\"", shown(architecture)));
+  if (file.get_int("llama.expert_count", 0) > 0) fail_unsupported("a mixture of experts");
+  const std::string scaling = file.get_string("llama.rope.scaling.type", "none");
+  if (scaling != "none" || file.find("rope_freqs.weight") != nullptr)
+    fail_unsupported("it scales its rotary positions");
+}
+
+}  // namespace
+
+LlamaSizes llama_sizes(const GgufFile& file) {
+  refuse_variants(file);
+  LlamaSizes s;
+  s.blocks = size_of(file, "llama.block_count");
+  s.width = size_of(file, "llama.embedding_length");
+  s.ffn = size_of(file, "llama.feed_forward_length");
+  s.heads = size_of(file, "llama.attention.head_count");
+  s.kv_heads = size_of(file, "llama.attention.head_count_kv", s.heads);
+  s.context = size_of(file, "llama.context_length");
+  const int64_t rotary = size_of(file, "llama.rope.dimension_count", s.width / s.heads);
+  s.head_dim = size_of(file, "llama.attention.key_length", rotary);
+  if (rotary != s.head_dim) fail_unsupported("it rotates only a part of each head");
+  if (size_of(file, "llama.attention.value_length", s.head_dim) != s.head_dim)
+    fail_unsupported("keys and values differ in size");
+  if (s.head_dim % 2 != 0) fail(fmt::format("heads have {} dimensions, an odd number", s.head_dim));
+  if (s.heads % s.kv_heads != 0)
+    fail(fmt::format("{} heads cannot share {} key heads", s.heads, s.kv_heads));
+  s.norm_epsilon = positive(file.get_float("llama.attention.layer_norm_rms_epsilon"),
+                            "llama.attention.layer_norm_rms_epsilon");
+  s.rope_theta = positive(file.get_float("llama.rope.freq_base", 10000.0), "llama.rope.freq_base");
+
+  const GgufTensor* embedding = file.find("token_embd.weight");
+  if (embedding == nullptr || embedding->shape.size() != 2)
+    fail("the matrix token_embd.weight is missing");
+  s.vocabulary = embedding->shape[0];
+  const auto tokens = static_cast<int64_t>(file.get_strings("tokenizer.ggml.tokens").size());
+  if (s.vocabulary > std::numeric_limits<int32_t>::max() || tokens > s.vocabulary)
+    fail(fmt::format("{} tokens, but the embedding has {} rows", tokens, s.vocabulary));
+  if (size_of(file, "llama.vocab_size", s.vocabulary) != s.vocabulary)
+    fail(fmt::format("llama.vocab_size is not {}, the rows of the embedding", s.vocabulary));
+  s.tied = file.find("output.weight") == nullptr;
+  s.attention_bias = file.find("blk.0.attn_q.bias") != nullptr;
+  s.mlp_bias = file.find("blk.0.ffn_up.bias") != nullptr;
+  return s;
+}
+
+std::vector<LlamaTensor> llama_tensors(const GgufFile& file, const LlamaSizes& s) {
+  constexpr size_t kLeastPerBlock = 9;
+  if (static_cast<size_t>(s.blocks) > file.tensors().size() / kLeastPerBlock)
+    fail(fmt::format("{} blocks, but only {} tensors", s.blocks, file.tensors().size()));
+
+  std::vector<LlamaTensor> out;
+  std::set<std::string> used;
+  const auto add = [&](const std::string& from, const std::string& to, std::vector<int64_t> shape,
+                       int64_t heads = 0) {
+    out.push_back({&require(file, from, shape), to, heads});
+    used.insert(from);
+  };
+  const int64_t q = s.heads * s.head_dim, kv = s.kv_heads * s.head_dim;
+  add("token_embd.weight", "model.embed_tokens.weight", {s.vocabulary, s.width});
+  for (int64_t i = 0; i < s.blocks; ++i) {
+    const std::string from = fmt::format("blk.{}.", i), to = fmt::format("model.layers.{}.", i);
+    const auto linear = [&](const char* ours, const char* theirs, int64_t rows, int64_t columns,
+                            bool bias, int64_t heads = 0) {
+      add(from + ours + ".weight", to + theirs + ".weight", {rows, columns}, heads);
+      if (bias) add(from + ours + ".bias", to + theirs + ".bias", {rows}, heads);
+    };
+    add(from + "attn_norm.weight", to + "input_layernorm.weight", {s.width});
+    linear("attn_q", "self_attn.q_proj", q, s.width, s.attention_bias, s.heads);
+    linear("attn_k", "self_attn.k_proj", kv, s.width, s.attention_bias, s.kv_heads);
+    linear("attn_v", "self_attn.v_proj", kv, s.width, s.attention_bias);
+    linear("attn_output", "self_attn.o_proj", s.width, q, s.attention_bias);
+    add(from + "ffn_norm.weight", to + "post_attention_layernorm.weight", {s.width});
+    linear("ffn_gate", "mlp.gate_proj", s.ffn, s.width, s.mlp_bias);
+    linear("ffn_up", "mlp.up_proj", s.ffn, s.width, s.mlp_bias);
+    linear("ffn_down", "mlp.down_proj", s.width, s.ffn, s.mlp_bias);
+  }
+  add("output_norm.weight", "model.norm.weight", {s.width});
+  if (!s.tied) add("output.weight", "lm_head.weight", {s.vocabulary, s.width});
+  for (const GgufTensor& tensor : file.tensors())
+    if (!used.contains(tensor.name))
+      fail_unsupported(
+          fmt::format("the tensor {} has no place in a Llama model of this "
+                      "configuration",
+                      shown(tensor.name)));
+  return out;
+}
+
+}  // namespace accrete

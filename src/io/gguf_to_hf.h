@@ -1,0 +1,47 @@
+// What the files of the GGUF conversion share.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "io/gguf.h"
+
+namespace accrete {
+
+// Roles of tokens, checked against the vocabulary's size. Throws kFormat.
+struct SpecialIds {
+  std::optional<int64_t> bos, eos, unknown, padding, end_of_turn;
+};
+SpecialIds special_ids(const GgufFile& file);
+
+struct AddedToken {
+  int64_t id = 0;
+  std::string content;
+  bool special = false;  // a control token: left out when tokens are turned into text
+};
+// Control and user-defined tokens, by id. Throws kFormat.
+std::vector<AddedToken> added_tokens(const GgufFile& file);
+
+// The sizes of a Llama model, checked for sense (positive, dividing, bounded). Throws kFormat for
+// missing or senseless keys, kUnsupported for what a Hugging Face Llama configuration cannot say.
+struct LlamaSizes {
+  int64_t blocks = 0, width = 0, ffn = 0, heads = 0, kv_heads = 0, head_dim = 0, context = 0;
+  int64_t vocabulary = 0;  // rows of the embedding
+  double norm_epsilon = 0, rope_theta = 0;
+  bool attention_bias = false, mlp_bias = false, tied = false;
+};
+LlamaSizes llama_sizes(const GgufFile& file);
+
+// A tensor of the model under both names. `heads` > 0: its rows are in GGUF's rotary order.
+struct LlamaTensor {
+  const GgufTensor* source = nullptr;
+  std::string name;
+  int64_t heads = 0;
+};
+// All tensors, in the order of the model. Throws kFormat (missing, of the wrong shape),
+// kUnsupported (tensors that a Llama model does not have).
+std::vector<LlamaTensor> llama_tensors(const GgufFile& file, const LlamaSizes& sizes);
+
+}  // namespace accrete

@@ -1,0 +1,34 @@
+// Deposit: value rows that give chosen tokens chosen memory outputs, and all others as little as
+// possible.
+//
+// Writing v_j at tokens with accesses a_j (rows of A) and leaving everything else alone is a ridge
+// problem with a closed form:
+//
+//   delta = argmin  sum_j |a_j delta - v_j|^2 / epsilon + tr(delta^T (G_SS + lambda I) delta)
+//         = P A^T (A P A^T + epsilon I)^-1 V,    P = (G_SS + lambda I)^-1,
+//
+// where E|a^T delta|^2 = tr(delta^T G_SS delta) is exactly what the update does to the logged
+// tokens (design §3; kin: MEMIT's closed form over dense FFN keys, Meng et al. 2023).
+//
+// Non-goals: finding v_j (value_solver.h), choosing S (ranking.h).
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include "memory/accesses.h"
+#include "memory/sparse_rows.h"
+
+namespace accrete {
+
+struct DepositOptions {
+  double lambda = 1e-5;   // in units of G
+  double epsilon = 1e-2;  // in units of the mean diagonal of A P A^T
+};
+
+// `accesses` of n tokens, `targets` [n, d], `selected` the t slots S, `gram` G_SS [t, t]. Returns
+// delta [t, d] float32. Throws kInvalidArgument when a matrix is not positive definite (lambda <=
+// 0) or a value is not finite.
+at::Tensor deposit(const Accesses& accesses, const at::Tensor& targets, const SlotIndex& selected,
+                   const at::Tensor& gram, const DepositOptions& options);
+
+}  // namespace accrete

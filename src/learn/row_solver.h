@@ -1,0 +1,41 @@
+// Stepwise solver: interference-preconditioned steps on the selected rows, through the real lookup.
+//
+//   m <- mu m + grad,   delta <- delta - eta (1 - mu) lambda (G_SS + lambda I)^-1 m (design §3)
+//
+// for each memory layer, with dropout on accesses. Directions that the background leans on hardly
+// move.
+//
+// Non-goals: choosing slots (ranking.h); closed forms (deposit.h).
+#pragma once
+
+#include <cstdint>
+#include <map>
+
+#include "base/progress.h"
+#include "base/rng.h"
+#include "learn/language_task.h"
+
+namespace accrete {
+
+struct RowSolverOptions {
+  int64_t epochs = 10;
+  double rate = 4000;     // eta
+  double momentum = 0.8;  // mu
+  double lambda = 1e-5;
+  double dropout = 0.1;  // of a token's accesses
+  double target = 0.03;  // mean loss at which it stops
+};
+
+struct RowSolverResult {
+  RowChanges changes;
+  double loss = 0;
+  int64_t tokens = 0;
+};
+
+// `selected` and `gram` [t, t] by block. Throws kRefused when the loss becomes not finite.
+RowSolverResult solve_rows(LanguageTask& task,
+                           const std::map<int64_t, std::vector<int64_t>>& selected,
+                           const std::map<int64_t, at::Tensor>& gram, int64_t width,
+                           const RowSolverOptions& options, Rng rng, const Reporter& reporter);
+
+}  // namespace accrete

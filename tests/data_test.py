@@ -1,0 +1,249 @@
+#!/usr/bin/env python3
+"""Checks the tracked sets under data/: python3 tests/data_test.py [DATA]. Plain Python, nothing to install; the packed
+background is looked into where the zstd program is there."""
+
+import hashlib
+import json
+import re
+import shutil
+import subprocess
+import sys
+import unicodedata
+from collections import Counter, defaultdict
+from pathlib import Path
+
+DATA = Path(sys.argv[1]) if len(sys.argv) > 1 else Path(__file__).resolve().parent.parent / "data"
+MAX_BYTES = 12_000_000
+SEPARATOR = "<|endoftext|>"
+checks = 0
+
+
+def check(condition, *what):
+    global checks
+    checks += 1
+    if not condition:
+        print("FAILED:", *what, file=sys.stderr)
+        sys.exit(1)
+
+
+def side(text):
+    return "dev" if int(hashlib.sha256(text.encode("utf-8")).hexdigest()[:8], 16) % 2 == 0 else "test"
+
+
+def read(name):
+    rows = []
+    for number, line in enumerate((DATA / name).read_text(encoding="utf-8").split("\n"), 1):
+        if not line:
+            continue
+        check(line == unicodedata.normalize("NFC", line), f"{name}:{number}: not NFC")
+        row = json.loads(line, object_pairs_hook=lambda pairs: unique(pairs, name, number))
+        check(isinstance(row, dict), f"{name}:{number}: not an object")
+        rows.append(row)
+    return rows
+
+
+def unique(pairs, name, number):
+    check(len({k for k, _ in pairs}) == len(pairs), f"{name}:{number}: a key twice")
+    return dict(pairs)
+
+
+def plain(text, where):
+    check(isinstance(text, str) and text and text == text.strip(), where, "empty, or with space around:", repr(text))
+    check("\n" not in text and "  " not in text and "[" not in text, where, "a line break, two spaces or a bracket:", repr(text))
+
+
+def fold(text):
+    """what two phrasings must differ in: words"""
+    return " ".join(re.findall(r"\w+", text.lower()))
+
+
+def test_templates():
+    templates = json.loads((DATA / "facts" / "templates.json").read_text(encoding="utf-8"))
+    check(18 <= len(templates) <= 25, "relations", len(templates))
+    everywhere = defaultdict(set)
+    for relation, t in templates.items():
+        check(set(t) == {"taught", "asked", "taught_questions", "asked_questions"}, relation, "keys", sorted(t))
+        check(3 <= len(t["taught"]) <= 4 and 1 <= len(t["asked"]) <= 2, relation, "clozes")
+        check(len(t["taught_questions"]) == 3 and 1 <= len(t["asked_questions"]) <= 2, relation, "questions")
+        every = sum(t.values(), [])
+        check(len({fold(p) for p in every}) == len(every), relation, "a phrasing twice")
+        for p in every:
+            check(p.count("[X]") == 1 and "[Y]" not in p and p == p.strip() and "  " not in p, relation, p)
+            everywhere[fold(p)].add(relation)
+        for kind in ("taught", "asked"):  # both begin with the subject at times, and at times do not
+            check(any(p.startswith("[X]") for p in t[kind]), relation, kind, "no phrasing starts with the subject")
+            check(any(not p.startswith("[X]") for p in t[kind]), relation, kind, "every phrasing starts with the subject")
+            check(not any(p.endswith((".", "?")) for p in t[kind]), relation, kind, "does not stop before the completion")
+        for p in t["taught_questions"] + t["asked_questions"]:
+            check(p.endswith("?"), relation, p)
+        # no asked phrasing is a taught one with more before or behind it
+        for a in t["asked"] + t["asked_questions"]:
+            for p in t["taught"] + t["taught_questions"]:
+                check(fold(a) not in fold(p) and fold(p) not in fold(a), relation, a, "and", p)
+    return templates
+
+
+def test_facts(templates):
+    subjects, ids, wrong_side = {}, set(), 0
+    prompts, count = {}, {}
+    for part in ("dev", "test"):
+        clozes, questions = read(f"facts/{part}.jsonl"), read(f"facts/{part}_questions.jsonl")
+        count[part] = len(clozes)
+        check(1400 <= len(clozes) <= 1600, part, "facts", len(clozes))
+        check(len(questions) == len(clozes), part, "two views of different length")
+        shares = Counter(r["id"].split("-")[0] for r in clozes)
+        check(set(shares) == set(templates), part, "relations", shares)
+        check(min(shares.values()) >= 40 and max(shares.values()) <= 90, part, "balance", shares)
+        completions = Counter((r["id"].split("-")[0], r["completion"]) for r in clozes)
+        check(max(completions.values()) <= 20, part, "one completion too often", completions.most_common(1))
+        check([hash_of(r) for r in clozes] == sorted(hash_of(r) for r in clozes), part, "order")
+        for c, q in zip(clozes, questions):
+            relation = c["id"].split("-")[0]
+            check(set(c) == {"id", "subject", "prompts", "asked", "completion"}, c["id"], sorted(c))
+            check(set(q) == {"id", "subject", "questions", "asked", "answer"}, q["id"], sorted(q))
+            check(q["id"] == c["id"] + "-q" and q["subject"] == c["subject"] and q["answer"] == c["completion"], c["id"], "views differ")
+            for i in (c["id"], q["id"]):
+                check(i not in ids, "id twice", i)
+                ids.add(i)
+            plain(c["subject"], c["id"])
+            plain(c["completion"], c["id"])
+            check(subjects.setdefault(c["subject"], part) == part, "subject in dev and test:", c["subject"])
+            check(side(c["subject"]) == part, "subject on the wrong side:", c["subject"])
+            check(c["completion"].lower() not in c["subject"].lower(), c["id"], "the subject gives the completion away")
+            t = templates[relation]
+            check(len(c["prompts"]) == len(t["taught"]) and len(c["asked"]) == len(t["asked"]), c["id"])
+            check(len(q["questions"]) == 3 and len(q["asked"]) == len(t["asked_questions"]), q["id"])
+            taught = {fold(p) for p in c["prompts"] + q["questions"]}
+            check(len(taught) == len(c["prompts"]) + len(q["questions"]), c["id"], "a taught phrasing twice")
+            for p in c["prompts"] + c["asked"] + q["questions"] + q["asked"]:
+                plain(p, c["id"])
+                check(c["subject"] in p, c["id"], "no subject in", p)
+                check(prompts.setdefault(p, c["completion"]) == c["completion"], "one prompt, two answers:", p)
+            for p in c["asked"] + q["asked"]:
+                check(fold(p) not in taught, c["id"], "asked as taught:", p)
+    # over all facts of both sides, too
+    every = [r for part in ("dev", "test") for name in (f"facts/{part}.jsonl", f"facts/{part}_questions.jsonl") for r in read(name)]
+    taught = {p for r in every for p in r.get("prompts", r.get("questions"))}
+    check(not taught & {p for r in every for p in r["asked"]}, "asked somewhere as taught elsewhere")
+    return subjects, taught, count
+
+
+def hash_of(row):
+    return hashlib.sha256(row["id"].encode("utf-8")).hexdigest()
+
+
+def test_known(taught):
+    count, ids, asked = {}, set(), {}
+    for part in ("dev", "test"):
+        rows = read(f"known/clozes_{part}.jsonl")
+        count[f"clozes_{part}"] = len(rows)
+        check(len(rows) >= 150, "known clozes", part, len(rows))
+        for r in rows:
+            check(set(r) == {"id", "prompt", "answer"}, r)
+            plain(r["prompt"], r["id"])
+            plain(r["answer"], r["id"])
+            check(r["id"] not in ids, "id twice", r["id"])
+            ids.add(r["id"])
+            check(asked.setdefault(r["prompt"], part) == part, "prompt in dev and test", r["prompt"])
+            check(r["prompt"] not in taught, "known and taught:", r["prompt"])
+            if "wikidata" in r["id"]:
+                check(side(r["prompt"]) == part, "on the wrong side:", r["prompt"])
+        rows = read(f"known/questions_{part}.jsonl")
+        tags = Counter(r["id"].split("/")[0] for r in rows)
+        count[f"questions_{part}"] = len(rows)
+        check(set(tags) == {"known", "unknown"} and tags["known"] >= 100, part, tags)
+        check(abs(tags["known"] - tags["unknown"]) <= 10, part, "not half and half", tags)
+        for r in rows:
+            check(set(r) == {"id", "question", "answers"}, r)
+            check(r["question"].endswith("?") and "\n" not in r["question"], r["id"], r["question"])
+            check(r["answers"] and all(isinstance(a, str) and a.strip() for a in r["answers"]), r["id"], "answers")
+            check(len(set(r["answers"])) == len(r["answers"]), r["id"], "an alias twice")
+            check(r["id"] not in ids, "id twice", r["id"])
+            ids.add(r["id"])
+            check(asked.setdefault(fold(r["question"]), part) == part, "question twice", r["question"])
+            check(side(r["question"].rstrip("?")) == part, "on the wrong side:", r["question"])
+    few = read("known/fewshot.jsonl")
+    check(len(few) == 2 and all(set(r) == {"question", "answer"} for r in few), "fewshot", few)
+    return count, {q for q in asked if not q.startswith("known")}
+
+
+def test_text(known):
+    packed = DATA / "background.txt.zst"
+    check(500_000 <= packed.stat().st_size <= 3_000_000, "background", packed.stat().st_size)
+    check(packed.read_bytes()[:4] == b"\x28\xb5\x2f\xfd", "background is not zstd")
+    if shutil.which("zstd"):
+        text = subprocess.run(["zstd", "-dcq", str(packed)], check=True, stdout=subprocess.PIPE).stdout.decode("utf-8")
+        documents = text.rstrip("\n").split(f"\n{SEPARATOR}\n")
+        check(len(documents) >= 1000 and all(d.strip() for d in documents), "documents", len(documents))
+        check(not any(SEPARATOR in d for d in documents), "a separator inside a document")
+        found = re.findall(r"(?:Question: |<\|im_start\|>user\n)(.*?)(?:\n|<\|im_end\|>)", text)
+        check(len(found) >= 1000, "questions in the background", len(found))
+        both = {fold(q) for q in found} & known
+        check(not both, "in the background and in the known questions:", sorted(both)[:3])
+    sample = (DATA / "text" / "wikitext2_test_sample.txt").read_text(encoding="utf-8")
+    check(150_000 <= len(sample.encode("utf-8")) <= 220_000, "wikitext sample", len(sample))
+    check("<unk>" not in sample and " @" not in sample, "wikitext sample is not detokenised")
+
+
+def test_demo_and_examples(subjects):
+    test = {r["id"]: r for name in ("test", "test_questions") for r in read(f"facts/{name}.jsonl")}
+    facts, questions = read("demo/facts.jsonl"), read("demo/facts_questions.jsonl")
+    check(len(facts) == 50 and len(questions) == 50, "demo facts", len(facts), len(questions))
+    check({r["id"] + "-q" for r in facts} == {r["id"] for r in questions}, "demo: two views of different facts")
+    check(all(test.get(r["id"]) == r for r in facts + questions), "demo: a fact that is not of the test side")
+    check(len({r["id"].split("-")[0] for r in facts}) >= 15, "demo: few relations")
+    known = read("demo/known.jsonl")
+    of_test = {r["id"] for r in read("known/questions_test.jsonl")}
+    check(100 <= len(known) <= 140 and all(r["id"] in of_test for r in known), "demo known", len(known))
+    support = read("examples/support.jsonl")
+    check(len(support) == 30 and len({r["id"] for r in support}) == 30, "support", len(support))
+    for r in support:
+        check(set(r) == {"id", "subject", "questions", "asked", "answer"}, r["id"])
+        check(not {fold(q) for q in r["questions"]} & {fold(q) for q in r["asked"]}, r["id"], "asked as taught")
+        check(all(r["subject"] in q for q in r["questions"] + r["asked"]), r["id"], "no subject")
+    for r in read("examples/chat.jsonl"):
+        roles = [m["role"] for m in r["messages"]]
+        check(roles[-1] == "assistant" and set(roles) <= {"system", "user", "assistant"}, roles)
+    check(len((DATA / "examples" / "notes.txt").read_text(encoding="utf-8")) > 300, "notes.txt")
+    names = json.loads((DATA / "neighbours.json").read_text(encoding="utf-8"))
+    every = [n for v in names.values() for n in v]
+    check(len(every) >= 550 and len(set(every)) == len(every) and min(map(len, names.values())) >= 40, "neighbours", len(every))
+    check(not set(every) & set(subjects), "a neighbour is a subject of a fact:", sorted(set(every) & set(subjects))[:3])
+    check((DATA / "names.txt").read_text(encoding="utf-8").split("\n")[:-1] == every, "names.txt is not neighbours.json")
+
+
+def test_readme(count):
+    readme = (DATA / "README.md").read_text(encoding="utf-8")
+    rows = [[c.strip() for c in line.strip().strip("|").split("|")] for line in readme.split("\n") if line.startswith("| `")]
+    named = {}
+    for cells in rows:
+        check(len(cells) == 5, "README: not five columns:", cells)
+        file, what, n, source, licence = cells
+        name = file.strip("`")
+        check((DATA / name).exists(), "README names a file that is not there:", name)
+        check(licence, "README: no licence for", name)
+        for text in re.findall(r"LICENCES/[\w.-]+", licence):
+            check((DATA / text).exists(), "README: no", text)
+        check("LICENCES/" in licence or "the project's own" in licence, "README: no licence text for", name)
+        named[name] = n
+        if name.endswith(".jsonl"):
+            check(int(n.replace(",", "")) == len(read(name)), "README: rows of", name, n, "are", len(read(name)))
+    there = {f.relative_to(DATA).as_posix() for f in DATA.rglob("*") if f.is_file()}
+    there = {f for f in there if not f.endswith("README.md") and not f.startswith("LICENCES/")}
+    check(there == set(named), "README does not name:", sorted(there - set(named)), "or names too much:", sorted(set(named) - there))
+    for text in (DATA / "LICENCES").iterdir():
+        check(f"LICENCES/{text.name}" in readme, "a licence text that nothing uses:", text.name)
+        check(text.stat().st_size > 500, "empty licence", text.name)
+    size = sum(f.stat().st_size for f in DATA.rglob("*") if f.is_file())
+    check(size <= MAX_BYTES, "data/ is too big:", size)
+    return size
+
+
+if __name__ == "__main__":
+    templates = test_templates()
+    subjects, taught, facts = test_facts(templates)
+    count, known = test_known(taught)
+    test_text(known)
+    test_demo_and_examples(subjects)
+    size = test_readme(count)
+    print(f"data: {checks} checks passed; facts {facts}, known {count}, {size} bytes")
