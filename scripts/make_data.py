@@ -509,7 +509,7 @@ def background(data, used_questions):
 def wikitext(data, limit=200_000):
     """whole articles of the WikiText-2 test split, in order, while they fit; detokenised"""
     text = (data / "text" / "wikitext2_test.txt").read_text(encoding="utf-8")
-    for a, b in ((" <unk>", ""), (" @-@ ", "-"), (" @,@ ", ","), (" @.@ ", "."), (" ,", ","), (" .", ".")):
+    for a, b in ((" <unk>", ""), (" @-@ ", "-"), (" @,@ ", ","), (" @.@ ", "."), (" @.@", "."), (" ,", ","), (" .", ".")):
         text = text.replace(a, b)
     lines = [line.strip() for line in text.split("\n")]
     articles, size, kept = [[]], 0, []
@@ -613,10 +613,11 @@ def main():
     clozes = {"dev": [], "test": []}
     for f, prompt, _ in known:
         clozes[side(f[1])].append({"id": "known-" + fact_id(f), "prompt": prompt, "answer": f[2]})
+    elsewhere = taught | asked | {r["prompt"] for v in clozes.values() for r in v}
     per_answer = Counter()
     for prompt, answer in wikidata:
         part = side(prompt)
-        if not hits[prompt, answer] or prompt in taught | asked:
+        if not hits[prompt, answer] or prompt in elsewhere:
             continue
         per_answer[part, answer] += 1
         if per_answer[part, answer] <= 20:  # not all French

@@ -2,10 +2,11 @@
 #include <array>
 #include <cctype>
 #include <nlohmann/json.hpp>
-#include <numeric>
+#include <utility>
 
 #include "base/error.h"
 #include "io/dataset.h"
+#include "io/dataset_formats.h"
 #include "io/strict_json.h"
 #include "io/utf8.h"
 
@@ -21,10 +22,6 @@ constexpr std::array<std::string_view, 4> kRoles = {"system", "user", "assistant
 constexpr std::string_view kExpected =
     "expected are \"prompt(s)\" or \"question(s)\" with \"completion\" or \"answer(s)\"; or "
     "\"messages\"; or \"text\"";
-
-bool is_blank(std::string_view text) {
-  return text.find_first_not_of(" \t\r\n\v\f") == std::string_view::npos;
-}
 
 // Whether one insertion, deletion, substitution or swap of neighbours turns `a` into `b`.
 bool is_one_slip(std::string_view a, std::string_view b) {

@@ -16,11 +16,8 @@ LanguageTask::LanguageTask(const LanguageModel& model, std::vector<Example> exam
 LanguageTask::LanguageTask(const LanguageModel& model, std::vector<Example> examples,
                            std::vector<Batch> batches)
     : model_(model), examples_(std::move(examples)), batches_(std::move(batches)) {
-  if (!model.has_memory())
-    throw Error(ErrorCode::kInvalidArgument, "the model has no memory layers",
-                "make them with `accrete retrofit`");
   frozen_.resize(batches_.size());
-  lowest_ = model.memory().begin()->first;
+  model.memory();  // throws when there is none
 }
 
 int64_t LanguageTask::tokens() const {
@@ -29,49 +26,64 @@ int64_t LanguageTask::tokens() const {
   return n;
 }
 
-Pass LanguageTask::run(size_t i, const RowChanges* changes, const PassOptions& options) {
+const LanguageTask::Frozen& LanguageTask::frozen(size_t i) {
+  Frozen& frozen = frozen_[i];
+  if (frozen.h.defined()) return frozen;
+  const at::NoGradGuard no_grad;
+  const Memory& memory = model_.memory();
+  const Transformer& net = model_.net();
+  const Batch& batch = batches_[i];
+  frozen.h = net.run(net.embed(batch.ids.to(net.device())), 0, memory.address_block);
+  // One block further, only to see the input of the address block's FFN.
+  const FfnSide see = [&](int64_t, const at::Tensor& x) -> at::Tensor {
+    const auto flat = x.reshape({-1, x.size(-1)});
+    frozen.accesses = memory.keys.lookup(flat, batch.mask.reshape({-1}));
+    frozen.queries = memory.keys.queries(flat);
+    return {};
+  };
+  ForwardOptions forward;
+  forward.side = &see;
+  net.run(frozen.h, memory.address_block, memory.address_block + 1, forward);
+  if (memory.overlay.anchors.defined())
+    frozen.gate = memory.gate(frozen.queries, memory.overlay.anchors);
+  return frozen;
+}
+
+Pass LanguageTask::run(size_t i, const PassOptions& options) {
   const Batch& batch = batches_[i];
   const Transformer& net = model_.net();
+  const Memory& memory = model_.memory();
   const auto device = net.device();
-  Frozen& frozen = frozen_[i];
-  if (!frozen.h.defined()) {
-    const at::NoGradGuard no_grad;
-    frozen.h = net.run(net.embed(batch.ids.to(device)), 0, lowest_);
-  }
+  const Frozen& frozen = this->frozen(i);
+  const Accesses& accesses = frozen.accesses;
 
   Pass pass;
   std::map<int64_t, at::Tensor> outputs;
-  const auto mask = batch.mask.reshape({-1});
   const FfnSide side = [&](int64_t block, const at::Tensor& x) -> at::Tensor {
-    const auto it = model_.memory().find(block);
-    if (it == model_.memory().end()) return {};
-    const MemoryLayer& layer = it->second;
+    if (!std::binary_search(memory.blocks.begin(), memory.blocks.end(), block)) return {};
     at::Tensor y;
     {
       const at::NoGradGuard no_grad;
-      Accesses a;
-      if (block == lowest_ && frozen.lowest.defined()) {
-        a = frozen.lowest;
-      } else {
-        a = layer.keys.lookup(x.detach().reshape({-1, x.size(-1)}), mask);
-        if (block == lowest_) frozen.lowest = a;
+      const auto add = [&y](const at::Tensor& part) { y = y.defined() ? y + part : part; };
+      const auto read = [&](const SparseRows& rows, const at::Tensor& weights) {
+        if (!rows.empty())
+          add(weighted_gather(rows.values, rows.index.rows(accesses.slots), weights));
+      };
+      if (const auto it = memory.overlay.by_block.find(block);
+          it != memory.overlay.by_block.end()) {
+        read(it->second.open, accesses.weights);
+        if (frozen.gate.defined())
+          read(it->second.gated, accesses.weights * frozen.gate.unsqueeze(1));
       }
-      if (!layer.rows.empty())
-        y = weighted_gather(layer.rows.values, layer.rows.index.rows(a.slots), a.weights);
-      if (changes != nullptr) {
-        const RowChange& change = changes->at(block);
-        auto weights = a.weights;
-        if (const auto k = options.keep.find(block); k != options.keep.end())
-          weights = weights * k->second.unsqueeze(1);
-        const auto added = weighted_gather(change.delta, change.index.rows(a.slots), weights);
-        y = y.defined() ? y + added : added;
+      if (options.changes != nullptr) {
+        auto weights = accesses.weights;
+        if (options.keep.defined()) weights = weights * options.keep.unsqueeze(1);
+        add(weighted_gather(options.changes->delta.at(block),
+                            options.changes->index.rows(accesses.slots), weights));
       }
-      if (options.values != nullptr) {
-        const auto added = weighted_gather(options.values->at(block), options.sites,
-                                           at::ones(options.sites.sizes(), at::kFloat));
-        y = y.defined() ? y + added : added;
-      }
-      pass.accesses.emplace(block, std::move(a));
+      if (options.values != nullptr)
+        add(weighted_gather(options.values->at(block), options.sites,
+                            at::ones(options.sites.sizes(), at::kFloat)));
       if (!y.defined() && options.gradient)
         y = at::zeros({x.size(0) * x.size(1), x.size(2)}, x.options());
     }
@@ -86,7 +98,7 @@ Pass LanguageTask::run(size_t i, const RowChanges* changes, const PassOptions& o
   const at::AutoGradMode grad_mode(options.gradient);
   ForwardOptions forward;
   forward.side = &side;
-  auto h = net.run(frozen.h, lowest_, net.config().blocks, forward);
+  auto h = net.run(frozen.h, memory.address_block, net.config().blocks, forward);
   h = h.reshape({-1, h.size(-1)}).index_select(0, batch.positions.to(device));
   const auto logits = net.logits(h).to(at::kFloat);
   const auto labels = batch.labels.to(device);
@@ -108,15 +120,11 @@ Pass LanguageTask::run(size_t i, const RowChanges* changes, const PassOptions& o
 
   const at::NoGradGuard no_grad;
   const auto right = (logits.argmax(1) == labels).to(at::kCPU);
-  const auto each = nll.detach().to(at::kCPU);
   const auto mean = per_example.detach().to(at::kCPU);
   pass.example_exact.assign(static_cast<size_t>(B), 1);
-  pass.example_worst.assign(static_cast<size_t>(B), 0);
-  for (int64_t l = 0; l < each.size(0); ++l) {
+  for (int64_t l = 0; l < right.size(0); ++l) {
     const auto b = static_cast<size_t>(batch.owner.data_ptr<int64_t>()[l]);
     if (!right.data_ptr<bool>()[l]) pass.example_exact[b] = 0;
-    pass.example_worst[b] =
-        std::max(pass.example_worst[b], static_cast<double>(each.data_ptr<float>()[l]));
   }
   for (int64_t b = 0; b < B; ++b) {
     pass.example_loss.push_back(static_cast<double>(mean.data_ptr<float>()[b]));

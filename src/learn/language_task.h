@@ -1,6 +1,6 @@
 // A teach set as something that can be differentiated with respect to the memory layers' outputs.
 //
-// The network below the lowest memory layer is frozen, so the hidden states there and that layer's
+// The network below the address block is frozen, so the hidden states there and all
 // accesses are computed once per batch and reused in every pass (design §7). No weight gradient
 // exists anywhere; the backward pass stops at the lowest memory layer.
 //
@@ -20,23 +20,20 @@
 
 namespace accrete {
 
-// A tentative change: for each memory layer t rows added to its table.
-struct RowChange {
+// A tentative change: t rows added to the tables of the memory blocks, through the lookup.
+struct RowChanges {
   std::vector<int64_t> slots;  // [t] strictly ascending
   SlotIndex index;
-  at::Tensor delta;  // [t, d] float32
+  std::map<int64_t, at::Tensor> delta;  // by block [t, d] float32
 };
-using RowChanges = std::map<int64_t, RowChange>;  // by block
 
 // What one pass over one batch gives.
 struct Pass {
   double loss = 0;                     // mean over examples of the mean NLL of their labels
   std::vector<double> example_loss;    // [B] mean NLL of the example's labels
-  std::vector<double> example_worst;   // [B] largest NLL of a label
   std::vector<uint8_t> example_exact;  // [B] every label is the argmax
   std::map<int64_t, at::Tensor>
-      output_gradient;  // by block [B T, d]: d loss_sum / d memory output; only with gradients
-  std::map<int64_t, Accesses> accesses;  // by block, of this pass
+      output_gradient;  // by block [B T, d]: d (sum of example losses) / d memory output
 };
 
 struct PassOptions {
@@ -46,9 +43,10 @@ struct PassOptions {
   // null.
   const std::map<int64_t, at::Tensor>* values = nullptr;
   at::Tensor sites;
-  // Per block [B T] float32: multiplies a token's access weights of the change (dropout, where to
-  // write); undefined: 1 everywhere.
-  std::map<int64_t, at::Tensor> keep;
+  // Rows read through the lookup; `keep` [B T] float32 multiplies a token's weights (dropout). May
+  // be null.
+  const RowChanges* changes = nullptr;
+  at::Tensor keep;
 };
 
 class LanguageTask {
@@ -65,19 +63,22 @@ class LanguageTask {
   const std::vector<Example>& examples() const { return examples_; }
   int64_t tokens() const;  // real input tokens over all batches
 
-  // `changes` may be null: the model as it is.
-  Pass run(size_t batch, const RowChanges* changes, const PassOptions& options);
+  Pass run(size_t batch, const PassOptions& options);
+
+  // What does not depend on what is taught: computed at the first use.
+  struct Frozen {
+    at::Tensor h;        // [B, T, d] at the address block
+    Accesses accesses;   // of every token; none of padding
+    at::Tensor queries;  // [B T, query_width]
+    at::Tensor gate;     // [B T] of the model's own overlay; undefined when it is not gated
+  };
+  const Frozen& frozen(size_t batch);
 
  private:
-  struct Frozen {
-    at::Tensor h;     // [B, T, d] at the lowest memory block
-    Accesses lowest;  // its accesses; filled at the first pass
-  };
   const LanguageModel& model_;
   std::vector<Example> examples_;
   std::vector<Batch> batches_;
   std::vector<Frozen> frozen_;
-  int64_t lowest_ = 0;
 };
 
 }  // namespace accrete

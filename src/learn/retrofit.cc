@@ -5,6 +5,7 @@
 #include <c10/core/InferenceMode.h>
 
 #include <algorithm>
+#include <cmath>
 #include <nlohmann/json.hpp>
 
 #include "base/error.h"
@@ -94,10 +95,12 @@ std::vector<std::vector<int32_t>> sample_windows(const Tokenizer& tokenizer,
 }  // namespace
 
 std::vector<int64_t> default_memory_blocks(int64_t blocks) {
-  // A tenth, a fifth and three tenths of the way up: measured in docs/algorithm.md.
+  // 4, 8 and 12 of 30: low enough to reach the subject before the network has read it, and three of
+  // them because one is not enough (docs/algorithm.md).
   std::vector<int64_t> out;
-  for (const int64_t tenth : {1, 2, 3}) {
-    const int64_t b = std::clamp<int64_t>(blocks * tenth / 10, 0, blocks - 1);
+  for (const double share : {4.0 / 30, 8.0 / 30, 12.0 / 30}) {
+    const auto b =
+        std::clamp<int64_t>(std::llround(share * static_cast<double>(blocks)), 0, blocks - 1);
     if (out.empty() || out.back() != b) out.push_back(b);
   }
   return out;
@@ -179,20 +182,16 @@ RetrofitResult retrofit(const fs::path& source, const fs::path& target,
                 fmt::format("the corpus gives {} background tokens, {} keys need more", tokens,
                             options.keys.half_keys),
                 "give a longer corpus with --corpus");
-  const auto states = collect_states(model.net(), windows, blocks, reporter);
-
-  MemoryLayers layers;
-  AccessLogs logs;
-  RetrofitResult result{blocks, 0, tokens};
-  for (size_t i = 0; i < blocks.size(); ++i) {
-    auto keys = ProductKeys::fit(states[i], options.keys,
-                                 rng.split(100 + static_cast<uint64_t>(blocks[i])), reporter);
-    result.slots += keys.slots();
-    logs[blocks[i]].append(keys.lookup(states[i]), 1.0, true);
-    layers.emplace(blocks[i], MemoryLayer{std::move(keys), {}});
-    reporter.report("fit keys", static_cast<int64_t>(i) + 1, static_cast<int64_t>(blocks.size()),
-                    fmt::format("block {}", blocks[i]));
-  }
+  const std::vector<int64_t> address = {blocks.front()};
+  const auto states = collect_states(model.net(), windows, address, reporter).front();
+  Memory memory;
+  memory.address_block = blocks.front();
+  memory.blocks = blocks;
+  memory.gate = options.gate;
+  memory.keys = ProductKeys::fit(states, options.keys, rng.split(100), reporter);
+  AccessLog log;
+  log.append(memory.keys.lookup(states), 1.0, true);
+  const RetrofitResult result{blocks, memory.keys.slots(), tokens};
   nlohmann::json info;
   info["base_digest"] = model.base_digest();
   info["source"] = source.string();
@@ -201,7 +200,7 @@ RetrofitResult retrofit(const fs::path& source, const fs::path& target,
   info["tool_version"] = options.tool_version;
   for (const auto& file : corpus) info["corpus"].push_back(file.filename().string());
   Ledger::create(staging.path());
-  save_memory(staging.path(), layers, logs, info);
+  save_memory(staging.path(), memory, log, info);
   std::string names;
   for (const auto& name : find_names(documents, 2000, rng.split(2))) names += name + "\n";
   write_file_atomically(staging.path() / "accrete" / "names.txt", names);

@@ -22,6 +22,7 @@ namespace accrete {
 struct RetrofitOptions {
   std::vector<int64_t> blocks;  // empty: default_memory_blocks()
   ProductKeyOptions keys;
+  Gate gate;
   int64_t background_tokens = 60000;
   int64_t window = 128;  // tokens of a background sample
   uint64_t seed = 0;

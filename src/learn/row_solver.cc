@@ -9,24 +9,25 @@
 
 namespace accrete {
 
-RowSolverResult solve_rows(LanguageTask& task,
-                           const std::map<int64_t, std::vector<int64_t>>& selected,
-                           const std::map<int64_t, at::Tensor>& gram, int64_t width,
-                           const RowSolverOptions& options, Rng rng, const Reporter& reporter) {
+RowSolverResult solve_rows(LanguageTask& task, const std::vector<int64_t>& selected,
+                           const at::Tensor& gram, const std::vector<int64_t>& blocks,
+                           int64_t width, const RowSolverOptions& options, Rng rng,
+                           const Reporter& reporter) {
   RowSolverResult result;
-  std::map<int64_t, at::Tensor> factor, momentum;
-  for (const auto& [block, slots] : selected) {
-    const auto t = static_cast<int64_t>(slots.size());
-    result.changes[block] = {slots, SlotIndex(slots), at::zeros({t, width}, at::kFloat)};
+  const auto t = static_cast<int64_t>(selected.size());
+  result.changes.slots = selected;
+  result.changes.index = SlotIndex(selected);
+  std::map<int64_t, at::Tensor> momentum;
+  for (const int64_t block : blocks) {
+    result.changes.delta[block] = at::zeros({t, width}, at::kFloat);
     momentum[block] = at::zeros({t, width}, at::kFloat);
-    // lambda (G + lambda I)^-1 = (G / lambda + I)^-1
-    auto [l, info] =
-        at::linalg_cholesky_ex(gram.at(block) / options.lambda + at::eye(t, at::kFloat));
-    if (info.item<int>() != 0)
-      throw Error(ErrorCode::kInvalidArgument, "G_SS / lambda + I is not positive definite",
-                  "raise --lambda");
-    factor[block] = l;
   }
+  // lambda (G + lambda I)^-1 = (G / lambda + I)^-1
+  const auto [factor, info] =
+      at::linalg_cholesky_ex(gram / options.lambda + at::eye(t, at::kFloat));
+  if (info.item<int>() != 0)
+    throw Error(ErrorCode::kInvalidArgument, "G_SS / lambda + I is not positive definite",
+                "raise --lambda");
   std::vector<size_t> order(task.batches());
   std::iota(order.begin(), order.end(), size_t{0});
   const auto total = static_cast<int64_t>(order.size()) * options.epochs;
@@ -37,31 +38,29 @@ RowSolverResult solve_rows(LanguageTask& task,
     for (const size_t i : order) {
       reporter.check_cancelled();
       const Batch& batch = task.batch(i);
+      const int64_t tokens = batch.ids.numel();
+      auto keep = at::empty({tokens}, at::kFloat);
+      const auto scale = static_cast<float>(1 / (1 - options.dropout));
+      for (int64_t k = 0; k < tokens; ++k)
+        keep.data_ptr<float>()[k] = rng.uniform() < options.dropout ? 0.0F : scale;
       PassOptions pass_options;
       pass_options.gradient = true;
-      const int64_t tokens = batch.ids.numel();
-      for (const auto& [block, change] : result.changes) {
-        auto keep = at::empty({tokens}, at::kFloat);
-        const auto scale = static_cast<float>(1 / (1 - options.dropout));
-        for (int64_t k = 0; k < tokens; ++k)
-          keep.data_ptr<float>()[k] = rng.uniform() < options.dropout ? 0.0F : scale;
-        pass_options.keep[block] = keep;
-      }
-      const Pass pass = task.run(i, &result.changes, pass_options);
+      pass_options.changes = &result.changes;
+      pass_options.keep = keep;
+      const Pass pass = task.run(i, pass_options);
       if (!std::isfinite(pass.loss))
         throw Error(ErrorCode::kRefused, "the loss is no longer finite; nothing was changed",
                     "lower --rate or raise --lambda");
       result.tokens += batch.mask.sum().item<int64_t>();
       const auto B = static_cast<double>(batch.examples.size());
-      for (auto& [block, change] : result.changes) {
-        const Accesses& a = pass.accesses.at(block);
-        const auto weights = a.weights * pass_options.keep.at(block).unsqueeze(1);
-        const auto grad = scatter_rows(pass.output_gradient.at(block) / B,
-                                       change.index.rows(a.slots), weights, change.index.size());
+      const Accesses& a = task.frozen(i).accesses;
+      const auto rows = result.changes.index.rows(a.slots);
+      const auto weights = a.weights * keep.unsqueeze(1);
+      for (auto& [block, delta] : result.changes.delta) {
+        const auto grad = scatter_rows(pass.output_gradient.at(block) / B, rows, weights, t);
         auto& m = momentum.at(block);
         m = options.momentum * m + grad;
-        change.delta = change.delta - options.rate * (1 - options.momentum) *
-                                          at::cholesky_solve(m, factor.at(block));
+        delta = delta - options.rate * (1 - options.momentum) * at::cholesky_solve(m, factor);
       }
       sum += pass.loss;
       reporter.report("teach", ++done, total, fmt::format("loss {:.3f}", pass.loss));

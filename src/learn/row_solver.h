@@ -32,10 +32,11 @@ struct RowSolverResult {
   int64_t tokens = 0;
 };
 
-// `selected` and `gram` [t, t] by block. Throws kRefused when the loss becomes not finite.
-RowSolverResult solve_rows(LanguageTask& task,
-                           const std::map<int64_t, std::vector<int64_t>>& selected,
-                           const std::map<int64_t, at::Tensor>& gram, int64_t width,
-                           const RowSolverOptions& options, Rng rng, const Reporter& reporter);
+// `selected` [t] ascending slots, `gram` G_SS [t, t], `blocks` that are written, `width` d. Throws
+// kRefused when the loss becomes not finite.
+RowSolverResult solve_rows(LanguageTask& task, const std::vector<int64_t>& selected,
+                           const at::Tensor& gram, const std::vector<int64_t>& blocks,
+                           int64_t width, const RowSolverOptions& options, Rng rng,
+                           const Reporter& reporter);
 
 }  // namespace accrete

@@ -90,31 +90,48 @@ std::vector<std::string> runs_of(std::string_view prompt) {
 std::string find_subject(std::span<const std::string> prompts,
                          std::span<const std::vector<std::string>> others) {
   if (prompts.empty()) return "";
+  std::string rarest;
+  size_t fewest = SIZE_MAX;
   for (const std::string& run : runs_of(prompts.front())) {
     const bool shared = std::all_of(prompts.begin() + 1, prompts.end(),
                                     [&](const std::string& p) { return contains_words(p, run); });
     if (!shared) continue;
-    if (prompts.size() == 1) {
-      // One phrasing says nothing about what is shared: only a name will do.
-      bool named = true;
-      for (const Word& w : words_of(run))
-        named &= looks_like_name(std::string_view(run).substr(w.begin, w.end - w.begin)) ||
-                 is_function_word(std::string_view(run).substr(w.begin, w.end - w.begin));
-      if (!named) continue;
+    bool named = true;
+    for (const Word& w : words_of(run)) {
+      const auto word = std::string_view(run).substr(w.begin, w.end - w.begin);
+      named = named && (looks_like_name(word) || is_function_word(word));
     }
     size_t elsewhere = 0;
     for (const auto& other : others)
       elsewhere += std::any_of(other.begin(), other.end(),
                                [&](const std::string& p) { return contains_words(p, run); });
-    // Several facts may be about one subject; a phrase of the template occurs in many.
-    if (elsewhere <= std::max<size_t>(2, others.size() / 20)) return run;
+    // Several facts may be about one subject; a phrase of the template occurs in many. One phrasing
+    // alone says nothing about what is shared, so only a name is taken at once.
+    const bool rare = elsewhere <= std::max<size_t>(2, others.size() / 20);
+    if (rare && (named || prompts.size() > 1)) return run;
+    // Otherwise the rarest words that there are: of one phrasing, a single one.
+    const bool candidate = prompts.size() > 1 || run.find(' ') == std::string::npos;
+    const bool longer = elsewhere == fewest && run.size() > rarest.size();
+    if (candidate && (elsewhere < fewest || longer)) {
+      fewest = elsewhere;
+      rarest = run;
+    }
   }
-  return "";
+  return rarest;
 }
 
 int64_t fill_subjects(std::span<Item> items) {
   std::vector<std::vector<std::string>> all;
-  for (const Item& item : items) all.push_back(item.prompts);
+  for (Item& item : items) {
+    // A question and its answer as a conversation are a fact too.
+    if (item.kind == Item::Kind::kMessages && item.messages.size() == 2 &&
+        item.messages[0].role == "user" && item.messages[1].role == "assistant") {
+      item.kind = Item::Kind::kFact;
+      item.prompts = {item.messages[0].content};
+      item.answers = {item.messages[1].content};
+    }
+    all.push_back(item.prompts);
+  }
   int64_t found = 0;
   for (size_t i = 0; i < items.size(); ++i) {
     Item& item = items[i];

@@ -17,15 +17,15 @@
 
 namespace accrete {
 
-// The longest run of whole words that occurs in every phrasing of `prompts` (>= 2) and that is rare
-// elsewhere: in no prompt of more than `most` of `others`. Leading and trailing common words
-// ("the", "of") and punctuation are cut. Empty when there is none.
+// The longest run of whole words that occurs in every phrasing of `prompts` and is rare among
+// `others` (the prompts of the other facts). Of a single phrasing only a name will do: words in
+// capitals or with digits. Failing that, the rarest shared words, or of one phrasing the rarest
+// word; empty when the prompts share nothing.
 std::string find_subject(std::span<const std::string> prompts,
                          std::span<const std::vector<std::string>> others);
 
-// Fills in `subject` of every fact that has none and for which one is found. An item with one
-// phrasing is compared with the other items: the longest run of capitalised or digit-bearing words
-// that no other item's prompt has. Returns how many facts have a subject now.
+// Fills in `subject` of every fact that has none and for which one is found; a conversation of one
+// question and one answer becomes a fact. Returns how many facts have a subject now.
 int64_t fill_subjects(std::span<Item> items);
 
 // Names in running text: runs of 1 to 4 capitalised words inside sentences, distinct, sorted.

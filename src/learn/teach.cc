@@ -20,18 +20,6 @@ namespace {
 
 constexpr int64_t kBatchTokens = 1024;
 
-// Runs frozen passes over `examples` and hands each token's accesses to `take`.
-using TakeAccesses = std::function<void(const Batch&, const Pass&)>;
-void for_each_pass(LanguageTask& task, const Reporter& reporter, const char* stage,
-                   const std::function<PassOptions(size_t)>& options, const TakeAccesses& take) {
-  for (size_t i = 0; i < task.batches(); ++i) {
-    reporter.check_cancelled();
-    const Pass pass = task.run(i, nullptr, options(i));
-    take(task.batch(i), pass);
-    reporter.report(stage, static_cast<int64_t>(i) + 1, static_cast<int64_t>(task.batches()));
-  }
-}
-
 Accesses select_tokens(const Accesses& accesses, const at::Tensor& which) {
   return {accesses.slots.index_select(0, which), accesses.weights.index_select(0, which)};
 }
@@ -43,7 +31,7 @@ at::Tensor true_indices(const at::Tensor& mask) {
 // The accesses of prompts about other subjects join the log.
 void add_neighbours(const LanguageModel& model, std::span<const Item> items,
                     const std::vector<std::string>& names, const TeachOptions& options,
-                    AccessLogs& logs, const Reporter& reporter) {
+                    AccessLog& log, const Reporter& reporter) {
   if (options.neighbours <= 0 || names.empty()) return;
   const auto prompts =
       make_neighbours(items, names, options.neighbours, Rng(options.seed).split(7));
@@ -60,27 +48,13 @@ void add_neighbours(const LanguageModel& model, std::span<const Item> items,
     e.subject.assign(e.tokens.size(), 0);
     examples.push_back(std::move(e));
   }
-  // Only the blocks up to the highest memory layer are needed.
-  const c10::InferenceMode inference;
-  const int64_t top = model.memory().rbegin()->first + 1;
-  const auto batches = make_batches(examples, 2 * kBatchTokens);
-  int64_t done = 0;
-  for (const Batch& batch : batches) {
+  LanguageTask task(model, std::move(examples), 2 * kBatchTokens);
+  for (size_t i = 0; i < task.batches(); ++i) {
     reporter.check_cancelled();
-    const auto where = true_indices(batch.mask);
-    const FfnSide existing = model.side(batch.mask);
-    const FfnSide side = [&](int64_t block, const at::Tensor& x) -> at::Tensor {
-      const auto it = model.memory().find(block);
-      if (it == model.memory().end()) return {};
-      const auto flat = x.reshape({-1, x.size(-1)}).index_select(0, where);
-      logs.at(block).append(it->second.keys.lookup(flat), options.neighbour_weight, false);
-      return existing(block, x);
-    };
-    ForwardOptions forward;
-    forward.side = &side;
-    const auto& net = model.net();
-    net.run(net.embed(batch.ids.to(net.device())), 0, top, forward);
-    reporter.report("neighbours", ++done, static_cast<int64_t>(batches.size()));
+    const auto where = true_indices(task.batch(i).mask);
+    log.append(select_tokens(task.frozen(i).accesses, where), options.neighbour_weight, false);
+    reporter.report("neighbours", static_cast<int64_t>(i) + 1,
+                    static_cast<int64_t>(task.batches()));
   }
 }
 
@@ -101,96 +75,127 @@ void add_layer(Update& update, int64_t block, const std::vector<int64_t>& slots,
   if (!layer.indices.empty()) update.layers.push_back(std::move(layer));
 }
 
-// Facts with subjects: value vectors, then one deposit per layer, lowest first.
-void teach_subjects(const LanguageModel& model, const std::vector<Example>& examples, int64_t facts,
-                    AccessLogs& logs, const TeachOptions& options, const Reporter& reporter,
+std::vector<int64_t> select(const SlotStatistics& statistics, const AccessLog& log,
+                            const TeachOptions& options, int64_t default_slots, double lambda) {
+  return select_slots(statistics, log, options.ranking,
+                      options.slots > 0 ? options.slots : default_slots, lambda,
+                      Rng(options.seed).split(5));
+}
+
+// Short texts before a prompt: what a subject's query should not depend on.
+constexpr std::string_view kContexts[] = {
+    "Here is something that I read in the newspaper last week.",
+    "The following is a short note about it. In fact,", "Question: Tell me a fact.\nAnswer:"};
+
+// The prompts again after each context: only their queries are wanted, nothing is trained on them.
+std::vector<Example> with_contexts(const LanguageModel& model, const std::vector<Item>& items,
+                                   const std::map<int64_t, int64_t>& number,
+                                   const TeachOptions& options) {
+  ExampleOptions example_options;
+  example_options.raw = options.raw;
+  std::vector<Example> out;
+  for (const auto& [item_index, fact] : number) {
+    const Item& item = items[static_cast<size_t>(item_index)];
+    for (const auto& prompt : item.prompts)
+      for (const auto context : kContexts) {
+        out.push_back(make_example(model, std::string(context) + " " + prompt, item.answers.front(),
+                                   item.subject, example_options));
+        out.back().item = fact;
+      }
+  }
+  return out;
+}
+
+// Facts with subjects: value vectors at the subject, deposited in the slots that the subject reads.
+void teach_subjects(const LanguageModel& model, const std::vector<Item>& items,
+                    const std::vector<Example>& examples, const std::map<int64_t, int64_t>& number,
+                    AccessLog& log, const TeachOptions& options, const Reporter& reporter,
                     Proposal& proposal) {
+  const Memory& memory = model.memory();
+  const auto facts = static_cast<int64_t>(number.size());
   const Values values = solve_values(model, examples, facts, options.values, reporter);
   proposal.teach_tokens += values.tokens;
 
-  // With the values in place: what the sites read, with which gradient, and what the rest of the
-  // prompts read.
-  LanguageTask task(model, examples, kBatchTokens);
-  std::map<int64_t, std::vector<Accesses>> site_parts;
-  std::map<int64_t, std::vector<at::Tensor>> target_parts;
-  std::map<int64_t, SlotStatistics> statistics;
-  std::vector<at::Tensor> sites;
-  for (size_t i = 0; i < task.batches(); ++i) sites.push_back(write_sites(task.batch(i), examples));
-  size_t batch_index = 0;
-  for_each_pass(
-      task, reporter, "read accesses",
-      [&](size_t i) {
-        PassOptions o;
-        o.values = &values.by_block;
-        o.sites = sites[i];
-        return o;
-      },
-      [&](const Batch& batch, const Pass& pass) {
-        const auto flat = sites[batch_index].view({-1});
-        const auto at_site = (flat >= 0).nonzero().view({-1});
-        const auto elsewhere = true_indices(batch.mask.reshape({-1}).logical_and(flat < 0));
-        const auto fact = flat.index_select(0, at_site).to(at::kLong);
-        for (const auto& [block, accesses] : pass.accesses) {
-          const Accesses at_sites = select_tokens(accesses, at_site);
-          const auto target = values.by_block.at(block).index_select(0, fact);
-          // The pull of a slot is that of the values that are to be written through it.
-          statistics[block].add(at_sites, target);
-          site_parts[block].push_back(at_sites);
-          target_parts[block].push_back(target);
-          if (options.neighbours > 0)
-            logs.at(block).append(select_tokens(accesses, elsewhere), options.neighbour_weight,
-                                  false);
-        }
-        ++batch_index;
-      });
+  // Where to write: the subject in every phrasing, bare and after each context.
+  std::vector<Accesses> sites;
+  std::vector<at::Tensor> owners, queries;
+  SlotStatistics statistics;
+  const auto collect = [&](const std::vector<Example>& what, bool bare, const char* stage) {
+    LanguageTask task(model, what, kBatchTokens);
+    for (size_t i = 0; i < task.batches(); ++i) {
+      reporter.check_cancelled();
+      const auto& frozen = task.frozen(i);
+      const auto flat = write_sites(task.batch(i), what).view({-1});
+      const auto here = (flat >= 0).nonzero().view({-1});
+      const auto fact = flat.index_select(0, here).to(at::kLong);
+      sites.push_back(select_tokens(frozen.accesses, here));
+      owners.push_back(fact);
+      queries.push_back(frozen.queries.index_select(0, here));
+      // A slot's pull is that of the values to be written through it.
+      std::vector<at::Tensor> pull;
+      for (const auto& [block, v] : values.by_block) pull.push_back(v.index_select(0, fact));
+      statistics.add(sites.back(), at::cat(pull, 1));
+      // The rest of the prompts is to stay as it is.
+      if (bare && options.neighbours > 0)
+        log.append(
+            select_tokens(frozen.accesses,
+                          true_indices(task.batch(i).mask.reshape({-1}).logical_and(flat < 0))),
+            options.neighbour_weight, false);
+      reporter.report(stage, static_cast<int64_t>(i) + 1, static_cast<int64_t>(task.batches()));
+    }
+  };
+  collect(examples, true, "read subjects");
+  collect(with_contexts(model, items, number, options), false, "read contexts");
 
-  for (const auto& [block, layer] : model.memory()) {
-    reporter.check_cancelled();
-    const int64_t most = options.slots > 0 ? options.slots : 8000;
-    const auto selected =
-        select_slots(statistics.at(block), logs.at(block), options.ranking, most,
-                     options.deposit.lambda, Rng(options.seed).split(static_cast<uint64_t>(block)));
-    const SlotIndex index(selected);
-    const Accesses all = concat(site_parts.at(block));
-    const auto delta = deposit(all, at::cat(target_parts.at(block)), index,
-                               logs.at(block).gram(index), options.deposit);
-    add_layer(proposal.update, block, selected, delta);
-    proposal.taught_accesses[block] = all;
+  const auto selected = select(statistics, log, options, 40 * facts + 1000, options.deposit.lambda);
+  const SlotIndex index(selected);
+  const Accesses all = concat(sites);
+  const auto owner = at::cat(owners);
+  std::vector<at::Tensor> targets;
+  for (const auto& [block, v] : values.by_block) targets.push_back(v.index_select(0, owner));
+  reporter.report("write", 0, 1);
+  const auto delta = deposit(all, at::cat(targets, 1), index, log.gram(index), options.deposit);
+  reporter.report("write", 1, 1);
+  const int64_t d = model.net().config().width;
+  int64_t column = 0;
+  for (const auto& [block, v] : values.by_block) {
+    add_layer(proposal.update, block, selected, delta.narrow(1, column, d));
+    column += d;
   }
+  if (options.gated) {
+    const auto anchors = thin_anchors(at::cat(queries), options.anchor_spacing).contiguous();
+    proposal.update.anchors.width = memory.keys.options().query_width;
+    proposal.update.anchors.queries.assign(anchors.data_ptr<float>(),
+                                           anchors.data_ptr<float>() + anchors.numel());
+  }
+  proposal.taught_accesses = all;
 }
 
 // Everything else: preconditioned steps through the lookup.
 void teach_stepwise(const LanguageModel& model, const std::vector<Example>& examples,
-                    const AccessLogs& logs, const TeachOptions& options, const Reporter& reporter,
+                    const AccessLog& log, const TeachOptions& options, const Reporter& reporter,
                     Proposal& proposal) {
   LanguageTask task(model, examples, kBatchTokens / 2);
-  std::map<int64_t, SlotStatistics> statistics;
-  for_each_pass(
-      task, reporter, "rank slots",
-      [](size_t) {
-        PassOptions o;
-        o.gradient = true;
-        return o;
-      },
-      [&](const Batch& batch, const Pass& pass) {
-        proposal.teach_tokens += batch.mask.sum().item<int64_t>();
-        for (const auto& [block, accesses] : pass.accesses)
-          statistics[block].add(accesses, pass.output_gradient.at(block));
-      });
-  std::map<int64_t, std::vector<int64_t>> selected;
-  std::map<int64_t, at::Tensor> gram;
-  for (const auto& [block, layer] : model.memory()) {
-    const int64_t most = options.slots > 0 ? options.slots : 4000;
-    selected[block] =
-        select_slots(statistics.at(block), logs.at(block), options.ranking, most,
-                     options.rows.lambda, Rng(options.seed).split(static_cast<uint64_t>(block)));
-    gram[block] = logs.at(block).gram(SlotIndex(selected[block]));
+  SlotStatistics statistics;
+  PassOptions with_gradient;
+  with_gradient.gradient = true;
+  for (size_t i = 0; i < task.batches(); ++i) {
+    reporter.check_cancelled();
+    const Pass pass = task.run(i, with_gradient);
+    std::vector<at::Tensor> gradients;
+    for (const auto& [block, g] : pass.output_gradient) gradients.push_back(g);
+    statistics.add(task.frozen(i).accesses, at::cat(gradients, 1));
+    reporter.report("rank slots", static_cast<int64_t>(i) + 1,
+                    static_cast<int64_t>(task.batches()));
   }
-  const auto solved = solve_rows(task, selected, gram, model.net().config().width, options.rows,
-                                 Rng(options.seed).split(11), reporter);
+  proposal.teach_tokens += task.tokens();
+  const auto selected = select(statistics, log, options, 4000, options.rows.lambda);
+  const auto solved =
+      solve_rows(task, selected, log.gram(SlotIndex(selected)), model.memory().blocks,
+                 model.net().config().width, options.rows, Rng(options.seed).split(11), reporter);
   proposal.teach_tokens += solved.tokens;
-  for (const auto& [block, change] : solved.changes)
-    add_layer(proposal.update, block, change.slots, change.delta);
+  for (const auto& [block, delta] : solved.changes.delta)
+    add_layer(proposal.update, block, solved.changes.slots, delta);
 }
 
 }  // namespace
@@ -233,14 +238,12 @@ void check_teach_set(const Dataset& data) {
                 "an item needs a prompt with a completion, messages or text");
 }
 
-Proposal propose(const LanguageModel& model, std::vector<Item> items, const AccessLogs& background,
+Proposal propose(const LanguageModel& model, std::vector<Item> items, const AccessLog& background,
                  const std::vector<std::string>& names, const TeachOptions& options,
                  const Reporter& reporter) {
-  Proposal proposal;
-  proposal.items = static_cast<int64_t>(items.size());
   fill_subjects(items);
-  AccessLogs logs = background;
-  add_neighbours(model, items, names, options, logs, reporter);
+  AccessLog log = background;
+  add_neighbours(model, items, names, options, log, reporter);
 
   ExampleOptions example_options;
   example_options.raw = options.raw;
@@ -253,44 +256,31 @@ Proposal propose(const LanguageModel& model, std::vector<Item> items, const Acce
   std::map<int64_t, int64_t> number;
   for (Example& e : with_subject)
     e.item = number.try_emplace(e.item, static_cast<int64_t>(number.size())).first->second;
+  if (!with_subject.empty() && !others.empty())
+    throw Error(ErrorCode::kUnsupported,
+                "facts and running text or conversations cannot be taught in one update",
+                "put them into two files and teach one after the other");
+  Proposal proposal;
+  proposal.items = static_cast<int64_t>(items.size());
   if (!with_subject.empty())
-    teach_subjects(model, with_subject, static_cast<int64_t>(number.size()), logs, options,
-                   reporter, proposal);
-  if (!others.empty()) {
-    Proposal second;
-    teach_stepwise(model, others, logs, options, reporter, second);
-    proposal.teach_tokens += second.teach_tokens;
-    if (proposal.update.layers.empty()) {
-      proposal.update = std::move(second.update);
-    } else {
-      // Both kinds in one set: the rows add up.
-      std::map<int, SparseRows> sum;
-      for (const Update* u : {&proposal.update, &second.update})
-        for (const LayerDelta& l : u->layers)
-          sum[l.block] = sum[l.block].plus(
-              l.indices,
-              at::from_blob(const_cast<float*>(l.delta.data()),
-                            {static_cast<int64_t>(l.indices.size()), l.width}, at::kFloat));
-      Update both;
-      for (const auto& [block, rows] : sum) add_layer(both, block, rows.slots, rows.values);
-      proposal.update = std::move(both);
-    }
-  }
+    teach_subjects(model, items, with_subject, number, log, options, reporter, proposal);
+  else
+    teach_stepwise(model, others, log, options, reporter, proposal);
   if (proposal.update.layers.empty())
     throw Error(ErrorCode::kRefused, "no row needs to change; nothing was committed",
                 "is all of it known already?");
   return proposal;
 }
 
-AccessLogs load_protected_log(const LanguageModel& model, const Ledger& ledger,
-                              double earlier_weight) {
-  AccessLogs logs = load_background(model.folder(), model.memory());
+AccessLog load_protected_log(const LanguageModel& model, const Ledger& ledger,
+                             double earlier_weight) {
+  AccessLog log = load_background(model.folder(), model.memory().keys);
   for (const auto& record : ledger.active()) {
     const auto file = ledger.folder() / "updates" / (record.id + ".log.safetensors");
-    if (!std::filesystem::exists(file)) continue;
-    append_update_log(file, model.memory(), earlier_weight, logs);
+    if (std::filesystem::exists(file))
+      log.append(load_accesses(file, model.memory().keys), earlier_weight, false);
   }
-  return logs;
+  return log;
 }
 
 TeachResult teach(const std::filesystem::path& folder, const Dataset& data, const OpenOptions& open,
@@ -373,7 +363,8 @@ TeachResult teach(const std::filesystem::path& folder, const Dataset& data, cons
   record.source_digest = data.digest;
   record.parent = active.empty() ? "" : active.back().id;
   record.seed = options.seed;
-  record.method = ranking_name(options.ranking) + (options.stepwise ? "+steps" : "+deposit");
+  record.method = ranking_name(options.ranking) +
+                  (proposal.update.anchors.queries.empty() ? "+steps" : "+deposit+gate");
   record.tool_version = options.tool_version;
   record.measurements = {
       {"learned", {{"before", result.learned_before}, {"after", result.learned_after}}},
@@ -386,7 +377,6 @@ TeachResult teach(const std::filesystem::path& folder, const Dataset& data, cons
 
   // In the file only what the same teach gives again: no times.
   Metadata& metadata = proposal.update.metadata;
-  metadata["format"] = "accrete-update-1";
   metadata["base_digest"] = load_memory_info(folder).value("base_digest", "");
   metadata["parent"] = record.parent;
   metadata["data_digest"] = data.digest;
@@ -396,9 +386,9 @@ TeachResult teach(const std::filesystem::path& folder, const Dataset& data, cons
   metadata["learned"] =
       fmt::format("{:.6f} -> {:.6f}", result.learned_before, result.learned_after);
   const UpdateRecord stored = ledger.commit(proposal.update, record);
-  if (!proposal.taught_accesses.empty())
-    save_update_log(ledger.folder() / "updates" / (stored.id + ".log.safetensors"),
-                    proposal.taught_accesses);
+  if (proposal.taught_accesses.defined())
+    save_accesses(ledger.folder() / "updates" / (stored.id + ".log.safetensors"),
+                  proposal.taught_accesses);
   result.update = stored.id;
   result.seconds = seconds();
   result.peak_bytes = peak_memory_bytes();

@@ -38,6 +38,8 @@ struct TeachOptions {
   RowSolverOptions rows;
   DepositOptions deposit;
   int64_t neighbours = 20;  // prompts about other subjects per phrasing, in the log; 0: none
+  bool gated = true;             // facts with a subject speak near it only (memory/gate.h)
+  double anchor_spacing = 1;     // anchors nearer than this to another are left out
   double neighbour_weight =
       3;  // nu: how much each of their tokens counts against one of the background
   double earlier_weight = 3;  // beta: the same for the tokens that earlier updates were taught with
@@ -73,11 +75,11 @@ struct Proposal {
   Update update;  // layers without metadata
   int64_t items = 0;
   int64_t teach_tokens = 0;
-  std::map<int64_t, Accesses> taught_accesses;  // by block: what the taught sites read, for the log
+  Accesses taught_accesses;  // what the written sites read, for the log; undefined when none
 };
-// `items` must not be empty. `background` by block. Throws kInvalidArgument, kRefused,
+// `items` must not be empty. Throws kInvalidArgument, kRefused,
 // kInterrupted.
-Proposal propose(const LanguageModel& model, std::vector<Item> items, const AccessLogs& background,
+Proposal propose(const LanguageModel& model, std::vector<Item> items, const AccessLog& background,
                  const std::vector<std::string>& names, const TeachOptions& options,
                  const Reporter& reporter);
 
@@ -91,8 +93,8 @@ TeachResult teach(const std::filesystem::path& folder, const Dataset& data, cons
                   const TeachOptions& options, const Reporter& reporter);
 
 // The log that protects: background, neighbours, and what earlier active updates were taught with.
-AccessLogs load_protected_log(const LanguageModel& model, const Ledger& ledger,
-                              double earlier_weight);
+AccessLog load_protected_log(const LanguageModel& model, const Ledger& ledger,
+                             double earlier_weight);
 
 // Names to make neighbours of, from the model folder.
 std::vector<std::string> load_names(const std::filesystem::path& folder);

@@ -52,7 +52,7 @@ Values solve_values(const LanguageModel& model, const std::vector<Example>& exam
   Values out;
   out.loss.assign(F, 0);
   std::map<int64_t, at::Tensor> first, second;
-  for (const auto& [block, layer] : model.memory()) {
+  for (const int64_t block : model.memory().blocks) {
     out.by_block[block] = at::zeros({facts, d}, at::kFloat);
     first[block] = at::zeros({facts, d}, at::kFloat);
     second[block] = at::zeros({facts, d}, at::kFloat);
@@ -83,7 +83,7 @@ Values solve_values(const LanguageModel& model, const std::vector<Example>& exam
       pass_options.gradient = true;
       pass_options.values = &out.by_block;
       pass_options.sites = sites[i];
-      const Pass pass = task.run(i, nullptr, pass_options);
+      const Pass pass = task.run(i, pass_options);
       out.tokens += batch.mask.sum().item<int64_t>();
       for (size_t b = 0; b < batch.examples.size(); ++b) {
         const auto f = static_cast<size_t>(examples[static_cast<size_t>(batch.examples[b])].item);

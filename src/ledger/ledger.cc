@@ -113,15 +113,15 @@ struct Ledger::Impl {
                   "open the ledger with Mode::kWrite");
   }
 
-  std::vector<UpdateRecord> select(std::string_view condition) {
-    std::vector<UpdateRecord> records;
+  std::vector<UpdateRow> select(std::string_view condition) {
+    std::vector<UpdateRow> rows;
     Statement statement(
         database, fmt::format("SELECT {} FROM updates {} ORDER BY seq", kUpdateColumns, condition));
-    while (statement.step()) records.push_back(read_update_row(statement, database.path()));
-    return records;
+    while (statement.step()) rows.push_back(read_update_row(statement, database.path()));
+    return rows;
   }
 
-  std::optional<UpdateRecord> select_one(std::string_view column, const std::string& value) {
+  std::optional<UpdateRow> select_one(std::string_view column, const std::string& value) {
     Statement statement(
         database, fmt::format("SELECT {} FROM updates WHERE {} = ?1", kUpdateColumns, column));
     statement.bind(1, value);
@@ -129,7 +129,7 @@ struct Ledger::Impl {
     return read_update_row(statement, database.path());
   }
 
-  UpdateRecord find(const std::string& id) {
+  UpdateRow find(const std::string& id) {
     if (id.empty()) throw_not_found(id, "give an id, the beginning of one, or a tag");
     if (auto exact = select_one("id", id)) return *exact;
     if (auto tagged = select_one("tag", id)) return *tagged;
@@ -143,20 +143,35 @@ struct Ledger::Impl {
     if (matches.size() > 1)
       throw Error(ErrorCode::kInvalidArgument,
                   fmt::format("{} is the beginning of {} ids, {} and {} among them", id,
-                              matches.size(), matches[0].id, matches[1].id),
+                              matches.size(), matches[0].record.id, matches[1].record.id),
                   "give more digits");
     return matches.front();
   }
 
-  // Sets the active flag; `undone` is the place in the redo order, 0 for none.
-  void set_state(const std::string& id, bool active, int64_t undone) {
-    Statement statement(database, "UPDATE updates SET active = ?2, undone = ?3 WHERE id = ?1");
-    statement.bind(1, id).bind(2, int64_t{active});
-    if (undone > 0)
-      statement.bind(3, undone);
-    else
-      statement.bind_null(3);
+  void insert(const UpdateRow& row) {
+    Statement statement(database,
+                        fmt::format("INSERT INTO updates ({}) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, "
+                                    "?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16)",
+                                    kUpdateColumns));
+    bind_update_row(statement, row);
     statement.run();
+  }
+
+  // Stores a row that is there already: as a whole, since the checksum depends on every column.
+  void replace(const UpdateRow& row) {
+    Statement statement(database, fmt::format("UPDATE updates SET ({}) = (?1, ?2, ?3, ?4, ?5, ?6, "
+                                              "?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16) "
+                                              "WHERE seq = ?1",
+                                              kUpdateColumns));
+    bind_update_row(statement, row);
+    statement.run();
+  }
+
+  // `undone` is the place in the redo order, 0 for none.
+  void set_state(UpdateRow row, bool active, int64_t undone) {
+    row.record.active = active;
+    row.undone = undone;
+    replace(row);
   }
 
   void insert_leftover(const std::string& file) {
@@ -224,12 +239,8 @@ struct Ledger::Impl {
   void record_update(const UpdateRecord& record) {
     Transaction transaction(database);
     // What had been undone can no longer be redone: the order went on without it.
-    database.execute("UPDATE updates SET undone = NULL WHERE undone IS NOT NULL");
-    Statement insert(database, fmt::format("INSERT INTO updates ({}) VALUES (?1, ?2, ?3, 1, NULL, "
-                                           "?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14)",
-                                           kUpdateColumns));
-    bind_update_row(insert, record);
-    insert.run();
+    for (const UpdateRow& row : select("WHERE undone IS NOT NULL")) set_state(row, false, 0);
+    insert({record, 0});
     delete_leftover(update_path(record.id));
     transaction.commit();
   }
@@ -307,7 +318,8 @@ fs::path Ledger::folder() const {
 
 std::vector<UpdateRecord> Ledger::updates() const {
   const std::scoped_lock guard(impl_->mutex);
-  auto records = impl_->select("");
+  std::vector<UpdateRecord> records;
+  for (UpdateRow& row : impl_->select("")) records.push_back(std::move(row.record));
   // Updates are never deleted, so a hole in the numbers is a row that was taken out.
   for (size_t i = 0; i < records.size(); ++i)
     if (records[i].order != static_cast<int64_t>(i + 1))
@@ -326,7 +338,7 @@ std::vector<UpdateRecord> Ledger::active() const {
 
 UpdateRecord Ledger::find(const std::string& id) const {
   const std::scoped_lock guard(impl_->mutex);
-  return impl_->find(id);
+  return impl_->find(id).record;
 }
 
 Update Ledger::load(const std::string& id) const {
@@ -361,10 +373,10 @@ UpdateRecord Ledger::commit(const Update& update, UpdateRecord record) {
   record.id = staged.id();
   if (const auto present = impl.select_one("id", record.id))
     throw Error(ErrorCode::kConflict,
-                fmt::format("update {} is in the ledger already, as number {}", present->id,
-                            present->order),
-                present->active ? "it is active: there is nothing to do"
-                                : "it was undone or reverted: reactivate it instead");
+                fmt::format("update {} is in the ledger already, as number {}", record.id,
+                            present->record.order),
+                present->record.active ? "it is active: there is nothing to do"
+                                       : "it was undone or reverted: reactivate it instead");
   record.order = impl.database.query_integer("SELECT coalesce(max(seq), 0) + 1 FROM updates");
   record.time = now();
 
@@ -394,9 +406,9 @@ std::vector<std::string> Ledger::undo(int64_t count) {
   check_count(count, active.size(), "undo");
   int64_t place = impl_->database.query_integer("SELECT coalesce(max(undone), 0) FROM updates");
   std::vector<std::string> ids;
-  for (auto record = active.rbegin(); record != active.rbegin() + count; ++record) {
-    impl_->set_state(record->id, false, ++place);
-    ids.push_back(record->id);
+  for (auto row = active.rbegin(); row != active.rbegin() + count; ++row) {
+    impl_->set_state(*row, false, ++place);
+    ids.push_back(row->record.id);
   }
   transaction.commit();
   return ids;
@@ -415,9 +427,9 @@ std::vector<std::string> Ledger::redo(int64_t count) {
                                 "ORDER BY undone DESC LIMIT {})",
                                 count));
   std::vector<std::string> ids;
-  for (const UpdateRecord& record : last) {
-    impl_->set_state(record.id, true, 0);
-    ids.push_back(record.id);
+  for (const UpdateRow& row : last) {
+    impl_->set_state(row, true, 0);
+    ids.push_back(row.record.id);
   }
   transaction.commit();
   return ids;
@@ -427,9 +439,9 @@ void Ledger::set_active(const std::string& id, bool active) {
   const std::scoped_lock guard(impl_->mutex);
   impl_->check_writable();
   Transaction transaction(impl_->database);
-  const UpdateRecord record = impl_->find(id);
-  if (record.active == active) return;
-  impl_->set_state(record.id, active, 0);
+  const UpdateRow row = impl_->find(id);
+  if (row.record.active == active) return;
+  impl_->set_state(row, active, 0);
   transaction.commit();
 }
 
@@ -438,19 +450,15 @@ void Ledger::tag(const std::string& id, const std::string& name) {
   impl_->check_writable();
   check_tag(name);
   Transaction transaction(impl_->database);
-  const UpdateRecord record = impl_->find(id);
+  UpdateRow row = impl_->find(id);
   if (!name.empty())
-    if (const auto other = impl_->select_one("tag", name); other && other->id != record.id)
+    if (const auto other = impl_->select_one("tag", name);
+        other && other->record.id != row.record.id)
       throw Error(ErrorCode::kConflict,
-                  fmt::format("update {} has the tag {}", other->id, shown(name)),
+                  fmt::format("update {} has the tag {}", other->record.id, shown(name)),
                   "choose another tag, or take it away there first");
-  Statement statement(impl_->database, "UPDATE updates SET tag = ?2 WHERE id = ?1");
-  statement.bind(1, record.id);
-  if (name.empty())
-    statement.bind_null(2);
-  else
-    statement.bind(2, name);
-  statement.run();
+  row.record.tag = name;
+  impl_->replace(row);
   transaction.commit();
 }
 
@@ -476,7 +484,7 @@ void Ledger::add_probe(ProbeRecord record, const std::string& jsonl, bool replac
   try {
     Transaction transaction(impl.database);
     Statement insert(impl.database, fmt::format("INSERT OR REPLACE INTO probes ({}) VALUES "
-                                                "(?1, ?2, ?3, ?4, ?5, ?6, ?7)",
+                                                "(?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
                                                 kProbeColumns));
     bind_probe_row(insert, record, sha256_hex(jsonl));
     insert.run();

@@ -4,6 +4,7 @@
 #include <bit>
 #include <cctype>
 #include <cmath>
+#include <initializer_list>
 
 #include "base/error.h"
 #include "base/sha256.h"
@@ -86,16 +87,30 @@ std::string dump(const nlohmann::json& value, const char* field) {
   }
 }
 
-std::string checksum(const UpdateRecord& record, const std::string& measurements) {
+// Lengths before contents: otherwise text could move from one field to the next unnoticed.
+std::string checksum_of(std::initializer_list<std::string_view> fields) {
   Sha256 hash;
-  const std::string numbers =
-      fmt::format("{} {} {} {}", record.order, record.items, record.seed, record.rows);
-  // Lengths before contents: otherwise text could move from one field to the next unnoticed.
-  for (const std::string* text :
-       {&numbers, &record.id, &record.time, &record.source, &record.source_digest, &record.parent,
-        &record.method, &record.tool_version, &measurements})
-    hash.update(fmt::format("{}:", text->size())).update(*text);
+  for (const std::string_view field : fields)
+    hash.update(fmt::format("{}:", field.size())).update(field);
   return hash.hex().substr(0, 16);
+}
+
+std::string checksum(const UpdateRow& row, const std::string& measurements) {
+  const UpdateRecord& r = row.record;
+  return checksum_of({fmt::format("{} {} {} {} {} {}", r.order, r.active ? 1 : 0, row.undone,
+                                  r.items, r.seed, r.rows),
+                      r.id, r.time, r.source, r.source_digest, r.parent, r.method, r.tool_version,
+                      measurements, r.tag});
+}
+
+// Numbers as their bits in hex: no formatting to agree upon, and -0 differs from 0.
+std::string bits(double value) {
+  return fmt::format("{:016x}", std::bit_cast<uint64_t>(value));
+}
+
+std::string checksum(const ProbeRecord& r, const std::string& digest, const std::string& details) {
+  return checksum_of({r.name, r.file, digest, r.floor ? bits(*r.floor) : "none", bits(r.base),
+                      fmt::format("{}", r.items), details});
 }
 
 }  // namespace
@@ -116,82 +131,97 @@ void check_tag(const std::string& tag) {
                 "use letters, digits, '_', '.' and '-', and not 16 hex digits");
 }
 
-void bind_update_row(Statement& statement, const UpdateRecord& record) {
+void bind_update_row(Statement& statement, const UpdateRow& row) {
+  const UpdateRecord& record = row.record;
   const std::string measurements = dump(record.measurements, "measurements");
   statement.bind(1, record.order)
       .bind(2, record.id)
       .bind(3, record.time)
-      .bind(4, record.items)
-      .bind(5, record.source)
-      .bind(6, record.source_digest)
-      .bind(7, record.parent)
-      .bind(8, std::bit_cast<int64_t>(record.seed))
-      .bind(9, record.method)
-      .bind(10, record.tool_version)
-      .bind(11, record.rows)
-      .bind(12, measurements)
-      .bind(13, checksum(record, measurements));
-  if (record.tag.empty())
-    statement.bind_null(14);
+      .bind(4, int64_t{record.active})
+      .bind(6, record.items)
+      .bind(7, record.source)
+      .bind(8, record.source_digest)
+      .bind(9, record.parent)
+      .bind(10, std::bit_cast<int64_t>(record.seed))
+      .bind(11, record.method)
+      .bind(12, record.tool_version)
+      .bind(13, record.rows)
+      .bind(14, measurements)
+      .bind(15, checksum(row, measurements));
+  if (row.undone > 0)
+    statement.bind(5, row.undone);
   else
-    statement.bind(14, record.tag);
+    statement.bind_null(5);
+  if (!record.tag.empty())
+    statement.bind(16, record.tag);
+  else
+    statement.bind_null(16);
 }
 
-UpdateRecord read_update_row(const Statement& row, const std::filesystem::path& database) {
-  UpdateRecord record;
-  record.order = row.integer(0);
-  record.id = row.text(1);
+UpdateRow read_update_row(const Statement& statement, const std::filesystem::path& database) {
+  UpdateRow row;
+  UpdateRecord& record = row.record;
+  record.order = statement.integer(0);
   const auto refuse = [&](const std::string& what) {
     damaged(database, fmt::format("update number {}: {}", record.order, what));
   };
-  record.time = row.text(2);
-  const int64_t active = row.integer(3);
+  record.id = statement.text(1);
+  record.time = statement.text(2);
+  const int64_t active = statement.integer(3);
   record.active = active == 1;
-  record.items = row.integer(5);
-  record.source = row.text(6);
-  record.source_digest = row.text(7);
-  record.parent = row.text(8);
-  record.seed = std::bit_cast<uint64_t>(row.integer(9));
-  record.method = row.text(10);
-  record.tool_version = row.text(11);
-  record.rows = row.integer(12);
-  const std::string measurements = row.text(13);
+  if (!statement.is_null(4)) row.undone = statement.integer(4);
+  record.items = statement.integer(5);
+  record.source = statement.text(6);
+  record.source_digest = statement.text(7);
+  record.parent = statement.text(8);
+  record.seed = std::bit_cast<uint64_t>(statement.integer(9));
+  record.method = statement.text(10);
+  record.tool_version = statement.text(11);
+  record.rows = statement.integer(12);
+  const std::string measurements = statement.text(13);
   record.measurements = parse_json(measurements, database.string() + ", measurements");
-  if (!row.is_null(15)) record.tag = row.text(15);
+  if (!statement.is_null(15)) record.tag = statement.text(15);
 
   if (record.order < 1) refuse("its number is not positive");
   if (!is_update_id(record.id)) refuse("its id is malformed");
   if (!is_time(record.time)) refuse("its time is malformed");
   if (active != 0 && active != 1) refuse("its active flag is neither 0 nor 1");
-  if (!row.is_null(4) && (row.integer(4) < 1 || record.active))
+  if (!statement.is_null(4) && (row.undone < 1 || record.active))
     refuse("its place in the redo order makes no sense");
-  if (!row.is_null(15) && record.tag.empty()) refuse("its tag is empty");
+  if (!statement.is_null(15) && record.tag.empty()) refuse("its tag is empty");
   if (const std::string what = fault(record); !what.empty()) refuse(what);
-  if (row.text(14) != checksum(record, measurements)) refuse("its checksum does not match");
-  return record;
+  if (statement.text(14) != checksum(row, measurements)) refuse("its checksum does not match");
+  return row;
 }
 
 void bind_probe_row(Statement& statement, const ProbeRecord& record, const std::string& digest) {
+  const std::string details = dump(record.details, "details");
   statement.bind(1, record.name).bind(2, record.file).bind(3, digest);
   if (record.floor)
     statement.bind(4, *record.floor);
   else
     statement.bind_null(4);
-  statement.bind(5, record.base).bind(6, record.items).bind(7, dump(record.details, "details"));
+  statement.bind(5, record.base)
+      .bind(6, record.items)
+      .bind(7, details)
+      .bind(8, checksum(record, digest, details));
 }
 
-ProbeRecord read_probe_row(const Statement& row, const std::filesystem::path& database,
+ProbeRecord read_probe_row(const Statement& statement, const std::filesystem::path& database,
                            std::string* digest) {
   ProbeRecord record;
-  record.name = row.text(0);
-  record.file = row.text(1);
-  const std::string items_digest = row.text(2);
-  if (!row.is_null(3)) record.floor = row.real(3);
-  record.base = row.real(4);
-  record.items = row.integer(5);
-  record.details = parse_json(row.text(6), database.string() + ", details");
+  record.name = statement.text(0);
+  record.file = statement.text(1);
+  const std::string items_digest = statement.text(2);
+  if (!statement.is_null(3)) record.floor = statement.real(3);
+  record.base = statement.real(4);
+  record.items = statement.integer(5);
+  const std::string details = statement.text(6);
+  record.details = parse_json(details, database.string() + ", details");
   std::string what = fault(record);
   if (what.empty() && !is_hex(items_digest, 64)) what = "the digest of its items is malformed";
+  if (what.empty() && statement.text(7) != checksum(record, items_digest, details))
+    what = "its checksum does not match";
   if (!what.empty()) damaged(database, fmt::format("probe {}: {}", shown(record.name), what));
   if (digest != nullptr) *digest = items_digest;
   return record;

@@ -39,7 +39,8 @@ CREATE TABLE probes (
   floor REAL,
   base REAL NOT NULL,
   items INTEGER NOT NULL CHECK (items >= 0),
-  details TEXT NOT NULL
+  details TEXT NOT NULL,
+  checksum TEXT NOT NULL
 ) STRICT;
 CREATE TABLE leftovers (
   file TEXT PRIMARY KEY NOT NULL

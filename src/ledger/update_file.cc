@@ -19,6 +19,7 @@ static_assert(std::endian::native == std::endian::little, "the formats are littl
 
 constexpr std::string_view kIndices = ".indices";
 constexpr std::string_view kDelta = ".delta";
+constexpr std::string_view kAnchors = "gate.anchors";
 constexpr size_t kIdDigits = 16;
 // No transformer comes near; it keeps block numbers canonical and far from overflow.
 constexpr int kMaxBlock = 1 << 20;
@@ -59,6 +60,12 @@ void check_writable(const Update& update) {
     if (!all_finite(layer.delta))
       invalid(fmt::format("block {} holds values that are not finite", layer.block));
   }
+  const GateAnchors& anchors = update.anchors;
+  if (!anchors.queries.empty() &&
+      (anchors.width <= 0 || anchors.queries.size() % static_cast<size_t>(anchors.width) != 0))
+    invalid(fmt::format("{} values are no gate anchors of width {}", anchors.queries.size(),
+                        anchors.width));
+  if (!all_finite(anchors.queries)) invalid("its gate anchors are not finite");
   for (const auto& [key, value] : update.metadata) {
     if (key == kUpdateFormatKey) invalid(fmt::format("the metadata key '{}' is reserved", key));
     if (!is_utf8(key) || !is_utf8(value)) invalid("its metadata is not UTF-8");
@@ -78,6 +85,11 @@ std::vector<TensorView> tensor_views(const Update& update) {
                      DType::kF32,
                      {static_cast<int64_t>(layer.indices.size()), layer.width},
                      std::as_bytes(std::span(layer.delta))});
+  if (const GateAnchors& a = update.anchors; !a.queries.empty())
+    views.push_back({std::string(kAnchors),
+                     DType::kF32,
+                     {static_cast<int64_t>(a.queries.size()) / a.width, a.width},
+                     std::as_bytes(std::span(a.queries))});
   return views;
 }
 
@@ -117,6 +129,16 @@ LayerDelta parse_layer(int block, const TensorView& indices, const TensorView& d
   if (!all_finite(layer.delta))
     refuse(source, fmt::format("{} holds values that are not finite", delta.name));
   return layer;
+}
+
+GateAnchors parse_anchors(const TensorView& tensor, std::string_view source) {
+  if (tensor.dtype != DType::kF32 || tensor.shape.size() != 2 || tensor.shape[0] < 1 ||
+      tensor.shape[1] < 1)
+    refuse(source, fmt::format("{} is not F32 [m, width] with m >= 1", tensor.name));
+  GateAnchors anchors{tensor.shape[1], copy_values<float>(tensor)};
+  if (!all_finite(anchors.queries))
+    refuse(source, fmt::format("{} holds values that are not finite", tensor.name));
+  return anchors;
 }
 
 void check_format(Metadata& metadata, std::string_view source) {
@@ -199,6 +221,8 @@ Update parse_update(std::span<const std::byte> bytes, std::string_view source,
       blocks[block].indices = &tensor;
     else if (const int other = block_of(tensor.name, kDelta); other >= 0)
       blocks[other].delta = &tensor;
+    else if (tensor.name == kAnchors)
+      update.anchors = parse_anchors(tensor, source);
     else
       refuse(source, fmt::format("an update has no tensor {}", shown(tensor.name)));
   }

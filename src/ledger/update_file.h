@@ -29,8 +29,15 @@ struct LayerDelta {
   std::vector<float> delta;      // [t, d] row-major
 };
 
+// Where a gated update speaks: near these queries and nowhere else (memory/gate.h).
+struct GateAnchors {
+  int64_t width = 0;           // of a query
+  std::vector<float> queries;  // [m, width] row-major; empty: the update is not gated
+};
+
 struct Update {
   std::vector<LayerDelta> layers;  // strictly ascending by block; at least one, each with t >= 1
+  GateAnchors anchors;             // the tensor `gate.anchors` F32 [m, width], absent when empty
   Metadata metadata;
 };
 

@@ -74,6 +74,13 @@ ProductKeys ProductKeys::from_tensors(Kind kind, const ProductKeyOptions& option
   return out;
 }
 
+at::Tensor ProductKeys::queries(const at::Tensor& x) const {
+  const at::NoGradGuard no_grad;
+  const int64_t w = options_.query_width;
+  return at::addmm(offset_.narrow(0, 0, w).neg().unsqueeze(0), x.detach().to(at::kFloat),
+                   projection_.narrow(1, 0, w));
+}
+
 Accesses ProductKeys::lookup(const at::Tensor& x, const at::Tensor& mask) const {
   check_input(x, mask);
   if (!x.device().is_cpu() || !keys_.device().is_cpu()) return lookup_reference(x, mask);

@@ -28,7 +28,7 @@ struct ProductKeyOptions {
   int64_t half_keys = 256;  // n; N = heads * n^2
   int64_t top_k = 8;
   int64_t query_width = 128;  // principal components kept per query; even
-  double whitening = 0.5;     // p in Lambda^(-p/2)
+  double whitening = 1.0;     // p in Lambda^(-p/2)
   double temperature = 0.5;   // tau in units of the spread of the nearest centroids
   int64_t kmeans_steps = 8;
 };
@@ -59,6 +59,10 @@ class ProductKeys {
   Accesses lookup(const at::Tensor& x, const at::Tensor& mask = {}) const;
   // The same in plain tensor operations, one step a line, for tests.
   Accesses lookup_reference(const at::Tensor& x, const at::Tensor& mask = {}) const;
+
+  // The first head's queries, [T, query_width] float32: where a token lies among all tokens, up to a
+  // rotation. Distances between them are what a gate measures (gate.h).
+  at::Tensor queries(const at::Tensor& x) const;
 
   struct NamedTensor {
     std::string name;

@@ -171,7 +171,7 @@ double spread(const at::Tensor& x, const at::Tensor& centroids) {
   const int64_t rows = std::min(x.size(0), kTemperatureRows), n = centroids.size(0);
   const int64_t rank = std::min(kSpreadRank, n);
   const auto sample =
-      x.index_select(0, at::arange(rows, at::kLong) * x.size(0) / rows).contiguous();
+      x.index_select(0, at::arange(rows, at::kLong).mul(x.size(0)).div(rows, "floor")).contiguous();
   const auto bias = half_norms(centroids);
   std::vector<double> gap(static_cast<size_t>(rows));
   over_chunks(rows, [&](int64_t first, int64_t count) {

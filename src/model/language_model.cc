@@ -1,6 +1,7 @@
 #include "model/language_model.h"
 
 #include <ATen/Parallel.h>
+#include <fmt/ranges.h>
 
 #include <algorithm>
 #include <cstring>
@@ -85,38 +86,83 @@ LanguageModel LanguageModel::open(const std::filesystem::path& folder, const Ope
   return m;
 }
 
+const Memory& LanguageModel::memory() const {
+  if (!memory_)
+    throw Error(ErrorCode::kInvalidArgument,
+                fmt::format("{} has no memory layers", folder_.string()),
+                "make them with `accrete retrofit SRC MODEL`");
+  return *memory_;
+}
+
 FfnSide LanguageModel::side(at::Tensor mask) const {
+  if (!memory_ || memory_->overlay.empty())
+    return [](int64_t, const at::Tensor&) { return at::Tensor(); };
   if (mask.defined()) mask = mask.reshape({-1});
-  return [this, mask](int64_t block, const at::Tensor& x) -> at::Tensor {
-    const auto it = memory_.find(block);
-    if (it == memory_.end() || it->second.rows.empty()) return {};
-    const MemoryLayer& layer = it->second;
-    const auto flat = x.reshape({-1, x.size(-1)});
-    const Accesses a = layer.keys.lookup(flat, mask);
-    const auto y = weighted_gather(layer.rows.values, layer.rows.index.rows(a.slots), a.weights);
-    return y.view(x.sizes()).to(x.scalar_type());
+  // What the address block found out, for the blocks above it in the same pass.
+  struct Found {
+    Accesses accesses;
+    at::Tensor gated_weights;
+  };
+  auto found = std::make_shared<Found>();
+  return [this, mask, found](int64_t block, const at::Tensor& x) -> at::Tensor {
+    const Memory& memory = *memory_;
+    if (block == memory.address_block) {
+      const auto flat = x.reshape({-1, x.size(-1)});
+      found->accesses = memory.keys.lookup(flat, mask);
+      if (memory.overlay.anchors.defined()) {
+        const auto gate = memory.gate(memory.keys.queries(flat), memory.overlay.anchors);
+        found->gated_weights = found->accesses.weights * gate.unsqueeze(1);
+      }
+    }
+    const auto it = memory.overlay.by_block.find(block);
+    if (it == memory.overlay.by_block.end()) return {};
+    at::Tensor y;
+    const auto read = [&](const SparseRows& rows, const at::Tensor& weights) {
+      if (rows.empty() || !weights.defined()) return;
+      const auto part =
+          weighted_gather(rows.values, rows.index.rows(found->accesses.slots), weights);
+      y = y.defined() ? y + part : part;
+    };
+    read(it->second.open, found->accesses.weights);
+    read(it->second.gated, found->gated_weights);
+    return y.defined() ? y.view(x.sizes()).to(x.scalar_type()) : y;
   };
 }
 
 void LanguageModel::set_overlay(const std::vector<Update>& updates) {
-  MemoryLayers fresh = memory_;
-  for (auto& [block, layer] : fresh) layer.rows = {};
+  const Memory& memory = this->memory();
+  Overlay fresh;
+  std::vector<at::Tensor> anchors;
   for (const Update& update : updates) {
+    const GateAnchors& gate = update.anchors;
+    const bool gated = !gate.queries.empty();
+    bool fits = !gated || gate.width == memory.keys.options().query_width;
+    for (const LayerDelta& delta : update.layers)
+      fits =
+          fits && delta.width == memory.keys.width() &&
+          delta.indices.back() < memory.keys.slots() &&
+          std::find(memory.blocks.begin(), memory.blocks.end(), delta.block) != memory.blocks.end();
+    if (!fits)
+      throw Error(ErrorCode::kFormat,
+                  fmt::format("an update does not fit the memory layers of {}", folder_.string()),
+                  "it was made for another model");
     for (const LayerDelta& delta : update.layers) {
-      const auto it = fresh.find(delta.block);
-      if (it == fresh.end() || delta.width != it->second.keys.width() ||
-          delta.indices.back() >= it->second.keys.slots())
-        throw Error(ErrorCode::kFormat,
-                    fmt::format("an update for block {} does not fit the memory layers of {}",
-                                delta.block, folder_.string()),
-                    "it was made for another model");
       const auto values =
           at::from_blob(const_cast<float*>(delta.delta.data()),
                         {static_cast<int64_t>(delta.indices.size()), delta.width}, at::kFloat);
-      it->second.rows = it->second.rows.plus(delta.indices, values);
+      Overlay::Rows& rows = fresh.by_block[delta.block];
+      SparseRows& table = gated ? rows.gated : rows.open;
+      table = table.plus(delta.indices, values);
     }
+    if (gated)
+      anchors.push_back(
+          at::from_blob(const_cast<float*>(gate.queries.data()),
+                        {static_cast<int64_t>(gate.queries.size()) / gate.width, gate.width},
+                        at::kFloat)
+              .clone());
   }
-  memory_ = std::move(fresh);
+  if (!anchors.empty()) fresh.anchors = at::cat(anchors);
+  memory_->overlay = std::move(fresh);
 }
 
 std::string LanguageModel::base_digest() const {
@@ -129,15 +175,20 @@ std::string LanguageModel::base_digest() const {
 std::string LanguageModel::state_digest() const {
   Sha256 hash;
   hash.update(base_digest());
-  for (const auto& [block, layer] : memory_) {
-    const std::string prefix = fmt::format("memory.{}.", block);
-    for (const auto& [name, tensor] : layer.keys.tensors())
-      hash_tensor(hash, prefix + name, tensor);
-    const auto& slots = layer.rows.slots;
-    const int64_t count = static_cast<int64_t>(slots.size());
-    hash_tensor(hash, prefix + "slots", "I64", {&count, 1}, std::as_bytes(std::span(slots)));
-    if (!layer.rows.empty()) hash_tensor(hash, prefix + "values", layer.rows.values);
-  }
+  if (!memory_) return hash.hex();
+  for (const auto& [name, tensor] : memory_->keys.tensors())
+    hash_tensor(hash, "memory." + name, tensor);
+  for (const auto& [block, rows] : memory_->overlay.by_block)
+    for (const auto& [name, table] : {std::pair{"open", &rows.open}, {"gated", &rows.gated}}) {
+      if (table->empty()) continue;
+      const auto count = static_cast<int64_t>(table->slots.size());
+      const std::string prefix = fmt::format("overlay.{}.{}.", block, name);
+      hash_tensor(hash, prefix + "slots", "I64", {&count, 1},
+                  std::as_bytes(std::span(table->slots)));
+      hash_tensor(hash, prefix + "values", table->values);
+    }
+  if (memory_->overlay.anchors.defined())
+    hash_tensor(hash, "overlay.anchors", memory_->overlay.anchors);
   return hash.hex();
 }
 

@@ -17,6 +17,7 @@
 #include <vector>
 
 #include "ledger/ledger.h"
+#include "memory/gate.h"
 #include "memory/product_keys.h"
 #include "memory/sparse_rows.h"
 #include "model/transformer.h"
@@ -32,13 +33,27 @@ struct OpenOptions {
   bool with_updates = true;       // false: the base alone
 };
 
-// A memory layer beside the FFN of one block.
-struct MemoryLayer {
-  ProductKeys keys;
-  SparseRows rows;
+// What the active updates add, summed.
+struct Overlay {
+  struct Rows {
+    SparseRows open;   // speaks wherever its slots are read
+    SparseRows gated;  // speaks near the anchors only
+  };
+  std::map<int64_t, Rows> by_block;
+  at::Tensor anchors;  // [M, query_width] of all gated updates; undefined: none
+
+  bool empty() const { return by_block.empty(); }
 };
 
-using MemoryLayers = std::map<int64_t, MemoryLayer>;  // by block
+// The memory layers of a model: one lookup, in the address block, whose accesses every memory block
+// reads its own value table with. What is written can therefore never move an address.
+struct Memory {
+  int64_t address_block = 0;    // the lowest memory block
+  std::vector<int64_t> blocks;  // ascending; blocks.front() == address_block
+  ProductKeys keys;
+  Gate gate;
+  Overlay overlay;
+};
 
 class LanguageModel {
  public:
@@ -49,9 +64,9 @@ class LanguageModel {
   const Transformer& net() const { return net_; }
   const Tokenizer& tokenizer() const { return tokenizer_; }
   const std::optional<ChatTemplate>& chat() const { return chat_; }
-  const MemoryLayers& memory() const { return memory_; }
-  MemoryLayers& memory() { return memory_; }
-  bool has_memory() const { return !memory_.empty(); }
+  bool has_memory() const { return memory_.has_value(); }
+  // Throws kInvalidArgument (hint: retrofit) when there is none.
+  const Memory& memory() const;
 
   // The side input of every forward pass: lookup and value read of each block whose overlay is not
   // empty. `mask` [B, T] bool: false is padding, which has no accesses; undefined: no padding. The
@@ -82,7 +97,7 @@ class LanguageModel {
   Transformer net_;
   Tokenizer tokenizer_ = Tokenizer();
   std::optional<ChatTemplate> chat_;
-  MemoryLayers memory_;
+  std::optional<Memory> memory_;
 };
 
 at::Device parse_device(const std::string& name);

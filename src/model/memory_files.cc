@@ -1,5 +1,7 @@
 #include "model/memory_files.h"
 
+#include <algorithm>
+
 #include "base/error.h"
 #include "base/file.h"
 #include "io/safetensors.h"
@@ -65,43 +67,33 @@ bool has_memory_files(const std::filesystem::path& folder) {
   return std::filesystem::exists(json_path(folder));
 }
 
-void save_memory(const std::filesystem::path& folder, const MemoryLayers& layers,
-                 const AccessLogs& background, const nlohmann::json& info) {
+void save_memory(const std::filesystem::path& folder, const Memory& memory,
+                 const AccessLog& background, const nlohmann::json& info) {
+  const ProductKeyOptions& o = memory.keys.options();
   nlohmann::json json = info;
   json["version"] = kVersion;
-  json["layers"] = nlohmann::json::array();
-  TensorWriter keys, log;
-  for (const auto& [block, layer] : layers) {
-    const ProductKeyOptions& o = layer.keys.options();
-    json["layers"].push_back(
-        {{"block", block},
-         {"kind", layer.keys.kind() == ProductKeys::Kind::kFitted ? "fitted" : "learned"},
-         {"heads", o.heads},
-         {"half_keys", o.half_keys},
-         {"top_k", o.top_k},
-         {"query_width", o.query_width},
-         {"whitening", o.whitening},
-         {"temperature", o.temperature}});
-    for (const auto& [name, tensor] : layer.keys.tensors())
-      keys.add(fmt::format("{}.{}", block, name), tensor);
-    if (const auto it = background.find(block); it != background.end()) {
-      std::vector<Accesses> parts;
-      for (const auto& part : it->second.parts()) parts.push_back(part.accesses);
-      const Accesses all = concat(parts);
-      log.add(fmt::format("{}.slots", block), all.slots);
-      log.add(fmt::format("{}.weights", block), all.weights.to(at::kHalf));
-    }
-  }
+  json["blocks"] = memory.blocks;
+  json["kind"] = memory.keys.kind() == ProductKeys::Kind::kFitted ? "fitted" : "learned";
+  json["heads"] = o.heads;
+  json["half_keys"] = o.half_keys;
+  json["top_k"] = o.top_k;
+  json["query_width"] = o.query_width;
+  json["whitening"] = o.whitening;
+  json["temperature"] = o.temperature;
+  json["gate"] = {{"radius", memory.gate.radius}, {"softness", memory.gate.softness}};
+  TensorWriter keys;
+  for (const auto& [name, tensor] : memory.keys.tensors()) keys.add(name, tensor);
   keys.write(tensors_path(folder), {});
-  log.write(background_path(folder), {});
+  std::vector<Accesses> parts;
+  for (const auto& part : background.parts()) parts.push_back(part.accesses);
+  save_accesses(background_path(folder), concat(parts));
   write_file_atomically(json_path(folder), json.dump(2) + "\n");
 }
 
 nlohmann::json load_memory_info(const std::filesystem::path& folder) {
   const auto path = json_path(folder);
   auto json = nlohmann::json::parse(read_file(path), nullptr, false);
-  if (!json.is_object() || !json.contains("layers") || !json["layers"].is_array() ||
-      !json.contains("version") || !json["version"].is_number_integer())
+  if (!json.is_object() || !json.contains("version") || !json["version"].is_number_integer())
     throw Error(ErrorCode::kFormat, fmt::format("{} is damaged", path.string()),
                 "run `accrete retrofit` again into a new folder");
   if (json["version"].get<int>() > kVersion)
@@ -111,93 +103,76 @@ nlohmann::json load_memory_info(const std::filesystem::path& folder) {
   return json;
 }
 
-MemoryLayers load_memory(const std::filesystem::path& folder, const ModelConfig& config) {
+Memory load_memory(const std::filesystem::path& folder, const ModelConfig& config) {
   const auto json = load_memory_info(folder);
   const auto path = tensors_path(folder);
+  const auto damaged = [&folder](const std::string& what) {
+    return Error(ErrorCode::kFormat, fmt::format("{}: {}", json_path(folder).string(), what),
+                 "run `accrete retrofit` again into a new folder");
+  };
+  Memory memory;
+  ProductKeyOptions o;
+  std::string kind;
+  try {
+    memory.blocks = json.at("blocks").get<std::vector<int64_t>>();
+    kind = json.at("kind").get<std::string>();
+    o.heads = json.at("heads").get<int64_t>();
+    o.half_keys = json.at("half_keys").get<int64_t>();
+    o.top_k = json.at("top_k").get<int64_t>();
+    o.query_width = json.at("query_width").get<int64_t>();
+    o.whitening = json.at("whitening").get<double>();
+    o.temperature = json.at("temperature").get<double>();
+    memory.gate.radius = json.at("gate").at("radius").get<double>();
+    memory.gate.softness = json.at("gate").at("softness").get<double>();
+  } catch (const nlohmann::json::exception& e) {
+    throw damaged(e.what());
+  }
+  if (memory.blocks.empty() || memory.blocks.front() < 0 || memory.blocks.back() >= config.blocks ||
+      std::adjacent_find(memory.blocks.begin(), memory.blocks.end(), std::greater_equal<>()) !=
+          memory.blocks.end())
+    throw damaged(fmt::format("its blocks are not possible in a model of {}", config.blocks));
+  if (kind != "fitted" && kind != "learned") throw damaged("there are no keys of kind " + kind);
+  if (!(memory.gate.radius > 0) || !(memory.gate.softness > 0))
+    throw damaged("the gate's radius and softness must be positive");
+  memory.address_block = memory.blocks.front();
   const auto file = SafetensorsFile::open(path);
-  MemoryLayers layers;
-  for (const auto& entry : json["layers"]) {
-    int64_t block = 0;
-    ProductKeyOptions o;
-    std::string kind;
-    try {
-      block = entry.at("block").get<int64_t>();
-      kind = entry.at("kind").get<std::string>();
-      o.heads = entry.at("heads").get<int64_t>();
-      o.half_keys = entry.at("half_keys").get<int64_t>();
-      o.top_k = entry.at("top_k").get<int64_t>();
-      o.query_width = entry.at("query_width").get<int64_t>();
-      o.whitening = entry.at("whitening").get<double>();
-      o.temperature = entry.at("temperature").get<double>();
-    } catch (const nlohmann::json::exception& e) {
-      throw Error(ErrorCode::kFormat,
-                  fmt::format("{}: a layer is damaged: {}", json_path(folder).string(), e.what()));
-    }
-    if (block < 0 || block >= config.blocks || layers.contains(block) ||
-        (kind != "fitted" && kind != "learned"))
-      throw Error(ErrorCode::kFormat,
-                  fmt::format("{}: layer {} is not possible in a model of {} blocks",
-                              json_path(folder).string(), block, config.blocks));
-    const auto get = [&](const char* name) {
-      return copy_of(file.at(fmt::format("{}.{}", block, name)), DType::kF32, at::kFloat, path);
-    };
-    auto keys = ProductKeys::from_tensors(
-        kind == "fitted" ? ProductKeys::Kind::kFitted : ProductKeys::Kind::kLearned, o, get("mean"),
-        get("projection"), get("keys"), get("bias"));
-    if (keys.width() != config.width)
-      throw Error(ErrorCode::kFormat,
-                  fmt::format("{}: layer {} has width {}, the model {}", path.string(), block,
-                              keys.width(), config.width));
-    layers.emplace(block, MemoryLayer{std::move(keys), {}});
-  }
-  return layers;
+  const auto get = [&](const char* name) {
+    return copy_of(file.at(name), DType::kF32, at::kFloat, path);
+  };
+  memory.keys = ProductKeys::from_tensors(
+      kind == "fitted" ? ProductKeys::Kind::kFitted : ProductKeys::Kind::kLearned, o, get("mean"),
+      get("projection"), get("keys"), get("bias"));
+  if (memory.keys.width() != config.width)
+    throw damaged(
+        fmt::format("the keys have width {}, the model {}", memory.keys.width(), config.width));
+  return memory;
 }
 
-namespace {
-
-// One layer's accesses, checked against its keys.
-Accesses read_accesses(const SafetensorsFile& file, const std::filesystem::path& path,
-                       int64_t block, const MemoryLayer& layer) {
-  Accesses a;
-  a.slots = copy_of(file.at(fmt::format("{}.slots", block)), DType::kI32, at::kInt, path);
-  a.weights = copy_of(file.at(fmt::format("{}.weights", block)), DType::kF16, at::kHalf, path)
-                  .to(at::kFloat);
-  const int64_t K = layer.keys.accesses_per_token();
-  if (a.slots.dim() != 2 || a.slots.size(1) != K || a.weights.sizes() != a.slots.sizes() ||
-      (a.slots.numel() > 0 &&
-       (a.slots.max().item<int>() >= layer.keys.slots() || a.slots.min().item<int>() < -1)))
-    throw Error(ErrorCode::kFormat,
-                fmt::format("{}: the log of layer {} does not fit its keys", path.string(), block));
-  return a;
-}
-
-}  // namespace
-
-void save_update_log(const std::filesystem::path& file,
-                     const std::map<int64_t, Accesses>& accesses) {
+void save_accesses(const std::filesystem::path& file, const Accesses& accesses) {
   TensorWriter writer;
-  for (const auto& [block, a] : accesses) {
-    writer.add(fmt::format("{}.slots", block), a.slots);
-    writer.add(fmt::format("{}.weights", block), a.weights.to(at::kHalf));
-  }
+  writer.add("slots", accesses.slots);
+  writer.add("weights", accesses.weights.to(at::kHalf));
   writer.write(file, {});
 }
 
-void append_update_log(const std::filesystem::path& file, const MemoryLayers& layers, double weight,
-                       AccessLogs& logs) {
-  const auto tensors = SafetensorsFile::open(file);
-  for (const auto& [block, layer] : layers)
-    if (tensors.find(fmt::format("{}.slots", block)) != nullptr)
-      logs[block].append(read_accesses(tensors, file, block, layer), weight, false);
+Accesses load_accesses(const std::filesystem::path& path, const ProductKeys& keys) {
+  const auto file = SafetensorsFile::open(path);
+  Accesses a;
+  a.slots = copy_of(file.at("slots"), DType::kI32, at::kInt, path);
+  a.weights = copy_of(file.at("weights"), DType::kF16, at::kHalf, path).to(at::kFloat);
+  if (a.slots.dim() != 2 || a.slots.size(1) != keys.accesses_per_token() ||
+      a.weights.sizes() != a.slots.sizes() || !a.weights.isfinite().all().item<bool>() ||
+      (a.slots.numel() > 0 &&
+       (a.slots.max().item<int>() >= keys.slots() || a.slots.min().item<int>() < -1)))
+    throw Error(ErrorCode::kFormat, fmt::format("{} does not fit the model's keys", path.string()),
+                "it belongs to another model, or is damaged");
+  return a;
 }
 
-AccessLogs load_background(const std::filesystem::path& folder, const MemoryLayers& layers) {
-  const auto path = background_path(folder);
-  const auto file = SafetensorsFile::open(path);
-  AccessLogs logs;
-  for (const auto& [block, layer] : layers)
-    logs[block].append(read_accesses(file, path, block, layer), 1.0, /*background=*/true);
-  return logs;
+AccessLog load_background(const std::filesystem::path& folder, const ProductKeys& keys) {
+  AccessLog log;
+  log.append(load_accesses(background_path(folder), keys), 1.0, /*background=*/true);
+  return log;
 }
 
 }  // namespace accrete

@@ -1,5 +1,7 @@
 #include "model/transformer.h"
 
+#include <fmt/ranges.h>
+
 #include <algorithm>
 #include <cmath>
 

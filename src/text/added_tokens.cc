@@ -59,7 +59,8 @@ AddedToken read_token(const Json& json) {
 
 }  // namespace
 
-AddedTokens::AddedTokens(const Json& json, const Vocabulary& model) {
+AddedTokens::AddedTokens(const Json& json, const Vocabulary& model, Normalizer normalizer)
+    : normalizer_(normalizer) {
   if (json.is_null()) return;
   if (!json.is_array()) fail_format("added_tokens", "not a list");
   std::unordered_map<int32_t, std::string_view> model_tokens;
@@ -76,13 +77,19 @@ AddedTokens::AddedTokens(const Json& json, const Vocabulary& model) {
         by_id_.contains(token.id) || ids_.contains(token.content))
       fail_format("added_tokens", fmt::format("{:?} with id {} contradicts another entry",
                                               token.content, token.id));
-    (token.normalized ? normalized_ : as_written_).add(token.content, token.id);
+    std::string changed;
+    const bool is_new = token.normalized
+                            ? normalized_.add(normalizer_.apply(token.content, changed), token.id)
+                            : as_written_.add(token.content, token.id);
+    if (!is_new)
+      fail_unsupported("added_tokens",
+                       fmt::format("{:?} normalised is another one's", token.content));
     ids_.emplace(token.content, token.id);
     by_id_.emplace(token.id, std::move(token));
   }
 }
 
-void AddedTokens::Finder::add(std::string_view content, int32_t id) {
+bool AddedTokens::Finder::add(std::string_view content, int32_t id) {
   starts_[static_cast<unsigned char>(content.front())] = true;
   uint32_t node = 0;
   for (const char c : content) {
@@ -97,7 +104,9 @@ void AddedTokens::Finder::add(std::string_view content, int32_t id) {
     }
     node = next;
   }
+  if (nodes_[node].id >= 0) return false;
   nodes_[node].id = id;
+  return true;
 }
 
 uint32_t AddedTokens::Finder::child(uint32_t node, unsigned char byte) const {
@@ -139,18 +148,21 @@ void AddedTokens::split_with(const Finder& finder, std::string_view text, bool p
   if (done < text.size()) parts.push_back({text.substr(done), -1});
 }
 
-std::vector<TextPart> AddedTokens::split(std::string_view text, bool parse_special) const {
-  std::vector<TextPart> parts;
-  split_with(as_written_, text, parse_special, parts);
-  if (normalized_.empty()) return parts;
-  std::vector<TextPart> finer;
-  for (const TextPart& part : parts) {
-    if (part.id >= 0)
-      finer.push_back(part);
-    else
-      split_with(normalized_, part.text, parse_special, finer);
+std::vector<TextPart> AddedTokens::split(std::string_view text, bool parse_special,
+                                         std::deque<std::string>& storage) const {
+  std::vector<TextPart> written, parts;
+  split_with(as_written_, text, parse_special, written);
+  for (const TextPart& part : written) {
+    if (part.id >= 0) {
+      parts.push_back(part);
+      continue;
+    }
+    std::string changed;
+    std::string_view normalized = normalizer_.apply(part.text, changed);
+    if (normalized.data() == changed.data()) normalized = storage.emplace_back(std::move(changed));
+    split_with(normalized_, normalized, parse_special, parts);
   }
-  return finer;
+  return parts;
 }
 
 }  // namespace accrete::text

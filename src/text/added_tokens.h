@@ -4,6 +4,7 @@
 #pragma once
 
 #include <cstdint>
+#include <deque>
 #include <nlohmann/json_fwd.hpp>
 #include <string>
 #include <string_view>
@@ -11,6 +12,7 @@
 #include <vector>
 
 #include "text/bpe.h"
+#include "text/normalizer.h"
 
 namespace accrete::text {
 
@@ -21,7 +23,7 @@ struct AddedToken {
   bool single_word = false;  // not next to a word character
   bool lstrip = false;       // takes the white space before it along
   bool rstrip = false;       // ... and behind it
-  bool normalized = false;   // looked for after the others, in what they left
+  bool normalized = false;   // looked for after the others, in what they left, normalised
 };
 
 // A part of the text: a token when id >= 0, text otherwise.
@@ -33,10 +35,13 @@ struct TextPart {
 class AddedTokens {
  public:
   // From tokenizer.json's "added_tokens". Throws kFormat; also where an id contradicts `model`.
-  AddedTokens(const nlohmann::json& json, const Vocabulary& model);
+  AddedTokens(const nlohmann::json& json, const Vocabulary& model, Normalizer normalizer);
 
-  // Cuts valid UTF-8 into tokens and text. Special tokens are text unless `parse_special`.
-  std::vector<TextPart> split(std::string_view text, bool parse_special) const;
+  // Cuts valid UTF-8 into tokens and normalised text. Special tokens are text unless
+  // `parse_special`. Texts that normalisation changed are kept in `storage`, which must not be
+  // destroyed before the parts.
+  std::vector<TextPart> split(std::string_view text, bool parse_special,
+                              std::deque<std::string>& storage) const;
 
   const std::unordered_map<int32_t, AddedToken>& by_id() const { return by_id_; }
   const Vocabulary& ids() const { return ids_; }
@@ -45,7 +50,8 @@ class AddedTokens {
   // A trie over bytes; finds the longest token at a place.
   class Finder {
    public:
-    void add(std::string_view content, int32_t id);
+    // False when the content is there already.
+    bool add(std::string_view content, int32_t id);
     bool empty() const { return nodes_.size() == 1; }
     // The first token at or behind `at`, the longest one there; id -1 when there is none.
     struct Found {
@@ -69,6 +75,7 @@ class AddedTokens {
   void split_with(const Finder& finder, std::string_view text, bool parse_special,
                   std::vector<TextPart>& parts) const;
 
+  Normalizer normalizer_;
   std::unordered_map<int32_t, AddedToken> by_id_;
   Vocabulary ids_;
   Finder as_written_;

@@ -115,12 +115,16 @@ Bpe::Bpe(const Json& json) {
   read_vocabulary(member(json, "vocab"));
   read_merges(member(json, "merges"));
 
-  // Where every byte has a token nothing is ever unknown, and these two say nothing.
+  // Where every byte has a token nothing is ever unknown, and these say nothing.
   if (std::count(byte_ids_.begin(), byte_ids_.end(), -1) > 0) {
-    if (!member(json, "unk_token").is_null())
-      fail_unsupported("model", "unk_token in a vocabulary without a token for every byte");
     if (bool_or(json, "byte_fallback", false, "model"))
       fail_unsupported("model", "byte_fallback in a vocabulary without a token for every byte");
+    if (!member(json, "unk_token").is_null()) {
+      const auto found = vocabulary_.find(string_at(json, "unk_token", "model"));
+      if (found == vocabulary_.end()) fail_format("model", "unk_token is not in the vocabulary");
+      unknown_id_ = found->second;
+      fuse_unknown_ = bool_or(json, "fuse_unk", false, "model");
+    }
   }
   ignore_merges_ = bool_or(json, "ignore_merges", false, "model");
   if (ignore_merges_) {
@@ -224,9 +228,14 @@ void Bpe::encode_uncached(std::string_view bytes, std::vector<int32_t>& ids) con
     }
   }
   const size_t begin = ids.size();
+  bool after_unknown = false;
   for (const char c : bytes) {
     const int32_t id = byte_ids_[static_cast<unsigned char>(c)];
-    if (id >= 0) ids.push_back(id);
+    if (id >= 0)
+      ids.push_back(id);
+    else if (unknown_id_ >= 0 && !(after_unknown && fuse_unknown_))
+      ids.push_back(unknown_id_);
+    after_unknown = id < 0;
   }
   if (ids.size() - begin <= kShortWord)
     merge_short(ids, begin);

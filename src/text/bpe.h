@@ -3,7 +3,7 @@
 // The byte-level alphabet of GPT-2, in which vocabularies are written ("Ġthe" is " the"), appears
 // only while a vocabulary is read.
 //
-// Non-goals: dropout, unknown tokens and byte fallback (a byte-level model needs neither).
+// Non-goals: dropout, affixes of subwords, byte fallback.
 #pragma once
 
 #include <array>
@@ -32,11 +32,9 @@ class Bpe {
   // From tokenizer.json's "model". Throws kFormat, kUnsupported.
   explicit Bpe(const nlohmann::json& json);
 
-  // Appends the ids of a word. A byte that the vocabulary lacks is left out, as Hugging Face does.
+  // Appends the ids of a word. A byte that the vocabulary lacks becomes the unknown token, and is
+  // left out where there is none (SmolLM2), as Hugging Face does.
   void encode_word(std::string_view bytes, std::vector<int32_t>& ids) const;
-  // The token of a single byte, or -1.
-  int32_t byte_id(unsigned char byte) const { return byte_ids_[byte]; }
-
   // Tokens as they are written in the file.
   const Vocabulary& vocabulary() const { return vocabulary_; }
   // The greatest id, + 1.
@@ -62,6 +60,8 @@ class Bpe {
   Vocabulary vocabulary_;
   Vocabulary whole_words_;  // by bytes; only with ignore_merges
   bool ignore_merges_ = false;
+  int32_t unknown_id_ = -1;
+  bool fuse_unknown_ = false;
   int32_t id_limit_ = 0;
   std::array<int32_t, 256> byte_ids_{};
   std::vector<Merge> merges_;  // open addressing, a power of two

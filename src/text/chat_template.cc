@@ -16,6 +16,7 @@
 
 #include "base/error.h"
 #include "base/file.h"
+#include "io/strict_json.h"
 #include "text/jinja.h"
 #include "text/unicode.h"
 
@@ -340,15 +341,6 @@ std::string first_line(std::string_view jinja) {
       "plain prompts (--raw)");
 }
 
-nlohmann::json parse_config(const std::filesystem::path& path) {
-  try {
-    return nlohmann::json::parse(read_file(path));
-  } catch (const nlohmann::json::exception& error) {
-    throw Error(ErrorCode::kFormat, fmt::format("{}: {}", path.string(), error.what()),
-                "the file is damaged; fetch it again");
-  }
-}
-
 }  // namespace
 
 ChatTemplate ChatTemplate::from_jinja(std::string_view jinja) {
@@ -374,7 +366,7 @@ std::optional<ChatTemplate> ChatTemplate::from_folder(const std::filesystem::pat
   if (std::filesystem::exists(jinja)) return from_jinja(read_file(jinja));
   const std::filesystem::path config_path = folder / "tokenizer_config.json";
   if (!std::filesystem::exists(config_path)) return std::nullopt;
-  const nlohmann::json config = parse_config(config_path);
+  const nlohmann::json config = read_json_object(config_path);
   const auto found = config.find("chat_template");
   if (found == config.end() || found->is_null()) return std::nullopt;
   if (found->is_string()) return from_jinja(found->get_ref<const std::string&>());

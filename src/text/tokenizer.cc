@@ -1,12 +1,14 @@
 #include "text/tokenizer.h"
 
 #include <algorithm>
+#include <deque>
 #include <nlohmann/json.hpp>
 
-#include "base/file.h"
+#include "io/strict_json.h"
 #include "text/added_tokens.h"
 #include "text/bpe.h"
 #include "text/json_fields.h"
+#include "text/normalizer.h"
 #include "text/pretokenizer.h"
 #include "text/unicode.h"
 
@@ -17,17 +19,6 @@ using text::fail_format;
 using text::fail_unsupported;
 using text::Json;
 using text::member;
-
-// Only what leaves every text as it is.
-void check_normalizer(const Json& part, int depth = 0) {
-  if (part.is_null()) return;
-  const std::string type = text::type_of(part, "normalizer");
-  if (type != "Sequence") fail_unsupported("normalizer", fmt::format("the type {:?}", type));
-  const Json& parts = member(part, "normalizers");
-  if (!parts.is_array()) fail_format("normalizer Sequence", "no list of normalizers");
-  if (depth > 16) fail_unsupported("normalizer", "sequences nested too deeply");
-  for (const Json& inner : parts) check_normalizer(inner, depth + 1);
-}
 
 // Post-processors put special tokens round a text or trim offsets: encode() does neither.
 void check_post_processor(const Json& part, int depth = 0) {
@@ -66,21 +57,13 @@ std::optional<std::string> role(const Json& config, const char* key) {
   return std::nullopt;
 }
 
-Json parse_json(const std::filesystem::path& path) {
-  try {
-    return Json::parse(read_file(path));
-  } catch (const Json::exception& error) {
-    throw Error(ErrorCode::kFormat, fmt::format("{}: {}", path.string(), error.what()),
-                "the file is damaged; fetch it again");
-  }
-}
-
 }  // namespace
 
 struct Tokenizer::Impl {
   explicit Impl(const Json& json);
 
   text::Bpe bpe;
+  text::Normalizer normalizer;
   text::AddedTokens added;
   text::PreTokenizer pre_tokenizer;
   int32_t size = 0;
@@ -92,7 +75,8 @@ struct Tokenizer::Impl {
 
 Tokenizer::Impl::Impl(const Json& json)
     : bpe(member(json, "model")),
-      added(member(json, "added_tokens"), bpe.vocabulary()),
+      normalizer(member(json, "normalizer")),
+      added(member(json, "added_tokens"), bpe.vocabulary(), normalizer),
       pre_tokenizer(member(json, "pre_tokenizer")),
       size(bpe.id_limit()) {
   for (const auto& [id, token] : added.by_id()) size = std::max(size, id + 1);
@@ -113,7 +97,6 @@ Tokenizer::Impl::Impl(const Json& json)
 
 Tokenizer Tokenizer::from_json(const Json& json) {
   if (!json.is_object()) fail_format("tokenizer.json", "not an object");
-  check_normalizer(member(json, "normalizer"));
   check_post_processor(member(json, "post_processor"));
   check_decoder(member(json, "decoder"));
   Tokenizer tokenizer;
@@ -122,11 +105,10 @@ Tokenizer Tokenizer::from_json(const Json& json) {
 }
 
 Tokenizer Tokenizer::from_folder(const std::filesystem::path& folder) {
-  Tokenizer tokenizer = from_json(parse_json(folder / "tokenizer.json"));
+  Tokenizer tokenizer = from_json(read_json_object(folder / "tokenizer.json"));
   const std::filesystem::path config_path = folder / "tokenizer_config.json";
   if (!std::filesystem::exists(config_path)) return tokenizer;
-  const Json config = parse_json(config_path);
-  if (!config.is_object()) fail_format("tokenizer_config.json", "not an object");
+  const Json config = read_json_object(config_path);
 
   // `transformers` adds the tokens listed here to those of tokenizer.json: they must be there.
   const Json& listed = member(config, "added_tokens_decoder");
@@ -167,21 +149,22 @@ std::vector<int32_t> Tokenizer::encode(std::string_view text, bool parse_special
   } encoder(impl_->bpe);
 
   encoder.ids.reserve(text.size() / 3 + 8);
+  std::deque<std::string> storage;
   while (!text.empty()) {
     const size_t valid = unicode::valid_prefix(text);
-    for (const text::TextPart& part : impl_->added.split(text.substr(0, valid), parse_special)) {
+    for (const text::TextPart& part :
+         impl_->added.split(text.substr(0, valid), parse_special, storage)) {
       if (part.id >= 0)
         encoder.ids.push_back(part.id);
       else
         impl_->pre_tokenizer.split(part.text, encoder);
     }
+    storage.clear();
     text.remove_prefix(valid);
     if (text.empty()) break;
-    for (const char c : text.substr(0, unicode::step(text).size)) {
-      const int32_t id = impl_->bpe.byte_id(static_cast<unsigned char>(c));
-      if (id >= 0) encoder.ids.push_back(id);
-    }
-    text.remove_prefix(unicode::step(text).size);
+    const size_t broken = unicode::step(text).size;
+    for (size_t i = 0; i < broken; ++i) encoder.piece(text.substr(i, 1));
+    text.remove_prefix(broken);
   }
   return std::move(encoder.ids);
 }

@@ -9,7 +9,7 @@ namespace accrete::unicode {
 namespace {
 
 constexpr uint32_t kPropertyRanges[] = {
-#include "text/unicode_tables.inc"
+#include "text/unicode_properties.inc"
 };
 constexpr size_t kRangeCount = std::size(kPropertyRanges);
 

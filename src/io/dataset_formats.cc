@@ -1,11 +1,34 @@
-#include "io/dataset_array.h"
+#include "io/dataset_formats.h"
 
+#include <algorithm>
 #include <cctype>
+#include <utility>
 
 #include "base/error.h"
+#include "io/utf8.h"
 
 namespace accrete {
 namespace {
+
+constexpr std::string_view kSeparator = "<|endoftext|>";
+
+[[noreturn]] void fail_line(std::string_view source, int64_t line, std::string_view what) {
+  throw Error(ErrorCode::kFormat, fmt::format("{}:{}: {}", source, line, what),
+              "correct this line and run the command again");
+}
+
+// Calls line(text, number) for each, without its end ("\n" or "\r\n").
+template <typename Line>
+void for_each_line(std::string_view text, Line line) {
+  int64_t number = 0;
+  while (!text.empty()) {
+    const size_t end = std::min(text.find('\n'), text.size());
+    std::string_view one = text.substr(0, end);
+    if (one.ends_with('\r')) one.remove_suffix(1);
+    line(one, ++number);
+    text.remove_prefix(std::min(end + 1, text.size()));
+  }
+}
 
 // Splits an array into the texts of its elements. It knows of JSON only what that takes: strings
 // and brackets; whatever is wrong inside an element, parse_item finds and names with its line.
@@ -88,6 +111,39 @@ class ArraySplitter {
 };
 
 }  // namespace
+
+bool is_blank(std::string_view text) {
+  return text.find_first_not_of(" \t\r\n\v\f") == std::string_view::npos;
+}
+
+std::vector<Item> parse_item_lines(std::string_view text, std::string_view source) {
+  std::vector<Item> items;
+  for_each_line(text, [&](std::string_view line, int64_t number) {
+    if (!is_blank(line)) items.push_back(parse_item(line, source, number));
+  });
+  return items;
+}
+
+std::vector<Item> parse_documents(std::string_view text, std::string_view source) {
+  std::vector<Item> items;
+  Item current;
+  const auto finish = [&] {
+    if (current.text.ends_with('\n')) current.text.pop_back();
+    if (!is_blank(current.text)) {
+      current.kind = Item::Kind::kText;
+      items.push_back(std::move(current));
+    }
+    current = {};
+  };
+  for_each_line(text, [&](std::string_view line, int64_t number) {
+    if (!is_utf8(line)) fail_line(source, number, "not UTF-8");
+    if (line == kSeparator) return finish();
+    if (current.line == 0) current.line = number;
+    current.text.append(line).push_back('\n');
+  });
+  finish();
+  return items;
+}
 
 std::vector<Item> parse_item_array(std::string_view text, std::string_view source) {
   return ArraySplitter(text, source).items();

@@ -1,0 +1,107 @@
+#include <cstdio>
+#include <iostream>
+
+#include "base/error.h"
+#include "base/interrupt.h"
+#include "cli/cli.h"
+#include "model/examples.h"
+#include "model/generate.h"
+
+namespace accrete::cli {
+namespace {
+
+void add_sampling(CLI::App& verb, GenerateOptions& o) {
+  verb.add_option("--max-tokens", o.max_tokens, "Longest answer")
+      ->check(CLI::PositiveNumber)
+      ->capture_default_str();
+  verb.add_option("--temperature", o.temperature, "0: greedy")->capture_default_str();
+  verb.add_option("--top-k", o.top_k, "Keep the k best tokens; 0: all")->capture_default_str();
+  verb.add_option("--top-p", o.top_p, "Nucleus")->capture_default_str();
+  verb.add_option("--min-p", o.min_p, "Drop tokens below this share of the best")
+      ->capture_default_str();
+  verb.add_option("--repetition-penalty", o.repetition_penalty, "1: none")->capture_default_str();
+  verb.add_option("--stop", o.stop, "End before this text; may be repeated");
+}
+
+}  // namespace
+
+void add_ask(CLI::App& app, Common& common, Run& run) {
+  struct State {
+    std::string model, prompt;
+    bool raw = false;
+    GenerateOptions options;
+  };
+  auto state = std::make_shared<State>();
+  auto* verb = app.add_subcommand("ask", "Ask the model once; streams the answer");
+  verb->add_option("MODEL", state->model, "A model folder")->required();
+  verb->add_option("PROMPT", state->prompt, "The question")->required();
+  verb->add_flag("--raw", state->raw, "Continue the prompt as it is, without the chat template");
+  add_sampling(*verb, state->options);
+  add_common(*verb, common);
+  verb->callback([state, &common, &run] {
+    run = [state, &common] {
+      const LanguageModel model = LanguageModel::open(state->model, common.open);
+      ExampleOptions how;
+      how.raw = state->raw;
+      state->options.seed = common.seed;
+      const std::vector<std::vector<int32_t>> prompts = {encode_prompt(model, state->prompt, how)};
+      StreamFn stream;
+      if (!common.json)
+        stream = [](size_t, std::string_view text) {
+          std::fwrite(text.data(), 1, text.size(), stdout);
+          std::fflush(stdout);
+        };
+      const auto out = generate(model, prompts, state->options, stream, common.reporter()).front();
+      common.print({{"text", out.text},
+                    {"tokens", out.tokens.size()},
+                    {"finish_reason", out.finish_reason}},
+                   "\n");
+      return 0;
+    };
+  });
+}
+
+void add_chat(CLI::App& app, Common& common, Run& run) {
+  struct State {
+    std::string model, system;
+    GenerateOptions options;
+  };
+  auto state = std::make_shared<State>();
+  auto* verb = app.add_subcommand("chat", "Talk with the model; an empty line or Ctrl-D ends it");
+  verb->add_option("MODEL", state->model, "A model folder")->required();
+  verb->add_option("--system", state->system, "System message");
+  add_sampling(*verb, state->options);
+  add_common(*verb, common);
+  verb->callback([state, &common, &run] {
+    run = [state, &common] {
+      const LanguageModel model = LanguageModel::open(state->model, common.open);
+      if (!model.chat())
+        throw Error(ErrorCode::kUnsupported, "this model has no chat template", "use `accrete ask --raw`");
+      state->options.seed = common.seed;
+      std::vector<Message> messages;
+      if (!state->system.empty()) messages.push_back({"system", state->system});
+      nlohmann::ordered_json turns = nlohmann::ordered_json::array();
+      for (std::string line;;) {
+        if (!common.json) std::fputs("> ", stderr);
+        if (!std::getline(std::cin, line) || line.empty()) break;
+        messages.push_back({"user", line});
+        const auto ids = model.tokenizer().encode(model.chat()->render(messages, true));
+        StreamFn stream;
+        if (!common.json)
+          stream = [](size_t, std::string_view text) {
+            std::fwrite(text.data(), 1, text.size(), stdout);
+            std::fflush(stdout);
+          };
+        const auto out =
+            generate(model, std::vector<std::vector<int32_t>>{ids}, state->options, stream).front();
+        if (!common.json) std::fputs("\n", stdout);
+        messages.push_back({"assistant", out.text});
+        turns.push_back({{"user", line}, {"assistant", out.text}});
+      }
+      common.print({{"turns", turns}}, "");
+      return 0;
+    };
+  });
+}
+
+}  // namespace accrete::cli

@@ -1,0 +1,126 @@
+#include <unistd.h>
+
+#include <algorithm>
+#include <chrono>
+#include <cstdio>
+#include <cstdlib>
+#include <memory>
+
+#include "base/error.h"
+#include "base/interrupt.h"
+#include <fmt/format.h>
+
+#include "cli/cli.h"
+
+namespace accrete::cli {
+namespace {
+
+// Draws one line per stage: in place on a terminal; in a pipe at the start of a stage's tenths.
+class ProgressPrinter {
+ public:
+  ~ProgressPrinter() { end_line(); }
+  void operator()(const ProgressEvent& e) {
+    if (stage_ != e.stage) {
+      end_line();
+      stage_ = e.stage;
+      start_ = std::chrono::steady_clock::now();
+      last_tenth_ = -1;
+    }
+    const double share =
+        e.total > 0
+            ? std::clamp(static_cast<double>(e.done) / static_cast<double>(e.total), 0.0, 1.0)
+            : 0;
+    const double seconds =
+        std::chrono::duration<double>(std::chrono::steady_clock::now() - start_).count();
+    if (::isatty(2) != 0) {
+      constexpr int kWidth = 30;
+      const int full = static_cast<int>(share * kWidth);
+      const std::string bar = std::string(static_cast<size_t>(full), '#') +
+                              std::string(static_cast<size_t>(kWidth - full), '.');
+      std::fprintf(stderr, "\r\033[K%-16s [%s] %3.0f %%  %4.0f s  %s", stage_.c_str(), bar.c_str(),
+                   100 * share, seconds, e.detail.c_str());
+      open_line_ = true;
+      if (e.total > 0 && e.done >= e.total) end_line();
+    } else {
+      const int tenth = static_cast<int>(share * 4);
+      if (tenth == last_tenth_) return;
+      last_tenth_ = tenth;
+      std::fprintf(stderr, "%s: %.0f %% (%.0f s) %s\n", stage_.c_str(), 100 * share, seconds,
+                   e.detail.c_str());
+    }
+  }
+
+ private:
+  void end_line() {
+    if (open_line_) std::fputc('\n', stderr);
+    open_line_ = false;
+  }
+  std::string stage_;
+  std::chrono::steady_clock::time_point start_;
+  int last_tenth_ = -1;
+  bool open_line_ = false;
+};
+
+}  // namespace
+
+Reporter Common::reporter() const {
+  Reporter reporter;
+  if (!quiet) {
+    auto printer = std::make_shared<ProgressPrinter>();
+    reporter.progress = [printer](const ProgressEvent& e) { (*printer)(e); };
+  }
+  auto handler = std::make_shared<InterruptHandler>();
+  reporter.cancelled = [handler] { return handler->interrupted(); };
+  return reporter;
+}
+
+void Common::print(const nlohmann::ordered_json& object, const std::string& text) const {
+  const std::string out =
+      json ? object.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace) + "\n" : text;
+  std::fwrite(out.data(), 1, out.size(), stdout);
+  std::fflush(stdout);
+}
+
+void add_common(CLI::App& verb, Common& common) {
+  verb.add_flag("--json", common.json, "One JSON object on standard output");
+  verb.add_flag("--quiet,-q", common.quiet, "No progress on standard error");
+  verb.add_option("--seed", common.seed, "Seed of everything random")->capture_default_str();
+  verb.add_option("--device", common.open.device, "cpu, cuda or cuda:N")->capture_default_str();
+  verb.add_option("--dtype", common.open.dtype, "float32, bfloat16 or float16")
+      ->capture_default_str();
+  verb.add_option("--threads", common.open.threads, "Threads; 0: every core")
+      ->check(CLI::NonNegativeNumber)
+      ->capture_default_str();
+}
+
+std::string table(const std::vector<std::vector<std::string>>& rows) {
+  std::vector<size_t> width;
+  for (const auto& row : rows)
+    for (size_t i = 0; i < row.size(); ++i) {
+      if (width.size() <= i) width.push_back(0);
+      width[i] = std::max(width[i], row[i].size());
+    }
+  std::string out;
+  for (const auto& row : rows) {
+    std::string line;
+    for (size_t i = 0; i < row.size(); ++i)
+      line += i + 1 < row.size() ? fmt::format("{:<{}}  ", row[i], width[i]) : row[i];
+    out += line + "\n";
+  }
+  return out;
+}
+
+std::string percent(double share) {
+  return fmt::format("{:.1f} %", 100 * share);
+}
+
+std::filesystem::path data_folder() {
+  if (const char* given = std::getenv("ACCRETE_DATA")) return given;
+  std::error_code ec;
+  const auto program = std::filesystem::read_symlink("/proc/self/exe", ec);
+  const auto installed = program.parent_path().parent_path() / "share" / "accrete";
+  if (std::filesystem::exists(installed, ec)) return installed;
+  return ACCRETE_SOURCE_DATA;
+}
+
+}  // namespace accrete::cli

@@ -1,0 +1,109 @@
+#include "base/error.h"
+#include "base/file.h"
+#include "cli/cli.h"
+#include "eval/probe.h"
+#include "eval/score.h"
+#include "eval/text_metrics.h"
+#include "model/generate.h"
+
+namespace accrete::cli {
+
+void add_eval(CLI::App& app, Common& common, Run& run) {
+  struct State {
+    std::string model, data, items, few_shot;
+    bool raw = false, asked = false;
+    int64_t max_tokens = 48;
+  };
+  auto state = std::make_shared<State>();
+  auto* verb = app.add_subcommand("eval", "Answer a question file, or measure text in bits per byte");
+  verb->add_option("MODEL", state->model, "A model folder")->required();
+  verb->add_option("DATA", state->data, "Questions with answers, or text")->required();
+  verb->add_option("--items", state->items, "Write one JSON line an item to this file");
+  verb->add_option("--few-shot", state->few_shot, "Demonstrations; asks as plain Question/Answer text");
+  verb->add_flag("--raw", state->raw, "Without the chat template");
+  verb->add_flag("--asked", state->asked, "Ask in the phrasings under `asked`, which are never taught");
+  verb->add_option("--max-tokens", state->max_tokens, "Longest answer")
+      ->check(CLI::PositiveNumber)
+      ->capture_default_str();
+  add_common(*verb, common);
+  verb->callback([state, &common, &run] {
+    run = [state, &common] {
+      const Dataset data = read_dataset(state->data);
+      std::optional<FewShot> few_shot;
+      if (!state->few_shot.empty()) few_shot = make_few_shot(read_dataset(state->few_shot).items);
+      const LanguageModel model = LanguageModel::open(state->model, common.open);
+      const Reporter reporter = common.reporter();
+      std::vector<std::string> texts;
+      std::vector<const Item*> facts;
+      for (const Item& item : data.items) {
+        if (item.kind == Item::Kind::kText) texts.push_back(item.text);
+        if (item.kind == Item::Kind::kFact) facts.push_back(&item);
+      }
+      nlohmann::ordered_json json = {{"items", data.items.size()}};
+      std::vector<std::vector<std::string>> rows = {{"items", std::to_string(data.items.size())}};
+      if (!texts.empty()) {
+        const double bits = bits_per_byte(model, texts, reporter);
+        json["bits_per_byte"] = bits;
+        rows.push_back({"bits per byte", fmt::format("{:.5f}", bits)});
+      }
+      if (!facts.empty()) {
+        ExampleOptions how;
+        how.raw = state->raw || few_shot.has_value();
+        GenerateOptions options;
+        options.max_tokens = state->max_tokens;
+        options.seed = common.seed;
+        options.stop = {"\n"};
+        double exact = 0, f1 = 0, begins = 0;
+        std::string lines;
+        constexpr size_t kBatch = 32;
+        for (size_t at = 0; at < facts.size(); at += kBatch) {
+          reporter.check_cancelled();
+          const size_t n = std::min(kBatch, facts.size() - at);
+          std::vector<std::vector<int32_t>> prompts;
+          std::vector<std::string> asked;
+          for (size_t i = 0; i < n; ++i) {
+            const Item& item = *facts[at + i];
+            asked.push_back((state->asked || item.prompts.empty()) && !item.asked.empty()
+                                ? item.asked.front()
+                                : item.prompts.front());
+            prompts.push_back(encode_prompt(
+                model, few_shot ? few_shot_prompt(*few_shot, asked.back()) : asked.back(), how));
+          }
+          const auto outputs = generate(model, prompts, options);
+          for (size_t i = 0; i < n; ++i) {
+            const Item& item = *facts[at + i];
+            const AnswerScore s = best_answer(outputs[i].text, item.answers);
+            exact += s.exact;
+            f1 += s.f1;
+            bool starts = false;
+            for (const auto& answer : item.answers)
+              starts = starts || normalize_answer(outputs[i].text + " ")
+                                     .starts_with(normalize_answer(answer));
+            begins += starts;
+            lines += nlohmann::ordered_json({{"prompt", asked[i]},
+                                             {"answer", item.answers.front()},
+                                             {"output", outputs[i].text},
+                                             {"exact", s.exact},
+                                             {"f1", s.f1},
+                                             {"begins", starts}})
+                         .dump(-1, ' ', false, nlohmann::json::error_handler_t::replace) +
+                     "\n";
+          }
+          reporter.report("eval", static_cast<int64_t>(at + n), static_cast<int64_t>(facts.size()));
+        }
+        const auto n = static_cast<double>(facts.size());
+        json["exact"] = exact / n;
+        json["f1"] = f1 / n;
+        json["begins"] = begins / n;
+        rows.push_back({"exact", percent(exact / n)});
+        rows.push_back({"f1", percent(f1 / n)});
+        rows.push_back({"begins right", percent(begins / n)});
+        if (!state->items.empty()) write_file_atomically(state->items, lines);
+      }
+      common.print(json, table(rows));
+      return 0;
+    };
+  });
+}
+
+}  // namespace accrete::cli

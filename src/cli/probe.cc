@@ -1,0 +1,161 @@
+#include "eval/probe.h"
+
+#include "base/error.h"
+#include "cli/cli.h"
+#include "io/dataset.h"
+
+namespace accrete::cli {
+namespace {
+
+std::optional<FewShot> read_few_shot(const std::string& file) {
+  if (file.empty()) return std::nullopt;
+  return make_few_shot(read_dataset(file).items);
+}
+
+}  // namespace
+
+void add_probe(CLI::App& app, Common& common, Run& run) {
+  struct State {
+    std::string model, file, name, few_shot;
+    double floor = 0;
+    bool raw = false, replace = false;
+  };
+  auto state = std::make_shared<State>();
+  auto* verb = app.add_subcommand("probe", "What must be preserved: add, discover, list, remove");
+  verb->require_subcommand(1);
+
+  auto* add = verb->add_subcommand("add", "Add a file of items as a probe");
+  add->add_option("MODEL", state->model)->required();
+  add->add_option("NAME", state->name)->required();
+  add->add_option("FILE", state->file, "Items (.jsonl) or text (.txt)")->required();
+  add->add_option("--floor", state->floor, "Smallest share of the base that a teach may leave")
+      ->check(CLI::Range(0.0, 1.0));
+  add->add_flag("--raw", state->raw, "Without the chat template");
+  add->add_flag("--replace", state->replace, "Replace a probe of that name");
+  add_common(*add, common);
+  add->callback([state, &common, &run] {
+    run = [state, &common] {
+      const Dataset data = read_dataset(state->file);
+      const LanguageModel model = LanguageModel::open(state->model, common.open);
+      Ledger ledger = Ledger::open(state->model, Ledger::Mode::kWrite);
+      Probe probe;
+      probe.data = data;
+      probe.raw = state->raw;
+      probe.record.name = state->name;
+      probe.record.base = probe_score(model, probe, common.reporter());
+      probe.record.items = static_cast<int64_t>(data.items.size());
+      if (state->floor > 0) probe.record.floor = state->floor;
+      probe.record.details["raw"] = state->raw;
+      ledger.add_probe(probe.record, to_jsonl(data.items), state->replace);
+      common.print({{"name", state->name},
+                    {"items", probe.record.items},
+                    {"base", probe.record.base}},
+                   fmt::format("{}: {} items, base {:.4f}\n", state->name, probe.record.items,
+                               probe.record.base));
+      return 0;
+    };
+  });
+
+  auto* find = verb->add_subcommand("discover", "Keep the questions that the model answers right today");
+  find->add_option("MODEL", state->model)->required();
+  find->add_option("DATA", state->file, "Questions with answers")->required();
+  find->add_option("--name", state->name, "The probe's name")->required();
+  find->add_option("--floor", state->floor, "Smallest share of the base that a teach may leave")
+      ->check(CLI::Range(0.0, 1.0));
+  find->add_option("--few-shot", state->few_shot, "Demonstrations; asks as plain Question/Answer text");
+  find->add_flag("--raw", state->raw, "Without the chat template");
+  find->add_flag("--replace", state->replace, "Replace a probe of that name");
+  add_common(*find, common);
+  find->callback([state, &common, &run] {
+    run = [state, &common] {
+      const Dataset data = read_dataset(state->file);
+      const auto few_shot = read_few_shot(state->few_shot);
+      const LanguageModel model = LanguageModel::open(state->model, common.open);
+      Ledger ledger = Ledger::open(state->model, Ledger::Mode::kWrite);
+      const auto kept = discover(model, data.items, few_shot, state->raw, common.reporter());
+      if (kept.empty())
+        throw Error(ErrorCode::kRefused, "the model answers none of them right; there is no probe",
+                    "try --few-shot with two demonstrations, or other questions");
+      ProbeRecord record;
+      record.name = state->name;
+      record.base = 1;
+      record.items = static_cast<int64_t>(kept.size());
+      if (state->floor > 0) record.floor = state->floor;
+      record.details["raw"] = state->raw || few_shot.has_value();
+      record.details["asked"] = data.items.size();
+      ledger.add_probe(record, to_jsonl(kept), state->replace);
+      common.print({{"name", state->name}, {"asked", data.items.size()}, {"kept", kept.size()}},
+                   fmt::format("{}: {} of {} answered right\n", state->name, kept.size(),
+                               data.items.size()));
+      return 0;
+    };
+  });
+
+  auto* list = verb->add_subcommand("list", "The probes of a model");
+  list->add_option("MODEL", state->model)->required();
+  add_common(*list, common);
+  list->callback([state, &common, &run] {
+    run = [state, &common] {
+      const Ledger ledger = Ledger::open(state->model, Ledger::Mode::kRead);
+      nlohmann::ordered_json json = nlohmann::ordered_json::array();
+      std::vector<std::vector<std::string>> rows = {{"NAME", "ITEMS", "BASE", "FLOOR"}};
+      for (const auto& p : ledger.probes()) {
+        json.push_back({{"name", p.name},
+                        {"items", p.items},
+                        {"base", p.base},
+                        {"floor", p.floor ? nlohmann::ordered_json(*p.floor) : nullptr}});
+        rows.push_back({p.name, std::to_string(p.items), fmt::format("{:.4f}", p.base),
+                        p.floor ? fmt::format("{:.4f}", *p.floor) : "-"});
+      }
+      common.print({{"probes", json}}, table(rows));
+      return 0;
+    };
+  });
+
+  auto* remove = verb->add_subcommand("remove", "Remove a probe");
+  remove->add_option("MODEL", state->model)->required();
+  remove->add_option("NAME", state->name)->required();
+  add_common(*remove, common);
+  remove->callback([state, &common, &run] {
+    run = [state, &common] {
+      Ledger ledger = Ledger::open(state->model, Ledger::Mode::kWrite);
+      ledger.remove_probe(state->name);
+      common.print({{"removed", state->name}}, "removed " + state->name + "\n");
+      return 0;
+    };
+  });
+}
+
+void add_check(CLI::App& app, Common& common, Run& run) {
+  auto folder = std::make_shared<std::string>();
+  auto* verb = app.add_subcommand("check", "Run every probe: kept and lost against the base");
+  verb->add_option("MODEL", *folder, "A model folder")->required();
+  add_common(*verb, common);
+  verb->callback([folder, &common, &run] {
+    run = [folder, &common] {
+      const LanguageModel model = LanguageModel::open(*folder, common.open);
+      const Ledger ledger = Ledger::open(*folder, Ledger::Mode::kRead);
+      nlohmann::ordered_json json = nlohmann::ordered_json::object();
+      std::vector<std::vector<std::string>> rows = {{"PROBE", "BASE", "NOW", "KEPT", "FLOOR", ""}};
+      bool all_hold = true;
+      for (const Probe& p : load_probes(ledger)) {
+        const double now = probe_score(model, p, common.reporter());
+        const bool holds = probe_holds(p, now);
+        all_hold = all_hold && holds;
+        json[p.record.name] = {
+            {"base", p.record.base},
+            {"now", now},
+            {"kept", probe_kept(p, now)},
+            {"floor", p.record.floor ? nlohmann::ordered_json(*p.record.floor) : nullptr},
+            {"holds", holds}};
+        rows.push_back({p.record.name, fmt::format("{:.4f}", p.record.base), fmt::format("{:.4f}", now),
+                        percent(probe_kept(p, now)),
+                        p.record.floor ? percent(*p.record.floor) : "-", holds ? "" : "BELOW ITS FLOOR"});
+      }
+      common.print({{"probes", json}}, table(rows));
+      return all_hold ? 0 : 1;
+    };
+  });
+}
+
+}  // namespace accrete::cli

@@ -1,0 +1,26 @@
+// The normalizer of tokenizer.json: none, NFC, or sequences of these.
+//
+// Non-goals: NFD, NFKC and NFKD, case folding, stripping, replacing.
+#pragma once
+
+#include <nlohmann/json_fwd.hpp>
+#include <string>
+#include <string_view>
+
+namespace accrete::text {
+
+class Normalizer {
+ public:
+  // Throws kFormat, kUnsupported.
+  explicit Normalizer(const nlohmann::json& json);
+
+  // `text` (valid UTF-8) normalised: itself when nothing changes, else kept in `storage`.
+  std::string_view apply(std::string_view text, std::string& storage) const;
+
+ private:
+  void add(const nlohmann::json& part, int depth);
+
+  bool nfc_ = false;
+};
+
+}  // namespace accrete::text

@@ -1,0 +1,146 @@
+#include <nlohmann/json.hpp>
+
+#include "io/dataset.h"
+#include "io_testing.h"
+
+namespace accrete {
+namespace {
+
+using testing::error_of;
+using testing::expect_error;
+
+void refuses(const std::string& json, std::initializer_list<const char*> parts) {
+  SCOPED_TRACE(json.substr(0, 200));
+  expect_error(ErrorCode::kFormat, {"data.jsonl:3: "}, [&] { parse_item(json, "data.jsonl", 3); });
+  expect_error(ErrorCode::kFormat, parts, [&] { parse_item(json, "data.jsonl", 3); });
+}
+
+TEST(DatasetItemRefused, EveryTruncation) {
+  for (
+      const std::string line :
+      {R"({"prompts": ["a", "b"], "completion": "c", "subject": "s", "asked": ["d"], "id": "1"})",
+       R"({"messages": [{"role": "user", "content": "u"}, {"role": "assistant", "content": "é"}]})",
+       R"({"text": "some text"})"}) {
+    ASSERT_NO_THROW(parse_item(line, "data.jsonl", 3));
+    for (size_t n = 0; n < line.size(); ++n) refuses(line.substr(0, n), {"not valid JSON"});
+  }
+}
+
+TEST(DatasetItemRefused, FlippedBytesNeverDoHarm) {
+  const std::string line =
+      R"({"prompts":["a","b"],"answer":"c","asked":["d"],"id":"1","x":[1.5,null,{"y":true}]})";
+  for (size_t i = 0; i < line.size(); ++i) {
+    for (int value = 0; value < 256; ++value) {
+      std::string torn = line;
+      torn[i] = static_cast<char>(value);
+      error_of([&] { parse_item(torn, "data.jsonl", 3); });
+    }
+  }
+}
+
+TEST(DatasetItemRefused, OtherJson) {
+  for (const char* json : {"[]", "1", "null", "\"text\"", "true"})
+    refuses(json, {"an item is expected"});
+}
+
+TEST(DatasetItemRefused, NamesTheKeysFoundAndExpected) {
+  refuses(R"({"relation":"P19","object":"x"})", {"found \"object\", \"relation\"", "expected",
+                                                 "\"prompt(s)\"", "\"messages\"", "\"text\""});
+  refuses("{}", {"found no keys", "expected"});
+  refuses(R"({"prompt":"p"})", {"the completion is missing", "found \"prompt\""});
+  refuses(R"({"question":"q","choices":["a"],"label":0})",
+          {"the completion is missing", "\"choices\""});
+  refuses(R"({"answer":"a"})", {"the prompt is missing"});
+  refuses(R"({"asked":["q"]})", {"neither a fact"});
+  refuses(R"({"context":"c","answers":["a"]})", {"the prompt is missing"});
+  refuses(R"({"prompt":"p","text":"t"})", {"the completion is missing"});
+}
+
+TEST(DatasetItemRefused, Contradictions) {
+  refuses(R"({"prompt":"p","question":"p","answer":"a"})", {"mean the same", "\"question\""});
+  refuses(R"({"prompt":"p","questions":["p"],"answer":"a"})", {"mean the same"});
+  refuses(R"({"prompt":"p","answer":"a","completion":"a"})", {"mean the same", "\"completion\""});
+  const std::string messages = R"("messages":[{"role":"assistant","content":"a"}])";
+  refuses("{" + messages + R"(,"prompt":"p","answer":"a"})", {"\"messages\" stand alone"});
+  refuses("{" + messages + R"(,"answer":"a"})", {"\"messages\" stand alone"});
+  refuses("{" + messages + R"(,"text":"t"})", {"\"messages\" stand alone"});
+  refuses(R"({"prompt":"p","prompt":"q","answer":"a"})", {"\"prompt\"", "twice"});
+}
+
+TEST(DatasetItemRefused, SlipsOfThePen) {
+  refuses(R"({"prompt":"p","answer":"a","subjects":"s"})",
+          {"\"subjects\"", "did you mean \"subject\""});
+  refuses(R"({"prompt":"p","answer":"a","Subject":"s"})", {"\"Subject\"", "\"subject\""});
+  refuses(R"({"prompt":"p","answer":"a","aksed":["s"]})", {"\"aksed\"", "\"asked\""});
+  refuses(R"({"promt":"p","answer":"a"})", {"\"promt\"", "did you mean \"prompt\""});
+  refuses(R"({"prompt":"p","compleition":"a"})", {"\"compleition\"", "\"completion\""});
+  refuses(R"({"message":[]})", {"did you mean \"messages\""});
+  refuses(R"({"Text":"t"})", {"did you mean \"text\""});
+  refuses(R"({"prompt":"p","answer":"a","ID":"s"})", {"did you mean \"id\""});
+}
+
+TEST(DatasetItemRefused, OtherTypes) {
+  for (const char* wrong : {"1", "null", "true", "[]", "[\"x\"]", "{}"}) {
+    for (const char* key : {"prompt", "question"})
+      refuses(fmt::format(R"({{"{}":{},"answer":"a"}})", key, wrong), {key, "must be a string"});
+    for (const char* key : {"completion", "answer"})
+      refuses(fmt::format(R"({{"prompt":"p","{}":{}}})", key, wrong), {key, "must be a string"});
+    for (const char* key : {"subject", "id"})
+      refuses(fmt::format(R"({{"prompt":"p","answer":"a","{}":{}}})", key, wrong),
+              {key, "must be a string"});
+    refuses(fmt::format(R"({{"text":{}}})", wrong), {"text", "must be a string"});
+  }
+  for (const char* wrong : {"1", "null", "\"x\"", "{}", "[]", "[1]", "[\"x\",null]", "[[\"x\"]]"}) {
+    for (const char* key : {"prompts", "questions"})
+      refuses(fmt::format(R"({{"{}":{},"answer":"a"}})", key, wrong), {key});
+    for (const char* key : {"completions", "answers"})
+      refuses(fmt::format(R"({{"prompt":"p","{}":{}}})", key, wrong), {key});
+    refuses(fmt::format(R"({{"prompt":"p","answer":"a","asked":{}}})", wrong), {"asked"});
+  }
+}
+
+TEST(DatasetItemRefused, Emptiness) {
+  for (const char* blank : {"", " ", "\\n\\t "}) {
+    refuses(fmt::format(R"({{"prompt":"{}","answer":"a"}})", blank), {"\"prompt\" is empty"});
+    refuses(fmt::format(R"({{"prompt":"p","answer":"{}"}})", blank), {"\"answer\" is empty"});
+    refuses(fmt::format(R"({{"prompts":["p","{}"],"answer":"a"}})", blank),
+            {"entry 2 of \"prompts\""});
+    refuses(fmt::format(R"({{"prompt":"p","answer":"a","subject":"{}"}})", blank), {"\"subject\""});
+    refuses(fmt::format(R"({{"text":"{}"}})", blank), {"\"text\" is empty"});
+  }
+}
+
+TEST(DatasetItemRefused, Conversations) {
+  for (const char* wrong : {"[]", "1", "null", "{}", "\"x\""})
+    refuses(fmt::format(R"({{"messages":{}}})", wrong), {"\"messages\" must be a list"});
+  const auto with = [](const char* message) {
+    return fmt::format(R"({{"messages":[{{"role":"user","content":"u"}},{}]}})", message);
+  };
+  for (const char* wrong :
+       {"1", "null", "[]", "{}", R"({"role":"assistant"})", R"({"content":"a"})"})
+    refuses(with(wrong), {"message 2", "\"role\" and \"content\""});
+  refuses(with(R"({"role":1,"content":"a"})"), {"message 2", "role"});
+  refuses(with(R"({"role":"assistant","content":null})"), {"message 2", "content"});
+  refuses(with(R"({"role":"assistant","content":[{"type":"text"}]})"), {"message 2", "content"});
+  refuses(with(R"({"role":"assistant","content":" "})"), {"message 2", "empty"});
+  refuses(with(R"({"role":"gpt","content":"a"})"), {"message 2", "\"gpt\"", "assistant"});
+  refuses(with(R"({"role":"user","content":"a"})"), {"the last message must be the assistant's"});
+}
+
+TEST(DatasetItemRefused, HostileJson) {
+  refuses("{\"prompt\":" + std::string(1000000, '['), {"deeper"});
+  refuses(R"({"prompt":"\ud800","answer":"a"})", {"not valid JSON"});
+  refuses("{\"prompt\":\"\xFF\",\"answer\":\"a\"}", {"not valid JSON"});
+  std::string many = "{\"k0\":0";
+  for (int i = 1; i < 10000; ++i) many += fmt::format(",\"k{}\":0", i);
+  const auto error = error_of([&] { parse_item(many + "}", "data.jsonl", 3); });
+  ASSERT_TRUE(error);
+  EXPECT_LT(std::string(error->what()).size(), 1000u);
+  const auto names =
+      error_of([] { parse_item("{\"" + std::string(100000, 'k') + "\":1}", "d", 1); });
+  ASSERT_TRUE(names);
+  EXPECT_LT(std::string(names->what()).size(), 1000u);
+}
+
+}  // namespace
+}  // namespace accrete
