@@ -54,9 +54,25 @@ double copy_bandwidth(int64_t bytes) {
   return 2.0 * static_cast<double>(bytes) / time;
 }
 
+// The same into memory that the process has not touched yet, as every new tensor of this size is.
+double fresh_copy_bandwidth(int64_t bytes) {
+  const auto from = at::ones({bytes / 4}, at::kFloat);
+  return 2.0 * static_cast<double>(bytes) / best_time([&] { (void)from.clone(); });
+}
+
 void print(const char* what, double time, double bytes, double copy) {
   std::printf("  %-46s %8.2f ms %7.2f GB/s  %5.2f of a copy\n", what, time * 1e3,
               bytes / time / 1e9, bytes / time / copy);
+}
+
+void kernels_dots(const at::Tensor& table, const at::Tensor& rows, const at::Tensor& grad) {
+  const int64_t T = rows.size(0), K = rows.size(1), d = table.size(1);
+  auto out = at::empty({T, K}, at::kFloat);
+  at::parallel_for(0, T, 8, [&](int64_t begin, int64_t end) {
+    kernels::row_dots(table.const_data_ptr<float>(), d, rows.const_data_ptr<int32_t>() + begin * K,
+                      grad.const_data_ptr<float>() + begin * d, end - begin, K,
+                      out.mutable_data_ptr<float>() + begin * K);
+  });
 }
 
 void rows_against_copies(const char* where, int64_t R, int64_t T) {
@@ -67,15 +83,20 @@ void rows_against_copies(const char* where, int64_t R, int64_t T) {
   const double row = 4.0 * kWidth;
   const double entries = static_cast<double>(T * kPerToken);
   const double copy = copy_bandwidth(static_cast<int64_t>(entries * row));
-  std::printf("%s: table %lld x %lld, %lld tokens x %lld accesses; a copy moves %.2f GB/s\n", where,
-              static_cast<long long>(R), static_cast<long long>(kWidth), static_cast<long long>(T),
-              static_cast<long long>(kPerToken), copy / 1e9);
+  const double fresh = fresh_copy_bandwidth(static_cast<int64_t>(static_cast<double>(R) * row));
+  std::printf(
+      "%s: table %lld x %lld, %lld tokens x %lld accesses\n"
+      "  a copy of the bytes accessed moves %.2f GB/s, a copy of the table to a new one %.2f\n",
+      where, static_cast<long long>(R), static_cast<long long>(kWidth), static_cast<long long>(T),
+      static_cast<long long>(kPerToken), copy / 1e9, fresh / 1e9);
   const auto t = static_cast<double>(T), r = static_cast<double>(R);
   print("weighted gather", best_time([&] { (void)weighted_gather(table, rows, weights); }),
         (entries + t) * row, copy);
   print("row gradient (scatter)", best_time([&] { (void)scatter_rows(grad, rows, weights, R); }),
         (entries + r) * row, copy);
   auto leaf = at::rand({T, kPerToken}).requires_grad_(true);
+  print("weight gradient", best_time([&] { kernels_dots(table, rows, grad); }), (entries + t) * row,
+        copy);
   const double both = best_time([&] { weighted_gather(table, rows, leaf).backward(grad); });
   print("gather and weight gradient", both, (2 * entries + 2 * t) * row, copy);
   // A step on every row: rows -= rate * gradient, in place.
@@ -183,6 +204,7 @@ int main(int argc, char** argv) {
   std::printf("%d threads, %s\n", at::get_num_threads(),
               accrete::kernels::targets().front().c_str());
   accrete::rows_against_copies("Rows in memory", 131072, 2048);
+  accrete::rows_against_copies("Rows of a large update", 10000, 8192);
   accrete::rows_against_copies("Rows in the cache", 2048, 2048);
   accrete::lookups();
   accrete::gram();

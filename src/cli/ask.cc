@@ -52,10 +52,9 @@ void add_ask(CLI::App& app, Common& common, Run& run) {
           std::fflush(stdout);
         };
       const auto out = generate(model, prompts, state->options, stream, common.reporter()).front();
-      common.print({{"text", out.text},
-                    {"tokens", out.tokens.size()},
-                    {"finish_reason", out.finish_reason}},
-                   "\n");
+      common.print(
+          {{"text", out.text}, {"tokens", out.tokens.size()}, {"finish_reason", out.finish_reason}},
+          "\n");
       return 0;
     };
   });
@@ -76,7 +75,8 @@ void add_chat(CLI::App& app, Common& common, Run& run) {
     run = [state, &common] {
       const LanguageModel model = LanguageModel::open(state->model, common.open);
       if (!model.chat())
-        throw Error(ErrorCode::kUnsupported, "this model has no chat template", "use `accrete ask --raw`");
+        throw Error(ErrorCode::kUnsupported, "this model has no chat template",
+                    "use `accrete ask --raw`");
       state->options.seed = common.seed;
       std::vector<Message> messages;
       if (!state->system.empty()) messages.push_back({"system", state->system});

@@ -55,6 +55,7 @@ void add_probe(CLI::App& app, Common& common, Run& run);
 void add_log(CLI::App& app, Common& common, Run& run);
 void add_undo(CLI::App& app, Common& common, Run& run);
 void add_digest(CLI::App& app, Common& common, Run& run);
+void add_bench(CLI::App& app, Common& common, Run& run);
 void add_eval(CLI::App& app, Common& common, Run& run);
 
 }  // namespace accrete::cli

@@ -1,3 +1,4 @@
+#include <fmt/format.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -8,8 +9,6 @@
 
 #include "base/error.h"
 #include "base/interrupt.h"
-#include <fmt/format.h>
-
 #include "cli/cli.h"
 
 namespace accrete::cli {

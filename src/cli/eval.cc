@@ -15,13 +15,16 @@ void add_eval(CLI::App& app, Common& common, Run& run) {
     int64_t max_tokens = 48;
   };
   auto state = std::make_shared<State>();
-  auto* verb = app.add_subcommand("eval", "Answer a question file, or measure text in bits per byte");
+  auto* verb =
+      app.add_subcommand("eval", "Answer a question file, or measure text in bits per byte");
   verb->add_option("MODEL", state->model, "A model folder")->required();
   verb->add_option("DATA", state->data, "Questions with answers, or text")->required();
   verb->add_option("--items", state->items, "Write one JSON line an item to this file");
-  verb->add_option("--few-shot", state->few_shot, "Demonstrations; asks as plain Question/Answer text");
+  verb->add_option("--few-shot", state->few_shot,
+                   "Demonstrations; asks as plain Question/Answer text");
   verb->add_flag("--raw", state->raw, "Without the chat template");
-  verb->add_flag("--asked", state->asked, "Ask in the phrasings under `asked`, which are never taught");
+  verb->add_flag("--asked", state->asked,
+                 "Ask in the phrasings under `asked`, which are never taught");
   verb->add_option("--max-tokens", state->max_tokens, "Longest answer")
       ->check(CLI::PositiveNumber)
       ->capture_default_str();
@@ -77,8 +80,9 @@ void add_eval(CLI::App& app, Common& common, Run& run) {
             f1 += s.f1;
             bool starts = false;
             for (const auto& answer : item.answers)
-              starts = starts || normalize_answer(outputs[i].text + " ")
-                                     .starts_with(normalize_answer(answer));
+              starts =
+                  starts ||
+                  normalize_answer(outputs[i].text + " ").starts_with(normalize_answer(answer));
             begins += starts;
             lines += nlohmann::ordered_json({{"prompt", asked[i]},
                                              {"answer", item.answers.front()},

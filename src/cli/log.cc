@@ -6,11 +6,20 @@ namespace accrete::cli {
 namespace {
 
 nlohmann::ordered_json to_json(const UpdateRecord& r) {
-  return {{"id", r.id},         {"order", r.order},   {"time", r.time},
-          {"items", r.items},   {"active", r.active}, {"source", r.source},
-          {"digest", r.source_digest}, {"parent", r.parent}, {"seed", r.seed},
-          {"method", r.method}, {"rows", r.rows},     {"tag", r.tag},
-          {"tool_version", r.tool_version}, {"measurements", r.measurements}};
+  return {{"id", r.id},
+          {"order", r.order},
+          {"time", r.time},
+          {"items", r.items},
+          {"active", r.active},
+          {"source", r.source},
+          {"digest", r.source_digest},
+          {"parent", r.parent},
+          {"seed", r.seed},
+          {"method", r.method},
+          {"rows", r.rows},
+          {"tag", r.tag},
+          {"tool_version", r.tool_version},
+          {"measurements", r.measurements}};
 }
 
 }  // namespace
@@ -27,7 +36,8 @@ void add_log(CLI::App& app, Common& common, Run& run) {
     run = [state, &common] {
       const Ledger ledger = Ledger::open(state->model, Ledger::Mode::kRead);
       nlohmann::ordered_json json = nlohmann::ordered_json::array();
-      std::vector<std::vector<std::string>> rows = {{"UPDATE", "TIME", "ITEMS", "ROWS", "", "SOURCE"}};
+      std::vector<std::vector<std::string>> rows = {
+          {"UPDATE", "TIME", "ITEMS", "ROWS", "", "SOURCE"}};
       for (const auto& r : ledger.updates()) {
         json.push_back(to_json(r));
         rows.push_back({r.id, r.time, std::to_string(r.items), std::to_string(r.rows),
@@ -85,7 +95,8 @@ void add_undo(CLI::App& app, Common& common, Run& run) {
 
 void add_digest(CLI::App& app, Common& common, Run& run) {
   auto folder = std::make_shared<std::string>();
-  auto* verb = app.add_subcommand("digest", "SHA-256 of the base and of the state with its updates");
+  auto* verb =
+      app.add_subcommand("digest", "SHA-256 of the base and of the state with its updates");
   verb->add_option("MODEL", *folder, "A model folder")->required();
   add_common(*verb, common);
   verb->callback([folder, &common, &run] {

@@ -33,9 +33,9 @@ int main(int argc, char** argv) {
   app.require_subcommand(1);
   cli::Common common;
   cli::Run run;
-  for (const cli::AddVerb add :
-       {cli::add_retrofit, cli::add_teach, cli::add_ask, cli::add_chat, cli::add_check,
-        cli::add_probe, cli::add_log, cli::add_undo, cli::add_digest, cli::add_eval})
+  for (const cli::AddVerb add : {cli::add_retrofit, cli::add_teach, cli::add_ask, cli::add_chat,
+                                 cli::add_check, cli::add_probe, cli::add_log, cli::add_undo,
+                                 cli::add_digest, cli::add_eval, cli::add_bench})
     add(app, common, run);
   try {
     app.parse(argc, argv);

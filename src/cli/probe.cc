@@ -47,22 +47,23 @@ void add_probe(CLI::App& app, Common& common, Run& run) {
       if (state->floor > 0) probe.record.floor = state->floor;
       probe.record.details["raw"] = state->raw;
       ledger.add_probe(probe.record, to_jsonl(data.items), state->replace);
-      common.print({{"name", state->name},
-                    {"items", probe.record.items},
-                    {"base", probe.record.base}},
-                   fmt::format("{}: {} items, base {:.4f}\n", state->name, probe.record.items,
-                               probe.record.base));
+      common.print(
+          {{"name", state->name}, {"items", probe.record.items}, {"base", probe.record.base}},
+          fmt::format("{}: {} items, base {:.4f}\n", state->name, probe.record.items,
+                      probe.record.base));
       return 0;
     };
   });
 
-  auto* find = verb->add_subcommand("discover", "Keep the questions that the model answers right today");
+  auto* find =
+      verb->add_subcommand("discover", "Keep the questions that the model answers right today");
   find->add_option("MODEL", state->model)->required();
   find->add_option("DATA", state->file, "Questions with answers")->required();
   find->add_option("--name", state->name, "The probe's name")->required();
   find->add_option("--floor", state->floor, "Smallest share of the base that a teach may leave")
       ->check(CLI::Range(0.0, 1.0));
-  find->add_option("--few-shot", state->few_shot, "Demonstrations; asks as plain Question/Answer text");
+  find->add_option("--few-shot", state->few_shot,
+                   "Demonstrations; asks as plain Question/Answer text");
   find->add_flag("--raw", state->raw, "Without the chat template");
   find->add_flag("--replace", state->replace, "Replace a probe of that name");
   add_common(*find, common);
@@ -148,9 +149,10 @@ void add_check(CLI::App& app, Common& common, Run& run) {
             {"kept", probe_kept(p, now)},
             {"floor", p.record.floor ? nlohmann::ordered_json(*p.record.floor) : nullptr},
             {"holds", holds}};
-        rows.push_back({p.record.name, fmt::format("{:.4f}", p.record.base), fmt::format("{:.4f}", now),
-                        percent(probe_kept(p, now)),
-                        p.record.floor ? percent(*p.record.floor) : "-", holds ? "" : "BELOW ITS FLOOR"});
+        rows.push_back({p.record.name, fmt::format("{:.4f}", p.record.base),
+                        fmt::format("{:.4f}", now), percent(probe_kept(p, now)),
+                        p.record.floor ? percent(*p.record.floor) : "-",
+                        holds ? "" : "BELOW ITS FLOOR"});
       }
       common.print({{"probes", json}}, table(rows));
       return all_hold ? 0 : 1;

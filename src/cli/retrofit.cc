@@ -18,13 +18,15 @@ void add_retrofit(CLI::App& app, Common& common, Run& run) {
       "retrofit", "Give an ordinary model memory layers; its output stays bit-identical");
   verb->add_option("SRC", state->source, "A Hugging Face folder or a .gguf file")->required();
   verb->add_option("MODEL", state->model, "The new model's folder")->required();
-  verb->add_option("--corpus", state->corpus,
-                   "Background text, .txt or .jsonl, may be .zst; default: the one that comes along");
+  verb->add_option(
+      "--corpus", state->corpus,
+      "Background text, .txt or .jsonl, may be .zst; default: the one that comes along");
   verb->add_option("--blocks", state->options.blocks, "Blocks with memory; the lowest addresses")
       ->delimiter(',');
   auto& keys = state->options.keys;
   verb->add_option("--heads", keys.heads, "Lookup heads")->capture_default_str();
-  verb->add_option("--half-keys", keys.half_keys, "n: slots are heads x n^2")->capture_default_str();
+  verb->add_option("--half-keys", keys.half_keys, "n: slots are heads x n^2")
+      ->capture_default_str();
   verb->add_option("--top-k", keys.top_k, "Slots a head reads")->capture_default_str();
   verb->add_option("--query-width", keys.query_width, "Principal components of a query")
       ->capture_default_str();

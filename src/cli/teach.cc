@@ -21,7 +21,8 @@ void add_teach(CLI::App& app, Common& common, Run& run) {
   auto state = std::make_shared<State>();
   TeachOptions& o = state->options;
   auto* verb = app.add_subcommand(
-      "teach", "Teach a set in one transaction: write few rows, validate, commit or change nothing");
+      "teach",
+      "Teach a set in one transaction: write few rows, validate, commit or change nothing");
   verb->add_option("MODEL", state->model, "A model folder made by retrofit")->required();
   verb->add_option("DATA", state->data, "The teach set, .jsonl or .txt")->required();
   verb->add_option("--ranking", state->ranking,

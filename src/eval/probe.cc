@@ -4,6 +4,8 @@
 
 #include "base/error.h"
 #include "eval/score.h"
+#include "eval/text_metrics.h"
+#include "model/generate.h"
 
 namespace accrete {
 
@@ -71,39 +73,56 @@ std::string few_shot_prompt(const FewShot& few_shot, const std::string& question
 std::vector<Item> discover(const LanguageModel& model, std::span<const Item> items,
                            const std::optional<FewShot>& few_shot, bool raw,
                            const Reporter& reporter) {
-  std::vector<Example> examples;
-  ExampleOptions options;
-  options.raw = raw || few_shot.has_value();
-  struct Origin {
-    size_t item;
-    size_t answer;
-  };
-  std::vector<Origin> origin;
-  std::vector<std::string> prompts(items.size());
-  for (size_t i = 0; i < items.size(); ++i) {
-    const Item& item = items[i];
-    if (item.kind != Item::Kind::kFact || item.prompts.empty()) continue;
-    prompts[i] = few_shot ? few_shot_prompt(*few_shot, item.prompts.front()) : item.prompts.front();
-    for (size_t a = 0; a < item.answers.size(); ++a) {
-      examples.push_back(make_example(model, prompts[i], item.answers[a], "", options));
-      origin.push_back({i, a});
-    }
-  }
-  const auto scores = score_examples(model, examples, reporter, "discover");
+  ExampleOptions how;
+  how.raw = raw || few_shot.has_value();
+  GenerateOptions options;
+  options.max_tokens = 24;
+  options.stop = {"\n"};
   std::vector<Item> kept;
-  for (size_t k = 0; k < scores.size(); ++k) {
-    if (!scores[k].exact) continue;
-    const auto [i, a] = origin[k];
-    if (!kept.empty() && kept.back().line == items[i].line)
-      continue;  // another answer was right too
-    Item item;
-    item.prompts = {prompts[i]};
-    item.answers = {items[i].answers[a]};
-    item.id = items[i].id;
-    item.line = items[i].line;
-    kept.push_back(std::move(item));
+  constexpr size_t kBatch = 32;
+  for (size_t at = 0; at < items.size(); at += kBatch) {
+    reporter.check_cancelled();
+    std::vector<const Item*> facts;
+    std::vector<std::string> prompts;
+    std::vector<std::vector<int32_t>> ids;
+    for (size_t i = at; i < std::min(items.size(), at + kBatch); ++i) {
+      const Item& item = items[i];
+      if (item.kind != Item::Kind::kFact || item.prompts.empty()) continue;
+      facts.push_back(&item);
+      prompts.push_back(few_shot ? few_shot_prompt(*few_shot, item.prompts.front())
+                                 : item.prompts.front());
+      ids.push_back(encode_prompt(model, prompts.back(), how));
+    }
+    const auto outputs = generate(model, ids, options);
+    for (size_t i = 0; i < facts.size(); ++i) {
+      std::string said = outputs[i].text;
+      said.erase(0, said.find_first_not_of(' '));
+      // A line that is an answer, or (the beginning of a sentence goes on) one that begins with it.
+      std::string right;
+      if (best_answer(said, facts[i]->answers).exact) {
+        right = said;
+      } else if (how.raw && !few_shot) {
+        for (const auto& answer : facts[i]->answers)
+          if (said.starts_with(answer)) right = answer;
+      }
+      if (right.empty()) continue;
+      Item item;
+      item.prompts = {prompts[i]};
+      item.answers = {right};
+      item.id = facts[i]->id;
+      item.line = facts[i]->line;
+      kept.push_back(std::move(item));
+    }
+    reporter.report("discover", static_cast<int64_t>(std::min(items.size(), at + kBatch)),
+                    static_cast<int64_t>(items.size()));
   }
-  return kept;
+  // What teacher forcing does not confirm (an answer that is written in other tokens) would be lost
+  // from the start.
+  const auto scores = score_items(model, kept, how, false);
+  std::vector<Item> confirmed;
+  for (size_t i = 0; i < kept.size(); ++i)
+    if (scores[i].exact) confirmed.push_back(std::move(kept[i]));
+  return confirmed;
 }
 
 std::string to_jsonl(std::span<const Item> items) {

@@ -242,32 +242,56 @@ void WeightedSumsCsr(const float* table, int64_t d, const int64_t* offsets, cons
                 static_cast<size_t>(offsets[i + 1] - offsets[i]), out + i * d);
 }
 
-float Dot(const float* HWY_RESTRICT a, const float* HWY_RESTRICT b, size_t width) {
+// kRows dot products at once: the memory then works on as many rows, and their sums do not wait for
+// one another. Each is summed in the same order, whatever kRows is.
+template <size_t kRows>
+HWY_INLINE void Dots(const float* const* row, const float* HWY_RESTRICT grad, size_t width,
+                     float* sum) {
   const Tag d;
   const size_t lanes = hn::Lanes(d);
   auto s0 = hn::Zero(d), s1 = hn::Zero(d), s2 = hn::Zero(d), s3 = hn::Zero(d);
   size_t i = 0;
-  for (; i + 4 * lanes <= width; i += 4 * lanes) {
-    s0 = hn::MulAdd(hn::LoadU(d, a + i), hn::LoadU(d, b + i), s0);
-    s1 = hn::MulAdd(hn::LoadU(d, a + i + lanes), hn::LoadU(d, b + i + lanes), s1);
-    s2 = hn::MulAdd(hn::LoadU(d, a + i + 2 * lanes), hn::LoadU(d, b + i + 2 * lanes), s2);
-    s3 = hn::MulAdd(hn::LoadU(d, a + i + 3 * lanes), hn::LoadU(d, b + i + 3 * lanes), s3);
+  for (; i + lanes <= width; i += lanes) {
+    const auto g = hn::LoadU(d, grad + i);
+    s0 = hn::MulAdd(g, hn::LoadU(d, row[0] + i), s0);
+    if constexpr (kRows == 4) {
+      s1 = hn::MulAdd(g, hn::LoadU(d, row[1] + i), s1);
+      s2 = hn::MulAdd(g, hn::LoadU(d, row[2] + i), s2);
+      s3 = hn::MulAdd(g, hn::LoadU(d, row[3] + i), s3);
+    }
   }
-  for (; i + lanes <= width; i += lanes)
-    s0 = hn::MulAdd(hn::LoadU(d, a + i), hn::LoadU(d, b + i), s0);
-  float sum = hn::GetLane(hn::SumOfLanes(d, hn::Add(hn::Add(s0, s1), hn::Add(s2, s3))));
-  for (; i < width; ++i) sum += a[i] * b[i];
-  return sum;
+  sum[0] = hn::GetLane(hn::SumOfLanes(d, s0));
+  if constexpr (kRows == 4) {
+    sum[1] = hn::GetLane(hn::SumOfLanes(d, s1));
+    sum[2] = hn::GetLane(hn::SumOfLanes(d, s2));
+    sum[3] = hn::GetLane(hn::SumOfLanes(d, s3));
+  }
+  for (; i < width; ++i)
+    for (size_t r = 0; r < kRows; ++r) sum[r] += grad[i] * row[r][i];
 }
 
 void RowDots(const float* table, int64_t d, const int32_t* rows, const float* grad, int64_t tokens,
              int64_t per_token, float* out) {
-  for (int64_t t = 0; t < tokens; ++t)
-    for (int64_t k = 0; k < per_token; ++k) {
-      const int32_t row = rows[t * per_token + k];
-      out[t * per_token + k] =
-          row < 0 ? 0.0f : Dot(grad + t * d, table + row * d, static_cast<size_t>(d));
+  constexpr size_t kGroup = 4;
+  const size_t width = static_cast<size_t>(d);
+  const float* row[kGroup];
+  int64_t entry[kGroup];
+  float sum[kGroup];
+  for (int64_t t = 0; t < tokens; ++t) {
+    const float* g = grad + t * d;
+    size_t m = 0;
+    for (int64_t k = t * per_token; k < (t + 1) * per_token; ++k) {
+      out[k] = 0;
+      if (rows[k] < 0) continue;
+      row[m] = table + static_cast<size_t>(rows[k]) * width;
+      entry[m] = k;
+      if (++m < kGroup) continue;
+      Dots<kGroup>(row, g, width, sum);
+      for (size_t r = 0; r < kGroup; ++r) out[entry[r]] = sum[r];
+      m = 0;
     }
+    for (size_t r = 0; r < m; ++r) Dots<1>(row + r, g, width, &out[entry[r]]);
+  }
 }
 
 }  // namespace HWY_NAMESPACE

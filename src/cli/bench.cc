@@ -1,0 +1,159 @@
+#include <chrono>
+
+#include "base/error.h"
+#include "base/file.h"
+#include "cli/cli.h"
+#include "eval/probe.h"
+#include "eval/score.h"
+#include "learn/teach.h"
+
+namespace accrete::cli {
+namespace {
+
+struct State {
+  std::string model, split = "test", out, ranking = "interference";
+  int64_t facts = 200, seeds = 3, first_seed = 0, text_bytes = 40000;
+  bool questions = false, no_gate = false;
+  TeachOptions options;
+};
+
+// Mean and half the spread of what the seeds gave.
+struct Column {
+  std::vector<double> values;
+  std::string text(const char* format) const {
+    double low = values.front(), high = low, sum = 0;
+    for (const double v : values) {
+      low = std::min(low, v);
+      high = std::max(high, v);
+      sum += v;
+    }
+    return fmt::format(fmt::runtime(format), sum / static_cast<double>(values.size()), low, high);
+  }
+};
+
+int bench_facts(const State& state, const Common& common) {
+  const auto data = data_folder();
+  const auto reporter = common.reporter();
+  LanguageModel model = LanguageModel::open(state.model, common.open);
+  model.set_overlay({});
+  const AccessLog log = load_background(state.model, model.memory().keys);
+  const auto names = load_names(state.model);
+  const auto facts = read_dataset(
+      data / "facts" / (state.split + (state.questions ? "_questions.jsonl" : ".jsonl")));
+  const auto clozes = read_dataset(data / "known" / ("clozes_" + state.split + ".jsonl"));
+  const auto candidates = read_dataset(data / "known" / ("questions_" + state.split + ".jsonl"));
+  const auto few_shot = make_few_shot(read_dataset(data / "known" / "fewshot.jsonl").items);
+  const auto questions = discover(model, candidates.items, few_shot, true, reporter);
+  const std::vector<std::string> text = {read_file(data / "text" / "wikitext2_test_sample.txt")
+                                             .substr(0, static_cast<size_t>(state.text_bytes))};
+
+  ExampleOptions raw;
+  raw.raw = true;
+  ExampleOptions how;
+  how.raw = !state.questions;
+  const auto kept = [&](std::span<const Item> items) {
+    return exact_rate(score_items(model, items, raw, false, reporter, "known"));
+  };
+  const double clozes_before = kept(clozes.items), questions_before = kept(questions);
+  const double bits_before = bits_per_byte(model, text, reporter);
+
+  nlohmann::ordered_json runs = nlohmann::ordered_json::array();
+  std::map<std::string, Column> columns;
+  for (int64_t seed = state.first_seed; seed < state.first_seed + state.seeds; ++seed) {
+    std::vector<Item> items = facts.items;
+    Rng(static_cast<uint64_t>(seed)).split(1).shuffle(std::span(items));
+    if (static_cast<int64_t>(items.size()) > state.facts)
+      items.resize(static_cast<size_t>(state.facts));
+    model.set_overlay({});
+    const double before = exact_rate(score_items(model, items, how, true, reporter, "ask"));
+    TeachOptions options = state.options;
+    options.ranking = parse_ranking(state.ranking);
+    options.raw = how.raw;
+    options.seed = static_cast<uint64_t>(seed);
+    options.gated = !state.no_gate;
+    const auto start = std::chrono::steady_clock::now();
+    const Proposal proposal = propose(model, items, log, names, options, reporter);
+    const double seconds =
+        std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+    model.set_overlay({proposal.update});
+    const auto taught = make_examples(model, items, how);
+    const std::map<std::string, double> row = {
+        {"asked_before", before},
+        {"asked_after", exact_rate(score_items(model, items, how, true, reporter, "ask"))},
+        {"taught_after", exact_rate(score_examples(model, taught, reporter, "ask"))},
+        {"kept_questions", kept(questions) / questions_before},
+        {"kept_clozes", kept(clozes.items) / clozes_before},
+        {"bits_per_byte_change", bits_per_byte(model, text, reporter) - bits_before},
+        {"seconds", seconds}};
+    nlohmann::ordered_json run = {{"seed", seed}, {"rows", 0}};
+    int64_t rows = 0;
+    for (const auto& l : proposal.update.layers) rows += static_cast<int64_t>(l.indices.size());
+    run["rows"] = rows;
+    for (const auto& [key, value] : row) {
+      run[key] = value;
+      columns[key].values.push_back(value);
+    }
+    runs.push_back(run);
+    if (!common.quiet) std::fprintf(stderr, "%s\n", run.dump().c_str());
+  }
+  const nlohmann::ordered_json json = {{"benchmark", "facts"},
+                                       {"split", state.split},
+                                       {"form", state.questions ? "chat questions" : "clozes"},
+                                       {"facts", state.facts},
+                                       {"known_questions", questions.size()},
+                                       {"known_clozes", clozes.items.size()},
+                                       {"ranking", state.ranking},
+                                       {"gated", !state.no_gate},
+                                       {"runs", runs}};
+  if (!state.out.empty()) write_file_atomically(state.out, json.dump(2) + "\n");
+  constexpr const char* kShare = "{:.3f}  ({:.3f} .. {:.3f})";
+  common.print(
+      json, table({{"", "mean  (lowest .. highest seed)"},
+                   {"asked in other words, before", columns["asked_before"].text(kShare)},
+                   {"asked in other words, after", columns["asked_after"].text(kShare)},
+                   {"asked as taught, after", columns["taught_after"].text(kShare)},
+                   {"known questions kept", columns["kept_questions"].text(kShare)},
+                   {"known clozes kept", columns["kept_clozes"].text(kShare)},
+                   {"bits per byte, change",
+                    columns["bits_per_byte_change"].text("{:+.5f}  ({:+.5f} .. {:+.5f})")},
+                   {"seconds to teach", columns["seconds"].text("{:.0f}  ({:.0f} .. {:.0f})")}}));
+  return 0;
+}
+
+}  // namespace
+
+void add_bench(CLI::App& app, Common& common, Run& run) {
+  auto state = std::make_shared<State>();
+  auto* verb = app.add_subcommand("bench", "Benchmarks: what was learned, what was kept");
+  verb->require_subcommand(1);
+  auto* facts =
+      verb->add_subcommand("facts", "New facts, asked in phrasings that were never taught");
+  facts->add_option("MODEL", state->model, "A model folder made by retrofit; it is not changed")
+      ->required();
+  facts->add_option("--facts", state->facts, "How many facts a seed draws")
+      ->check(CLI::PositiveNumber)
+      ->capture_default_str();
+  facts->add_option("--seeds", state->seeds, "How many seeds")
+      ->check(CLI::PositiveNumber)
+      ->capture_default_str();
+  facts->add_option("--split", state->split, "dev (to tune on) or test (to report)")
+      ->check(CLI::IsMember({"dev", "test"}))
+      ->capture_default_str();
+  facts->add_flag("--questions", state->questions, "As questions in the chat template");
+  facts->add_flag("--no-gate", state->no_gate, "Without the gate (for comparison)");
+  facts->add_option("--ranking", state->ranking)->capture_default_str();
+  facts->add_option("--steps", state->options.values.steps)->capture_default_str();
+  facts->add_option("--rate", state->options.values.rate)->capture_default_str();
+  facts->add_option("--slots", state->options.slots);
+  facts->add_option("--out", state->out, "Write the JSON to this file");
+  add_common(*facts, common);
+  facts->callback([state, &common, &run] {
+    run = [state, &common] {
+      State copy = *state;
+      copy.first_seed = static_cast<int64_t>(common.seed);
+      return bench_facts(copy, common);
+    };
+  });
+}
+
+}  // namespace accrete::cli
