@@ -1,0 +1,44 @@
+# make demo   set up, build, teach real facts to a real model
+# make test   set up, build, run the tests
+# make        build (after `make setup`)
+BUILD ?= build
+JOBS ?= $(shell nproc)
+
+.PHONY: all setup build demo test format tidy sanitize fuzz clean
+all: build
+
+setup:
+	@scripts/setup.sh
+
+build: setup
+	@cmake -S . -B $(BUILD) -G Ninja -DACCRETE_TESTS=OFF > /dev/null
+	@cmake --build $(BUILD) -j $(JOBS)
+
+demo: build
+	@scripts/demo.sh
+
+test:
+	@scripts/setup.sh tests
+	@cmake -S . -B $(BUILD) -G Ninja -DACCRETE_TESTS=ON > /dev/null
+	@cmake --build $(BUILD) -j $(JOBS)
+	@cd $(BUILD) && ctest --output-on-failure -j $(JOBS)
+
+format:
+	@clang-format -i $$(git ls-files '*.cc' '*.h')
+
+tidy: build
+	@clang-tidy -p $(BUILD) --quiet $$(git ls-files 'src/*.cc')
+
+# Tests under AddressSanitizer and UBSan, of the layers without tensors.
+sanitize:
+	@scripts/setup.sh
+	@cmake -S . -B build-sanitize -G Ninja -DACCRETE_SANITIZE=address,undefined > /dev/null
+	@cmake --build build-sanitize -j $(JOBS)
+	@cd build-sanitize && ctest --output-on-failure -j $(JOBS) -R '^(base|io|text|ledger)/'
+
+fuzz:
+	@cmake -S . -B build-fuzz -G Ninja -DACCRETE_FUZZ=ON -DCMAKE_CXX_COMPILER=clang++ > /dev/null
+	@cmake --build build-fuzz -j $(JOBS)
+
+clean:
+	rm -rf build build-*

@@ -1,0 +1,62 @@
+#!/usr/bin/env bash
+# Installs what building and testing need: system packages, and libtorch as a Python wheel in .venv. Idempotent; says what it does.
+#
+# A Torch_DIR or CMAKE_PREFIX_PATH in the environment wins over the wheel. ACCRETE_TORCH_INDEX names another
+# package index for it (for example PyTorch's own CPU index, whose wheels are small).
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+say() { printf 'setup: %s\n' "$*"; }
+die() { printf 'setup: %s\n  try: %s\n' "$1" "$2" >&2; exit 1; }
+
+packages=(g++ cmake ninja-build pkg-config ccache unzip python3 python3-venv libcli11-dev nlohmann-json3-dev
+  libfmt-dev libsqlite3-dev libpcre2-dev libzstd-dev libsodium-dev libhwy-dev libgtest-dev libgmock-dev)
+missing=()
+if command -v dpkg-query >/dev/null; then
+  for package in "${packages[@]}"; do
+    dpkg-query -W -f='${Status}' "$package" 2>/dev/null | grep -q 'ok installed' || missing+=("$package")
+  done
+fi
+# A compiler, cmake or python that is not from a package serves as well.
+keep=()
+for package in "${missing[@]}"; do
+  case "$package" in
+    g++) command -v g++ >/dev/null && continue ;;
+    cmake) command -v cmake >/dev/null && continue ;;
+    ninja-build) command -v ninja >/dev/null && continue ;;
+    python3 | python3-venv) python3 -c 'import venv, ensurepip' 2>/dev/null && continue ;;
+  esac
+  keep+=("$package")
+done
+if ((${#keep[@]})); then
+  command -v apt-get >/dev/null || die "missing: ${keep[*]}" "install these with your package manager (names are Debian's)"
+  sudo=""
+  if [ "$(id -u)" != 0 ]; then
+    command -v sudo >/dev/null || die "missing: ${keep[*]}" "run as root: apt-get install ${keep[*]}"
+    sudo=sudo
+  fi
+  say "installing ${keep[*]}"
+  log=$(mktemp)
+  { $sudo apt-get update -qq && DEBIAN_FRONTEND=noninteractive $sudo apt-get install -y -qq --no-install-recommends "${keep[@]}"; } \
+    >"$log" 2>&1 || { tail -5 "$log" >&2; die "apt-get failed" "read $log"; }
+fi
+
+[ -x .venv/bin/python ] || { say "making .venv"; python3 -m venv .venv || die "cannot make a virtual environment" "install python3-venv"; }
+pip() { .venv/bin/python -m pip --disable-pip-version-check -q "$@"; }
+if [ -z "${Torch_DIR:-}${CMAKE_PREFIX_PATH:-}" ] && ! compgen -G '.venv/lib/python3*/site-packages/torch/share/cmake/Torch' >/dev/null; then
+  say "installing torch 2.13.0 (CPU) into .venv"
+  index=()
+  [ -z "${ACCRETE_TORCH_INDEX:-}" ] || index=(--index-url "$ACCRETE_TORCH_INDEX")
+  # The CPU build where there is one; else what the index has.
+  pip install --no-deps "${index[@]}" 'torch==2.13.0+cpu' 2>/dev/null || pip install --no-deps "${index[@]}" 'torch==2.13.0' ||
+    die "torch 2.13.0 cannot be installed" "give a libtorch with Torch_DIR=.../share/cmake/Torch, or set ACCRETE_TORCH_INDEX"
+fi
+
+if [ "${1:-}" = tests ] && ! .venv/bin/python -c 'import torch, transformers, gguf, tokenizers, safetensors' 2>/dev/null; then
+  say "installing the Python packages of the parity tests"
+  pip install 'filelock' 'typing-extensions' 'sympy' 'networkx' 'jinja2' 'fsspec' numpy transformers==5.23.0 tokenizers==0.23.3 safetensors gguf==0.19.0 ||
+    die "the Python packages of the parity tests cannot be installed" "check the network"
+fi
+
+scripts/fetch_model.sh
+say "done"

@@ -1,0 +1,95 @@
+#!/usr/bin/env bash
+# The whole way on the real model: retrofit, probe, teach, ask, check, undo; exactness by digest; refusals.
+# usage: end_to_end.sh ACCRETE SOURCE_DIR
+set -euo pipefail
+accrete=$1
+source=$2
+gguf=${ACCRETE_TEST_GGUF:-$source/models/SmolLM2-135M-Instruct.Q4_1.gguf}
+[ -s "$gguf" ] || { echo "skipped: $gguf is absent (make setup fetches it)"; exit 0; }
+export ACCRETE_DATA=$source/data
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+fail() { echo "FAILED: $*" >&2; exit 1; }
+# json FILE EXPRESSION: the value of a Python expression over the object `o`.
+json() { python3 -c 'import json,sys; o=json.load(open(sys.argv[1])); v=eval(sys.argv[2]); print(str(v).lower() if isinstance(v,bool) else v)' "$1" "$2"; }
+# refused STATUS COMMAND...: it must end with that status and say something.
+refused() {
+  local want=$1 status=0; shift
+  "$@" >"$work/out" 2>"$work/err" || status=$?
+  [ "$status" = "$want" ] || fail "expected exit $want, got $status: $* $(cat "$work/err")"
+  [ -s "$work/err" ] || [ -s "$work/out" ] || fail "it said nothing: $*"
+}
+
+model=$work/model
+"$accrete" retrofit "$gguf" "$model" --background-tokens 20000 --json --quiet >"$work/retrofit.json"
+[ "$(json "$work/retrofit.json" 'o["slots"]')" = 262144 ] || fail "slots"
+refused 1 "$accrete" retrofit "$gguf" "$model" --quiet
+
+# Before the first teach the answer is the base's, bit by bit: compared with a copy that has no memory layers.
+cp -r "$model" "$work/base" && rm -rf "$work/base/accrete"
+for prompt in "What is the capital of France?" "Write a haiku about the sea."; do
+  a=$("$accrete" ask "$model" "$prompt" --max-tokens 24 --quiet)
+  b=$("$accrete" ask "$work/base" "$prompt" --max-tokens 24 --quiet)
+  [ "$a" = "$b" ] || fail "retrofit changed an answer: $a / $b"
+done
+
+head -40 "$ACCRETE_DATA/known/clozes_test.jsonl" >"$work/known.jsonl"
+"$accrete" probe add "$model" known "$work/known.jsonl" --raw --floor 0.9 --json --quiet >"$work/probe.json"
+[ "$(json "$work/probe.json" 'o["base"] > 0.97')" = true ] || fail "the known clozes are not known: $(cat "$work/probe.json")"
+head -8 "$ACCRETE_DATA/facts/test.jsonl" >"$work/facts.jsonl"
+"$accrete" digest "$model" --json --quiet >"$work/digest0.json"
+
+"$accrete" teach "$model" "$work/facts.jsonl" --raw --json --quiet >"$work/teach.json"
+cat "$work/teach.json"
+[ "$(json "$work/teach.json" 'o["learned"]["before"] < 0.1 and o["learned"]["after"] >= 0.9')" = true ] || fail "did not learn"
+[ "$(json "$work/teach.json" 'o["asked"]["after"] >= 0.6')" = true ] || fail "did not learn the facts, only their wording"
+[ "$(json "$work/teach.json" 'o["kept"]["known"]["kept"] >= 0.9')" = true ] || fail "lost what was known"
+"$accrete" check "$model" --quiet >/dev/null || fail "check"
+"$accrete" digest "$model" --json --quiet >"$work/digest1.json"
+[ "$(json "$work/digest0.json" 'o["base"]')" = "$(json "$work/digest1.json" 'o["base"]')" ] || fail "a base weight changed"
+[ "$(json "$work/digest0.json" 'o["state"]')" != "$(json "$work/digest1.json" 'o["state"]')" ] || fail "the state did not change"
+id=$(json "$work/teach.json" 'o["update"]')
+
+"$accrete" undo "$model" --json --quiet >"$work/undo.json"
+[ "$(json "$work/undo.json" 'o["digest"]')" = "$(json "$work/digest0.json" 'o["state"]')" ] || fail "undo is not exact"
+refused 1 "$accrete" undo "$model" --quiet
+"$accrete" redo "$model" --json --quiet >"$work/redo.json"
+[ "$(json "$work/redo.json" 'o["digest"]')" = "$(json "$work/digest1.json" 'o["state"]')" ] || fail "redo is not exact"
+"$accrete" show "$model" "$id" --json >"$work/show.json"
+"$accrete" log "$model" --json >"$work/log.json"
+[ "$(json "$work/log.json" 'len(o["updates"]) == 1 and o["updates"][0]["active"]')" = true ] || fail "log"
+
+# The same seed in another copy gives the same update.
+cp -r "$work/base" "$work/again-base"
+"$accrete" retrofit "$work/again-base" "$work/again" --background-tokens 20000 --quiet >/dev/null
+"$accrete" teach "$work/again" "$work/facts.jsonl" --raw --json --quiet >"$work/teach2.json"
+[ "$(json "$work/teach2.json" 'o["update"]')" = "$id" ] || fail "the same seed gave another update"
+
+# Refusals: exit 1 with a message, and the state stays.
+"$accrete" digest "$model" --json --quiet >"$work/digest2.json"
+printf '{"prompt": "A", "completion": "x"}\n{"prompt": "A", "completion": "y"}\n' >"$work/conflict.jsonl"
+printf '{"prompt": "A"\n' >"$work/torn.jsonl"
+: >"$work/empty.jsonl"
+printf '\x00\xff\x01' >"$work/binary.jsonl"
+for bad in conflict torn empty binary missing; do refused 1 "$accrete" teach "$model" "$work/$bad.jsonl" --quiet; done
+refused 1 "$accrete" teach "$work/base" "$work/facts.jsonl" --quiet
+refused 1 "$accrete" teach "$model" "$work/facts.jsonl" --ranking nonsense --quiet
+refused 1 "$accrete" teach "$model" "$work/facts.jsonl" --raw --max-seconds 0.5 --quiet
+refused 1 "$accrete" ask "$model" "x" --device nonsense --quiet
+refused 2 "$accrete" teach
+refused 2 "$accrete" nonsense
+"$accrete" teach "$model" "$work/torn.jsonl" --json --quiet >"$work/error.json" 2>/dev/null && fail "a torn set was taught"
+[ "$(json "$work/error.json" 'o["error"]["code"]')" = format ] || fail "the error is not in JSON"
+# A floor that cannot hold: nothing is committed.
+"$accrete" undo "$model" --quiet >/dev/null
+sed 's/"answer": "[^"]*"/"answer": "banana"/' "$work/known.jsonl" | head -20 >"$work/wrong.jsonl"
+refused 1 "$accrete" teach "$model" "$work/wrong.jsonl" --raw --quiet
+grep -q floor "$work/err" || fail "not refused for the floor: $(cat "$work/err")"
+"$accrete" digest "$model" --json --quiet >"$work/digest3.json"
+[ "$(json "$work/digest3.json" 'o["state"]')" = "$(json "$work/digest0.json" 'o["state"]')" ] || fail "a refusal changed the model"
+# Killed in the middle of a teach: the old state.
+"$accrete" teach "$model" "$work/facts.jsonl" --raw --quiet >/dev/null 2>&1 & pid=$!
+sleep 4; kill -9 $pid 2>/dev/null || true; wait $pid 2>/dev/null || true
+"$accrete" digest "$model" --json --quiet >"$work/digest4.json"
+[ "$(json "$work/digest4.json" 'o["state"]')" = "$(json "$work/digest0.json" 'o["state"]')" ] || fail "a kill changed the model"
+echo "end to end: passed"

@@ -1,0 +1,53 @@
+"""Our forward pass against transformers: logits within 1e-3, and 200 greedy tokens equal on 20 prompts.
+
+usage: parity_model.py PARITY_TOOL ACCRETE GGUF   (exit 77: a package or the model is absent)
+"""
+import os
+import subprocess
+import sys
+import tempfile
+
+try:
+    import numpy as np
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+except ImportError as e:
+    print("skipped:", e)
+    sys.exit(77)
+
+tool, accrete, gguf = sys.argv[1:4]
+if not os.path.exists(gguf):
+    print("skipped:", gguf, "is absent")
+    sys.exit(77)
+PROMPTS = [
+    "The capital of France is", "Once upon a time,", "def fibonacci(n):", "The three laws of motion are",
+    "Water boils at", "My favourite recipe for bread:", "In 1969, humans", "The opposite of hot is",
+    "Dear Sir or Madam,", "1, 1, 2, 3, 5, 8,", "The mitochondria is", "To be, or not to be,",
+    "SELECT name FROM", "Breaking news:", "A neural network is", "The president of the United States",
+    "Q: What is gravity?\nA:", "Les enfants jouent", "import numpy as np\n", "The weather today is",
+]
+with tempfile.TemporaryDirectory() as work:
+    model_dir = os.path.join(work, "m")
+    source = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+    subprocess.run([accrete, "retrofit", gguf, model_dir, "--background-tokens", "4000", "--quiet",
+                    "--corpus", os.path.join(source, "data", "background.txt.zst")], check=True, stdout=subprocess.DEVNULL)
+    torch.set_num_threads(2)
+    tok = AutoTokenizer.from_pretrained(model_dir)
+    ref = AutoModelForCausalLM.from_pretrained(model_dir, dtype=torch.float32).eval()
+    worst = 0.0
+    for i, prompt in enumerate(PROMPTS):
+        ids = tok(prompt)["input_ids"]
+        out = os.path.join(work, "o")
+        subprocess.run([tool, model_dir, out, "200"] + [str(t) for t in ids], check=True)
+        ours = np.fromfile(out + ".logits", dtype=np.float32).reshape(len(ids), -1)
+        tokens = np.fromfile(out + ".tokens", dtype=np.int32).tolist()
+        with torch.no_grad():
+            want = ref(torch.tensor([ids])).logits[0].numpy()
+            greedy = ref.generate(torch.tensor([ids]), max_new_tokens=200, do_sample=False,
+                                  pad_token_id=0)[0, len(ids):].tolist()
+        while greedy and greedy[-1] in (0, 2):  # the ending token
+            greedy.pop()
+        worst = max(worst, float(np.abs(ours - want).max()))
+        assert worst < 1e-3, f"logits differ by {worst} on {prompt!r}"
+        assert tokens == greedy, f"greedy tokens differ on {prompt!r}: {tokens[:20]} {greedy[:20]}"
+    print(f"model parity: {len(PROMPTS)} prompts, logits within {worst:.2e}, greedy tokens equal")
