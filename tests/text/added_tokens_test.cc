@@ -17,7 +17,7 @@ using text_testing::json;
 std::vector<std::string> parts(const json& tokens, std::string_view text, bool special = true) {
   std::vector<std::string> result;
   std::deque<std::string> storage;
-  const AddedTokens added(tokens, {}, Normalizer({{"type", "NFC"}}));
+  const AddedTokens added(tokens, {}, Normalizer(json{{"type", "NFC"}}));
   for (const TextPart& part : added.split(text, special, storage)) {
     result.emplace_back(part.text);
     if (part.id >= 0) result.back().append("#").append(std::to_string(part.id));

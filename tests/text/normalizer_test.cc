@@ -11,7 +11,7 @@ using text_testing::code_of;
 using text_testing::json;
 
 std::string nfc(std::string_view text) {
-  static const Normalizer normalizer({{"type", "NFC"}});
+  static const Normalizer normalizer(json{{"type", "NFC"}});
   std::string storage;
   return std::string(normalizer.apply(text, storage));
 }
