@@ -8,12 +8,16 @@ facts=data/demo/facts.jsonl
 start=$SECONDS
 
 if [ ! -d "$model" ]; then
+  # Under its own name only when it is complete, so that a demo that was stopped begins again.
+  new=models/demo-new
+  rm -rf "$new"
   echo "== retrofit: memory layers for SmolLM2-135M-Instruct"
-  $accrete retrofit models/SmolLM2-135M-Instruct.Q4_1.gguf "$model"
+  $accrete retrofit models/SmolLM2-135M-Instruct.Q4_1.gguf "$new"
   echo "== what the model knows, to be preserved"
-  $accrete probe discover "$model" data/demo/known.jsonl --name questions --few-shot data/known/fewshot.jsonl --floor 0.97
+  $accrete probe discover "$new" data/demo/known.jsonl --name questions --few-shot data/known/fewshot.jsonl --floor 0.97
   head -c 20000 data/text/wikitext2_test_sample.txt > models/demo-text.txt
-  $accrete probe add "$model" text models/demo-text.txt --floor 0.99
+  $accrete probe add "$new" text models/demo-text.txt --floor 0.99
+  mv "$new" "$model"
 fi
 # A demo that was stopped half-way leaves its update: begin at the base.
 while $accrete undo "$model" --quiet >/dev/null 2>&1; do :; done

@@ -12,15 +12,21 @@ namespace {
 
 void add_sampling(CLI::App& verb, GenerateOptions& o) {
   verb.add_option("--max-tokens", o.max_tokens, "Longest answer")
+      ->type_name("TOKENS")
       ->check(CLI::PositiveNumber)
       ->capture_default_str();
-  verb.add_option("--temperature", o.temperature, "0: greedy")->capture_default_str();
-  verb.add_option("--top-k", o.top_k, "Keep the k best tokens; 0: all")->capture_default_str();
-  verb.add_option("--top-p", o.top_p, "Nucleus")->capture_default_str();
-  verb.add_option("--min-p", o.min_p, "Drop tokens below this share of the best")
+  verb.add_option("--temperature", o.temperature, "Scale of randomness; 0: always the best token")
       ->capture_default_str();
-  verb.add_option("--repetition-penalty", o.repetition_penalty, "1: none")->capture_default_str();
-  verb.add_option("--stop", o.stop, "End before this text; may be repeated");
+  verb.add_option("--top-k", o.top_k, "Choose among the k best tokens; 0: all")
+      ->capture_default_str();
+  verb.add_option("--top-p", o.top_p, "Choose within this probability mass, above 0 to 1")
+      ->capture_default_str();
+  verb.add_option("--min-p", o.min_p, "Drop tokens below this share of the best one's probability")
+      ->capture_default_str();
+  verb.add_option("--repetition-penalty", o.repetition_penalty,
+                  "Above 1: say less of what was said; 1: off")
+      ->capture_default_str();
+  verb.add_option("--stop", o.stop, "End before this text; may be repeated")->type_name("TEXT");
 }
 
 }  // namespace
@@ -33,11 +39,12 @@ void add_ask(CLI::App& app, Common& common, Run& run) {
   };
   auto state = std::make_shared<State>();
   auto* verb = app.add_subcommand("ask", "Ask the model once; streams the answer");
-  verb->add_option("MODEL", state->model, "A model folder")->required();
-  verb->add_option("PROMPT", state->prompt, "The question")->required();
+  verb->add_option("MODEL", state->model, "A model folder")->type_name("FOLDER")->required();
+  verb->add_option("PROMPT", state->prompt, "The question")->type_name("TEXT")->required();
   verb->add_flag("--raw", state->raw, "Continue the prompt as it is, without the chat template");
   add_sampling(*verb, state->options);
-  add_common(*verb, common);
+  add_common(*verb, common,
+             "accrete ask my-model \"Where was Ada Lovelace born?\" --max-tokens 32");
   verb->callback([state, &common, &run] {
     run = [state, &common] {
       const LanguageModel model = LanguageModel::open(state->model, common.open);
@@ -67,10 +74,11 @@ void add_chat(CLI::App& app, Common& common, Run& run) {
   };
   auto state = std::make_shared<State>();
   auto* verb = app.add_subcommand("chat", "Talk with the model; an empty line or Ctrl-D ends it");
-  verb->add_option("MODEL", state->model, "A model folder")->required();
-  verb->add_option("--system", state->system, "System message");
+  verb->add_option("MODEL", state->model, "A model folder")->type_name("FOLDER")->required();
+  verb->add_option("--system", state->system,
+                   "System message, before the first turn; default: the template's");
   add_sampling(*verb, state->options);
-  add_common(*verb, common);
+  add_common(*verb, common, "accrete chat my-model --system \"You answer in one sentence.\"");
   verb->callback([state, &common, &run] {
     run = [state, &common] {
       const LanguageModel model = LanguageModel::open(state->model, common.open);

@@ -1,5 +1,6 @@
 #include <chrono>
 
+#include "api/installation.h"
 #include "base/error.h"
 #include "base/file.h"
 #include "cli/cli.h"
@@ -129,24 +130,33 @@ void add_bench(CLI::App& app, Common& common, Run& run) {
   auto* facts =
       verb->add_subcommand("facts", "New facts, asked in phrasings that were never taught");
   facts->add_option("MODEL", state->model, "A model folder made by retrofit; it is not changed")
+      ->type_name("FOLDER")
       ->required();
   facts->add_option("--facts", state->facts, "How many facts a seed draws")
       ->check(CLI::PositiveNumber)
       ->capture_default_str();
-  facts->add_option("--seeds", state->seeds, "How many seeds")
+  facts->add_option("--seeds", state->seeds, "How many seeds, from --seed on")
       ->check(CLI::PositiveNumber)
       ->capture_default_str();
-  facts->add_option("--split", state->split, "dev (to tune on) or test (to report)")
+  facts->add_option("--split", state->split, "The facts: dev is to tune on, test to report")
       ->check(CLI::IsMember({"dev", "test"}))
       ->capture_default_str();
-  facts->add_flag("--questions", state->questions, "As questions in the chat template");
+  facts->add_flag("--questions", state->questions,
+                  "As questions in the chat template, not as sentences to complete");
   facts->add_flag("--no-gate", state->no_gate, "Without the gate (for comparison)");
-  facts->add_option("--ranking", state->ranking)->capture_default_str();
-  facts->add_option("--steps", state->options.values.steps)->capture_default_str();
-  facts->add_option("--rate", state->options.values.rate)->capture_default_str();
-  facts->add_option("--slots", state->options.slots);
-  facts->add_option("--out", state->out, "Write the JSON to this file");
-  add_common(*facts, common);
+  facts->add_option("--ranking", state->ranking, "Which slots are written")
+      ->type_name(kRankings)
+      ->capture_default_str();
+  facts->add_option("--steps", state->options.values.steps, "Times that each fact is shown")
+      ->capture_default_str();
+  facts->add_option("--rate", state->options.values.rate, "First step length of the value vectors")
+      ->capture_default_str();
+  facts
+      ->add_option("--slots", state->options.slots,
+                   "Rows per memory layer at most; 0: by the number of facts")
+      ->capture_default_str();
+  facts->add_option("--out", state->out, "Write the JSON to this file as well")->type_name("FILE");
+  add_common(*facts, common, "accrete bench facts my-model --facts 200 --seeds 3 --out bench.json");
   facts->callback([state, &common, &run] {
     run = [state, &common] {
       State copy = *state;

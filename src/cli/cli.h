@@ -7,6 +7,7 @@
 #include <CLI/CLI.hpp>
 #include <filesystem>
 #include <functional>
+#include <memory>
 #include <nlohmann/json.hpp>
 #include <string>
 #include <vector>
@@ -16,7 +17,10 @@
 
 namespace accrete::cli {
 
-inline constexpr const char* kVersion = "0.1.0";
+inline constexpr const char* kVersion = ACCRETE_VERSION;
+
+// The choices of --ranking.
+inline constexpr const char* kRankings = "{interference,tfidf,gradient,fisher,tf,random,all}";
 
 struct Common {
   bool json = false;
@@ -35,16 +39,18 @@ struct Common {
 using Run = std::function<int()>;
 using AddVerb = void (*)(CLI::App& app, Common& common, Run& run);
 
-// --json, --quiet, --seed, --device, --dtype, --threads.
-void add_common(CLI::App& verb, Common& common);
+// --json, --quiet, --seed, --device, --dtype, --threads; and at the end of the verb's help an
+// example of its use.
+void add_common(CLI::App& verb, Common& common, const std::string& example = "");
+
+// Help: what an option takes is its type name, and { , } in it are its choices.
+std::shared_ptr<CLI::FormatterBase> help_formatter();
+// Those choices; empty: anything goes.
+std::vector<std::string> choices(const CLI::Option& option);
 
 // A table with aligned columns for standard output.
 std::string table(const std::vector<std::vector<std::string>>& rows);
 std::string percent(double share);
-
-// The data folder that came with the program: $ACCRETE_DATA, beside the installed program, or the
-// source tree's.
-std::filesystem::path data_folder();
 
 void add_retrofit(CLI::App& app, Common& common, Run& run);
 void add_teach(CLI::App& app, Common& common, Run& run);
@@ -57,5 +63,7 @@ void add_undo(CLI::App& app, Common& common, Run& run);
 void add_digest(CLI::App& app, Common& common, Run& run);
 void add_bench(CLI::App& app, Common& common, Run& run);
 void add_eval(CLI::App& app, Common& common, Run& run);
+void add_export(CLI::App& app, Common& common, Run& run);
+void add_completion(CLI::App& app, Common& common, Run& run);
 
 }  // namespace accrete::cli

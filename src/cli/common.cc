@@ -4,7 +4,6 @@
 #include <algorithm>
 #include <chrono>
 #include <cstdio>
-#include <cstdlib>
 #include <memory>
 
 #include "base/error.h"
@@ -80,16 +79,28 @@ void Common::print(const nlohmann::ordered_json& object, const std::string& text
   std::fflush(stdout);
 }
 
-void add_common(CLI::App& verb, Common& common) {
-  verb.add_flag("--json", common.json, "One JSON object on standard output");
-  verb.add_flag("--quiet,-q", common.quiet, "No progress on standard error");
-  verb.add_option("--seed", common.seed, "Seed of everything random")->capture_default_str();
-  verb.add_option("--device", common.open.device, "cpu, cuda or cuda:N")->capture_default_str();
-  verb.add_option("--dtype", common.open.dtype, "float32, bfloat16 or float16")
+void add_common(CLI::App& verb, Common& common, const std::string& example) {
+  constexpr const char* kGroup = "Every verb";
+  verb.add_flag("--json", common.json,
+                "One JSON object on standard output; progress and messages on standard error")
+      ->group(kGroup);
+  verb.add_flag("--quiet,-q", common.quiet, "No progress on standard error")->group(kGroup);
+  verb.add_option("--seed", common.seed, "Seed of everything random")
+      ->group(kGroup)
       ->capture_default_str();
-  verb.add_option("--threads", common.open.threads, "Threads; 0: every core")
+  verb.add_option("--device", common.open.device, "Where to compute: cpu, cuda or cuda:N")
+      ->type_name("DEVICE")
+      ->group(kGroup)
+      ->capture_default_str();
+  verb.add_option("--dtype", common.open.dtype, "What the base computes in")
+      ->type_name("{float32,bfloat16,float16}")
+      ->group(kGroup)
+      ->capture_default_str();
+  verb.add_option("--threads", common.open.threads, "Threads to compute with; 0: every core")
       ->check(CLI::NonNegativeNumber)
+      ->group(kGroup)
       ->capture_default_str();
+  if (!example.empty()) verb.footer("Example:\n  " + example);
 }
 
 std::string table(const std::vector<std::vector<std::string>>& rows) {
@@ -111,15 +122,6 @@ std::string table(const std::vector<std::vector<std::string>>& rows) {
 
 std::string percent(double share) {
   return fmt::format("{:.1f} %", 100 * share);
-}
-
-std::filesystem::path data_folder() {
-  if (const char* given = std::getenv("ACCRETE_DATA")) return given;
-  std::error_code ec;
-  const auto program = std::filesystem::read_symlink("/proc/self/exe", ec);
-  const auto installed = program.parent_path().parent_path() / "share" / "accrete";
-  if (std::filesystem::exists(installed, ec)) return installed;
-  return ACCRETE_SOURCE_DATA;
 }
 
 }  // namespace accrete::cli

@@ -17,18 +17,24 @@ void add_eval(CLI::App& app, Common& common, Run& run) {
   auto state = std::make_shared<State>();
   auto* verb =
       app.add_subcommand("eval", "Answer a question file, or measure text in bits per byte");
-  verb->add_option("MODEL", state->model, "A model folder")->required();
-  verb->add_option("DATA", state->data, "Questions with answers, or text")->required();
-  verb->add_option("--items", state->items, "Write one JSON line an item to this file");
-  verb->add_option("--few-shot", state->few_shot,
-                   "Demonstrations; asks as plain Question/Answer text");
-  verb->add_flag("--raw", state->raw, "Without the chat template");
+  verb->add_option("MODEL", state->model, "A model folder")->type_name("FOLDER")->required();
+  verb->add_option("DATA", state->data, "Questions with answers (.jsonl), or text (.txt)")
+      ->type_name("FILE")
+      ->required();
+  verb->add_option("--items", state->items, "Write one JSON line an item to this file")
+      ->type_name("FILE");
+  verb->add_option(
+          "--few-shot", state->few_shot,
+          "Demonstrations before each question, .jsonl; asks as plain Question/Answer text")
+      ->type_name("FILE");
+  verb->add_flag("--raw", state->raw, "Prompts as they are, without the chat template");
   verb->add_flag("--asked", state->asked,
                  "Ask in the phrasings under `asked`, which are never taught");
   verb->add_option("--max-tokens", state->max_tokens, "Longest answer")
+      ->type_name("TOKENS")
       ->check(CLI::PositiveNumber)
       ->capture_default_str();
-  add_common(*verb, common);
+  add_common(*verb, common, "accrete eval my-model questions.jsonl --items answers.jsonl");
   verb->callback([state, &common, &run] {
     run = [state, &common] {
       const Dataset data = read_dataset(state->data);

@@ -30,8 +30,8 @@ void add_log(CLI::App& app, Common& common, Run& run) {
   };
   auto state = std::make_shared<State>();
   auto* verb = app.add_subcommand("log", "The updates of a model, oldest first");
-  verb->add_option("MODEL", state->model, "A model folder")->required();
-  add_common(*verb, common);
+  verb->add_option("MODEL", state->model, "A model folder")->type_name("FOLDER")->required();
+  add_common(*verb, common, "accrete log my-model --json");
   verb->callback([state, &common, &run] {
     run = [state, &common] {
       const Ledger ledger = Ledger::open(state->model, Ledger::Mode::kRead);
@@ -49,9 +49,9 @@ void add_log(CLI::App& app, Common& common, Run& run) {
   });
 
   auto* show = app.add_subcommand("show", "One update: where it came from and what it measured");
-  show->add_option("MODEL", state->model, "A model folder")->required();
+  show->add_option("MODEL", state->model, "A model folder")->type_name("FOLDER")->required();
   show->add_option("ID", state->id, "An update's id, its beginning, or a tag")->required();
-  add_common(*show, common);
+  add_common(*show, common, "accrete show my-model 3f2a");
   show->callback([state, &common, &run] {
     run = [state, &common] {
       const Ledger ledger = Ledger::open(state->model, Ledger::Mode::kRead);
@@ -70,9 +70,11 @@ void add_undo(CLI::App& app, Common& common, Run& run) {
   auto state = std::make_shared<State>();
   const auto add = [&](const char* name, const char* help, bool undo) {
     auto* verb = app.add_subcommand(name, help);
-    verb->add_option("MODEL", state->model, "A model folder")->required();
-    verb->add_option("N", state->count, "How many updates")->check(CLI::PositiveNumber);
-    add_common(*verb, common);
+    verb->add_option("MODEL", state->model, "A model folder")->type_name("FOLDER")->required();
+    verb->add_option("N", state->count, "How many updates")
+        ->check(CLI::PositiveNumber)
+        ->capture_default_str();
+    add_common(*verb, common, fmt::format("accrete {} my-model 2", name));
     verb->callback([state, undo, &common, &run] {
       run = [state, undo, &common] {
         std::vector<std::string> ids;
@@ -97,8 +99,8 @@ void add_digest(CLI::App& app, Common& common, Run& run) {
   auto folder = std::make_shared<std::string>();
   auto* verb =
       app.add_subcommand("digest", "SHA-256 of the base and of the state with its updates");
-  verb->add_option("MODEL", *folder, "A model folder")->required();
-  add_common(*verb, common);
+  verb->add_option("MODEL", *folder, "A model folder")->type_name("FOLDER")->required();
+  add_common(*verb, common, "accrete digest my-model");
   verb->callback([folder, &common, &run] {
     run = [folder, &common] {
       const LanguageModel model = LanguageModel::open(*folder, common.open);

@@ -29,13 +29,16 @@ int main(int argc, char** argv) {
       "accrete teaches a language model new facts without making it forget.\n"
       "The way of work: retrofit once, then teach -> check -> undo as with git.");
   app.name("accrete");
-  app.set_version_flag("--version", std::string("accrete ") + cli::kVersion);
+  app.formatter(cli::help_formatter());
+  app.footer("`accrete VERB --help` says more about a verb, with an example.");
+  app.set_version_flag("--version", std::string("accrete ") + cli::kVersion, "Print the version");
   app.require_subcommand(1);
   cli::Common common;
   cli::Run run;
-  for (const cli::AddVerb add : {cli::add_retrofit, cli::add_teach, cli::add_ask, cli::add_chat,
-                                 cli::add_check, cli::add_probe, cli::add_log, cli::add_undo,
-                                 cli::add_digest, cli::add_eval, cli::add_bench})
+  for (const cli::AddVerb add :
+       {cli::add_retrofit, cli::add_teach, cli::add_ask, cli::add_chat, cli::add_check,
+        cli::add_probe, cli::add_log, cli::add_undo, cli::add_digest, cli::add_eval,
+        cli::add_export, cli::add_bench, cli::add_completion})
     add(app, common, run);
   try {
     app.parse(argc, argv);

@@ -25,14 +25,18 @@ void add_probe(CLI::App& app, Common& common, Run& run) {
   verb->require_subcommand(1);
 
   auto* add = verb->add_subcommand("add", "Add a file of items as a probe");
-  add->add_option("MODEL", state->model)->required();
-  add->add_option("NAME", state->name)->required();
-  add->add_option("FILE", state->file, "Items (.jsonl) or text (.txt)")->required();
-  add->add_option("--floor", state->floor, "Smallest share of the base that a teach may leave")
-      ->check(CLI::Range(0.0, 1.0));
-  add->add_flag("--raw", state->raw, "Without the chat template");
+  add->add_option("MODEL", state->model, "A model folder")->type_name("FOLDER")->required();
+  add->add_option("NAME", state->name, "The probe's name: letters, digits, _ . -")->required();
+  add->add_option("FILE", state->file, "Items (.jsonl) or text (.txt)")
+      ->type_name("FILE")
+      ->required();
+  add->add_option("--floor", state->floor,
+                  "Smallest share of today's score that a teach may leave, 0 to 1; 0: none")
+      ->check(CLI::Range(0.0, 1.0))
+      ->capture_default_str();
+  add->add_flag("--raw", state->raw, "Prompts as they are, without the chat template");
   add->add_flag("--replace", state->replace, "Replace a probe of that name");
-  add_common(*add, common);
+  add_common(*add, common, "accrete probe add my-model known known.jsonl --raw --floor 0.95");
   add->callback([state, &common, &run] {
     run = [state, &common] {
       const Dataset data = read_dataset(state->file);
@@ -57,16 +61,25 @@ void add_probe(CLI::App& app, Common& common, Run& run) {
 
   auto* find =
       verb->add_subcommand("discover", "Keep the questions that the model answers right today");
-  find->add_option("MODEL", state->model)->required();
-  find->add_option("DATA", state->file, "Questions with answers")->required();
-  find->add_option("--name", state->name, "The probe's name")->required();
-  find->add_option("--floor", state->floor, "Smallest share of the base that a teach may leave")
-      ->check(CLI::Range(0.0, 1.0));
-  find->add_option("--few-shot", state->few_shot,
-                   "Demonstrations; asks as plain Question/Answer text");
-  find->add_flag("--raw", state->raw, "Without the chat template");
+  find->add_option("MODEL", state->model, "A model folder")->type_name("FOLDER")->required();
+  find->add_option("DATA", state->file, "Questions with answers (.jsonl)")
+      ->type_name("FILE")
+      ->required();
+  find->add_option("--name", state->name, "The probe's name: letters, digits, _ . -")
+      ->type_name("NAME")
+      ->required();
+  find->add_option("--floor", state->floor,
+                   "Smallest share of today's score that a teach may leave, 0 to 1; 0: none")
+      ->check(CLI::Range(0.0, 1.0))
+      ->capture_default_str();
+  find->add_option(
+          "--few-shot", state->few_shot,
+          "Demonstrations before each question, .jsonl; asks as plain Question/Answer text")
+      ->type_name("FILE");
+  find->add_flag("--raw", state->raw, "Prompts as they are, without the chat template");
   find->add_flag("--replace", state->replace, "Replace a probe of that name");
-  add_common(*find, common);
+  add_common(*find, common,
+             "accrete probe discover my-model questions.jsonl --name general --floor 0.95");
   find->callback([state, &common, &run] {
     run = [state, &common] {
       const Dataset data = read_dataset(state->file);
@@ -93,8 +106,8 @@ void add_probe(CLI::App& app, Common& common, Run& run) {
   });
 
   auto* list = verb->add_subcommand("list", "The probes of a model");
-  list->add_option("MODEL", state->model)->required();
-  add_common(*list, common);
+  list->add_option("MODEL", state->model, "A model folder")->type_name("FOLDER")->required();
+  add_common(*list, common, "accrete probe list my-model");
   list->callback([state, &common, &run] {
     run = [state, &common] {
       const Ledger ledger = Ledger::open(state->model, Ledger::Mode::kRead);
@@ -114,9 +127,9 @@ void add_probe(CLI::App& app, Common& common, Run& run) {
   });
 
   auto* remove = verb->add_subcommand("remove", "Remove a probe");
-  remove->add_option("MODEL", state->model)->required();
-  remove->add_option("NAME", state->name)->required();
-  add_common(*remove, common);
+  remove->add_option("MODEL", state->model, "A model folder")->type_name("FOLDER")->required();
+  remove->add_option("NAME", state->name, "The probe's name")->required();
+  add_common(*remove, common, "accrete probe remove my-model general");
   remove->callback([state, &common, &run] {
     run = [state, &common] {
       Ledger ledger = Ledger::open(state->model, Ledger::Mode::kWrite);
@@ -130,8 +143,8 @@ void add_probe(CLI::App& app, Common& common, Run& run) {
 void add_check(CLI::App& app, Common& common, Run& run) {
   auto folder = std::make_shared<std::string>();
   auto* verb = app.add_subcommand("check", "Run every probe: kept and lost against the base");
-  verb->add_option("MODEL", *folder, "A model folder")->required();
-  add_common(*verb, common);
+  verb->add_option("MODEL", *folder, "A model folder")->type_name("FOLDER")->required();
+  add_common(*verb, common, "accrete check my-model || echo \"a probe is below its floor\"");
   verb->callback([folder, &common, &run] {
     run = [folder, &common] {
       const LanguageModel model = LanguageModel::open(*folder, common.open);

@@ -23,31 +23,40 @@ void add_teach(CLI::App& app, Common& common, Run& run) {
   auto* verb = app.add_subcommand(
       "teach",
       "Teach a set in one transaction: write few rows, validate, commit or change nothing");
-  verb->add_option("MODEL", state->model, "A model folder made by retrofit")->required();
-  verb->add_option("DATA", state->data, "The teach set, .jsonl or .txt")->required();
-  verb->add_option("--ranking", state->ranking,
-                   "interference, tfidf, gradient, fisher, tf, random or all")
+  verb->add_option("MODEL", state->model, "A model folder made by retrofit")
+      ->type_name("FOLDER")
+      ->required();
+  verb->add_option("DATA", state->data, "The teach set, .jsonl or .txt, may be .zst")
+      ->type_name("FILE")
+      ->required();
+  verb->add_option("--ranking", state->ranking, "Which slots are written")
+      ->type_name(kRankings)
       ->capture_default_str();
   verb->add_option("--slots", o.slots, "Rows per memory layer at most; 0: by the size of the set")
-      ->check(CLI::NonNegativeNumber);
+      ->check(CLI::NonNegativeNumber)
+      ->capture_default_str();
   verb->add_option("--max-seconds", o.max_seconds, "Refuse rather than take longer; 0: no limit")
-      ->check(CLI::NonNegativeNumber);
+      ->type_name("SECONDS")
+      ->check(CLI::NonNegativeNumber)
+      ->capture_default_str();
   verb->add_flag("--raw", o.raw, "Prompts as they are, without the chat template");
-  verb->add_option("--steps", o.values.steps, "Times that each fact is shown")
+  verb->add_option("--steps", o.values.steps, "Steps of a subject at most, for each fact about it")
       ->check(CLI::PositiveNumber)
       ->capture_default_str();
   verb->add_option("--rate", o.values.rate, "First step length of the value vectors")
       ->check(CLI::PositiveNumber)
       ->capture_default_str();
-  verb->add_option("--lambda", o.deposit.lambda, "Learning (small) against keeping (large)")
+  verb->add_option("--lambda", o.deposit.lambda,
+                   "Learning (small, 1e-6) against keeping (large, 1e-4)")
       ->check(CLI::PositiveNumber)
       ->capture_default_str();
-  verb->add_option("--neighbours", o.neighbours, "Prompts about other subjects, per phrasing")
+  verb->add_option("--neighbours", o.neighbours,
+                   "Prompts about other subjects that are kept as they are, per phrasing")
       ->check(CLI::NonNegativeNumber)
       ->capture_default_str();
   verb->add_flag("--no-gate", state->no_gate, "Let the update speak everywhere (for comparison)");
   verb->add_flag("--stepwise", o.stepwise, "Preconditioned steps for facts too (for comparison)");
-  add_common(*verb, common);
+  add_common(*verb, common, "accrete teach my-model facts.jsonl --max-seconds 600");
   verb->callback([state, &common, &run] {
     run = [state, &common] {
       TeachOptions& options = state->options;

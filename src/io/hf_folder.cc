@@ -58,7 +58,8 @@ std::vector<fs::path> small_files(const fs::path& folder) {
 
 }  // namespace
 
-void copy_hf_folder(const fs::path& from, const fs::path& to, const Reporter& reporter) {
+void copy_hf_folder(const fs::path& from, const fs::path& to, const Reporter& reporter,
+                    CopyWeights how) {
   std::error_code ignored;
   if (!fs::is_regular_file(from / "config.json", ignored))
     throw Error(
@@ -80,7 +81,7 @@ void copy_hf_folder(const fs::path& from, const fs::path& to, const Reporter& re
     copy_content(file, folder.path() / file.filename(), may_link);
   };
   for (const fs::path& file : files) copy(file, false);
-  for (const fs::path& file : weights) copy(file, true);
+  for (const fs::path& file : weights) copy(file, how == CopyWeights::kLink);
   reporter.check_cancelled();
   folder.commit();
   reporter.report("copy", total, total);

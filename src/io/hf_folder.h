@@ -14,11 +14,16 @@
 
 namespace accrete {
 
+enum class CopyWeights {
+  kLink,  // hard-linked when they can be: for folders that only accrete works on
+  kCopy,  // for folders whose files other programs may change in place
+};
+
 // Copies what makes up a model (config, generation config, weights and index, tokenizer files,
 // chat template, modeling-free README and licence files), not caches, `.git`, `accrete/` or
-// pickles. Weights are hard-linked when they can be. `to` must not exist or be empty.
+// pickles. `to` must not exist or be empty.
 void copy_hf_folder(const std::filesystem::path& from, const std::filesystem::path& to,
-                    const Reporter& reporter = {});
+                    const Reporter& reporter = {}, CopyWeights weights = CopyWeights::kLink);
 
 // Writes a folder that `transformers` opens with AutoModelForCausalLM / AutoTokenizer from a GGUF
 // of the Llama family (general.architecture "llama"): float32 weights under their Hugging Face

@@ -11,12 +11,14 @@ namespace accrete {
 
 LanguageTask::LanguageTask(const LanguageModel& model, std::vector<Example> examples,
                            int64_t batch_tokens)
-    : LanguageTask(model, examples, make_batches(examples, batch_tokens)) {}
-
-LanguageTask::LanguageTask(const LanguageModel& model, std::vector<Example> examples,
-                           std::vector<Batch> batches)
-    : model_(model), examples_(std::move(examples)), batches_(std::move(batches)) {
+    : model_(model),
+      examples_(std::move(examples)),
+      batches_(make_batches(examples_, batch_tokens)) {
   frozen_.resize(batches_.size());
+  place_.resize(examples_.size());
+  for (size_t i = 0; i < batches_.size(); ++i)
+    for (size_t b = 0; b < batches_[i].examples.size(); ++b)
+      place_[static_cast<size_t>(batches_[i].examples[b])] = {i, static_cast<int64_t>(b)};
   model.memory();  // throws when there is none
 }
 
@@ -49,12 +51,49 @@ const LanguageTask::Frozen& LanguageTask::frozen(size_t i) {
   return frozen;
 }
 
+LanguageTask::Selection LanguageTask::select(std::span<const int64_t> which) {
+  const at::NoGradGuard no_grad;
+  Selection out;
+  out.batch = make_batch(examples_, which);
+  const int64_t B = out.batch.ids.size(0), T = out.batch.ids.size(1);
+  Frozen& frozen = out.frozen;
+  for (int64_t b = 0; b < B; ++b) {
+    const auto example = static_cast<size_t>(which[static_cast<size_t>(b)]);
+    const auto [i, row] = place_[example];
+    const Frozen& from = this->frozen(i);
+    const auto n = static_cast<int64_t>(examples_[example].tokens.size()) - 1;
+    if (b == 0) {
+      const int64_t K = from.accesses.per_token();
+      frozen.h = at::zeros({B, T, from.h.size(2)}, from.h.options());
+      frozen.accesses.slots = at::full({B * T, K}, -1, from.accesses.slots.options());
+      frozen.accesses.weights = at::zeros({B * T, K}, from.accesses.weights.options());
+      if (from.gate.defined()) frozen.gate = at::zeros({B * T}, from.gate.options());
+    }
+    frozen.h[b].narrow(0, 0, n).copy_(from.h[row].narrow(0, 0, n));
+    const int64_t source = row * from.h.size(1);
+    const auto copy = [&](at::Tensor& to, const at::Tensor& of) {
+      to.narrow(0, b * T, n).copy_(of.narrow(0, source, n));
+    };
+    copy(frozen.accesses.slots, from.accesses.slots);
+    copy(frozen.accesses.weights, from.accesses.weights);
+    if (from.gate.defined()) copy(frozen.gate, from.gate);
+  }
+  return out;
+}
+
 Pass LanguageTask::run(size_t i, const PassOptions& options) {
-  const Batch& batch = batches_[i];
+  const Frozen& frozen = this->frozen(i);
+  return run(batches_[i], frozen, options);
+}
+
+Pass LanguageTask::run(const Selection& selection, const PassOptions& options) const {
+  return run(selection.batch, selection.frozen, options);
+}
+
+Pass LanguageTask::run(const Batch& batch, const Frozen& frozen, const PassOptions& options) const {
   const Transformer& net = model_.net();
   const Memory& memory = model_.memory();
   const auto device = net.device();
-  const Frozen& frozen = this->frozen(i);
   const Accesses& accesses = frozen.accesses;
 
   Pass pass;

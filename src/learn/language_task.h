@@ -11,6 +11,8 @@
 
 #include <cstdint>
 #include <map>
+#include <span>
+#include <utility>
 #include <vector>
 
 #include "memory/accesses.h"
@@ -54,9 +56,6 @@ class LanguageTask {
   // `model` must outlive the task; its overlay is part of the frozen network. Batches of at most
   // `batch_tokens` padded tokens.
   LanguageTask(const LanguageModel& model, std::vector<Example> examples, int64_t batch_tokens);
-  // With batches of the caller's: lists of example indices.
-  LanguageTask(const LanguageModel& model, std::vector<Example> examples,
-               std::vector<Batch> batches);
 
   size_t batches() const { return batches_.size(); }
   const Batch& batch(size_t i) const { return batches_[i]; }
@@ -74,11 +73,23 @@ class LanguageTask {
   };
   const Frozen& frozen(size_t batch);
 
+  // A pass over any of the examples together, padded to the longest; what is frozen is put together
+  // from the batches' and not computed again.
+  struct Selection {
+    Batch batch;
+    Frozen frozen;  // without queries
+  };
+  Selection select(std::span<const int64_t> examples);
+  Pass run(const Selection& selection, const PassOptions& options) const;
+
  private:
+  Pass run(const Batch& batch, const Frozen& frozen, const PassOptions& options) const;
+
   const LanguageModel& model_;
   std::vector<Example> examples_;
   std::vector<Batch> batches_;
   std::vector<Frozen> frozen_;
+  std::vector<std::pair<size_t, int64_t>> place_;  // of each example: its batch, its row there
 };
 
 }  // namespace accrete

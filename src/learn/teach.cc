@@ -89,18 +89,18 @@ constexpr std::string_view kContexts[] = {
 
 // The prompts again after each context: only their queries are wanted, nothing is trained on them.
 std::vector<Example> with_contexts(const LanguageModel& model, const std::vector<Item>& items,
-                                   const std::map<int64_t, int64_t>& number,
+                                   const std::map<int64_t, int64_t>& subject_of,
                                    const TeachOptions& options) {
   ExampleOptions example_options;
   example_options.raw = options.raw;
   std::vector<Example> out;
-  for (const auto& [item_index, fact] : number) {
+  for (const auto& [item_index, subject] : subject_of) {
     const Item& item = items[static_cast<size_t>(item_index)];
     for (const auto& prompt : item.prompts)
       for (const auto context : kContexts) {
         out.push_back(make_example(model, std::string(context) + " " + prompt, item.answers.front(),
                                    item.subject, example_options));
-        out.back().item = fact;
+        out.back().item = item_index;
       }
   }
   return out;
@@ -108,12 +108,13 @@ std::vector<Example> with_contexts(const LanguageModel& model, const std::vector
 
 // Facts with subjects: value vectors at the subject, deposited in the slots that the subject reads.
 void teach_subjects(const LanguageModel& model, const std::vector<Item>& items,
-                    const std::vector<Example>& examples, const std::map<int64_t, int64_t>& number,
-                    AccessLog& log, const TeachOptions& options, const Reporter& reporter,
-                    Proposal& proposal) {
+                    const std::vector<Example>& examples,
+                    const std::map<int64_t, int64_t>& subject_of, int64_t subjects, AccessLog& log,
+                    const TeachOptions& options, const Reporter& reporter, Proposal& proposal) {
   const Memory& memory = model.memory();
-  const auto facts = static_cast<int64_t>(number.size());
-  const Values values = solve_values(model, examples, facts, options.values, reporter);
+  const auto facts = static_cast<int64_t>(subject_of.size());
+  const Values values =
+      solve_values(model, examples, subject_of, subjects, options.values, reporter);
   proposal.teach_tokens += values.tokens;
 
   // Where to write: the subject in every phrasing, bare and after each context.
@@ -125,15 +126,15 @@ void teach_subjects(const LanguageModel& model, const std::vector<Item>& items,
     for (size_t i = 0; i < task.batches(); ++i) {
       reporter.check_cancelled();
       const auto& frozen = task.frozen(i);
-      const auto flat = write_sites(task.batch(i), what).view({-1});
+      const auto flat = write_sites(task.batch(i), what, subject_of).view({-1});
       const auto here = (flat >= 0).nonzero().view({-1});
-      const auto fact = flat.index_select(0, here).to(at::kLong);
+      const auto whose = flat.index_select(0, here).to(at::kLong);
       sites.push_back(select_tokens(frozen.accesses, here));
-      owners.push_back(fact);
+      owners.push_back(whose);
       queries.push_back(frozen.queries.index_select(0, here));
       // A slot's pull is that of the values to be written through it.
       std::vector<at::Tensor> pull;
-      for (const auto& [block, v] : values.by_block) pull.push_back(v.index_select(0, fact));
+      for (const auto& [block, v] : values.by_block) pull.push_back(v.index_select(0, whose));
       statistics.add(sites.back(), at::cat(pull, 1));
       // The rest of the prompts is to stay as it is.
       if (bare && options.neighbours > 0)
@@ -145,7 +146,7 @@ void teach_subjects(const LanguageModel& model, const std::vector<Item>& items,
     }
   };
   collect(examples, true, "read subjects");
-  collect(with_contexts(model, items, number, options), false, "read contexts");
+  collect(with_contexts(model, items, subject_of, options), false, "read contexts");
 
   const auto selected = select(statistics, log, options, 40 * facts + 1000, options.deposit.lambda);
   const SlotIndex index(selected);
@@ -252,10 +253,14 @@ Proposal propose(const LanguageModel& model, std::vector<Item> items, const Acce
     const bool marked = std::find(e.subject.begin(), e.subject.end(), 1) != e.subject.end();
     (marked && !options.stepwise ? with_subject : others).push_back(std::move(e));
   }
-  // Number the facts of the closed path from 0.
-  std::map<int64_t, int64_t> number;
-  for (Example& e : with_subject)
-    e.item = number.try_emplace(e.item, static_cast<int64_t>(number.size())).first->second;
+  // Facts about one subject share its vectors.
+  std::map<std::string, int64_t> subjects;
+  std::map<int64_t, int64_t> subject_of;  // by item
+  for (const Example& e : with_subject) {
+    const auto& subject = items[static_cast<size_t>(e.item)].subject;
+    subject_of[e.item] =
+        subjects.try_emplace(subject, static_cast<int64_t>(subjects.size())).first->second;
+  }
   if (!with_subject.empty() && !others.empty())
     throw Error(ErrorCode::kUnsupported,
                 "facts and running text or conversations cannot be taught in one update",
@@ -263,7 +268,8 @@ Proposal propose(const LanguageModel& model, std::vector<Item> items, const Acce
   Proposal proposal;
   proposal.items = static_cast<int64_t>(items.size());
   if (!with_subject.empty())
-    teach_subjects(model, items, with_subject, number, log, options, reporter, proposal);
+    teach_subjects(model, items, with_subject, subject_of, static_cast<int64_t>(subjects.size()),
+                   log, options, reporter, proposal);
   else
     teach_stepwise(model, others, log, options, reporter, proposal);
   if (proposal.update.layers.empty())

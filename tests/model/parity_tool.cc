@@ -16,7 +16,10 @@ int main(int argc, char** argv) {
   for (int i = 4; i < argc; ++i) ids.push_back(std::stoi(argv[i]));
   const c10::InferenceMode inference;
   const auto input = at::tensor(std::vector<int64_t>(ids.begin(), ids.end()), at::kLong);
-  const auto logits = model.net().forward(input.unsqueeze(0))[0].contiguous();
+  const accrete::FfnSide side = model.side();
+  accrete::ForwardOptions forward;
+  forward.side = &side;
+  const auto logits = model.net().forward(input.unsqueeze(0), forward)[0].contiguous();
   std::ofstream(std::string(argv[2]) + ".logits", std::ios::binary)
       .write(static_cast<const char*>(logits.data_ptr()),
              static_cast<std::streamsize>(logits.nbytes()));

@@ -1,0 +1,33 @@
+#include "model/export.h"
+
+#include <fmt/ranges.h>
+
+#include "cli/cli.h"
+
+namespace accrete::cli {
+
+void add_export(CLI::App& app, Common& common, Run& run) {
+  struct State {
+    std::string model, out;
+  };
+  auto state = std::make_shared<State>();
+  auto* verb = app.add_subcommand("export", "A folder that transformers loads, updates included");
+  verb->add_option("MODEL", state->model, "A model folder")->type_name("FOLDER")->required();
+  verb->add_option("OUT", state->out, "The new folder")->type_name("FOLDER")->required();
+  add_common(*verb, common, "accrete export my-model my-model-hf");
+  verb->callback([state, &common, &run] {
+    run = [state, &common] {
+      const auto result = export_model(state->model, state->out, common.reporter());
+      const std::string how =
+          result.updates.empty()
+              ? "the base alone, no update is active"
+              : fmt::format("{} update{}; load it with trust_remote_code=True",
+                            result.updates.size(), result.updates.size() == 1 ? "" : "s");
+      common.print({{"folder", state->out}, {"updates", result.updates}, {"files", result.files}},
+                   fmt::format("{}: {}\n  {}\n", state->out, how, fmt::join(result.files, "  ")));
+      return 0;
+    };
+  });
+}
+
+}  // namespace accrete::cli

@@ -1,0 +1,177 @@
+#include "model/export.h"
+
+#include <algorithm>
+#include <map>
+#include <nlohmann/json.hpp>
+
+#include "base/error.h"
+#include "base/file.h"
+#include "io/hf_folder.h"
+#include "io/safetensors.h"
+#include "io/staged_folder.h"
+#include "io/strict_json.h"
+#include "model/language_model.h"
+
+namespace accrete {
+namespace {
+
+namespace fs = std::filesystem;
+
+constexpr std::string_view kModeling =
+#include "modeling_accrete.inc"
+    ;
+constexpr const char* kOverlayFile = "accrete_overlay.safetensors";
+constexpr const char* kModelingFile = "modeling_accrete.py";
+constexpr const char* kIndexFile = "model.safetensors.index.json";
+constexpr const char* kBaseFile = "model-base.safetensors";
+constexpr int kVersion = 1;
+
+// The classes of modeling_accrete.py begin with this.
+std::string class_prefix(const std::string& model_type) {
+  static const std::map<std::string, std::string> kKnown = {
+      {"llama", "AccreteLlama"}, {"mistral", "AccreteMistral"}, {"qwen2", "AccreteQwen2"}};
+  const auto it = kKnown.find(model_type);
+  if (it == kKnown.end())
+    throw Error(ErrorCode::kUnsupported,
+                fmt::format("updates of a model of type \"{}\" cannot be exported yet", model_type),
+                "undo the updates to export the base alone");
+  return it->second;
+}
+
+// Opening checks the model; it is not run, so in the type of its file nothing is converted.
+LanguageModel open_model(const fs::path& folder) {
+  OpenOptions options;
+  options.with_updates = false;
+  if (fs::is_directory(folder) && fs::exists(folder / "config.json")) {
+    const auto files = ShardedSafetensors::open(folder);
+    const TensorView* embedding = files.find("model.embed_tokens.weight");
+    if (embedding != nullptr && embedding->dtype == DType::kBF16) options.dtype = "bfloat16";
+    if (embedding != nullptr && embedding->dtype == DType::kF16) options.dtype = "float16";
+  }
+  return LanguageModel::open(folder, options);
+}
+
+void write_json(const fs::path& path, const nlohmann::json& json) {
+  write_file_atomically(path, json.dump(2) + "\n");
+}
+
+// The names are those of the state dict of the classes in modeling_accrete.py.
+std::vector<TensorView> write_overlay(const Memory& memory, const fs::path& path) {
+  std::vector<TensorView> views;
+  std::vector<at::Tensor> held;  // while their views are written
+  const auto add = [&](std::string name, const at::Tensor& tensor) {
+    held.push_back(tensor.to(at::kCPU, at::kFloat).contiguous());
+    views.push_back(
+        {std::move(name),
+         DType::kF32,
+         held.back().sizes().vec(),
+         {static_cast<const std::byte*>(held.back().data_ptr()), held.back().nbytes()}});
+  };
+  const auto prefix = [](int64_t block) { return fmt::format("model.layers.{}.memory.", block); };
+  const std::string address = prefix(memory.address_block) + "address.";
+  for (const auto& [name, tensor] : memory.keys.tensors()) add(address + name, tensor);
+  const Overlay& overlay = memory.overlay;
+  add(address + "anchors", overlay.anchors.defined()
+                               ? overlay.anchors
+                               : at::zeros({0, memory.keys.options().query_width}, at::kFloat));
+  for (const auto& [block, rows] : overlay.by_block)
+    for (const auto& [name, table] : {std::pair{"open", &rows.open}, {"gated", &rows.gated}}) {
+      if (table->empty()) continue;
+      const std::string p = prefix(block) + name + ".";
+      views.push_back({p + "slots",
+                       DType::kI64,
+                       {static_cast<int64_t>(table->slots.size())},
+                       std::as_bytes(std::span(table->slots))});
+      add(p + "values", table->values);
+    }
+  // transformers reads only files that say so.
+  write_safetensors(path, views, {{"format", "pt"}});
+  return views;
+}
+
+nlohmann::json memory_config(const Memory& memory, const std::vector<std::string>& updates) {
+  const ProductKeyOptions& o = memory.keys.options();
+  const Overlay& overlay = memory.overlay;
+  nlohmann::json blocks = nlohmann::json::object();
+  for (const auto& [block, rows] : overlay.by_block)
+    blocks[std::to_string(block)] = {{"open", rows.open.slots.size()},
+                                     {"gated", rows.gated.slots.size()}};
+  return {{"version", kVersion},
+          {"updates", updates},
+          {"address_block", memory.address_block},
+          {"heads", o.heads},
+          {"half_keys", o.half_keys},
+          {"top_k", o.top_k},
+          {"query_width", o.query_width},
+          {"gate", {{"radius", memory.gate.radius}, {"softness", memory.gate.softness}}},
+          {"anchors", overlay.anchors.defined() ? overlay.anchors.size(0) : 0},
+          {"blocks", std::move(blocks)}};
+}
+
+// An index over the base's files and the overlay: transformers then loads both by itself. It looks
+// for `model.safetensors` first, so a base of one file gets another name.
+void write_index(const LanguageModel& model, const fs::path& folder,
+                 const std::vector<TensorView>& overlay) {
+  nlohmann::json index = {{"metadata", nlohmann::json::object()},
+                          {"weight_map", nlohmann::json::object()}};
+  if (fs::exists(folder / kIndexFile)) {
+    index = read_json_object(folder / kIndexFile);
+    fs::remove(folder / kIndexFile);
+  } else {
+    fs::rename(folder / "model.safetensors", folder / kBaseFile);
+    for (const TensorView* t : model.net().base_tensors()) index["weight_map"][t->name] = kBaseFile;
+  }
+  size_t size = 0;
+  for (const TensorView* t : model.net().base_tensors()) size += t->bytes.size();
+  for (const TensorView& t : overlay) {
+    index["weight_map"][t.name] = kOverlayFile;
+    size += t.bytes.size();
+  }
+  index["metadata"]["total_size"] = size;
+  write_json(folder / kIndexFile, index);
+}
+
+void add_overlay(const LanguageModel& model, const std::string& classes,
+                 const std::vector<std::string>& updates, const fs::path& folder) {
+  write_index(model, folder, write_overlay(model.memory(), folder / kOverlayFile));
+  write_file_atomically(folder / kModelingFile, kModeling);
+
+  auto config = read_json_object(folder / "config.json");
+  const std::string module = fs::path(kModelingFile).stem().string() + ".";
+  config["model_type"] = "accrete_" + model.net().config().model_type;
+  config["architectures"] = {classes + "ForCausalLM"};
+  config["auto_map"] = {{"AutoConfig", module + classes + "Config"},
+                        {"AutoModelForCausalLM", module + classes + "ForCausalLM"}};
+  config["accrete"] = memory_config(model.memory(), updates);
+  write_json(folder / "config.json", config);
+}
+
+}  // namespace
+
+ExportResult export_model(const fs::path& source, const fs::path& to, const Reporter& reporter) {
+  LanguageModel model = open_model(source);
+  ExportResult result;
+  if (model.has_memory()) {
+    const auto ledger = Ledger::open(source, Ledger::Mode::kRead);
+    std::vector<Update> updates;
+    for (const auto& record : ledger.active()) {
+      updates.push_back(ledger.load(record.id));
+      result.updates.push_back(record.id);
+    }
+    model.set_overlay(updates);
+  }
+  const bool with_overlay = model.has_memory() && !model.memory().overlay.empty();
+  const std::string classes = with_overlay ? class_prefix(model.net().config().model_type) : "";
+
+  StagedFolder folder(to);
+  copy_hf_folder(source, folder.path(), reporter, CopyWeights::kCopy);
+  if (with_overlay) add_overlay(model, classes, result.updates, folder.path());
+  for (const auto& entry : fs::directory_iterator(folder.path()))
+    result.files.push_back(entry.path().filename().string());
+  std::sort(result.files.begin(), result.files.end());
+  reporter.check_cancelled();
+  folder.commit();
+  return result;
+}
+
+}  // namespace accrete

@@ -1,0 +1,32 @@
+// Export: a model as a folder that `transformers` opens.
+//
+// Without active updates that is the base alone, an ordinary Hugging Face folder. With updates,
+// config.json gets a model type of its own, and beside the base's weights lie the memory layers
+// with the sum of the updates (accrete_overlay.safetensors) and the code that computes them
+// (modeling_accrete.py, from python/): docs/formats.md.
+//
+// Non-goals: folding updates into dense weights (a memory layer is no function of them), taking the
+// ledger or the probes along, reading such a folder back.
+#pragma once
+
+#include <filesystem>
+#include <string>
+#include <vector>
+
+#include "base/progress.h"
+
+namespace accrete {
+
+struct ExportResult {
+  std::vector<std::string> updates;  // ids, in ledger order
+  std::vector<std::string> files;    // names in the folder, sorted
+};
+
+// `to` must not exist or be an empty folder; it is there completely or not at all. The weights are
+// copied, never linked, so that what other programs do to them does not reach `model`. Throws
+// kNotFound (no model), kInvalidArgument (`to` is in use), kUnsupported (updates on an architecture
+// that modeling_accrete.py does not know), kFormat, kIo, kInterrupted.
+ExportResult export_model(const std::filesystem::path& model, const std::filesystem::path& to,
+                          const Reporter& reporter = {});
+
+}  // namespace accrete

@@ -1,0 +1,138 @@
+"""`accrete export` against transformers: the base alone, and a model with updates, whose overlay must matter.
+
+usage: parity_export.py PARITY_TOOL ACCRETE GGUF   (exit 77: a package or the model is absent)
+"""
+import json
+import os
+import subprocess
+import sys
+import tempfile
+
+try:
+    import numpy as np
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+except ImportError as e:
+    print("skipped:", e)
+    sys.exit(77)
+
+tool, accrete, gguf = sys.argv[1:4]
+if not os.path.exists(gguf):
+    print("skipped:", gguf, "is absent")
+    sys.exit(77)
+source = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+PROMPTS = ["The capital of France is", "def fibonacci(n):", "In 1969, humans", "A neural network is"]
+TOKENS = 40
+torch.set_num_threads(2)
+
+
+def run(*command):
+    return subprocess.run([accrete, *command, "--quiet"], check=True, capture_output=True, text=True).stdout
+
+
+def refused(*command, code):
+    """It must fail with this code and a hint."""
+    result = subprocess.run([accrete, *command, "--quiet", "--json"], capture_output=True, text=True)
+    assert result.returncode == 1, result
+    error = json.loads(result.stdout)["error"]
+    assert error["code"] == code and error["hint"], error
+
+
+def logits(model, ids):
+    with torch.no_grad():
+        return model(torch.tensor([ids])).logits[0].numpy()
+
+
+def greedy(model, ids):
+    out = model.generate(torch.tensor([ids]), max_new_tokens=TOKENS, do_sample=False, pad_token_id=0)
+    tokens = out[0, len(ids):].tolist()
+    while tokens and tokens[-1] in (0, 2):  # the ending token
+        tokens.pop()
+    return tokens
+
+
+def compare(folder, theirs, tokenizer, prompts, work):
+    """The largest difference of logits; greedy tokens, from a cache, must be equal."""
+    worst = 0.0
+    for prompt in prompts:
+        ids = tokenizer(prompt)["input_ids"]
+        out = os.path.join(work, "o")
+        subprocess.run([tool, folder, out, str(TOKENS), *map(str, ids)], check=True)
+        ours = np.fromfile(out + ".logits", dtype=np.float32).reshape(len(ids), -1)
+        worst = max(worst, float(np.abs(ours - logits(theirs, ids)).max()))
+        assert worst < 1e-3, f"logits differ by {worst} on {prompt!r}"
+        tokens = np.fromfile(out + ".tokens", dtype=np.int32).tolist()
+        assert tokens == greedy(theirs, ids), f"greedy tokens differ on {prompt!r}"
+    return worst
+
+
+def check_padding(theirs, tokenizer, prompts):
+    """Rows of a padded batch give what they give alone."""
+    ids = [tokenizer(p)["input_ids"] for p in prompts]
+    length = max(map(len, ids))
+    padded = torch.tensor([[0] * (length - len(i)) + i for i in ids])
+    mask = torch.tensor([[0] * (length - len(i)) + [1] * len(i) for i in ids])
+    with torch.no_grad():
+        batch = theirs(padded, attention_mask=mask, position_ids=(mask.cumsum(1) - 1).clamp(min=0)).logits
+    for row, i in zip(batch, ids):
+        assert np.abs(row[-1].numpy() - logits(theirs, i)[-1]).max() < 1e-3
+
+
+with tempfile.TemporaryDirectory() as work:
+    path = lambda name: os.path.join(work, name)
+    run("retrofit", gguf, path("m"), "--background-tokens", "4000",
+        "--corpus", os.path.join(source, "data", "background.txt.zst"))
+    refused("export", path("absent"), path("out"), code="not_found")
+    assert not os.path.exists(path("out"))
+
+    # Four facts taught.
+    with open(os.path.join(source, "data", "facts", "test.jsonl"), encoding="utf-8") as f:
+        facts = [next(f) for _ in range(4)]
+    with open(path("facts.jsonl"), "w", encoding="utf-8") as f:
+        f.writelines(facts)
+    run("teach", path("m"), path("facts.jsonl"), "--raw")
+    result = json.loads(run("export", path("m"), path("taught"), "--json"))
+    assert len(result["updates"]) == 1, result
+    assert {"modeling_accrete.py", "accrete_overlay.safetensors"} <= set(result["files"]), result
+    tokenizer = AutoTokenizer.from_pretrained(path("taught"), trust_remote_code=True)
+    try:  # never silently without what was taught
+        AutoModelForCausalLM.from_pretrained(path("taught"), trust_remote_code=False)
+        raise SystemExit("it was loaded without its own code")
+    except ValueError:
+        pass
+    taught, info = AutoModelForCausalLM.from_pretrained(
+        path("taught"), trust_remote_code=True, dtype=torch.float32, output_loading_info=True)
+    taught.eval()
+    assert not any(info[k] for k in ("missing_keys", "unexpected_keys", "mismatched_keys")), info
+    fact_prompts = [json.loads(f)["prompts"][0] for f in facts]
+    worst = compare(path("m"), taught, tokenizer, PROMPTS + fact_prompts, work)
+    check_padding(taught, tokenizer, fact_prompts + PROMPTS[:1])
+    # What transformers saves from it opens again, memory included.
+    taught.save_pretrained(path("saved"))
+    again = AutoModelForCausalLM.from_pretrained(path("saved"), trust_remote_code=True, dtype=torch.float32).eval()
+    ids = tokenizer(fact_prompts[0])["input_ids"]
+    assert np.abs(logits(again, ids) - logits(taught, ids)).max() < 1e-6
+    # In bfloat16 the lookup stays in float32.
+    half = AutoModelForCausalLM.from_pretrained(path("taught"), trust_remote_code=True, dtype=torch.bfloat16)
+    assert all(b.dtype != torch.bfloat16 for n, b in half.named_buffers() if ".memory." in n)
+    assert np.isfinite(half(torch.tensor([ids])).logits.float().detach().numpy()).all()
+
+    # Taken back: an ordinary folder.
+    run("undo", path("m"))
+    result = json.loads(run("export", path("m"), path("base"), "--json"))
+    assert result["folder"] == path("base") and result["updates"] == [], result
+    assert result["files"] == sorted(os.listdir(path("base"))), result
+    assert not any("accrete" in name for name in result["files"]), result
+    assert os.stat(os.path.join(path("base"), "model.safetensors")).st_nlink == 1  # a copy
+    refused("export", path("m"), path("base"), code="invalid_argument")
+    tokenizer = AutoTokenizer.from_pretrained(path("base"))
+    base = AutoModelForCausalLM.from_pretrained(path("base"), dtype=torch.float32).eval()
+    base_worst = compare(path("m"), base, tokenizer, PROMPTS[:2], work)
+
+    changed = min(float(np.abs(logits(taught, i) - logits(base, i)).max())
+                  for i in (tokenizer(p)["input_ids"] for p in fact_prompts))
+    assert changed > 1, f"the overlay changes the logits of a taught prompt by {changed} only"
+    leftovers = [name for name in os.listdir(work) if ".tmp-" in name]
+    assert not leftovers, leftovers
+    print(f"export parity: base within {base_worst:.2e}, taught within {worst:.2e} "
+          f"(the overlay changes taught prompts by at least {changed:.1f}), greedy tokens equal")
