@@ -13,6 +13,10 @@
 // threw has changed nothing. The codes named below are those a caller may want to tell apart; any
 // call may also throw kIo, kFormat (damaged files) and kInternal.
 //
+// On a machine that has other work to do, run your program with OMP_WAIT_POLICY=passive (the
+// command line sees to it itself): libtorch's idle threads spin otherwise, and teaching may take
+// several times as long.
+//
 // The names live in accrete::api and are visible as accrete::Model and so on.
 //
 // Non-goals: tensors, probes and benchmarks (the command line has them), a stable binary interface.

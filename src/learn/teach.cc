@@ -43,9 +43,10 @@ void add_neighbours(const LanguageModel& model, std::span<const Item> items,
     Example e;
     e.tokens = encode_prompt(model, prompt, example_options);
     e.tokens.push_back(0);  // a batch never feeds the last token
-    e.label.assign(e.tokens.size(), 0);
-    e.label.back() = 1;
-    e.subject.assign(e.tokens.size(), 0);
+    const size_t n = e.tokens.size();
+    e.label.resize(n);
+    e.label[n - 1] = 1;
+    e.subject.resize(n);
     examples.push_back(std::move(e));
   }
   LanguageTask task(model, std::move(examples), 2 * kBatchTokens);

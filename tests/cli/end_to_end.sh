@@ -38,6 +38,9 @@ head -40 "$ACCRETE_DATA/known/clozes_test.jsonl" >"$work/known.jsonl"
 [ "$(json "$work/probe.json" 'o["base"] > 0.97')" = true ] || fail "the known clozes are not known: $(cat "$work/probe.json")"
 head -8 "$ACCRETE_DATA/facts/test.jsonl" >"$work/facts.jsonl"
 "$accrete" digest "$model" --json --quiet >"$work/digest0.json"
+# Every file that is not the ledger's: base weights, memory layers, background.
+files_digest() { (cd "$model" && find . -type f ! -path './accrete/ledger.db*' ! -path './accrete/updates/*' ! -path './accrete/lock' -print0 | sort -z | xargs -0 sha256sum); }
+files_digest >"$work/files0"
 
 "$accrete" teach "$model" "$work/facts.jsonl" --raw --json --quiet >"$work/teach.json"
 cat "$work/teach.json"
@@ -49,6 +52,7 @@ cat "$work/teach.json"
 [ "$(json "$work/digest0.json" 'o["base"]')" = "$(json "$work/digest1.json" 'o["base"]')" ] || fail "a base weight changed"
 [ "$(json "$work/digest0.json" 'o["state"]')" != "$(json "$work/digest1.json" 'o["state"]')" ] || fail "the state did not change"
 id=$(json "$work/teach.json" 'o["update"]')
+files_digest | cmp - "$work/files0" || fail "a teach changed a file that is not the ledger's"
 
 "$accrete" undo "$model" --json --quiet >"$work/undo.json"
 [ "$(json "$work/undo.json" 'o["digest"]')" = "$(json "$work/digest0.json" 'o["state"]')" ] || fail "undo is not exact"

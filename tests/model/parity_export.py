@@ -107,6 +107,7 @@ with tempfile.TemporaryDirectory() as work:
     fact_prompts = [json.loads(f)["prompts"][0] for f in facts]
     worst = compare(path("m"), taught, tokenizer, PROMPTS + fact_prompts, work)
     check_padding(taught, tokenizer, fact_prompts + PROMPTS[:1])
+
     # What transformers saves from it opens again, memory included.
     taught.save_pretrained(path("saved"))
     again = AutoModelForCausalLM.from_pretrained(path("saved"), trust_remote_code=True, dtype=torch.float32).eval()
