@@ -1,0 +1,40 @@
+"""Runs the commands of the documentation: every ```sh block below the mark `<!-- run by tests/docs/commands.py -->`.
+
+usage: commands.py ACCRETE SOURCE_DIR   (exit 77: the model is absent)
+"""
+import os
+import re
+import subprocess
+import sys
+import tempfile
+
+accrete, source = (os.path.abspath(p) for p in sys.argv[1:3])
+if not os.path.exists(os.path.join(source, "models", "SmolLM2-135M-Instruct.Q4_1.gguf")):
+    print("skipped: the model is absent (make setup fetches it)")
+    sys.exit(77)
+
+MARK = re.compile(r"<!-- run by tests/docs/commands\.py -->\s*```sh\n(.*?)```", re.S)
+# What a document's commands must print, in this order.
+EXPECTED = {"README.md": ["known: ", "learned", "Mette Sand", "known", "undone"]}
+
+for name, expected in EXPECTED.items():
+    with open(os.path.join(source, name), encoding="utf-8") as f:
+        blocks = MARK.findall(f.read())
+    assert blocks, f"{name} has no block to run"
+    for block in blocks:
+        with tempfile.TemporaryDirectory() as work:
+            os.mkdir(os.path.join(work, "bin"))
+            os.symlink(accrete, os.path.join(work, "bin", "accrete"))
+            for folder in ("models", "data"):
+                os.symlink(os.path.join(source, folder), os.path.join(work, folder))
+            env = dict(os.environ, PATH=os.path.join(work, "bin") + os.pathsep + os.environ["PATH"])
+            done = subprocess.run(["bash", "-euxo", "pipefail", "-c", block], cwd=work, env=env, text=True,
+                                  stdout=subprocess.PIPE, stderr=subprocess.PIPE, timeout=1200)
+            print(done.stdout)
+            assert done.returncode == 0, f"{name}: exit {done.returncode}\n{done.stderr[-2000:]}"
+            at = 0
+            for text in expected:
+                at = done.stdout.find(text, at)
+                assert at >= 0, f"{name}: {text!r} is not printed where it should be"
+                at += len(text)
+print("documented commands: passed")
