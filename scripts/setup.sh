@@ -52,9 +52,10 @@ if [ -z "${Torch_DIR:-}${CMAKE_PREFIX_PATH:-}" ] && ! compgen -G '.venv/lib/pyth
     die "torch 2.13.0 cannot be installed" "give a libtorch with Torch_DIR=.../share/cmake/Torch, or set ACCRETE_TORCH_INDEX"
 fi
 
-if [ "${1:-}" = tests ] && ! .venv/bin/python -c 'import torch, transformers, gguf, tokenizers, safetensors' 2>/dev/null; then
+if [ "${1:-}" = tests ] && ! .venv/bin/python -c 'import torch, transformers, gguf, tokenizers, safetensors, accelerate' 2>/dev/null; then
   say "installing the Python packages of the parity tests"
-  pip install 'filelock' 'typing-extensions' 'sympy' 'networkx' 'jinja2' 'fsspec' numpy transformers==5.23.0 tokenizers==0.23.3 safetensors gguf==0.19.0 ||
+  pip install 'filelock' 'typing-extensions' 'sympy' 'networkx' 'jinja2' 'fsspec' numpy transformers==5.23.0 tokenizers==0.23.3 safetensors gguf==0.19.0 psutil &&
+    pip install --no-deps accelerate==1.15.0 ||
     die "the Python packages of the parity tests cannot be installed" "check the network"
 fi
 

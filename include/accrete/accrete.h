@@ -138,7 +138,7 @@ struct TeachOptions {
   // "random", "all".
   std::string ranking = "interference";
   std::optional<double> lambda = {};  // learning (small, 1e-6) against keeping (large, 1e-4)
-  std::optional<int64_t> steps = {};  // times that each fact is shown
+  std::optional<int64_t> steps = {};  // of a subject at most, for each fact about it
 };
 
 // A share is in [0, 1]: of phrasings that are answered exactly.

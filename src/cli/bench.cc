@@ -147,7 +147,10 @@ void add_bench(CLI::App& app, Common& common, Run& run) {
   facts->add_option("--ranking", state->ranking, "Which slots are written")
       ->type_name(kRankings)
       ->capture_default_str();
-  facts->add_option("--steps", state->options.values.steps, "Times that each fact is shown")
+  facts
+      ->add_option(
+          "--steps", state->options.values.steps,
+          "Steps of a subject at most, for each fact about it; 0: 15 for raw text, 45 in a chat")
       ->capture_default_str();
   facts->add_option("--rate", state->options.values.rate, "First step length of the value vectors")
       ->capture_default_str();

@@ -19,6 +19,7 @@ namespace accrete {
 namespace {
 
 constexpr int64_t kBatchTokens = 1024;
+constexpr int64_t kChatSteps = 45;
 
 Accesses select_tokens(const Accesses& accesses, const at::Tensor& which) {
   return {accesses.slots.index_select(0, which), accesses.weights.index_select(0, which)};
@@ -114,8 +115,9 @@ void teach_subjects(const LanguageModel& model, const std::vector<Item>& items,
                     const TeachOptions& options, const Reporter& reporter, Proposal& proposal) {
   const Memory& memory = model.memory();
   const auto facts = static_cast<int64_t>(subject_of.size());
-  const Values values =
-      solve_values(model, examples, subject_of, subjects, options.values, reporter);
+  ValueSolverOptions solver = options.values;
+  if (solver.steps == 0 && model.uses_chat(options.raw)) solver.steps = kChatSteps;
+  const Values values = solve_values(model, examples, subject_of, subjects, solver, reporter);
   proposal.teach_tokens += values.tokens;
 
   // Where to write: the subject in every phrasing, bare and after each context.
@@ -344,6 +346,10 @@ TeachResult teach(const std::filesystem::path& folder, const Dataset& data, cons
   model.set_overlay(updates);
   result.learned_after = exact_rate(score_examples(model, taught, timed, "ask again"));
   result.asked_after = asked_rate();
+  if (!proposal.update.anchors.queries.empty() && result.learned_before < 1 &&
+      result.learned_after <= result.learned_before)
+    throw Error(ErrorCode::kRefused, "none of the facts was learned; nothing was changed",
+                "give more phrasings of each and name its \"subject\", or raise --steps");
   for (const Probe& probe : probes) {
     KeptScore& kept = result.kept[probe.record.name];
     kept.after = probe_score(model, probe, timed);

@@ -27,6 +27,8 @@ at::Tensor write_sites(const Batch& batch, const std::vector<Example>& examples,
 
 namespace {
 
+constexpr int64_t kRawSteps = 15;
+
 // The phrasings of one fact, and what is known of them.
 struct Fact {
   std::vector<int64_t> phrasings;  // example indices
@@ -55,6 +57,7 @@ Values solve_values(const LanguageModel& model, const std::vector<Example>& exam
                     const std::map<int64_t, int64_t>& subject_of, int64_t subjects,
                     const ValueSolverOptions& options, const Reporter& reporter) {
   const int64_t d = model.net().config().width;
+  const int64_t steps_a_fact = options.steps > 0 ? options.steps : kRawSteps;
   std::vector<std::map<int64_t, Fact>> facts(static_cast<size_t>(subjects));  // by item
   for (size_t i = 0; i < examples.size(); ++i) {
     Fact& fact = facts[static_cast<size_t>(subject_of.at(examples[i].item))][examples[i].item];
@@ -72,7 +75,7 @@ Values solve_values(const LanguageModel& model, const std::vector<Example>& exam
   // A vector that has to hold several facts needs more steps.
   std::vector<int64_t> budget;
   for (const auto& about : facts)
-    budget.push_back(options.steps *
+    budget.push_back(steps_a_fact *
                      std::min(static_cast<int64_t>(about.size()), options.most_facts));
   const int64_t last = *std::max_element(budget.begin(), budget.end());
   const int64_t total = std::accumulate(budget.begin(), budget.end(), int64_t{0});

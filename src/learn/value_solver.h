@@ -23,7 +23,9 @@
 namespace accrete {
 
 struct ValueSolverOptions {
-  int64_t steps = 15;      // of a subject at most, for each fact about it
+  // Of a subject at most, for each fact about it; 0: 15 for raw text, 45 in a chat, where the
+  // model's own way to begin an answer has to be overcome.
+  int64_t steps = 0;
   int64_t most_facts = 4;  // facts beyond these bring a subject no more steps
   double rate = 0.3;       // first step length per coordinate; falls linearly to `final_rate` of it
   double final_rate = 0.3;

@@ -1,0 +1,68 @@
+"""Writes the measured tables of README.md and docs/benchmarks.md from bench/results/*.json; nothing there is typed by hand.
+
+usage: make_tables.py [--check]     --check: exit 1 if a table is not what the results give
+"""
+import glob
+import json
+import os
+import re
+import sys
+
+ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+
+
+def load(name):
+    with open(os.path.join(ROOT, "bench", "results", name), encoding="utf-8") as f:
+        return json.load(f)
+
+
+def spread(runs, key, scale=100, form="{:.1f} %"):
+    values = [r[key] * scale for r in runs]
+    mean = form.format(sum(values) / len(values))
+    return mean if len(values) == 1 else f"{mean} ({form.format(min(values))} .. {form.format(max(values))})"
+
+
+def readme():
+    result = load("facts.json")
+    runs = result["runs"]
+    command = f"`accrete bench facts MODEL --seeds {len(runs)}`"
+    bits = spread(runs, "bits_per_byte_change", 1, "{:+.4f}")
+    return "\n".join([
+        "| what | before | after | command |",
+        "| --- | --- | --- | --- |",
+        f"| new facts, in phrasings never taught | {spread(runs, 'asked_before')} | {spread(runs, 'asked_after')} | {command} |",
+        f"| {result['known_questions']} questions that the model answered | 100 % | {spread(runs, 'kept_questions')} | the same |",
+        f"| {result['known_clozes']} sentences that it completed | 100 % | {spread(runs, 'kept_clozes')} | the same |",
+        f"| ordinary text (WikiText-2), bits per byte |  | {bits} | the same |",
+    ])
+
+
+def facts():
+    lines = ["| run | seeds | new facts, untaught phrasings | taught phrasings | known questions kept | known sentences kept | bits per byte | rows |",
+             "| --- | --- | --- | --- | --- | --- | --- | --- |"]
+    for path in sorted(glob.glob(os.path.join(ROOT, "bench", "results", "facts*.json"))):
+        r = load(os.path.basename(path))
+        runs = r["runs"]
+        name = f"{r['facts']} {r['split']} {r['form']}, {r['ranking']}, {'gate' if r['gated'] else 'no gate'}"
+        lines.append(f"| {name} | {len(runs)} | {spread(runs, 'asked_after')} | {spread(runs, 'taught_after')} | {spread(runs, 'kept_questions')} | "
+                     f"{spread(runs, 'kept_clozes')} | {spread(runs, 'bits_per_byte_change', 1, '{:+.4f}')} | {spread(runs, 'rows', 1, '{:.0f}')} |")
+    return "\n".join(lines)
+
+
+status = 0
+for name, tables in {"README.md": {"facts": readme}, "docs/benchmarks.md": {"facts": facts}}.items():
+    path = os.path.join(ROOT, name)
+    with open(path, encoding="utf-8") as f:
+        old = f.read()
+    new = old
+    for key, make in tables.items():
+        pattern = re.compile(f"(<!-- table {key}: bench/make_tables.py -->\n).*?(<!-- end -->)", re.S)
+        assert pattern.search(new), f"{name} has no place for the table {key}"
+        new = pattern.sub(lambda m: m.group(1) + make() + "\n" + m.group(2), new)
+    if new != old and "--check" in sys.argv:
+        print(f"{name}: a table differs from bench/results; run bench/make_tables.py", file=sys.stderr)
+        status = 1
+    elif new != old:
+        with open(path, "w", encoding="utf-8") as f:
+            f.write(new)
+sys.exit(status)
