@@ -26,6 +26,8 @@ PROMPTS = [
     "SELECT name FROM", "Breaking news:", "A neural network is", "The president of the United States",
     "Q: What is gravity?\nA:", "Les enfants jouent", "import numpy as np\n", "The weather today is",
 ]
+TOKENS = 200
+ENDING = (0, 2)
 with tempfile.TemporaryDirectory() as work:
     model_dir = os.path.join(work, "m")
     source = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
@@ -38,15 +40,18 @@ with tempfile.TemporaryDirectory() as work:
     for i, prompt in enumerate(PROMPTS):
         ids = tok(prompt)["input_ids"]
         out = os.path.join(work, "o")
-        subprocess.run([tool, model_dir, out, "200"] + [str(t) for t in ids], check=True)
+        subprocess.run([tool, model_dir, out, str(TOKENS)] + [str(t) for t in ids], check=True)
         ours = np.fromfile(out + ".logits", dtype=np.float32).reshape(len(ids), -1)
         tokens = np.fromfile(out + ".tokens", dtype=np.int32).tolist()
         with torch.no_grad():
-            want = ref(torch.tensor([ids])).logits[0].numpy()
-            greedy = ref.generate(torch.tensor([ids]), max_new_tokens=200, do_sample=False,
-                                  pad_token_id=0)[0, len(ids):].tolist()
-        while greedy and greedy[-1] in (0, 2):  # the ending token
-            greedy.pop()
+            # One pass over prompt and answer: by induction, the answer is the greedy one exactly if every token of
+            # it is the likeliest after those before it, and it ends where an ending token is.
+            scores = ref(torch.tensor([ids + tokens])).logits[0].numpy()
+        want = scores[:len(ids)]
+        greedy = scores[len(ids) - 1:].argmax(-1).tolist()
+        assert len(tokens) == TOKENS or greedy[-1] in ENDING, f"it ends early on {prompt!r}"
+        greedy = greedy[:len(tokens)]
+        assert not set(tokens) & set(ENDING)
         worst = max(worst, float(np.abs(ours - want).max()))
         assert worst < 1e-3, f"logits differ by {worst} on {prompt!r}"
         assert tokens == greedy, f"greedy tokens differ on {prompt!r}: {tokens[:20]} {greedy[:20]}"
