@@ -57,11 +57,11 @@ def compare(folder, theirs, tokenizer, prompts, work):
         ids = tokenizer(prompt)["input_ids"]
         out = os.path.join(work, "o")
         subprocess.run([tool, folder, out, str(TOKENS), *map(str, ids)], check=True)
-        ours = np.fromfile(out + ".logits", dtype=np.float32).reshape(len(ids), -1)
+        ours = np.fromfile(out + ".0.logits", dtype=np.float32).reshape(len(ids), -1)
         difference = float(np.abs(ours - logits(theirs, ids)).max())
         assert difference < 1e-3, f"logits differ by {difference} on {prompt!r}"
         worst = max(worst, difference)
-        tokens = np.fromfile(out + ".tokens", dtype=np.int32).tolist()
+        tokens = np.fromfile(out + ".0.tokens", dtype=np.int32).tolist()
         assert is_greedy(theirs, ids, tokens), f"greedy tokens differ on {prompt!r}"
     return worst
 

@@ -37,10 +37,12 @@ with tempfile.TemporaryDirectory() as work:
     tok = AutoTokenizer.from_pretrained(model_dir)
     ref = AutoModelForCausalLM.from_pretrained(model_dir, dtype=torch.float32).eval()
     worst = 0.0
-    for i, prompt in enumerate(PROMPTS):
-        ids = tok(prompt)["input_ids"]
-        out = os.path.join(work, "o")
-        subprocess.run([tool, model_dir, out, str(TOKENS)] + [str(t) for t in ids], check=True)
+    prompts = [tok(prompt)["input_ids"] for prompt in PROMPTS]
+    # All in one batch, whose rows end at their own times.
+    arguments = [str(a) for ids in prompts for a in ("/", *ids)][1:]
+    subprocess.run([tool, model_dir, os.path.join(work, "o"), str(TOKENS), *arguments], check=True)
+    for i, (prompt, ids) in enumerate(zip(PROMPTS, prompts)):
+        out = os.path.join(work, f"o.{i}")
         ours = np.fromfile(out + ".logits", dtype=np.float32).reshape(len(ids), -1)
         tokens = np.fromfile(out + ".tokens", dtype=np.int32).tolist()
         with torch.no_grad():
