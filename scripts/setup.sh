@@ -42,20 +42,21 @@ if ((${#keep[@]})); then
 fi
 
 [ -x .venv/bin/python ] || { say "making .venv"; python3 -m venv .venv || die "cannot make a virtual environment" "install python3-venv"; }
-pip() { .venv/bin/python -m pip --disable-pip-version-check -q "$@"; }
+pip() { .venv/bin/python -m pip --disable-pip-version-check --root-user-action=ignore -q "$@"; }
+
 if [ -z "${Torch_DIR:-}${CMAKE_PREFIX_PATH:-}" ] && ! compgen -G '.venv/lib/python3*/site-packages/torch/share/cmake/Torch' >/dev/null; then
   say "installing torch 2.13.0 (CPU) into .venv"
   index=()
   [ -z "${ACCRETE_TORCH_INDEX:-}" ] || index=(--index-url "$ACCRETE_TORCH_INDEX")
   # The CPU build where there is one; else what the index has.
-  pip install --no-deps "${index[@]}" 'torch==2.13.0+cpu' 2>/dev/null || pip install --no-deps "${index[@]}" 'torch==2.13.0' ||
+  pip install --no-warn-conflicts --no-deps "${index[@]}" 'torch==2.13.0+cpu' 2>/dev/null || pip install --no-warn-conflicts --no-deps "${index[@]}" 'torch==2.13.0' ||
     die "torch 2.13.0 cannot be installed" "give a libtorch with Torch_DIR=.../share/cmake/Torch, or set ACCRETE_TORCH_INDEX"
 fi
 
 if [ "${1:-}" = tests ] && ! .venv/bin/python -c 'import torch, transformers, gguf, tokenizers, safetensors, accelerate' 2>/dev/null; then
   say "installing the Python packages of the parity tests"
-  pip install 'filelock' 'typing-extensions' 'sympy' 'networkx' 'jinja2' 'fsspec' numpy transformers==5.23.0 tokenizers==0.23.3 safetensors gguf==0.19.0 psutil &&
-    pip install --no-deps accelerate==1.15.0 ||
+  pip install --no-warn-conflicts 'filelock' 'typing-extensions' 'sympy' 'networkx' 'jinja2' 'fsspec' numpy transformers==5.23.0 tokenizers==0.23.3 safetensors gguf==0.19.0 psutil &&
+    pip install --no-warn-conflicts --no-deps accelerate==1.15.0 ||
     die "the Python packages of the parity tests cannot be installed" "check the network"
 fi
 
