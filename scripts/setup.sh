@@ -42,7 +42,7 @@ if ((${#keep[@]})); then
 fi
 
 [ -x .venv/bin/python ] || { say "making .venv"; python3 -m venv .venv || die "cannot make a virtual environment" "install python3-venv"; }
-pip() { .venv/bin/python -m pip --disable-pip-version-check --root-user-action=ignore -q "$@"; }
+pip() { PIP_ROOT_USER_ACTION=ignore .venv/bin/python -m pip --disable-pip-version-check -q "$@"; }
 
 if [ -z "${Torch_DIR:-}${CMAKE_PREFIX_PATH:-}" ] && ! compgen -G '.venv/lib/python3*/site-packages/torch/share/cmake/Torch' >/dev/null; then
   say "installing torch 2.13.0 (CPU) into .venv"
