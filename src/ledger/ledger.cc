@@ -245,6 +245,14 @@ struct Ledger::Impl {
     transaction.commit();
   }
 
+  UpdateRecord reactivate(const std::string& id) {
+    Transaction transaction(database);
+    for (const UpdateRow& row : select("WHERE undone IS NOT NULL")) set_state(row, false, 0);
+    set_state(find(id), true, 0);
+    transaction.commit();
+    return find(id).record;
+  }
+
   ProbeRecord probe(const std::string& name, std::string& digest) {
     Statement statement(database,
                         fmt::format("SELECT {} FROM probes WHERE name = ?1", kProbeColumns));
@@ -371,12 +379,16 @@ UpdateRecord Ledger::commit(const Update& update, UpdateRecord record) {
 
   StagedUpdate staged(impl.folder / kUpdates, update);
   record.id = staged.id();
-  if (const auto present = impl.select_one("id", record.id))
-    throw Error(ErrorCode::kConflict,
-                fmt::format("update {} is in the ledger already, as number {}", record.id,
-                            present->record.order),
-                present->record.active ? "it is active: there is nothing to do"
-                                       : "it was undone or reverted: reactivate it instead");
+  if (const auto present = impl.select_one("id", record.id)) {
+    if (present->record.active)
+      throw Error(ErrorCode::kConflict,
+                  fmt::format("update {} is in the ledger already, as number {}", record.id,
+                              present->record.order),
+                  "it is active: there is nothing to do");
+    // The same bytes again: the update that was undone or reverted comes back, in its old place.
+    staged.publish();  // its file may have been lost meanwhile
+    return impl.reactivate(record.id);
+  }
   record.order = impl.database.query_integer("SELECT coalesce(max(seq), 0) + 1 FROM updates");
   record.time = now();
 

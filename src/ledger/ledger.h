@@ -81,9 +81,10 @@ class Ledger {
 
   // Commits: file, then record (id, order, time, rows filled in here; it is active). Returns the
   // record as stored: what is not UTF-8 in `source` has become U+FFFD. Updates that were undone and
-  // not redone are dropped from the redo order but stay in the log. Throws kConflict when the same
-  // update is already there (active or not) or its tag is taken, kInvalidArgument (fields that do
-  // not fit their description above), kIo.
+  // not redone are dropped from the redo order but stay in the log. An update that is there already
+  // but not active becomes active again: its record, in its old place, is returned unchanged (so a
+  // `tag` that is given then is not set). Throws kConflict when it is active or its tag is taken,
+  // kInvalidArgument (fields that do not fit their description above), kIo.
   UpdateRecord commit(const Update& update, UpdateRecord record);
   // Deactivates the last `count` active updates; returns their ids, newest first. Throws
   // kInvalidArgument when there are fewer.

@@ -127,13 +127,28 @@ TEST_F(LedgerTest, CommitRefusesNonsense) {
 
 TEST_F(LedgerTest, TheSameUpdateOnlyOnce) {
   const std::string id = commit(1);
-  expect_error(ErrorCode::kConflict, [&] { commit(1); });
-  ledger_.undo();
   const std::string message = expect_error(ErrorCode::kConflict, [&] { commit(1); });
   EXPECT_NE(message.find(id), std::string::npos);
-  EXPECT_EQ(ledger_.redo(), Ids{id});  // the failed commit did not touch the redo order
+  EXPECT_EQ(active(), Ids{id});
   EXPECT_TRUE(testing::same(ledger_.load(id), make_update(1)));
   EXPECT_EQ(testing::names_under(ledger_.folder() / "updates").size(), 1U);
+}
+
+TEST_F(LedgerTest, TheSameUpdateAgainComesBackInItsPlace) {
+  const Ids ids = {commit(1), commit(2), commit(3)};
+  ledger_.undo(3);
+  EXPECT_EQ(commit(2), ids[1]);
+  EXPECT_EQ(active(), Ids{ids[1]});
+  EXPECT_EQ(ledger_.updates().size(), 3U);
+  // As after every commit, there is nothing to redo.
+  expect_error(ErrorCode::kInvalidArgument, [&] { ledger_.redo(); });
+  EXPECT_EQ(commit(1), ids[0]);
+  EXPECT_EQ(active(), (Ids{ids[0], ids[1]}));  // ledger order, not the order of coming back
+  // Its file comes back with it.
+  ledger_.set_active(ids[2], false);
+  std::filesystem::remove(ledger_.folder() / "updates" / (ids[2] + ".safetensors"));
+  EXPECT_EQ(commit(3), ids[2]);
+  EXPECT_TRUE(testing::same(ledger_.load(ids[2]), make_update(3)));
 }
 
 TEST_F(LedgerTest, UndoAndRedo) {
