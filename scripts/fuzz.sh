@@ -11,6 +11,8 @@ build=build-fuzz/tests/fuzz
 targets=("$@")
 ((${#targets[@]})) || targets=(safetensors gguf dataset update tokenizer)
 piece=500000
+# No stack for every allocation: twice as fast.
+export ASAN_OPTIONS=malloc_context_size=1:quarantine_size_mb=8
 # Every byte of a text costs several tokenizers their work; the readers' headers need more room.
 most() { case $1 in tokenizer | dataset) echo 256 ;; *) echo 1024 ;; esac; }
 for target in "${targets[@]}"; do
@@ -19,7 +21,7 @@ for target in "${targets[@]}"; do
   done=$(cat "$state/runs" 2>/dev/null || echo 0)
   while ((done < runs)); do
     now=$((runs - done < piece ? runs - done : piece))
-    "$build/fuzz_$target" -runs="$now" -max_len="$(most "$target")" -timeout=20 -print_final_stats=0 -verbosity=0 -artifact_prefix="$state/" \
+    "$build/fuzz_$target" -runs="$now" -max_len="$(most "$target")" -timeout=20 -entropic=0 -verbosity=0 -artifact_prefix="$state/" \
       "$state/corpus" "$build/seeds/$target" >"$state/log" 2>&1 || { tail -30 "$state/log" >&2; echo "fuzz: $target: a finding in $state" >&2; exit 1; }
     done=$((done + now))
     echo "$done" >"$state/runs"
