@@ -25,10 +25,12 @@ struct DepositOptions {
   double epsilon = 1e-2;  // in units of the mean diagonal of A P A^T
 };
 
-// `accesses` of n tokens, `targets` [n, d], `selected` the t slots S, `gram` G_SS [t, t]. Returns
-// delta [t, d] float32. Throws kInvalidArgument when a matrix is not positive definite (lambda <=
-// 0) or a value is not finite.
+// `accesses` of n tokens, `targets` [n, d], `selected` the t slots S, `gram` G_SS [t, t], whose
+// memory is used for the solution: nothing else of its size is ever made. Tokens with equal
+// accesses and targets count as often as they occur, but cost as one. Returns delta [t, d] float32.
+// Throws kInvalidArgument when a matrix is not positive definite (lambda <= 0) or a value is not
+// finite.
 at::Tensor deposit(const Accesses& accesses, const at::Tensor& targets, const SlotIndex& selected,
-                   const at::Tensor& gram, const DepositOptions& options);
+                   at::Tensor gram, const DepositOptions& options);
 
 }  // namespace accrete

@@ -13,6 +13,7 @@
 #include "base/file.h"
 #include "eval/score.h"
 #include "eval/text_metrics.h"
+#include "learn/reading.h"
 #include "learn/subjects.h"
 
 namespace accrete {
@@ -20,13 +21,10 @@ namespace {
 
 constexpr int64_t kBatchTokens = 1024;
 constexpr int64_t kChatSteps = 45;
+constexpr int64_t kPullRows = 512;
 
 Accesses select_tokens(const Accesses& accesses, const at::Tensor& which) {
   return {accesses.slots.index_select(0, which), accesses.weights.index_select(0, which)};
-}
-
-at::Tensor true_indices(const at::Tensor& mask) {
-  return mask.reshape({-1}).nonzero().view({-1});
 }
 
 // The accesses of prompts about other subjects join the log.
@@ -39,25 +37,11 @@ void add_neighbours(const LanguageModel& model, std::span<const Item> items,
   if (prompts.empty()) return;
   ExampleOptions example_options;
   example_options.raw = options.raw;
-  std::vector<Example> examples;
-  for (const auto& prompt : prompts) {
-    Example e;
-    e.tokens = encode_prompt(model, prompt, example_options);
-    e.tokens.push_back(0);  // a batch never feeds the last token
-    const size_t n = e.tokens.size();
-    e.label.resize(n);
-    e.label[n - 1] = 1;
-    e.subject.resize(n);
-    examples.push_back(std::move(e));
-  }
-  LanguageTask task(model, std::move(examples), 2 * kBatchTokens);
-  for (size_t i = 0; i < task.batches(); ++i) {
-    reporter.check_cancelled();
-    const auto where = true_indices(task.batch(i).mask);
-    log.append(select_tokens(task.frozen(i).accesses, where), options.neighbour_weight, false);
-    reporter.report("neighbours", static_cast<int64_t>(i) + 1,
-                    static_cast<int64_t>(task.batches()));
-  }
+  std::vector<ReadRequest> requests;
+  for (const auto& prompt : prompts)
+    requests.push_back({encode_prompt(model, prompt, example_options), 0});
+  log.append(read_prompts(model, requests, false, reporter, "neighbours").accesses,
+             options.neighbour_weight, false);
 }
 
 void add_layer(Update& update, int64_t block, const std::vector<int64_t>& slots,
@@ -125,28 +109,41 @@ void teach_subjects(const LanguageModel& model, const std::vector<Item>& items,
   std::vector<at::Tensor> owners, queries;
   SlotStatistics statistics;
   const auto collect = [&](const std::vector<Example>& what, bool bare, const char* stage) {
-    LanguageTask task(model, what, kBatchTokens);
-    for (size_t i = 0; i < task.batches(); ++i) {
-      reporter.check_cancelled();
-      const auto& frozen = task.frozen(i);
-      const auto flat = write_sites(task.batch(i), what, subject_of).view({-1});
-      const auto here = (flat >= 0).nonzero().view({-1});
-      const auto whose = flat.index_select(0, here).to(at::kLong);
-      sites.push_back(select_tokens(frozen.accesses, here));
-      owners.push_back(whose);
-      queries.push_back(frozen.queries.index_select(0, here));
-      // A slot's pull is that of the values to be written through it.
-      std::vector<at::Tensor> pull;
-      for (const auto& [block, v] : values.by_block) pull.push_back(v.index_select(0, whose));
-      statistics.add(sites.back(), at::cat(pull, 1));
-      // The rest of the prompts is to stay as it is.
-      if (bare && options.neighbours > 0)
-        log.append(
-            select_tokens(frozen.accesses,
-                          true_indices(task.batch(i).mask.reshape({-1}).logical_and(flat < 0))),
-            options.neighbour_weight, false);
-      reporter.report(stage, static_cast<int64_t>(i) + 1, static_cast<int64_t>(task.batches()));
+    // Of a prompt after a context nothing is wanted but the subject's last token.
+    std::vector<ReadRequest> requests;
+    std::vector<int64_t> site;
+    for (const Example& e : what) {
+      site.push_back(last_subject_token(e));
+      const auto end = bare ? e.tokens.end() - 1 : e.tokens.begin() + site.back() + 1;
+      requests.push_back({{e.tokens.begin(), end}, bare ? 0 : site.back()});
     }
+    const Reads reads = read_prompts(model, requests, true, reporter, stage);
+    std::vector<int64_t> rows, whose, others;
+    for (size_t i = 0; i < what.size(); ++i) {
+      const int64_t row = reads.begin[i] + site[i] - requests[i].from;
+      rows.push_back(row);
+      whose.push_back(subject_of.at(what[i].item));
+      for (int64_t r = reads.begin[i]; r < reads.begin[i + 1]; ++r)
+        if (r != row) others.push_back(r);
+    }
+    const auto here = at::tensor(rows, at::kLong);
+    sites.push_back(select_tokens(reads.accesses, here));
+    owners.push_back(at::tensor(whose, at::kLong));
+    queries.push_back(reads.queries.index_select(0, here));
+    // A slot's pull is that of the values to be written through it; a part at a time, since each
+    // needs as much memory as its accesses have values.
+    for (int64_t at = 0; at < here.size(0); at += kPullRows) {
+      const int64_t n = std::min(kPullRows, here.size(0) - at);
+      std::vector<at::Tensor> pull;
+      for (const auto& [block, v] : values.by_block)
+        pull.push_back(v.index_select(0, owners.back().narrow(0, at, n)));
+      statistics.add({sites.back().slots.narrow(0, at, n), sites.back().weights.narrow(0, at, n)},
+                     at::cat(pull, 1));
+    }
+    // The rest of the prompts is to stay as it is.
+    if (bare && options.neighbours > 0)
+      log.append(select_tokens(reads.accesses, at::tensor(others, at::kLong)),
+                 options.neighbour_weight, false);
   };
   collect(examples, true, "read subjects");
   collect(with_contexts(model, items, subject_of, options), false, "read contexts");
