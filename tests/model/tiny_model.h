@@ -1,0 +1,93 @@
+// A random Llama of some ten thousand weights with a tokenizer of single bytes, for tests that need
+// a whole model and no knowledge in it.
+#pragma once
+
+#include <ATen/ATen.h>
+
+#include <array>
+#include <filesystem>
+#include <fstream>
+#include <map>
+#include <string>
+#include <vector>
+
+#include "../text/text_testing.h"
+#include "base/rng.h"
+#include "io/safetensors.h"
+#include "learn/retrofit.h"
+
+namespace accrete::testing {
+
+// A Hugging Face folder: 4 blocks, width 32, 2 heads, one of them for keys and values, tied head.
+inline void write_tiny_model(const std::filesystem::path& folder) {
+  std::filesystem::create_directories(folder);
+  Rng rng(17);
+  std::map<std::string, at::Tensor> tensors;
+  const auto random = [&](const std::string& name, at::IntArrayRef shape) {
+    auto t = at::empty(shape, at::kFloat);
+    for (int64_t i = 0; i < t.numel(); ++i) t.data_ptr<float>()[i] = 0.15F * rng.normal();
+    tensors[name + ".weight"] = t;
+  };
+  random("model.embed_tokens", {256, 32});
+  tensors["model.norm.weight"] = at::ones({32});
+  for (int b = 0; b < 4; ++b) {
+    const std::string p = "model.layers." + std::to_string(b) + ".";
+    tensors[p + "input_layernorm.weight"] = at::ones({32});
+    tensors[p + "post_attention_layernorm.weight"] = at::ones({32});
+    random(p + "self_attn.q_proj", {32, 32});
+    random(p + "self_attn.k_proj", {16, 32});
+    random(p + "self_attn.v_proj", {16, 32});
+    random(p + "self_attn.o_proj", {32, 32});
+    random(p + "mlp.gate_proj", {48, 32});
+    random(p + "mlp.up_proj", {48, 32});
+    random(p + "mlp.down_proj", {32, 48});
+  }
+  std::vector<TensorView> views;
+  for (const auto& [name, t] : tensors)
+    views.push_back(
+        {name,
+         DType::kF32,
+         t.sizes().vec(),
+         {static_cast<const std::byte*>(t.data_ptr()), static_cast<size_t>(t.nbytes())}});
+  write_safetensors(folder / "model.safetensors", views);
+  std::ofstream(folder / "config.json")
+      << R"({"architectures": ["LlamaForCausalLM"], "model_type": "llama", "hidden_act": "silu",)"
+      << R"( "rms_norm_eps": 1e-5, "rope_theta": 10000.0, "tie_word_embeddings": true,)"
+      << R"( "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 4,)"
+      << R"( "num_attention_heads": 2, "num_key_value_heads": 1, "vocab_size": 256,)"
+      << R"( "max_position_embeddings": 512})";
+  std::ofstream(folder / "tokenizer.json") << text_testing::tokenizer_json({}).dump();
+  std::ofstream(folder / "tokenizer_config.json") << "{}";
+}
+
+// The same with memory layers in blocks 1 to 3, fitted to sentences about invented people.
+inline void write_tiny_memory_model(const std::filesystem::path& folder) {
+  const std::filesystem::path source = folder.string() + "-base";
+  write_tiny_model(source);
+  const std::filesystem::path corpus = folder.string() + "-corpus.txt";
+  {
+    std::ofstream out(corpus);
+    constexpr std::array names = {"Ada Lunt", "Bo Karr", "Cy Dole", "Dee Fox", "Eli Marsh"};
+    constexpr std::array what = {"lives in Oslo.", "was born in Rome.", "plays the cello.",
+                                 "speaks Danish at home."};
+    Rng rng(3);
+    for (int document = 0; document < 40; ++document) {
+      for (int i = 0; i < 12; ++i)
+        out << "Everybody says that " << names[rng.below(names.size())] << " "
+            << what[rng.below(what.size())] << " ";
+      out << "\n<|endoftext|>\n";
+    }
+  }
+  RetrofitOptions options;
+  options.blocks = {1, 2, 3};
+  options.keys.heads = 2;
+  options.keys.half_keys = 8;
+  options.keys.top_k = 2;
+  options.keys.query_width = 16;
+  options.background_tokens = 2000;
+  options.window = 32;
+  const std::filesystem::path corpora[] = {corpus};
+  retrofit(source, folder, corpora, options);
+}
+
+}  // namespace accrete::testing
