@@ -1,9 +1,10 @@
+#include "cli/bench.h"
+
 #include <chrono>
 
 #include "api/installation.h"
 #include "base/error.h"
 #include "base/file.h"
-#include "cli/cli.h"
 #include "eval/probe.h"
 #include "eval/score.h"
 #include "learn/teach.h"
@@ -167,6 +168,7 @@ void add_bench(CLI::App& app, Common& common, Run& run) {
       return bench_facts(copy, common);
     };
   });
+  add_bench_forgetting(*verb, common, run);
 }
 
 }  // namespace accrete::cli

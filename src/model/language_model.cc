@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <utility>
 
 #include "base/error.h"
 #include "base/sha256.h"
@@ -132,39 +133,45 @@ FfnSide LanguageModel::side(at::Tensor mask) const {
 }
 
 void LanguageModel::set_overlay(const std::vector<Update>& updates) {
-  const Memory& memory = this->memory();
-  Overlay fresh;
-  std::vector<at::Tensor> anchors;
-  for (const Update& update : updates) {
-    const GateAnchors& gate = update.anchors;
-    const bool gated = !gate.queries.empty();
-    bool fits = !gated || gate.width == memory.keys.options().query_width;
-    for (const LayerDelta& delta : update.layers)
-      fits =
-          fits && delta.width == memory.keys.width() &&
-          delta.indices.back() < memory.keys.slots() &&
-          std::find(memory.blocks.begin(), memory.blocks.end(), delta.block) != memory.blocks.end();
-    if (!fits)
-      throw Error(ErrorCode::kFormat,
-                  fmt::format("an update does not fit the memory layers of {}", folder_.string()),
-                  "it was made for another model");
-    for (const LayerDelta& delta : update.layers) {
-      const auto values =
-          at::from_blob(const_cast<float*>(delta.delta.data()),
-                        {static_cast<int64_t>(delta.indices.size()), delta.width}, at::kFloat);
-      Overlay::Rows& rows = fresh.by_block[delta.block];
-      SparseRows& table = gated ? rows.gated : rows.open;
-      table = table.plus(delta.indices, values);
-    }
-    if (gated)
-      anchors.push_back(
-          at::from_blob(const_cast<float*>(gate.queries.data()),
-                        {static_cast<int64_t>(gate.queries.size()) / gate.width, gate.width},
-                        at::kFloat)
-              .clone());
+  memory();  // throws when there is none
+  const Overlay old = std::exchange(memory_->overlay, {});
+  try {
+    for (const Update& update : updates) add_update(update);
+  } catch (...) {
+    memory_->overlay = old;
+    throw;
   }
-  if (!anchors.empty()) fresh.anchors = at::cat(anchors);
-  memory_->overlay = std::move(fresh);
+}
+
+void LanguageModel::add_update(const Update& update) {
+  const Memory& memory = this->memory();
+  const GateAnchors& gate = update.anchors;
+  const bool gated = !gate.queries.empty();
+  bool fits = !gated || gate.width == memory.keys.options().query_width;
+  for (const LayerDelta& delta : update.layers)
+    fits =
+        fits && delta.width == memory.keys.width() && delta.indices.back() < memory.keys.slots() &&
+        std::find(memory.blocks.begin(), memory.blocks.end(), delta.block) != memory.blocks.end();
+  if (!fits)
+    throw Error(ErrorCode::kFormat,
+                fmt::format("an update does not fit the memory layers of {}", folder_.string()),
+                "it was made for another model");
+  Overlay& overlay = memory_->overlay;
+  for (const LayerDelta& delta : update.layers) {
+    const auto values =
+        at::from_blob(const_cast<float*>(delta.delta.data()),
+                      {static_cast<int64_t>(delta.indices.size()), delta.width}, at::kFloat);
+    Overlay::Rows& rows = overlay.by_block[delta.block];
+    SparseRows& table = gated ? rows.gated : rows.open;
+    table = table.plus(delta.indices, values);
+  }
+  if (gated) {
+    const auto anchors = at::from_blob(
+        const_cast<float*>(gate.queries.data()),
+        {static_cast<int64_t>(gate.queries.size()) / gate.width, gate.width}, at::kFloat);
+    overlay.anchors =
+        overlay.anchors.defined() ? at::cat({overlay.anchors, anchors}) : anchors.clone();
+  }
 }
 
 std::string LanguageModel::base_digest() const {

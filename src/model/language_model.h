@@ -60,6 +60,8 @@ class LanguageModel {
 
   const std::filesystem::path& folder() const { return folder_; }
   const Transformer& net() const { return net_; }
+  // To train a copy of the network in memory (learn/baselines); digests stay those of the folder.
+  void set_net(Transformer net) { net_ = std::move(net); }
   const Tokenizer& tokenizer() const { return tokenizer_; }
   const std::optional<ChatTemplate>& chat() const { return chat_; }
   bool has_memory() const { return memory_.has_value(); }
@@ -74,6 +76,11 @@ class LanguageModel {
   // Replaces the overlay by the sum of `updates`, in order. Throws kFormat when one does not fit
   // the layers.
   void set_overlay(const std::vector<Update>& updates);
+  // One more update on top of the overlay: the same bits as set_overlay of all of them. Throws
+  // kFormat and leaves the overlay as it was.
+  void add_update(const Update& update);
+  // Puts back an overlay that memory().overlay was before.
+  void replace_overlay(Overlay overlay) { memory_->overlay = std::move(overlay); }
 
   // SHA-256 over every tensor of the base: name, type, shape, bytes, sorted by name.
   std::string base_digest() const;

@@ -64,7 +64,13 @@ void PackedSequences::add(int64_t tokens, std::vector<Past> continued) {
 }
 
 bool PackedPass::supports(const Transformer& net) {
-  return net.device().is_cpu() && net.dtype() == at::kFloat;
+  // A low-rank branch or a weight that trains wants gradients of its own.
+  const auto plain = [](const Linear& l) { return !l.a.defined() && !l.weight.requires_grad(); };
+  return net.device().is_cpu() && net.dtype() == at::kFloat &&
+         std::all_of(net.blocks_.begin(), net.blocks_.end(), [&](const auto& b) {
+           return plain(b.q) && plain(b.k) && plain(b.v) && plain(b.o) && plain(b.gate) &&
+                  plain(b.up) && plain(b.down);
+         });
 }
 
 PackedPass::PackedPass(const Transformer& net) : net_(net) {
@@ -172,14 +178,14 @@ void PackedPass::attention(int64_t block, Saved& saved, int64_t rows,
   auto x = x_.view({-1}).narrow(0, 0, rows * net_.config().width).view({rows, -1});
   auto y = y_.narrow(0, 0, rows);
   norm(saved.h, b.attention_norm, eps, x, saved.h_inverse);
-  multiply(saved.k, x, b.k, b.k_bias);
-  multiply(saved.v, x, b.v, b.v_bias);
-  if (!keys_only) multiply(saved.q, x, b.q, b.q_bias);
+  multiply(saved.k, x, b.k.weight, b.k.bias);
+  multiply(saved.v, x, b.v.weight, b.v.bias);
+  if (!keys_only) multiply(saved.q, x, b.q.weight, b.q.bias);
   at::parallel_for(0, sequences.size(), 2, [&](int64_t begin, int64_t end) {
     for (int64_t s = begin; s < end; ++s)
       attend_sequence(block, saved, s, keys_only ? Attend::kKeys : Attend::kForward);
   });
-  if (!keys_only) multiply_add(saved.middle, saved.h, y, b.o, b.o_bias);
+  if (!keys_only) multiply_add(saved.middle, saved.h, y, b.o.weight, b.o.bias);
 }
 
 at::Tensor PackedPass::forward(const at::Tensor& h, const PackedSequences& sequences, int64_t from,
@@ -222,15 +228,15 @@ at::Tensor PackedPass::forward(const at::Tensor& h, const PackedSequences& seque
     if (options.keys != nullptr) (*options.keys)(i, saved.k, saved.v);
     if (keys_only) return last;
     norm(saved.middle, b.ffn_norm, c.norm_eps, x, saved.middle_inverse);
-    multiply(saved.gate, x, b.gate, b.gate_bias);
-    multiply(saved.up, x, b.up, b.up_bias);
+    multiply(saved.gate, x, b.gate.weight, b.gate.bias);
+    multiply(saved.up, x, b.up.weight, b.up.bias);
     const float *gate = data(saved.gate), *up = data(saved.up);
     float* act = data(activated);
     at::parallel_for(0, N * c.ffn_width, 1 << 13, [&](int64_t begin, int64_t end) {
       kernels::swiglu(gate + begin, up + begin, end - begin, act + begin);
     });
     at::Tensor out = i + 1 == to ? last : views(slot(i + 1), N).h;
-    multiply_add(out, saved.middle, activated, b.down, b.down_bias);
+    multiply_add(out, saved.middle, activated, b.down.weight, b.down.bias);
     if (options.add != nullptr) (*options.add)(i, x, out);
   }
   return last;
@@ -263,22 +269,22 @@ void PackedPass::backward(at::Tensor gradient, const SeeGradient& see) {
     see(i, gradient);
     const Transformer::Block& b = net_.blocks_[static_cast<size_t>(i)];
     Saved saved = views(static_cast<size_t>(i - from_), N);
-    at::mm_out(activated, gradient, b.down);
+    at::mm_out(activated, gradient, b.down.weight);
     float *gate = data(saved.gate), *up = data(saved.up);
     const float* act = data(activated);
     at::parallel_for(0, N * c.ffn_width, 1 << 13, [&](int64_t begin, int64_t end) {
       kernels::swiglu_backward(act + begin, end - begin, gate + begin, up + begin);
     });
-    at::mm_out(x, saved.gate, b.gate);
-    x.addmm_(saved.up, b.up);
+    at::mm_out(x, saved.gate, b.gate.weight);
+    x.addmm_(saved.up, b.up.weight);
     norm_backward(saved.middle, b.ffn_norm, saved.middle_inverse, x, gradient);
-    at::mm_out(y, gradient, b.o);
+    at::mm_out(y, gradient, b.o.weight);
     at::parallel_for(0, sequences_.size(), 2, [&](int64_t begin, int64_t end) {
       for (int64_t s = begin; s < end; ++s) attend_sequence(i, saved, s, Attend::kBackward);
     });
-    at::mm_out(x, dq, b.q);
-    x.addmm_(dk, b.k);
-    x.addmm_(dv, b.v);
+    at::mm_out(x, dq, b.q.weight);
+    x.addmm_(dk, b.k.weight);
+    x.addmm_(dv, b.v.weight);
     norm_backward(saved.h, b.attention_norm, saved.h_inverse, x, gradient);
   }
   see(from_ - 1, gradient);

@@ -73,6 +73,11 @@ at::Tensor rotate(const at::Tensor& x, const at::Tensor& cos, const at::Tensor& 
 
 }  // namespace
 
+at::Tensor Linear::operator()(const at::Tensor& x) const {
+  const auto y = at::linear(x, weight, bias);
+  return a.defined() ? y + at::linear(at::linear(x, a), b) * scale : y;
+}
+
 KvCache KvCache::repeated(int64_t rows) const {
   KvCache copy;
   copy.length = length;
@@ -105,26 +110,25 @@ Transformer Transformer::load(const std::filesystem::path& folder, at::Device de
 
   m.embedding_ = loader.get("model.embed_tokens.weight", {c.vocab_size, c.width});
   m.final_norm_ = loader.get("model.norm.weight", {c.width});
-  m.head_ = c.tied_head ? m.embedding_ : loader.get("lm_head.weight", {c.vocab_size, c.width});
+  if (!c.tied_head) m.head_ = loader.get("lm_head.weight", {c.vocab_size, c.width});
   for (int64_t i = 0; i < c.blocks; ++i) {
     const std::string p = fmt::format("model.layers.{}.", i);
     Block b;
     b.attention_norm = loader.get(p + "input_layernorm.weight", {c.width});
     b.ffn_norm = loader.get(p + "post_attention_layernorm.weight", {c.width});
-    b.q = loader.get(p + "self_attn.q_proj.weight", {q_width, c.width});
-    b.k = loader.get(p + "self_attn.k_proj.weight", {kv_width, c.width});
-    b.v = loader.get(p + "self_attn.v_proj.weight", {kv_width, c.width});
-    b.o = loader.get(p + "self_attn.o_proj.weight", {c.width, q_width});
-    b.q_bias = loader.get(p + "self_attn.q_proj.bias", {q_width}, false);
-    b.k_bias = loader.get(p + "self_attn.k_proj.bias", {kv_width}, false);
-    b.v_bias = loader.get(p + "self_attn.v_proj.bias", {kv_width}, false);
-    b.o_bias = loader.get(p + "self_attn.o_proj.bias", {c.width}, false);
-    b.gate = loader.get(p + "mlp.gate_proj.weight", {c.ffn_width, c.width});
-    b.up = loader.get(p + "mlp.up_proj.weight", {c.ffn_width, c.width});
-    b.down = loader.get(p + "mlp.down_proj.weight", {c.width, c.ffn_width});
-    b.gate_bias = loader.get(p + "mlp.gate_proj.bias", {c.ffn_width}, false);
-    b.up_bias = loader.get(p + "mlp.up_proj.bias", {c.ffn_width}, false);
-    b.down_bias = loader.get(p + "mlp.down_proj.bias", {c.width}, false);
+    const auto linear = [&](const std::string& module, int64_t out, int64_t in) {
+      Linear l;
+      l.weight = loader.get(p + module + ".weight", {out, in});
+      l.bias = loader.get(p + module + ".bias", {out}, false);
+      return l;
+    };
+    b.q = linear("self_attn.q_proj", q_width, c.width);
+    b.k = linear("self_attn.k_proj", kv_width, c.width);
+    b.v = linear("self_attn.v_proj", kv_width, c.width);
+    b.o = linear("self_attn.o_proj", c.width, q_width);
+    b.gate = linear("mlp.gate_proj", c.ffn_width, c.width);
+    b.up = linear("mlp.up_proj", c.ffn_width, c.width);
+    b.down = linear("mlp.down_proj", c.width, c.ffn_width);
     m.blocks_.push_back(std::move(b));
   }
 
@@ -149,9 +153,9 @@ at::Tensor Transformer::attention(const Block& block, size_t index, const at::Te
   const auto split = [&](const at::Tensor& y, int64_t heads) {
     return y.view({B, T, heads, D}).transpose(1, 2);  // [B, heads, T, D]
   };
-  auto q = rotate(split(at::linear(x, block.q, block.q_bias), H), cos, sin);
-  auto k = rotate(split(at::linear(x, block.k, block.k_bias), KV), cos, sin);
-  auto v = split(at::linear(x, block.v, block.v_bias), KV);
+  auto q = rotate(split(block.q(x), H), cos, sin);
+  auto k = rotate(split(block.k(x), KV), cos, sin);
+  auto v = split(block.v(x), KV);
 
   int64_t past = 0;
   if (options.cache != nullptr) {
@@ -207,7 +211,7 @@ at::Tensor Transformer::attention(const Block& block, size_t index, const at::Te
     }
     y = y.transpose(1, 2).reshape({B, T, H * D});
   }
-  return at::linear(y, block.o, block.o_bias);
+  return block.o(y);
 }
 
 at::Tensor Transformer::run(at::Tensor h, int64_t from, int64_t to,
@@ -233,8 +237,7 @@ at::Tensor Transformer::run(at::Tensor h, int64_t from, int64_t to,
     h = h + attention(b, static_cast<size_t>(i), rms_norm(h, b.attention_norm, config_.norm_eps),
                       cos, sin, options);
     const auto x = rms_norm(h, b.ffn_norm, config_.norm_eps);
-    auto y = at::linear(swiglu(at::linear(x, b.gate, b.gate_bias), at::linear(x, b.up, b.up_bias)),
-                        b.down, b.down_bias);
+    auto y = b.down(swiglu(b.gate(x), b.up(x)));
     if (options.side != nullptr)
       if (const auto memory = (*options.side)(i, x); memory.defined()) y = y + memory;
     h = h + y;
@@ -244,11 +247,43 @@ at::Tensor Transformer::run(at::Tensor h, int64_t from, int64_t to,
 }
 
 at::Tensor Transformer::logits(const at::Tensor& h) const {
-  return at::linear(rms_norm(h, final_norm_, config_.norm_eps), head_);
+  return at::linear(rms_norm(h, final_norm_, config_.norm_eps),
+                    head_.defined() ? head_ : embedding_);
 }
 
 at::Tensor Transformer::forward(const at::Tensor& ids, const ForwardOptions& options) const {
   return logits(run(embed(ids), 0, config_.blocks, options));
+}
+
+void Transformer::each_weight(
+    const std::function<void(const std::string& name, at::Tensor& weight)>& f) {
+  f("model.embed_tokens.weight", embedding_);
+  for (size_t i = 0; i < blocks_.size(); ++i) {
+    const std::string p = fmt::format("model.layers.{}.", i);
+    f(p + "input_layernorm.weight", blocks_[i].attention_norm);
+    f(p + "post_attention_layernorm.weight", blocks_[i].ffn_norm);
+  }
+  each_linear([&](const std::string& name, Linear& linear) {
+    f(name + ".weight", linear.weight);
+    if (linear.bias.defined()) f(name + ".bias", linear.bias);
+  });
+  f("model.norm.weight", final_norm_);
+  if (head_.defined()) f("lm_head.weight", head_);
+}
+
+void Transformer::each_linear(
+    const std::function<void(const std::string& name, Linear& linear)>& f) {
+  for (size_t i = 0; i < blocks_.size(); ++i) {
+    const std::string p = fmt::format("model.layers.{}.", i);
+    Block& b = blocks_[i];
+    f(p + "self_attn.q_proj", b.q);
+    f(p + "self_attn.k_proj", b.k);
+    f(p + "self_attn.v_proj", b.v);
+    f(p + "self_attn.o_proj", b.o);
+    f(p + "mlp.gate_proj", b.gate);
+    f(p + "mlp.up_proj", b.up);
+    f(p + "mlp.down_proj", b.down);
+  }
 }
 
 std::vector<const TensorView*> Transformer::base_tensors() const {

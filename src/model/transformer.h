@@ -1,8 +1,10 @@
-// A decoder-only transformer of the Llama family: frozen weights, forward pass, key/value cache.
+// A decoder-only transformer of the Llama family: weights, forward pass, key/value cache.
 //
-// The weights never train. Gradients flow through the network only from where a caller adds
-// something that requires them (a memory layer's output), never into weights, and never below the
-// lowest such block.
+// accrete never trains the weights: gradients flow through the network only from where a caller
+// adds something that requires them (a memory layer's output), and never below the lowest such
+// block. The baselines (learn/baselines) do: they replace the weights of a copy in memory by
+// tensors that require gradients, or give linear layers a low-rank branch. The folder never
+// changes.
 //
 // Non-goals: sampling (generate.h), memory layers (they enter through `FfnSide`), other families.
 #pragma once
@@ -41,6 +43,17 @@ struct ForwardOptions {
   const FfnSide* side = nullptr;
 };
 
+// y = x W^T + bias; where `a` is defined + scale (x A^T) B^T, a low-rank branch (LoRA, Hu et al.
+// 2021).
+struct Linear {
+  at::Tensor weight, bias;  // [out, in]; [out] or undefined
+  at::Tensor a, b;          // [rank, in], [out, rank]; undefined: no branch
+  double scale = 1;
+
+  at::Tensor operator()(const at::Tensor& x) const;
+};
+
+// A value: copies share their tensors until one of them has its own put in.
 class Transformer {
  public:
   // Reads weights by memory map (float32 on the CPU: no copy). Throws kNotFound, kFormat (a missing
@@ -57,21 +70,29 @@ class Transformer {
   // Blocks from <= b < to on h [B, T, d]; causal, right padding needs no mask.
   at::Tensor run(at::Tensor h, int64_t from, int64_t to, const ForwardOptions& options = {}) const;
   const at::Tensor& final_norm() const { return final_norm_; }  // [d]
-  const at::Tensor& head() const { return head_; }              // [vocabulary, d]
+  const at::Tensor& head() const {
+    return head_.defined() ? head_ : embedding_;
+  }  // [vocabulary, d]
   // Final norm and head: [..., d] to [..., vocabulary].
   at::Tensor logits(const at::Tensor& h) const;
   // embed, run over all blocks, logits of every position.
   at::Tensor forward(const at::Tensor& ids, const ForwardOptions& options = {}) const;
 
-  // Every tensor of the checkpoint by its name in the file, sorted: what a digest covers.
+  // Calls f for every weight by its name in the checkpoint (a tied head is the embedding and comes
+  // once), and for the linear layers of the blocks by their module names, in a fixed order. What f
+  // puts in is what this copy computes with from then on.
+  void each_weight(const std::function<void(const std::string& name, at::Tensor& weight)>& f);
+  void each_linear(const std::function<void(const std::string& name, Linear& linear)>& f);
+
+  // Every tensor of the checkpoint by its name in the file, sorted: what a digest covers, whatever
+  // each_weight has replaced.
   std::vector<const TensorView*> base_tensors() const;
 
  private:
   friend class PackedPass;  // the same blocks for packed rows (packed_pass.h)
   struct Block {
     at::Tensor attention_norm, ffn_norm;
-    at::Tensor q, k, v, o, q_bias, k_bias, v_bias, o_bias;
-    at::Tensor gate, up, down, gate_bias, up_bias, down_bias;
+    Linear q, k, v, o, gate, up, down;
   };
   at::Tensor attention(const Block& block, size_t index, const at::Tensor& x, const at::Tensor& cos,
                        const at::Tensor& sin, const ForwardOptions& options) const;
@@ -80,7 +101,8 @@ class Transformer {
   at::Device device_ = at::kCPU;
   at::ScalarType dtype_ = at::kFloat;
   std::shared_ptr<ShardedSafetensors> files_;  // keeps the maps alive
-  at::Tensor embedding_, final_norm_, head_;
+  at::Tensor embedding_, final_norm_;
+  at::Tensor head_;                 // undefined: tied to the embedding
   at::Tensor rope_cos_, rope_sin_;  // [positions, head_dim / 2]
   std::vector<Block> blocks_;
 };

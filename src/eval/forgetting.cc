@@ -1,0 +1,318 @@
+#include "eval/forgetting.h"
+
+#include <algorithm>
+#include <chrono>
+#include <map>
+#include <numeric>
+#include <optional>
+#include <set>
+
+#include "base/error.h"
+#include "base/file.h"
+#include "base/rng.h"
+#include "learn/baselines/finetune.h"
+#include "learn/teach.h"
+#include "model/memory_files.h"
+
+namespace accrete {
+namespace {
+
+using Json = nlohmann::ordered_json;
+namespace fs = std::filesystem;
+
+constexpr int64_t kReplayTokens = 64;  // of a background example
+constexpr size_t kReplayExamples = 1000;
+
+struct Split {
+  std::vector<Item> facts, questions;  // questions: also those that are not answered
+  KeptSet kept;                        // its questions: those that are
+};
+
+// Everything of a run that does not change between cells.
+class Bench {
+ public:
+  Bench(LanguageModel& model, const ForgettingOptions& options, const Reporter& reporter)
+      : model_(model),
+        options_(options),
+        profile_(options.profile),
+        reporter_(reporter),
+        start_(std::chrono::steady_clock::now()) {
+    fs::create_directories(options.out);
+    claim_folder();
+    parts_.background = load_background(model.folder(), model.memory().keys);
+    parts_.names = load_names(model.folder());
+    parts_.replay = background_examples(model, read_corpus(options.data / "background.txt.zst"),
+                                        kReplayTokens, kReplayExamples, Rng(0).split(41));
+  }
+
+  Json run() {
+    std::vector<const MethodPlan*> plans;
+    for (const MethodPlan& plan : profile_.methods) {
+      const auto& m = options_.methods;
+      const auto& s = options_.schedules;
+      if (!m.empty() && std::find(m.begin(), m.end(), plan.method) == m.end()) continue;
+      if (!s.empty() && std::find(s.begin(), s.end(), plan.schedule) == s.end()) continue;
+      plans.push_back(&plan);
+    }
+    // The first seed of every method, then the next: an unfinished table has a row for each.
+    int64_t seeds = 0;
+    for (const MethodPlan* plan : plans) seeds = std::max(seeds, seeds_of(*plan));
+    for (int64_t seed = 0; seed < seeds; ++seed)
+      for (const MethodPlan* plan : plans) {
+        if (seed >= seeds_of(*plan)) continue;
+        const auto chosen = choose(*plan);
+        if (!chosen) continue;
+        train(*plan, "test", *chosen, seed);
+      }
+    return {{"benchmark", "forgetting"},
+            {"profile", profile_.name},
+            {"cells", cells_},
+            {"complete", missing_ == 0},
+            {"missing", missing_}};
+  }
+
+ private:
+  int64_t seeds_of(const MethodPlan& plan) const {
+    return options_.seeds > 0 ? std::min(options_.seeds, plan.seeds) : plan.seeds;
+  }
+
+  // The folder belongs to one model and one profile.
+  void claim_folder() {
+    const Json claim = {{"benchmark", "forgetting"},         {"profile", profile_.name},
+                        {"facts", profile_.facts},           {"updates", profile_.updates},
+                        {"text_bytes", profile_.text_bytes}, {"model", model_.base_digest()}};
+    const auto file = options_.out / "run.json";
+    if (!fs::exists(file)) {
+      write_file_atomically(file, claim.dump(2) + "\n");
+    } else if (Json::parse(read_file(file)) != claim) {
+      throw Error(ErrorCode::kConflict,
+                  fmt::format("{} holds results of another model or profile", file.string()),
+                  "give another folder with --out");
+    }
+  }
+
+  Split& split(const std::string& name) {
+    const auto [it, fresh] = splits_.try_emplace(name);
+    Split& split = it->second;
+    if (!fresh) return split;
+    const auto limit = [this](std::vector<Item>& items) {
+      if (const auto n = static_cast<size_t>(profile_.known_limit); n > 0 && items.size() > n)
+        items.resize(n);
+    };
+    const auto& data = options_.data;
+    split.facts = read_dataset(data / "facts" / (name + ".jsonl")).items;
+    split.questions = read_dataset(data / "known" / ("questions_" + name + ".jsonl")).items;
+    limit(split.questions);
+    for (Item& item : read_dataset(data / "known" / ("clozes_" + name + ".jsonl")).items)
+      (item.id.starts_with("known-P") ? split.kept.neighbours : split.kept.clozes)
+          .push_back(std::move(item));
+    limit(split.kept.neighbours);
+    limit(split.kept.clozes);
+    split.kept.few_shot = make_few_shot(read_dataset(data / "known" / "fewshot.jsonl").items);
+    split.kept.text =
+        read_file(data / "text" / "wikitext2_test_sample.txt")
+            .substr(0, static_cast<size_t>(name == "test" ? profile_.text_bytes
+                                                          : profile_.tuning_text_bytes));
+    // Which questions are known is what the untouched model answers.
+    const auto file = options_.out / ("known_" + name + ".json");
+    Json known;
+    if (fs::exists(file)) {
+      known = Json::parse(read_file(file));
+    } else {
+      const auto scores =
+          answer_items(model_, split.questions, &split.kept.few_shot, false, reporter_);
+      known["questions"] = Json::array();
+      for (size_t i = 0; i < scores.size(); ++i)
+        if (scores[i].exact || profile_.unknown_questions)
+          known["questions"].push_back(split.questions[i].id);
+      select_known(split, known);
+      known["asked"] = split.questions.size();
+      known["scores"] = to_json(score_kept(model_, split.kept, reporter_));
+      write_file_atomically(file, known.dump(2) + "\n");
+    }
+    select_known(split, known);
+    known_[name] = known.at("scores");
+    return split;
+  }
+
+  static void select_known(Split& split, const Json& known) {
+    split.kept.questions.clear();
+    for (const Item& item : split.questions)
+      for (const auto& id : known.at("questions"))
+        if (id == item.id) split.kept.questions.push_back(item);
+  }
+
+  std::vector<Item> facts(const std::string& split_name, int64_t seed) {
+    auto items = split(split_name).facts;
+    Rng(static_cast<uint64_t>(seed)).split(1).shuffle(std::span(items));
+    if (const auto n = static_cast<size_t>(profile_.facts); items.size() > n) items.resize(n);
+    return items;
+  }
+
+  fs::path cell_file(const MethodPlan& plan, const std::string& split_name, const Json& hyper,
+                     int64_t passes, int64_t seed) const {
+    std::string name =
+        fmt::format("{}-{}-{}", schedule_name(plan.schedule), split_name, plan.method);
+    for (const auto& [key, value] : hyper.items()) name += fmt::format("-{}{}", key, value.dump());
+    return options_.out / fmt::format("{}-passes{}-seed{}.json", name, passes, seed);
+  }
+
+  // The hyper-parameters for the test split; none while the search is not complete.
+  std::optional<GridLine> choose(const MethodPlan& plan) {
+    if (plan.grid.size() == 1 && plan.grid.front().passes.size() == 1) return plan.grid.front();
+    for (const GridLine& line : plan.grid) train(plan, "dev", line, 0);
+    std::optional<GridLine> best;
+    double best_score = -1;
+    for (const GridLine& line : plan.grid)
+      for (const int64_t passes : line.passes) {
+        const auto file = cell_file(plan, "dev", line.hyper, passes, 0);
+        if (!fs::exists(file)) return std::nullopt;
+        const double score = tuning_score(Json::parse(read_file(file)));
+        if (score > best_score) {
+          best = GridLine{line.hyper, {passes}};
+          best_score = score;
+        }
+      }
+    return best;
+  }
+
+  bool out_of_time() const {
+    return options_.max_seconds > 0 &&
+           std::chrono::duration<double>(std::chrono::steady_clock::now() - start_).count() >
+               options_.max_seconds;
+  }
+
+  // One training run, scored after each of the line's passes; what exists is only read.
+  void train(const MethodPlan& plan, const std::string& split_name, const GridLine& line,
+             int64_t seed) {
+    std::vector<int64_t> wanted;
+    for (const int64_t passes : line.passes) {
+      const auto file = cell_file(plan, split_name, line.hyper, passes, seed);
+      if (!fs::exists(file)) {
+        wanted.push_back(passes);
+      } else if (seen_.insert(file.string()).second) {
+        cells_.push_back(Json::parse(read_file(file)));
+      }
+    }
+    if (wanted.empty()) return;
+    if (out_of_time()) {
+      ++missing_;
+      return;
+    }
+    if (plan.schedule == Schedule::kStream) {
+      // What a stream has learned depends on how often each update was gone through.
+      for (const int64_t passes : wanted) train_once(plan, split_name, line, {passes}, seed);
+    } else {
+      train_once(plan, split_name, line, wanted, seed);
+    }
+  }
+
+  void train_once(const MethodPlan& plan, const std::string& split_name, const GridLine& line,
+                  const std::vector<int64_t>& wanted, int64_t seed) {
+    const Split& data = split(split_name);
+    const auto items = facts(split_name, seed);
+    Json before = to_json(score_new(model_, items, reporter_));
+    before.update(known_.at(split_name));
+
+    const auto learner =
+        make_learner(model_, plan.method, line.hyper, parts_, static_cast<uint64_t>(seed));
+    double seconds = 0;
+    std::string refused;
+    const auto timed = [&](const auto& work) {
+      const auto begin = std::chrono::steady_clock::now();
+      try {
+        if (refused.empty()) work();
+      } catch (const Error& e) {
+        if (e.code() != ErrorCode::kRefused) throw;
+        refused = e.what();
+      }
+      seconds += std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
+    };
+    int64_t done = 0;
+    int64_t updates = 1;
+    for (const int64_t passes : wanted) {
+      if (plan.schedule == Schedule::kOneGo) {
+        timed([&] { learner->learn(items, passes - done, reporter_); });
+        done = passes;
+      } else {
+        updates = std::min(profile_.updates, static_cast<int64_t>(items.size()));
+        Reporter quiet = reporter_;
+        quiet.progress = nullptr;
+        for (int64_t u = 0; u < updates && refused.empty(); ++u) {
+          const auto begin = items.size() * static_cast<size_t>(u) / static_cast<size_t>(updates);
+          const auto end = items.size() * static_cast<size_t>(u + 1) / static_cast<size_t>(updates);
+          timed(
+              [&] { learner->learn(std::span(items).subspan(begin, end - begin), passes, quiet); });
+          reporter_.report("stream", u + 1, updates);
+        }
+      }
+      const LearnerCost cost = learner->cost();
+      Json cell = {{"schedule", schedule_name(plan.schedule)},
+                   {"split", split_name},
+                   {"method", plan.method},
+                   {"hyper", line.hyper},
+                   {"passes", passes},
+                   {"seed", seed},
+                   {"facts", items.size()},
+                   {"updates", updates},
+                   {"known_questions", data.kept.questions.size()},
+                   {"known_clozes", data.kept.clozes.size()},
+                   {"known_neighbours", data.kept.neighbours.size()},
+                   {"before", before}};
+      if (refused.empty()) {
+        cell["after"] = to_json(score_new(model_, items, reporter_));
+        cell["after"].update(to_json(score_kept(model_, data.kept, reporter_)));
+      } else {
+        cell["refused"] = refused;
+      }
+      cell["cost"] = {
+          {"tokens", cost.tokens}, {"parameters", cost.parameters}, {"steps", cost.losses.size()}};
+      const auto n = static_cast<ptrdiff_t>(std::min<size_t>(cost.losses.size(), 10));
+      if (n > 0)
+        cell["cost"]["last_loss"] =
+            std::accumulate(cost.losses.end() - n, cost.losses.end(), 0.0) / static_cast<double>(n);
+      cell["cost"]["seconds"] = seconds;
+      const auto file = cell_file(plan, split_name, line.hyper, passes, seed);
+      write_file_atomically(file, cell.dump(2) + "\n");
+      seen_.insert(file.string());
+      cells_.push_back(std::move(cell));
+    }
+  }
+
+  LanguageModel& model_;
+  const ForgettingOptions& options_;
+  const ForgettingProfile& profile_;
+  const Reporter& reporter_;
+  const std::chrono::steady_clock::time_point start_;
+  LearnerParts parts_;
+  std::map<std::string, Split> splits_;
+  std::map<std::string, Json> known_;  // scores of what is to be kept, before, by split
+  Json cells_ = Json::array();
+  std::set<std::string> seen_;
+  int64_t missing_ = 0;
+};
+
+}  // namespace
+
+double tuning_score(const Json& cell) {
+  if (!cell.contains("after")) return -1;
+  const auto kept = [&](const char* key) {
+    const double before = cell.at("before").at(key).get<double>();
+    return before > 0 ? std::min(1.0, cell.at("after").at(key).get<double>() / before) : 1.0;
+  };
+  const double learned = cell.at("after").at("new_f1").get<double>();
+  const double all = (kept("questions_f1") + kept("clozes_f1") + kept("neighbours_f1")) / 3;
+  return learned + all > 0 ? 2 * learned * all / (learned + all) : 0;
+}
+
+Json run_forgetting(LanguageModel& model, const ForgettingOptions& options,
+                    const Reporter& reporter) {
+  if (!model.memory().overlay.empty())
+    throw Error(
+        ErrorCode::kInvalidArgument,
+        fmt::format("{} has updates; the benchmark begins with none", model.folder().string()),
+        "undo them, or retrofit a model of its own for it");
+  return Bench(model, options, reporter).run();
+}
+
+}  // namespace accrete

@@ -1,0 +1,162 @@
+#include "eval/forgetting_plan.h"
+
+#include "base/error.h"
+#include "learn/baselines/finetune.h"
+#include "learn/baselines/memory_learner.h"
+#include "learn/baselines/sparse_steps.h"
+
+namespace accrete {
+namespace {
+
+using Json = nlohmann::ordered_json;
+
+// Rows per layer at which the deposit's rankings are compared. By default nearly every slot that
+// the subjects read is written, and all rankings choose the same.
+constexpr double kRankedSlots = 2000;
+
+// A grid's lines: a rate and after how many passes it is scored, with the same other numbers.
+std::vector<GridLine> lines(std::initializer_list<std::pair<double, std::vector<int64_t>>> rates,
+                            const Json& common) {
+  std::vector<GridLine> grid;
+  for (const auto& [rate, passes] : rates) {
+    GridLine line;
+    line.hyper = Json::object();
+    line.hyper["rate"] = rate;
+    line.hyper.update(common);
+    line.passes = passes;
+    grid.push_back(std::move(line));
+  }
+  return grid;
+}
+
+Json object(std::initializer_list<std::pair<const char*, double>> numbers) {
+  Json out = Json::object();
+  for (const auto& [key, value] : numbers) {
+    if (value == static_cast<double>(static_cast<int64_t>(value)))
+      out[key] = static_cast<int64_t>(value);
+    else
+      out[key] = value;
+  }
+  return out;
+}
+
+std::vector<MethodPlan> small_methods(int64_t seeds, int64_t other_seeds) {
+  constexpr Schedule kOneGo = Schedule::kOneGo, kStream = Schedule::kStream;
+  const Json none = Json::object();
+  const Json lora = object({{"rank", 16}, {"alpha", 32}});
+  const Json replay = object({{"rank", 16}, {"alpha", 32}, {"replay", 0.1}});
+  const Json top = object({{"slots", 500}});
+  std::vector<MethodPlan> plan = {
+      {"interference", kOneGo, {GridLine{none, {1}}}, seeds},
+      {"full-adamw", kOneGo, lines({{3e-5, {2, 4}}, {1e-5, {6}}}, none), seeds},
+      {"lora", kOneGo, lines({{3e-4, {2, 4}}, {1e-4, {6}}}, lora), seeds},
+      {"lora-replay", kOneGo, lines({{3e-4, {2, 4}}, {1e-4, {6}}}, replay), seeds},
+      {"tfidf-published", kOneGo, lines({{1000, {5, 10}}, {4000, {5, 10}}}, top), seeds},
+      {"interference", kStream, {GridLine{none, {1}}}, seeds},
+      {"full-adamw", kStream, lines({{3e-5, {5}}, {1e-5, {5}}}, none), seeds},
+      {"lora", kStream, lines({{3e-4, {5}}, {1e-4, {5}}}, lora), seeds},
+      {"lora-replay", kStream, lines({{3e-4, {5}}, {1e-4, {5}}}, replay), seeds},
+      {"tfidf-published", kStream, lines({{1000, {10}}, {4000, {10}}}, top), seeds},
+      {"ewc", kOneGo, lines({{3e-5, {2, 4}}}, object({{"ewc", 1000}})), other_seeds},
+      {"full-sgd", kOneGo, lines({{0.1, {3, 6}}, {0.03, {6}}}, none), other_seeds},
+  };
+  const Json ranked = object({{"slots", kRankedSlots}});
+  for (const char* ranking : {"interference", "tfidf", "gradient", "fisher", "tf", "random"})
+    plan.push_back(
+        {std::string("deposit-") + ranking, kOneGo, {GridLine{ranked, {1}}}, other_seeds});
+  plan.push_back({"deposit-all", kOneGo, {GridLine{none, {1}}}, other_seeds});
+  return plan;
+}
+
+OptimizerOptions optimizer(const Json& hyper, OptimizerOptions::Kind kind) {
+  OptimizerOptions options;
+  options.kind = kind;
+  options.rate = hyper.at("rate").get<double>();
+  return options;
+}
+
+}  // namespace
+
+std::string schedule_name(Schedule schedule) {
+  return schedule == Schedule::kOneGo ? "one_go" : "stream";
+}
+
+Schedule parse_schedule(const std::string& name) {
+  for (const Schedule s : {Schedule::kOneGo, Schedule::kStream})
+    if (schedule_name(s) == name) return s;
+  throw Error(ErrorCode::kInvalidArgument, fmt::format("there is no schedule \"{}\"", name),
+              "use one of: one_go, stream");
+}
+
+ForgettingProfile forgetting_profile(const std::string& name) {
+  ForgettingProfile profile;
+  profile.name = name;
+  if (name == "small") {
+    profile.methods = small_methods(3, 1);
+  } else if (name == "full") {
+    profile.facts = 1000;
+    profile.updates = 500;
+    profile.unknown_questions = true;
+    profile.text_bytes = 200000;
+    profile.tuning_text_bytes = 40000;
+    profile.methods = small_methods(3, 3);
+  } else if (name == "smoke") {
+    profile.facts = 6;
+    profile.updates = 3;
+    profile.known_limit = 8;
+    profile.text_bytes = profile.tuning_text_bytes = 1000;
+    const Json replay = object({{"rank", 4}, {"alpha", 8}, {"replay", 0.1}});
+    profile.methods = {
+        {"interference", Schedule::kOneGo, {GridLine{Json::object(), {1}}}, 1},
+        {"full-adamw", Schedule::kOneGo, lines({{3e-5, {1, 2}}}, Json::object()), 1},
+        {"lora-replay", Schedule::kOneGo, lines({{1e-3, {2}}}, replay), 1},
+        {"tfidf-published", Schedule::kStream, lines({{1000, {2}}}, object({{"slots", 100}})), 1},
+    };
+  } else {
+    throw Error(ErrorCode::kInvalidArgument, fmt::format("there is no profile \"{}\"", name),
+                "use one of: smoke, small, full");
+  }
+  return profile;
+}
+
+std::unique_ptr<Learner> make_learner(LanguageModel& model, const std::string& method,
+                                      const Json& hyper, const LearnerParts& parts, uint64_t seed) {
+  using Kind = OptimizerOptions::Kind;
+  const auto finetune = [&](Kind kind) {
+    FinetuneOptions options;
+    options.optimizer = optimizer(hyper, kind);
+    options.rank = hyper.value("rank", int64_t{0});
+    options.alpha = hyper.value("alpha", 32.0);
+    options.replay = hyper.value("replay", 0.0);
+    options.ewc = hyper.value("ewc", 0.0);
+    options.seed = seed;
+    const bool background = options.replay > 0 || options.ewc > 0;
+    return std::make_unique<Finetune>(model, background ? parts.replay : std::vector<Example>(),
+                                      options);
+  };
+  if (method == "full-adamw" || method == "lora" || method == "lora-replay" || method == "ewc")
+    return finetune(Kind::kAdamW);
+  if (method == "full-sgd") return finetune(Kind::kSgd);
+
+  constexpr std::string_view kPublished = "-published", kDeposit = "deposit-";
+  if (method.ends_with(kPublished)) {
+    SparseStepsOptions options;
+    options.ranking = parse_ranking(method.substr(0, method.size() - kPublished.size()));
+    options.rate = hyper.at("rate").get<double>();
+    options.slots = hyper.at("slots").get<int64_t>();
+    options.seed = seed;
+    return std::make_unique<SparseSteps>(model, parts.background, options);
+  }
+  TeachOptions options;
+  options.raw = true;
+  options.seed = seed;
+  options.slots = hyper.value("slots", int64_t{0});
+  options.gated = hyper.value("gated", true);
+  if (method.starts_with(kDeposit))
+    options.ranking = parse_ranking(method.substr(kDeposit.size()));
+  else if (method != "interference")
+    throw Error(ErrorCode::kInvalidArgument, fmt::format("there is no method \"{}\"", method));
+  return std::make_unique<MemoryLearner>(model, parts.background, parts.names, options);
+}
+
+}  // namespace accrete

@@ -1,0 +1,160 @@
+// The forgetting benchmark's smoke profile on a tiny model that knows nothing: its results' shape,
+// how settings are chosen, and that a stopped run goes on. Data: the source tree's.
+#include "eval/forgetting.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "../base/testing.h"
+#include "../model/tiny_model.h"
+#include "base/file.h"
+#include "learn/baselines/finetune.h"
+
+namespace accrete {
+namespace {
+
+namespace fs = std::filesystem;
+using Json = nlohmann::ordered_json;
+using testing::expect_error;
+
+class Forgetting : public ::testing::Test {
+ protected:
+  static void SetUpTestSuite() {
+    folder_ = new testing::TemporaryFolder;
+    testing::write_tiny_memory_model(*folder_ / "model");
+  }
+  static void TearDownTestSuite() { delete folder_; }
+
+  static ForgettingOptions options(const fs::path& out) {
+    ForgettingOptions options;
+    options.profile = forgetting_profile("smoke");
+    options.profile.known_limit = 2;
+    options.data = fs::path(ACCRETE_SOURCE_DIR) / "data";
+    options.out = out;
+    return options;
+  }
+  static Json run(const ForgettingOptions& options) {
+    LanguageModel model = LanguageModel::open(*folder_ / "model");
+    return run_forgetting(model, options, {});
+  }
+  static std::map<std::string, std::string> files(const fs::path& folder) {
+    std::map<std::string, std::string> out;
+    for (const auto& entry : fs::directory_iterator(folder))
+      out[entry.path().filename().string()] = read_file(entry.path());
+    return out;
+  }
+  // A cell without what differs between two runs.
+  static Json timeless(const std::string& text) {
+    Json cell = Json::parse(text);
+    if (cell.contains("cost")) cell["cost"].erase("seconds");
+    return cell;
+  }
+
+  static testing::TemporaryFolder* folder_;
+};
+testing::TemporaryFolder* Forgetting::folder_ = nullptr;
+
+TEST_F(Forgetting, EveryMethodGivesACellAndAStoppedRunGoesOn) {
+  const fs::path out = *folder_ / "out";
+  const Json result = run(options(out));
+  EXPECT_TRUE(result.at("complete").get<bool>());
+  EXPECT_EQ(result.at("missing"), 0);
+  std::map<std::string, int> count;  // "split method"
+  for (const Json& cell : result.at("cells")) {
+    ++count[cell.at("split").get<std::string>() + " " + cell.at("method").get<std::string>()];
+    EXPECT_EQ(cell.at("facts"), 6);
+    EXPECT_EQ(cell.at("updates"), cell.at("schedule") == "stream" ? 3 : 1);
+    for (const char* when : {"before", "after"})
+      for (const char* key :
+           {"new_exact", "new_f1", "taught_exact", "taught_f1", "questions_exact", "questions_f1",
+            "clozes_exact", "clozes_f1", "neighbours_exact", "neighbours_f1", "bits_per_byte"})
+        ASSERT_TRUE(cell.at(when).at(key).is_number()) << when << " " << key;
+    EXPECT_GT(cell.at("before").at("bits_per_byte").get<double>(), 0);
+    EXPECT_GT(cell.at("cost").at("tokens").get<int64_t>(), 0);
+    EXPECT_GT(cell.at("cost").at("parameters").get<int64_t>(), 0);
+    if (cell.at("method") == "full-adamw") {
+      EXPECT_NE(cell.at("before").at("bits_per_byte"), cell.at("after").at("bits_per_byte"));
+      // 6 facts of 3 or 4 phrasings are one batch a pass.
+      EXPECT_EQ(cell.at("cost").at("steps"), cell.at("passes"));
+    }
+  }
+  EXPECT_EQ(count, (std::map<std::string, int>{{"test interference", 1},
+                                               {"dev full-adamw", 2},
+                                               {"test full-adamw", 1},
+                                               {"test lora-replay", 1},
+                                               {"test tfidf-published", 1}}));
+
+  // A second run computes nothing; one that lost a cell computes that one, to the same result.
+  const auto first = files(out);
+  EXPECT_EQ(run(options(out)), result);
+  EXPECT_EQ(files(out), first);
+  const std::string lost = "one_go-dev-full-adamw-rate3e-05-passes2-seed0.json";
+  ASSERT_EQ(first.count(lost), 1U);
+  fs::remove(out / lost);
+  // No time left: it says so, and the test cell that depends on it is not made anew.
+  auto hurried = options(out);
+  hurried.max_seconds = 1e-9;
+  const Json stopped = run(hurried);
+  EXPECT_FALSE(stopped.at("complete").get<bool>());
+  EXPECT_EQ(stopped.at("missing"), 1);
+  EXPECT_FALSE(fs::exists(out / lost));
+  run(options(out));
+  const auto second = files(out);
+  ASSERT_EQ(second.size(), first.size());
+  for (const auto& [name, text] : first) {
+    EXPECT_EQ(timeless(second.at(name)), timeless(text)) << name;
+    if (name != lost) {
+      EXPECT_EQ(second.at(name), text) << name;
+    }
+  }
+}
+
+TEST_F(Forgetting, AFolderBelongsToOneProfile) {
+  auto first = options(*folder_ / "claimed");
+  first.methods = {"nothing of the kind"};
+  EXPECT_TRUE(run(first).at("cells").empty());
+  first.profile.facts = 7;
+  expect_error(ErrorCode::kConflict, [&] { run(first); });
+}
+
+TEST(ForgettingPlan, TuningWeighsLearnedAgainstKept) {
+  const auto cell = [](double learned, double kept) {
+    return Json{{"before", {{"questions_f1", 0.8}, {"clozes_f1", 0.5}, {"neighbours_f1", 0.0}}},
+                {"after",
+                 {{"new_f1", learned},
+                  {"questions_f1", 0.8 * kept},
+                  {"clozes_f1", 0.5 * kept},
+                  {"neighbours_f1", 0.0}}}};
+  };
+  EXPECT_DOUBLE_EQ(tuning_score(cell(1, 1)), 1);
+  EXPECT_GT(tuning_score(cell(0.9, 0.9)), tuning_score(cell(1, 0.5)));
+  EXPECT_DOUBLE_EQ(tuning_score(cell(0, 1)), 0);
+  EXPECT_DOUBLE_EQ(tuning_score(Json{{"refused", "it diverged"}}), -1);
+}
+
+TEST(ForgettingPlan, EveryMethodOfEveryProfileExists) {
+  const testing::TemporaryFolder folder;
+  testing::write_tiny_memory_model(folder / "model");
+  LanguageModel model = LanguageModel::open(folder / "model");
+  LearnerParts parts;
+  const std::vector<std::string> documents = {std::string(200, 'x')};
+  parts.replay = background_examples(model, documents, 20, 1, Rng(0));
+  for (const char* name : {"smoke", "small", "full"})
+    for (const MethodPlan& plan : forgetting_profile(name).methods)
+      for (const GridLine& line : plan.grid)
+        EXPECT_NE(make_learner(model, plan.method, line.hyper, parts, 0), nullptr) << plan.method;
+  expect_error(ErrorCode::kInvalidArgument, [&] {
+    make_learner(model, "magic", {{"rate", 1}}, parts, 0);
+  });
+  expect_error(ErrorCode::kInvalidArgument, [] { forgetting_profile("huge"); });
+}
+
+TEST(ForgettingScore, MeansAreOverItems) {
+  const AnswerScore scores[] = {{true, 1}, {false, 0.5}};
+  const Answers mean = mean_answers(scores);
+  EXPECT_DOUBLE_EQ(mean.exact, 0.5);
+  EXPECT_DOUBLE_EQ(mean.f1, 0.75);
+}
+
+}  // namespace
+}  // namespace accrete
