@@ -26,6 +26,35 @@ void hash_tensor(Sha256& hash, const std::string& name, const at::Tensor& tensor
               {static_cast<const std::byte*>(t.data_ptr()), t.nbytes()});
 }
 
+// The rows of all `parts` added in float32 in their order, in one pass over them: a table is never
+// copied for the next update, so that opening a model takes time in proportion to its updates.
+SparseRows sum_layers(const std::vector<const LayerDelta*>& parts) {
+  SparseRows sum;
+  if (parts.empty()) return sum;
+  for (const LayerDelta* part : parts)
+    sum.slots.insert(sum.slots.end(), part->indices.begin(), part->indices.end());
+  std::sort(sum.slots.begin(), sum.slots.end());
+  sum.slots.erase(std::unique(sum.slots.begin(), sum.slots.end()), sum.slots.end());
+  const int64_t width = parts.front()->width;
+  const auto count = static_cast<int64_t>(sum.slots.size());
+  sum.values = at::empty({count, width}, at::kFloat);
+  sum.index = SlotIndex(sum.slots);
+  float* values = sum.values.data_ptr<float>();
+  std::vector<bool> written(sum.slots.size(), false);
+  for (const LayerDelta* part : parts)
+    for (size_t i = 0; i < part->indices.size(); ++i) {
+      const auto row = static_cast<size_t>(sum.index.find(static_cast<int32_t>(part->indices[i])));
+      const float* from = part->delta.data() + i * static_cast<size_t>(width);
+      float* to = values + row * static_cast<size_t>(width);
+      if (!written[row])
+        std::copy(from, from + width, to);
+      else
+        for (int64_t k = 0; k < width; ++k) to[k] += from[k];
+      written[row] = true;
+    }
+  return sum;
+}
+
 bool ends_with_space(const std::string& s) {
   return !s.empty() && std::strchr(" \t\n\r", s.back()) != nullptr;
 }
@@ -129,15 +158,19 @@ FfnSide LanguageModel::side(at::Tensor mask) const {
   };
 }
 
-void LanguageModel::set_overlay(const std::vector<Update>& updates) {
+Overlay LanguageModel::make_overlay(std::span<const Update* const> updates) const {
   const Memory& memory = this->memory();
   Overlay fresh;
   std::vector<at::Tensor> anchors;
-  for (const Update& update : updates) {
-    const GateAnchors& gate = update.anchors;
+  struct Parts {
+    std::vector<const LayerDelta*> open, gated;
+  };
+  std::map<int64_t, Parts> parts;
+  for (const Update* update : updates) {
+    const GateAnchors& gate = update->anchors;
     const bool gated = !gate.queries.empty();
     bool fits = !gated || gate.width == memory.keys.options().query_width;
-    for (const LayerDelta& delta : update.layers)
+    for (const LayerDelta& delta : update->layers)
       fits =
           fits && delta.width == memory.keys.width() &&
           delta.indices.back() < memory.keys.slots() &&
@@ -146,23 +179,28 @@ void LanguageModel::set_overlay(const std::vector<Update>& updates) {
       throw Error(ErrorCode::kFormat,
                   fmt::format("an update does not fit the memory layers of {}", folder_.string()),
                   "it was made for another model");
-    for (const LayerDelta& delta : update.layers) {
-      const auto values =
-          at::from_blob(const_cast<float*>(delta.delta.data()),
-                        {static_cast<int64_t>(delta.indices.size()), delta.width}, at::kFloat);
-      Overlay::Rows& rows = fresh.by_block[delta.block];
-      SparseRows& table = gated ? rows.gated : rows.open;
-      table = table.plus(delta.indices, values);
-    }
+    for (const LayerDelta& delta : update->layers)
+      (gated ? parts[delta.block].gated : parts[delta.block].open).push_back(&delta);
     if (gated)
-      anchors.push_back(
-          at::from_blob(const_cast<float*>(gate.queries.data()),
-                        {static_cast<int64_t>(gate.queries.size()) / gate.width, gate.width},
-                        at::kFloat)
-              .clone());
+      anchors.push_back(at::from_blob(
+          const_cast<float*>(gate.queries.data()),
+          {static_cast<int64_t>(gate.queries.size()) / gate.width, gate.width}, at::kFloat));
   }
+  for (const auto& [block, p] : parts)
+    fresh.by_block[block] = {sum_layers(p.open), sum_layers(p.gated)};
   if (!anchors.empty()) fresh.anchors = at::cat(anchors);
-  memory_->overlay = std::move(fresh);
+  return fresh;
+}
+
+void LanguageModel::use_overlay(Overlay overlay) {
+  (void)memory();  // throws when there is none
+  memory_->overlay = std::move(overlay);
+}
+
+void LanguageModel::set_overlay(const std::vector<Update>& updates) {
+  std::vector<const Update*> all;
+  for (const Update& update : updates) all.push_back(&update);
+  use_overlay(make_overlay(all));
 }
 
 std::string LanguageModel::base_digest() const {

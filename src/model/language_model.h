@@ -13,6 +13,7 @@
 #include <filesystem>
 #include <map>
 #include <optional>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -76,6 +77,9 @@ class LanguageModel {
   // Replaces the overlay by the sum of `updates`, in order. Throws kFormat when one does not fit
   // the layers.
   void set_overlay(const std::vector<Update>& updates);
+  void use_overlay(Overlay overlay);
+  // That sum, without putting it in place: for trying a state. Throws as set_overlay does.
+  Overlay make_overlay(std::span<const Update* const> updates) const;
 
   // SHA-256 over every tensor of the base: name, type, shape, bytes, sorted by name.
   std::string base_digest() const;
