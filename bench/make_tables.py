@@ -49,8 +49,35 @@ def facts():
     return "\n".join(lines)
 
 
+def forecast():
+    result = load("forecast.json")
+    lines = ["| probe | updates | Spearman | first order alone | with second order | measured within the range |",
+             "| --- | --- | --- | --- | --- | --- |"]
+    for name, s in result["summary"].items():
+        lines.append(f"| {name} | {len(result['runs'])} | {s['spearman']:.2f} | {s['spearman_first_order']:.2f} | "
+                     f"{s['spearman_second_order']:.2f} | {100 * s['inside_range']:.0f} % |")
+    return "\n".join(lines)
+
+
+def sequence():
+    lines = ["| method | updates | facts | recall | untaught wording | corrected facts | known sentences kept | known questions kept | bits per byte | rows used | "
+             "largest row | seconds an update (first 10 / last 10 of facts) |",
+             "| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |"]
+    for path in sorted(glob.glob(os.path.join(ROOT, "bench", "results", "sequence*.json"))):
+        r = load(os.path.basename(path))
+        for p in r["points"]:
+            facts = [s for s in r["steps"][:p["updates"]] if s["kind"] == "facts" and "seconds" in s]
+            each = [s["seconds"] / max(s["items"], 1) for s in facts]
+            cost = f"{sum(s['seconds'] for s in facts[:10]) / len(facts[:10]):.1f} / {sum(s['seconds'] for s in facts[-10:]) / len(facts[-10:]):.1f}" if each else ""
+            corrected = f"{100 * p['recall_corrected']:.1f} % of {p['corrected']}" if "recall_corrected" in p else ""
+            lines.append(f"| {r['setup']['method']} | {p['updates']} | {p['facts']} | {100 * p['recall']:.1f} % | {100 * p['recall_untaught_wording']:.1f} % | {corrected} | "
+                         f"{100 * p['kept_clozes']:.1f} % | {100 * p['kept_questions']:.1f} % | {p['bits_per_byte_change']:+.4f} | "
+                         f"{sum(b['used'] for b in p['blocks'])} of {sum(b['slots'] for b in p['blocks'])} | {max(b['largest_row'] for b in p['blocks']):.2f} | {cost} |")
+    return "\n".join(lines)
+
+
 status = 0
-for name, tables in {"README.md": {"facts": readme}, "docs/benchmarks.md": {"facts": facts}}.items():
+for name, tables in {"README.md": {"facts": readme}, "docs/benchmarks.md": {"facts": facts, "forecast": forecast, "sequence": sequence}}.items():
     path = os.path.join(ROOT, name)
     with open(path, encoding="utf-8") as f:
         old = f.read()

@@ -37,11 +37,11 @@ void add_log(CLI::App& app, Common& common, Run& run) {
       const Ledger ledger = Ledger::open(state->model, Ledger::Mode::kRead);
       nlohmann::ordered_json json = nlohmann::ordered_json::array();
       std::vector<std::vector<std::string>> rows = {
-          {"UPDATE", "TIME", "ITEMS", "ROWS", "", "SOURCE"}};
+          {"UPDATE", "TIME", "ITEMS", "ROWS", "", "TAG", "SOURCE"}};
       for (const auto& r : ledger.updates()) {
         json.push_back(to_json(r));
         rows.push_back({r.id, r.time, std::to_string(r.items), std::to_string(r.rows),
-                        r.active ? "active" : "undone", r.source});
+                        r.active ? "active" : "undone", r.tag, r.source});
       }
       common.print({{"updates", json}}, table(rows));
       return 0;
@@ -55,7 +55,19 @@ void add_log(CLI::App& app, Common& common, Run& run) {
   show->callback([state, &common, &run] {
     run = [state, &common] {
       const Ledger ledger = Ledger::open(state->model, Ledger::Mode::kRead);
-      const auto json = to_json(ledger.find(state->id));
+      auto json = to_json(ledger.find(state->id));
+      // What was taught is in the update's file.
+      json["taught"] = nlohmann::ordered_json::array();
+      for (const TaughtItem& item : ledger.load(json["id"].get<std::string>()).taught.items) {
+        nlohmann::ordered_json entry = {{"line", item.line}};
+        if (!item.prompts.empty()) {
+          entry["prompts"] = item.prompts;
+          entry["answers"] = item.answers;
+        }
+        if (!item.subject.empty()) entry["subject"] = item.subject;
+        if (!item.excerpt.empty()) entry["excerpt"] = item.excerpt;
+        json["taught"].push_back(entry);
+      }
       common.print(json, json.dump(2) + "\n");
       return 0;
     };

@@ -36,9 +36,10 @@ int main(int argc, char** argv) {
   cli::Common common;
   cli::Run run;
   for (const cli::AddVerb add :
-       {cli::add_retrofit, cli::add_teach, cli::add_ask, cli::add_chat, cli::add_check,
-        cli::add_probe, cli::add_log, cli::add_undo, cli::add_digest, cli::add_eval,
-        cli::add_export, cli::add_bench, cli::add_completion})
+       {cli::add_retrofit, cli::add_teach, cli::add_plan, cli::add_ask, cli::add_chat,
+        cli::add_check, cli::add_probe, cli::add_log, cli::add_undo, cli::add_history,
+        cli::add_audit, cli::add_digest, cli::add_eval, cli::add_export, cli::add_bench,
+        cli::add_completion})
     add(app, common, run);
   try {
     app.parse(argc, argv);

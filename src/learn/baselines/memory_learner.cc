@@ -13,7 +13,7 @@ MemoryLearner::MemoryLearner(LanguageModel& model, AccessLog background,
       original_(model.memory().overlay) {}
 
 MemoryLearner::~MemoryLearner() {
-  model_.replace_overlay(std::move(original_));
+  model_.use_overlay(std::move(original_));
 }
 
 void MemoryLearner::learn(std::span<const Item> items, int64_t /*passes*/,
