@@ -149,13 +149,12 @@ void teach_subjects(const LanguageModel& model, const std::vector<Item>& items,
   collect(with_contexts(model, items, subject_of, options), false, "read contexts");
 
   const auto selected = select(statistics, log, options, 40 * facts + 1000, options.deposit.lambda);
-  const SlotIndex index(selected);
   const Accesses all = concat(sites);
   const auto owner = at::cat(owners);
   std::vector<at::Tensor> targets;
   for (const auto& [block, v] : values.by_block) targets.push_back(v.index_select(0, owner));
   reporter.report("write", 0, 1);
-  const auto delta = deposit(all, at::cat(targets, 1), index, log.gram(index), options.deposit);
+  const auto delta = deposit(all, at::cat(targets, 1), selected, log, options.deposit);
   reporter.report("write", 1, 1);
   const int64_t d = model.net().config().width;
   int64_t column = 0;
