@@ -10,6 +10,7 @@ export ACCRETE_DATA=$source/data
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 fail() { echo "FAILED: $*" >&2; exit 1; }
+trap 'echo "FAILED: line $LINENO: $BASH_COMMAND" >&2' ERR
 # json FILE EXPRESSION: the value of a Python expression over the object `o`.
 json() { python3 -c 'import json,sys; o=json.load(open(sys.argv[1])); v=eval(sys.argv[2]); print(str(v).lower() if isinstance(v,bool) else v)' "$1" "$2"; }
 # refused STATUS COMMAND...: it must end with that status and say something.
@@ -86,7 +87,7 @@ refused 2 "$accrete" nonsense
 [ "$(json "$work/error.json" 'o["error"]["code"]')" = format ] || fail "the error is not in JSON"
 # A floor that cannot hold: nothing is committed.
 "$accrete" undo "$model" --quiet >/dev/null
-sed 's/"answer": "[^"]*"/"answer": "banana"/' "$work/known.jsonl" | head -20 >"$work/wrong.jsonl"
+head -20 "$work/known.jsonl" | sed 's/"answer": "[^"]*"/"answer": "banana"/' >"$work/wrong.jsonl"
 refused 1 "$accrete" teach "$model" "$work/wrong.jsonl" --raw --quiet
 grep -q floor "$work/err" || fail "not refused for the floor: $(cat "$work/err")"
 "$accrete" digest "$model" --json --quiet >"$work/digest3.json"

@@ -113,9 +113,13 @@ inline Reference::Result Reference::apply(const Operation& op) {
   switch (op.kind) {
     case Operation::Kind::kCommit: {
       const std::string& id = id_of(op.number);
-      for (const Entry& entry : entries)
-        if (entry.id == id) return {{}, ErrorCode::kConflict};
-      entries.push_back({id, op.number, true, ""});
+      const auto present = std::find_if(entries.begin(), entries.end(),
+                                        [&](const Entry& entry) { return entry.id == id; });
+      if (present != entries.end() && present->active) return {{}, ErrorCode::kConflict};
+      if (present != entries.end())
+        present->active = true;  // in its old place
+      else
+        entries.push_back({id, op.number, true, ""});
       redo.clear();
       return {{id}, {}};
     }
