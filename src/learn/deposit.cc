@@ -95,44 +95,84 @@ Distinct distinct_tokens(const at::Tensor& slots, const at::Tensor& weights,
   return out;
 }
 
-}  // namespace
-
-at::Tensor deposit(const Accesses& accesses, const at::Tensor& targets, const SlotIndex& selected,
-                   at::Tensor gram, const DepositOptions& options) {
-  const at::NoGradGuard no_grad;
-  if (!targets.isfinite().all().item<bool>())
-    throw Error(ErrorCode::kInvalidArgument, "a value to write is not finite", "lower --rate");
-  const auto all_targets = targets.contiguous();
-  const auto distinct =
-      distinct_tokens(accesses.slots.contiguous(), accesses.weights.contiguous(), all_targets);
-  const auto which = at::tensor(distinct.first, at::kLong);
-  const auto count = at::tensor(distinct.count, at::kFloat);
-  const int64_t n = which.size(0), t = selected.size();
-
-  // A^T as a dense [t, n]: n tokens touch a few slots each, and n is small.
-  auto y = at::zeros({t, n}, at::kFloat);
-  const auto rows = selected.rows(accesses.slots.index_select(0, which)).contiguous();
+// A^T [t, n] for tokens `which` of n: tokens touch a few slots each, and n is small.
+at::Tensor transposed_accesses(const Accesses& accesses, const at::Tensor& which,
+                               const SlotIndex& slots) {
+  const int64_t n = which.size(0);
+  auto out = at::zeros({slots.size(), n}, at::kFloat);
+  const auto rows = slots.rows(accesses.slots.index_select(0, which)).contiguous();
   const auto weights = accesses.weights.index_select(0, which).contiguous();
   const int64_t K = rows.size(1);
   for (int64_t j = 0; j < n; ++j)
     for (int64_t k = 0; k < K; ++k)
       if (const int32_t r = rows.data_ptr<int32_t>()[j * K + k]; r >= 0)
-        y.data_ptr<float>()[r * n + j] += weights.data_ptr<float>()[j * K + k];
+        out.data_ptr<float>()[r * n + j] += weights.data_ptr<float>()[j * K + k];
+  return out;
+}
+
+// The deposit in slots that the log reads, whose Gram matrix is `gram` (used up), and in slots that
+// it never reads, for which G_SS is 0 and P is 1 / lambda.
+struct Parts {
+  at::Tensor read, unread;
+};
+
+Parts solve(const Accesses& accesses, const at::Tensor& targets, const SlotIndex& read,
+            const SlotIndex& unread, at::Tensor gram, const DepositOptions& options) {
+  const at::NoGradGuard no_grad;
+  if (!targets.isfinite().all().item<bool>())
+    throw Error(ErrorCode::kInvalidArgument, "a value to write is not finite", "lower --rate");
+  if (!(options.lambda > 0))
+    throw Error(ErrorCode::kInvalidArgument, "lambda must be positive", "raise --lambda");
+  const auto all_targets = targets.contiguous();
+  const auto distinct =
+      distinct_tokens(accesses.slots.contiguous(), accesses.weights.contiguous(), all_targets);
+  const auto which = at::tensor(distinct.first, at::kLong);
+  const auto count = at::tensor(distinct.count, at::kFloat);
+  auto y = transposed_accesses(accesses, which, read);
+  const auto free = transposed_accesses(accesses, which, unread);
 
   // With G + lambda I = L L^T and Y = L^-1 A^T: A P A^T = Y^T Y, and P A^T = L^-T Y.
   gram.diagonal().add_(options.lambda);
   factorise(gram, "G_SS + lambda I");
   solve_lower(gram, y);
   auto k = at::mm(y.t(), y);
+  k.addmm_(free.t(), free, 1, 1 / options.lambda);
   const auto scale = ((k.diagonal() * count).sum() / count.sum()).item<double>();
   k.diagonal().add_(options.epsilon * scale / count);
   factorise(k, "A P A^T + epsilon I");
   auto alpha = all_targets.index_select(0, which);
   solve_lower(k, alpha);
   solve_upper(k, alpha);
-  auto delta = at::mm(y, alpha);
-  solve_upper(gram, delta);
-  return delta;
+  Parts out{at::mm(y, alpha), at::mm(free, alpha).div_(options.lambda)};
+  solve_upper(gram, out.read);
+  return out;
+}
+
+}  // namespace
+
+at::Tensor deposit(const Accesses& accesses, const at::Tensor& targets, const SlotIndex& selected,
+                   at::Tensor gram, const DepositOptions& options) {
+  return solve(accesses, targets, selected, SlotIndex(), std::move(gram), options).read;
+}
+
+at::Tensor deposit(const Accesses& accesses, const at::Tensor& targets,
+                   std::span<const int64_t> selected, const AccessLog& log,
+                   const DepositOptions& options) {
+  const auto diagonal = log.diagonal();
+  std::vector<int64_t> slots[2], places[2];  // read by the log, and not
+  for (size_t i = 0; i < selected.size(); ++i) {
+    const auto at = std::lower_bound(diagonal.slots.begin(), diagonal.slots.end(), selected[i]);
+    const bool read = at != diagonal.slots.end() && *at == selected[i] &&
+                      diagonal.values[static_cast<size_t>(at - diagonal.slots.begin())] > 0;
+    slots[read ? 0 : 1].push_back(selected[i]);
+    places[read ? 0 : 1].push_back(static_cast<int64_t>(i));
+  }
+  const SlotIndex read(slots[0]), unread(slots[1]);
+  const Parts parts = solve(accesses, targets, read, unread, log.gram(read), options);
+  auto out = at::empty({static_cast<int64_t>(selected.size()), targets.size(1)}, at::kFloat);
+  out.index_copy_(0, at::tensor(places[0], at::kLong), parts.read);
+  out.index_copy_(0, at::tensor(places[1], at::kLong), parts.unread);
+  return out;
 }
 
 }  // namespace accrete

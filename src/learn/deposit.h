@@ -15,6 +15,9 @@
 
 #include <ATen/core/Tensor.h>
 
+#include <span>
+
+#include "memory/access_log.h"
 #include "memory/accesses.h"
 #include "memory/sparse_rows.h"
 
@@ -32,5 +35,11 @@ struct DepositOptions {
 // finite.
 at::Tensor deposit(const Accesses& accesses, const at::Tensor& targets, const SlotIndex& selected,
                    at::Tensor gram, const DepositOptions& options);
+
+// The same for `selected` slots (distinct) and what is to stay as it is. Slots that the log never
+// reads take no part in a Gram matrix, so that memory and time grow with those that it does.
+at::Tensor deposit(const Accesses& accesses, const at::Tensor& targets,
+                   std::span<const int64_t> selected, const AccessLog& log,
+                   const DepositOptions& options);
 
 }  // namespace accrete

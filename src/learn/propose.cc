@@ -100,10 +100,9 @@ Update deposit_variant(const DepositInputs& in, const Taught& taught, const Teac
     throw Error(ErrorCode::kInvalidArgument, "every item is dropped: there is nothing to write");
   const auto keep = at::tensor(rows, at::kLong);
   const Accesses sites = select_tokens(in.sites, keep);
-  const SlotIndex index(in.selected);
   DepositOptions how = options.deposit;
   how.lambda *= variant.lambda_factor;
-  auto delta = deposit(sites, in.targets.index_select(0, keep), index, in.log.gram(index), how);
+  auto delta = deposit(sites, in.targets.index_select(0, keep), in.selected, in.log, how);
   if (variant.scale != 1) delta = delta * variant.scale;
   const int64_t d = delta.size(1) / static_cast<int64_t>(in.blocks.size());
   for (size_t b = 0; b < in.blocks.size(); ++b)

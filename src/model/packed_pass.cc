@@ -28,10 +28,13 @@ void multiply_add(at::Tensor& out, const at::Tensor& to, const at::Tensor& x, co
   if (bias.defined()) out.add_(bias);
 }
 
-// Rows per task: a few microseconds of work each.
+// Elements per task: some ten microseconds of work. On a machine with other work to do it costs
+// more than that to wake a thread.
+constexpr int64_t kElements = 1 << 16;
 int64_t grain(int64_t width) {
-  return std::max<int64_t>(1, (1 << 14) / std::max<int64_t>(1, width));
+  return std::max<int64_t>(1, kElements / std::max<int64_t>(1, width));
 }
+constexpr int64_t kSequences = 8;  // the same for attention
 
 void norm(const at::Tensor& x, const at::Tensor& weight, double eps, const at::Tensor& out,
           const at::Tensor& inverse) {
@@ -181,7 +184,7 @@ void PackedPass::attention(int64_t block, Saved& saved, int64_t rows,
   multiply(saved.k, x, b.k.weight, b.k.bias);
   multiply(saved.v, x, b.v.weight, b.v.bias);
   if (!keys_only) multiply(saved.q, x, b.q.weight, b.q.bias);
-  at::parallel_for(0, sequences.size(), 2, [&](int64_t begin, int64_t end) {
+  at::parallel_for(0, sequences.size(), kSequences, [&](int64_t begin, int64_t end) {
     for (int64_t s = begin; s < end; ++s)
       attend_sequence(block, saved, s, keys_only ? Attend::kKeys : Attend::kForward);
   });
@@ -232,7 +235,7 @@ at::Tensor PackedPass::forward(const at::Tensor& h, const PackedSequences& seque
     multiply(saved.up, x, b.up.weight, b.up.bias);
     const float *gate = data(saved.gate), *up = data(saved.up);
     float* act = data(activated);
-    at::parallel_for(0, N * c.ffn_width, 1 << 13, [&](int64_t begin, int64_t end) {
+    at::parallel_for(0, N * c.ffn_width, kElements / 2, [&](int64_t begin, int64_t end) {
       kernels::swiglu(gate + begin, up + begin, end - begin, act + begin);
     });
     at::Tensor out = i + 1 == to ? last : views(slot(i + 1), N).h;
@@ -272,14 +275,14 @@ void PackedPass::backward(at::Tensor gradient, const SeeGradient& see) {
     at::mm_out(activated, gradient, b.down.weight);
     float *gate = data(saved.gate), *up = data(saved.up);
     const float* act = data(activated);
-    at::parallel_for(0, N * c.ffn_width, 1 << 13, [&](int64_t begin, int64_t end) {
+    at::parallel_for(0, N * c.ffn_width, kElements / 2, [&](int64_t begin, int64_t end) {
       kernels::swiglu_backward(act + begin, end - begin, gate + begin, up + begin);
     });
     at::mm_out(x, saved.gate, b.gate.weight);
     x.addmm_(saved.up, b.up.weight);
     norm_backward(saved.middle, b.ffn_norm, saved.middle_inverse, x, gradient);
     at::mm_out(y, gradient, b.o.weight);
-    at::parallel_for(0, sequences_.size(), 2, [&](int64_t begin, int64_t end) {
+    at::parallel_for(0, sequences_.size(), kSequences, [&](int64_t begin, int64_t end) {
       for (int64_t s = begin; s < end; ++s) attend_sequence(i, saved, s, Attend::kBackward);
     });
     at::mm_out(x, dq, b.q.weight);

@@ -72,6 +72,21 @@ TEST(Deposit, IsTheRidgeSolutionOfManySlots) {
       at::allclose(delta.to(at::kDouble), want, 1e-2, 1e-3 * want.abs().max().item<double>()));
 }
 
+TEST(Deposit, SlotsThatTheLogNeverReadsNeedNoGramMatrix) {
+  at::manual_seed(8);
+  const Accesses sites{at::randint(60, {20, 6}, at::kInt), at::rand({20, 6}) + 0.1};
+  const auto targets = at::randn({20, 4});
+  AccessLog log;
+  log.append({at::randint(30, {50, 6}, at::kInt), at::rand({50, 6})}, 1, true);
+  std::vector<int64_t> slots;
+  for (int64_t s = 0; s < 60; s += 2) slots.push_back(s);  // 0 to 28 are read by the log
+  const SlotIndex index(slots);
+  const DepositOptions options{1e-2, 1e-2};
+  const auto want = deposit(sites, targets, index, log.gram(index), options);
+  const auto delta = deposit(sites, targets, slots, log, options);
+  EXPECT_TRUE(at::allclose(delta, want, 1e-3, 1e-4));
+}
+
 TEST(Deposit, LeavesAloneWhatTheLogReads) {
   const Case c;
   auto gram = at::zeros({3, 3});
