@@ -179,6 +179,7 @@ int bench_forecast(const State& state, const Common& common) {
   const auto few_shot = make_few_shot(read_dataset(data / "known" / "fewshot.jsonl").items);
   auto questions = discover(model, candidates, few_shot, true, reporter);
   questions.resize(std::min(questions.size(), static_cast<size_t>(state.questions)));
+  for (Item& item : questions) item.answers.resize(1);  // the one that the model gives
   Item text;
   text.kind = Item::Kind::kText;
   text.text = read_file(data / "text" / "wikitext2_test_sample.txt")

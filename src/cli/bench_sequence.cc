@@ -226,6 +226,7 @@ int bench_sequence(const State& state, const Common& common) {
     const LanguageModel model = LanguageModel::open(state.work, bare);
     const auto few_shot = make_few_shot(read_dataset(data / "known" / "fewshot.jsonl").items);
     known.questions = discover(model, candidates, few_shot, true, reporter);
+    for (Item& item : known.questions) item.answers.resize(1);  // the one that the model gives
     if (before.is_null())
       before = {{"clozes", kept(model, known.clozes, reporter)},
                 {"questions", kept(model, known.questions, reporter)},

@@ -28,8 +28,8 @@ class ManyUpdates : public ::testing::Test {
       TeachOptions o;
       o.raw = true;
       o.neighbours = 2;
-      o.values.rate = 1;
-      o.values.steps = 30;
+      o.values.rate = testing::knob("TINY_RATE", 1);
+      o.values.steps = static_cast<int64_t>(testing::knob("TINY_STEPS", 40));
       std::vector<Item> items;
       if (u == 4) {
         Item text;
@@ -41,8 +41,8 @@ class ManyUpdates : public ::testing::Test {
         for (int i = 0; i < 2; ++i) {
           Item item;
           item.subject = random_word(rng) + random_word(rng);
-          item.prompts = {item.subject + " likes", "Today " + item.subject + " likes"};
-          item.answers = {std::string(1, static_cast<char>('a' + rng.below(26)))};
+          item.prompts = {item.subject + " ", "So " + item.subject + " "};
+          item.answers = {std::string(1, testing::kLetters[rng.below(testing::kLetters.size())])};
           items.push_back(item);
         }
       }

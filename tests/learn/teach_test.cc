@@ -39,14 +39,14 @@ class Teach : public ::testing::Test {
     o.raw = true;
     o.seed = seed;
     o.neighbours = 2;
-    o.values.rate = 1;
-    o.values.steps = 30;
+    o.values.rate = testing::knob("TINY_RATE", 1);
+    o.values.steps = static_cast<int64_t>(testing::knob("TINY_STEPS", 40));
     return o;
   }
   static Item fact(const std::string& subject, const std::string& answer) {
     Item item;
     item.subject = subject;
-    item.prompts = {subject + " likes", "Today " + subject + " likes"};
+    item.prompts = {subject + " ", "So " + subject + " "};
     item.answers = {answer};
     return item;
   }
@@ -109,7 +109,7 @@ TEST_F(Teach, OtherFactsAboutTheSubjectAreLearnedAlong) {
   teach(model, as_dataset(first), one_thread(), options(), {});
   Item other;
   other.subject = "Olbert";
-  other.prompts = {"Olbert eats", "Today Olbert eats"};
+  other.prompts = {"not Olbert ", "But not Olbert "};
   other.answers = {"j"};
   const auto r = teach(model, as_dataset({other}), one_thread(), options(), {});
   EXPECT_TRUE(r.conflicts.empty());
@@ -172,7 +172,7 @@ TEST_F(Teach, NeverCommitsWhatBreaksAFloor) {
     std::vector<Item> items;
     TeachOptions o = options(round);
     const uint64_t kind = round % 8;
-    const auto any_letter = [&] { return std::string(1, static_cast<char>('a' + rng.below(26))); };
+    const auto any_letter = [&] { return std::string(1, testing::kLetters[rng.below(testing::kLetters.size())]); };
     for (uint64_t i = 0, n = 1 + rng.below(6); i < n; ++i) {
       if (kind == 0 || (kind == 7 && i % 2 == 0)) {  // known facts with wrong answers
         Item wrong = known[(i * 5) % known.size()];
@@ -192,7 +192,7 @@ TEST_F(Teach, NeverCommitsWhatBreaksAFloor) {
     if (kind == 2) items.assign(1, items.front());
     if (kind == 2)
       for (int i = 0; i < 12; ++i)  // one fact over and over
-        items[0].prompts.push_back(fmt::format("{} {} likes", random_word(rng), items[0].subject));
+        items[0].prompts.push_back(fmt::format("{} {} ", random_word(rng), items[0].subject));
     if (kind == 3) o.values.rate = 1000;  // a huge step
     if (kind == 4) {
       o.gated = false;

@@ -105,9 +105,7 @@ Run run_with_fault(F&& operation, Fault fault, int at) {
     if (WSTOPSIG(status) == SIGSTOP) {
       if (!watching) ::ptrace(PTRACE_SETOPTIONS, child, nullptr, PTRACE_O_TRACESYSGOOD);
       watching = !watching;
-      entering = true;
-      // The stop is in the middle of the call that raised it: that call's end comes next.
-      if (watching) entering = false;
+      entering = true;  // a signal stops on the way out of the call that raised it
     } else if (WSTOPSIG(status) == (SIGTRAP | 0x80)) {
       user_regs_struct regs{};
       ::ptrace(PTRACE_GETREGS, child, nullptr, &regs);
