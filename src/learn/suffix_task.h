@@ -52,7 +52,7 @@ class SuffixTask {
  private:
   struct Suffix {
     int64_t begin = -1;   // the site: index of its first token
-    int64_t prefix = -1;  // in prefix_entry_; -1: nothing but what is common to all
+    int64_t prefix = -1;  // which of the distinct beginnings it has
     at::Tensor h;         // [tokens, d] after the address block
     Accesses accesses;    // of the same tokens, when the model has an overlay
     at::Tensor gate;      // [tokens], when that is gated

@@ -123,6 +123,20 @@ const Memory& LanguageModel::memory() const {
   return *memory_;
 }
 
+at::Tensor Memory::read(int64_t block, const Accesses& accesses, const at::Tensor& gates) const {
+  const auto it = overlay.by_block.find(block);
+  if (it == overlay.by_block.end()) return {};
+  at::Tensor y;
+  const auto add = [&](const SparseRows& rows, const at::Tensor& weights) {
+    const auto part = weighted_gather(rows.values, rows.index.rows(accesses.slots), weights);
+    y = y.defined() ? y + part : part;
+  };
+  if (!it->second.open.empty()) add(it->second.open, accesses.weights);
+  if (!it->second.gated.empty() && gates.defined())
+    add(it->second.gated, accesses.weights * gates.unsqueeze(1));
+  return y;
+}
+
 FfnSide LanguageModel::side(at::Tensor mask) const {
   if (!memory_ || memory_->overlay.empty())
     return [](int64_t, const at::Tensor&) { return at::Tensor(); };
@@ -130,7 +144,7 @@ FfnSide LanguageModel::side(at::Tensor mask) const {
   // What the address block found out, for the blocks above it in the same pass.
   struct Found {
     Accesses accesses;
-    at::Tensor gated_weights;
+    at::Tensor gates;
   };
   auto found = std::make_shared<Found>();
   return [this, mask, found](int64_t block, const at::Tensor& x) -> at::Tensor {
@@ -138,22 +152,10 @@ FfnSide LanguageModel::side(at::Tensor mask) const {
     if (block == memory.address_block) {
       const auto flat = x.reshape({-1, x.size(-1)});
       found->accesses = memory.keys.lookup(flat, mask);
-      if (memory.overlay.anchors.defined()) {
-        const auto gate = memory.gate(memory.keys.queries(flat), memory.overlay.anchors);
-        found->gated_weights = found->accesses.weights * gate.unsqueeze(1);
-      }
+      if (memory.overlay.anchors.defined())
+        found->gates = memory.gate(memory.keys.queries(flat), memory.overlay.anchors);
     }
-    const auto it = memory.overlay.by_block.find(block);
-    if (it == memory.overlay.by_block.end()) return {};
-    at::Tensor y;
-    const auto read = [&](const SparseRows& rows, const at::Tensor& weights) {
-      if (rows.empty() || !weights.defined()) return;
-      const auto part =
-          weighted_gather(rows.values, rows.index.rows(found->accesses.slots), weights);
-      y = y.defined() ? y + part : part;
-    };
-    read(it->second.open, found->accesses.weights);
-    read(it->second.gated, found->gated_weights);
+    const auto y = memory.read(block, found->accesses, found->gates);
     return y.defined() ? y.view(x.sizes()).to(x.scalar_type()) : y;
   };
 }

@@ -21,18 +21,12 @@
 #include "memory/gate.h"
 #include "memory/product_keys.h"
 #include "memory/sparse_rows.h"
+#include "model/open_options.h"
 #include "model/transformer.h"
 #include "text/chat_template.h"
 #include "text/tokenizer.h"
 
 namespace accrete {
-
-struct OpenOptions {
-  std::string device = "cpu";     // "cpu", "cuda", "cuda:N"
-  std::string dtype = "float32";  // "float32", "bfloat16", "float16"
-  int threads = 0;                // 0: every core this process may use
-  bool with_updates = true;       // false: the base alone
-};
 
 // What the active updates add, summed.
 struct Overlay {
@@ -54,6 +48,10 @@ struct Memory {
   ProductKeys keys;
   Gate gate;
   Overlay overlay;
+
+  // What the overlay adds to block `block`'s output, [T, d], for tokens with these accesses and (of
+  // a gated overlay) gates [T]. Undefined: nothing.
+  at::Tensor read(int64_t block, const Accesses& accesses, const at::Tensor& gates) const;
 };
 
 class LanguageModel {

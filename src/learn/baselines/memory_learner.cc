@@ -23,8 +23,8 @@ void MemoryLearner::learn(std::span<const Item> items, int64_t /*passes*/,
   const Proposal proposal =
       propose(model_, {items.begin(), items.end()}, log_, names_, options, reporter);
   model_.add_update(proposal.update);
-  if (proposal.taught_accesses.defined())
-    log_.append(proposal.taught_accesses, options_.earlier_weight, false);
+  if (const Accesses own = taught_accesses(proposal.update.taught); own.defined())
+    log_.append(own, options_.earlier_weight, false);
   cost_.tokens += proposal.teach_tokens;
 }
 
