@@ -63,6 +63,8 @@ class Panel:
 
 
 def forecast():
+    if not os.path.exists(os.path.join(ROOT, "bench", "results", "forecast.json")):
+        return ""  # not measured yet
     result = load("forecast.json")
     runs = result["runs"]
     kinds = sorted({r["kind"] for r in runs})

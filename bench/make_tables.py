@@ -50,16 +50,20 @@ def facts():
 
 
 def forecast():
+    if not os.path.exists(os.path.join(ROOT, "bench", "results", "forecast.json")):
+        return "Not measured yet: bench/results has no forecast.json."
     result = load("forecast.json")
     lines = ["| probe | updates | Spearman | first order alone | with second order | measured within the range |",
              "| --- | --- | --- | --- | --- | --- |"]
     for name, s in result["summary"].items():
         lines.append(f"| {name} | {len(result['runs'])} | {s['spearman']:.2f} | {s['spearman_first_order']:.2f} | "
                      f"{s['spearman_second_order']:.2f} | {100 * s['inside_range']:.0f} % |")
-    return "\n".join(lines)
+    return "\n".join(lines) + "\n\n![predicted against measured](forecast.svg)"
 
 
 def sequence():
+    if not glob.glob(os.path.join(ROOT, "bench", "results", "sequence*.json")):
+        return "Not measured yet: bench/results has no sequence.json."
     lines = ["| method | updates | facts | recall | untaught wording | corrected facts | known sentences kept | known questions kept | bits per byte | rows used | "
              "largest row | seconds an update (first 10 / last 10 of facts) |",
              "| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |"]
