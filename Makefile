@@ -36,9 +36,11 @@ sanitize:
 	@cmake --build build-sanitize -j $(JOBS)
 	@cd build-sanitize && ctest --output-on-failure -j $(JOBS) -R '^(base|io|text|ledger)/'
 
+# libFuzzer targets of the readers; `scripts/fuzz.sh` runs them.
 fuzz:
 	@cmake -S . -B build-fuzz -G Ninja -DACCRETE_FUZZ=ON -DCMAKE_CXX_COMPILER=clang++ > /dev/null
 	@cmake --build build-fuzz -j $(JOBS)
+	@cmake --build build-fuzz --target fuzz_seeds > /dev/null
 
 clean:
 	rm -rf build build-*

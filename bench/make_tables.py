@@ -52,6 +52,33 @@ def facts():
     return "\n".join(lines)
 
 
+def forecast():
+    result = load("forecast.json")
+    lines = ["| probe | updates | Spearman | first order alone | with second order | measured within the range |",
+             "| --- | --- | --- | --- | --- | --- |"]
+    for name, s in result["summary"].items():
+        lines.append(f"| {name} | {len(result['runs'])} | {s['spearman']:.2f} | {s['spearman_first_order']:.2f} | "
+                     f"{s['spearman_second_order']:.2f} | {100 * s['inside_range']:.0f} % |")
+    return "\n".join(lines)
+
+
+def sequence():
+    lines = ["| method | updates | facts | recall | untaught wording | corrected facts | known sentences kept | known questions kept | bits per byte | rows used | "
+             "largest row | seconds an update (first 10 / last 10 of facts) |",
+             "| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |"]
+    for path in sorted(glob.glob(os.path.join(ROOT, "bench", "results", "sequence*.json"))):
+        r = load(os.path.basename(path))
+        for p in r["points"]:
+            facts = [s for s in r["steps"][:p["updates"]] if s["kind"] == "facts" and "seconds" in s]
+            each = [s["seconds"] / max(s["items"], 1) for s in facts]
+            cost = f"{sum(s['seconds'] for s in facts[:10]) / len(facts[:10]):.1f} / {sum(s['seconds'] for s in facts[-10:]) / len(facts[-10:]):.1f}" if each else ""
+            corrected = f"{100 * p['recall_corrected']:.1f} % of {p['corrected']}" if "recall_corrected" in p else ""
+            lines.append(f"| {r['setup']['method']} | {p['updates']} | {p['facts']} | {100 * p['recall']:.1f} % | {100 * p['recall_untaught_wording']:.1f} % | {corrected} | "
+                         f"{100 * p['kept_clozes']:.1f} % | {100 * p['kept_questions']:.1f} % | {p['bits_per_byte_change']:+.4f} | "
+                         f"{sum(b['used'] for b in p['blocks'])} of {sum(b['slots'] for b in p['blocks'])} | {max(b['largest_row'] for b in p['blocks']):.2f} | {cost} |")
+    return "\n".join(lines)
+
+
 def baselines():
     lines = ["| run in C++ and in Python | steps | largest difference of a step's loss | mean | taught phrasings' loss at the end, C++ / Python | untaught phrasings right, C++ / Python |",
              "| --- | --- | --- | --- | --- | --- |"]
@@ -73,9 +100,19 @@ TABLES = {
         "forgetting-stream": lambda: forgetting_report.table(FORGETTING, "stream"),
         "forgetting-verdict": lambda: forgetting_report.verdict(FORGETTING),
         "baselines": baselines,
+        "forecast": forecast,
+        "sequence": sequence,
     },
 }
 FILES = {"docs/forgetting.svg": lambda: forgetting_report.svg(FORGETTING), "docs/forgetting.html": lambda: forgetting_report.page(FORGETTING)}
+
+
+def made(make):
+    try:
+        return make()
+    except FileNotFoundError as e:
+        return f"Not measured yet: {os.path.relpath(e.filename, ROOT)} is absent."
+
 
 wanted = {name: make() for name, make in FILES.items()}
 for name, tables in TABLES.items():
@@ -84,7 +121,7 @@ for name, tables in TABLES.items():
     for key, make in tables.items():
         pattern = re.compile(f"(<!-- table {key}: bench/make_tables.py -->\n).*?(<!-- end -->)", re.S)
         assert pattern.search(text), f"{name} has no place for the table {key}"
-        text = pattern.sub(lambda m: m.group(1) + make() + "\n" + m.group(2), text)
+        text = pattern.sub(lambda m: m.group(1) + made(make) + "\n" + m.group(2), text)
     wanted[name] = text
 status = 0
 for name, new in wanted.items():

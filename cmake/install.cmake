@@ -2,8 +2,13 @@
 include(CMakePackageConfigHelpers)
 
 install(TARGETS accrete_cli RUNTIME DESTINATION ${CMAKE_INSTALL_BINDIR})
+install(TARGETS accrete_verbs LIBRARY DESTINATION ${CMAKE_INSTALL_LIBDIR}/accrete)
 # The libtorch that it was built with stays where it is.
-set_target_properties(accrete_cli PROPERTIES INSTALL_RPATH "${TORCH_INSTALL_PREFIX}/lib")
+set_target_properties(accrete_verbs PROPERTIES INSTALL_RPATH "${TORCH_INSTALL_PREFIX}/lib")
+if(NOT CMAKE_CROSSCOMPILING)
+  install(FILES ${CMAKE_BINARY_DIR}/lib/accrete/texts.json
+          DESTINATION ${CMAKE_INSTALL_LIBDIR}/accrete)
+endif()
 install(DIRECTORY data/ DESTINATION ${CMAKE_INSTALL_DATADIR}/accrete)
 install(FILES LICENSE DESTINATION ${CMAKE_INSTALL_DOCDIR})
 
@@ -15,7 +20,7 @@ if(NOT CMAKE_CROSSCOMPILING)
     add_custom_command(OUTPUT ${_script}
       COMMAND ${CMAKE_COMMAND} -E make_directory ${CMAKE_CURRENT_BINARY_DIR}/completions
       COMMAND accrete_cli completion ${_shell} > ${_script}
-      DEPENDS accrete_cli VERBATIM)
+      DEPENDS accrete_cli accrete_verbs VERBATIM)
     list(APPEND _scripts ${_script})
   endforeach()
   add_custom_target(accrete_completions ALL DEPENDS ${_scripts})

@@ -14,7 +14,7 @@ packages=(g++ cmake ninja-build pkg-config ccache unzip python3 python3-venv lib
 missing=()
 if command -v dpkg-query >/dev/null; then
   for package in "${packages[@]}"; do
-    dpkg-query -W -f='${Status}' "$package" 2>/dev/null | grep -q 'ok installed' || missing+=("$package")
+    [[ $(dpkg-query -W -f='${Status}' "$package" 2>/dev/null) == *'ok installed' ]] || missing+=("$package")
   done
 fi
 # A compiler, cmake or python that is not from a package serves as well.

@@ -4,6 +4,7 @@
 #include "base/error.h"
 #include "base/interrupt.h"
 #include "cli/cli.h"
+#include "learn/explain.h"
 #include "model/examples.h"
 #include "model/generate.h"
 
@@ -29,12 +30,42 @@ void add_sampling(CLI::App& verb, GenerateOptions& o) {
   verb.add_option("--stop", o.stop, "End before this text; may be repeated")->type_name("TEXT");
 }
 
+void add_explanation(const Explanation& e, nlohmann::ordered_json& json, std::string& text) {
+  nlohmann::ordered_json updates = nlohmann::ordered_json::array();
+  for (const Influence& u : e.updates) {
+    nlohmann::ordered_json lines = nlohmann::ordered_json::array();
+    for (const SourceLine& line : u.lines)
+      lines.push_back({{"line", line.line},
+                       {"question", line.question},
+                       {"answer", line.answer},
+                       {"similarity", line.similarity}});
+    updates.push_back({{"id", u.update},
+                       {"tag", u.tag},
+                       {"source", u.source},
+                       {"effect", u.effect},
+                       {"lines", lines}});
+  }
+  json["explain"] = {{"log_probability", e.log_probability},
+                     {"base_log_probability", e.base_log_probability},
+                     {"updates", updates}};
+  text += fmt::format("\nlog p(answer) {:.2f}; without any update {:.2f}\n", e.log_probability,
+                      e.base_log_probability);
+  if (e.updates.empty()) text += "no update speaks here: the base knows it\n";
+  constexpr size_t kMost = 5;
+  for (size_t i = 0; i < std::min(kMost, e.updates.size()); ++i) {
+    const Influence& u = e.updates[i];
+    text += fmt::format("{:+8.2f}  update {}  {}\n", u.effect, u.update, u.source);
+    for (const SourceLine& line : u.lines)
+      text += fmt::format("          line {}: {} {}\n", line.line, line.question, line.answer);
+  }
+}
+
 }  // namespace
 
 void add_ask(CLI::App& app, Common& common, Run& run) {
   struct State {
     std::string model, prompt;
-    bool raw = false;
+    bool raw = false, explain = false;
     GenerateOptions options;
   };
   auto state = std::make_shared<State>();
@@ -42,6 +73,8 @@ void add_ask(CLI::App& app, Common& common, Run& run) {
   verb->add_option("MODEL", state->model, "A model folder")->type_name("FOLDER")->required();
   verb->add_option("PROMPT", state->prompt, "The question")->type_name("TEXT")->required();
   verb->add_flag("--raw", state->raw, "Continue the prompt as it is, without the chat template");
+  verb->add_flag("--explain", state->explain,
+                 "Name the updates and the lines taught that the answer leans on");
   add_sampling(*verb, state->options);
   add_common(*verb, common,
              "accrete ask my-model \"Where was Ada Lovelace born?\" --max-tokens 32");
@@ -59,9 +92,15 @@ void add_ask(CLI::App& app, Common& common, Run& run) {
           std::fflush(stdout);
         };
       const auto out = generate(model, prompts, state->options, stream, common.reporter()).front();
-      common.print(
-          {{"text", out.text}, {"tokens", out.tokens.size()}, {"finish_reason", out.finish_reason}},
-          "\n");
+      nlohmann::ordered_json json = {
+          {"text", out.text}, {"tokens", out.tokens.size()}, {"finish_reason", out.finish_reason}};
+      std::string text = "\n";
+      if (state->explain) {
+        const Ledger ledger = Ledger::open(state->model, Ledger::Mode::kRead);
+        add_explanation(explain(model, load_members(ledger), state->prompt, out.text, state->raw),
+                        json, text);
+      }
+      common.print(json, text);
       return 0;
     };
   });

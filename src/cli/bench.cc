@@ -128,6 +128,8 @@ void add_bench(CLI::App& app, Common& common, Run& run) {
   auto state = std::make_shared<State>();
   auto* verb = app.add_subcommand("bench", "Benchmarks: what was learned, what was kept");
   verb->require_subcommand(1);
+  add_bench_forecast(*verb, common, run);
+  add_bench_sequence(*verb, common, run);
   auto* facts =
       verb->add_subcommand("facts", "New facts, asked in phrasings that were never taught");
   facts->add_option("MODEL", state->model, "A model folder made by retrofit; it is not changed")

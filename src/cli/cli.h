@@ -2,6 +2,9 @@
 //
 // Contract (design §9): with --json one JSON object on standard output; progress and messages on
 // standard error. Exit status 0 done, 1 failed or refused, 2 wrong usage.
+//
+// The program itself (main.cc) knows no tensors: it runs the verbs that need none and loads the
+// library of all verbs (verbs.cc), and with it libtorch, for the others.
 #pragma once
 
 #include <CLI/CLI.hpp>
@@ -9,11 +12,12 @@
 #include <functional>
 #include <memory>
 #include <nlohmann/json.hpp>
+#include <span>
 #include <string>
 #include <vector>
 
 #include "base/progress.h"
-#include "model/language_model.h"
+#include "model/open_options.h"
 
 namespace accrete::cli {
 
@@ -39,6 +43,12 @@ struct Common {
 using Run = std::function<int()>;
 using AddVerb = void (*)(CLI::App& app, Common& common, Run& run);
 
+// Parses the command line with these verbs, runs the chosen one and reports errors. Returns the
+// exit status.
+int run_verbs(std::span<const AddVerb> verbs, int argc, char** argv);
+// The program with these verbs, for what is made of it.
+void set_up(CLI::App& app, std::span<const AddVerb> verbs, Common& common, Run& run);
+
 // --json, --quiet, --seed, --device, --dtype, --threads; and at the end of the verb's help an
 // example of its use.
 void add_common(CLI::App& verb, Common& common, const std::string& example = "");
@@ -54,16 +64,22 @@ std::string percent(double share);
 
 void add_retrofit(CLI::App& app, Common& common, Run& run);
 void add_teach(CLI::App& app, Common& common, Run& run);
+void add_plan(CLI::App& app, Common& common, Run& run);
 void add_ask(CLI::App& app, Common& common, Run& run);
 void add_chat(CLI::App& app, Common& common, Run& run);
 void add_check(CLI::App& app, Common& common, Run& run);
 void add_probe(CLI::App& app, Common& common, Run& run);
 void add_log(CLI::App& app, Common& common, Run& run);
 void add_undo(CLI::App& app, Common& common, Run& run);
+void add_history(CLI::App& app, Common& common, Run& run);  // diff, revert, tag
+void add_audit(CLI::App& app, Common& common, Run& run);  // audit, compact
 void add_digest(CLI::App& app, Common& common, Run& run);
 void add_bench(CLI::App& app, Common& common, Run& run);
+void add_bench_forecast(CLI::App& bench, Common& common, Run& run);
+void add_bench_sequence(CLI::App& bench, Common& common, Run& run);
 void add_eval(CLI::App& app, Common& common, Run& run);
 void add_export(CLI::App& app, Common& common, Run& run);
 void add_completion(CLI::App& app, Common& common, Run& run);
+std::string completion_script(const CLI::App& app, const std::string& shell);
 
 }  // namespace accrete::cli

@@ -264,6 +264,12 @@ std::string fish(const std::vector<Node>& nodes) {
 
 }  // namespace
 
+std::string completion_script(const CLI::App& app, const std::string& shell) {
+  std::vector<Node> nodes;
+  collect(app, "", nodes);
+  return shell == "bash" ? bash(nodes) : shell == "zsh" ? zsh(nodes) : fish(nodes);
+}
+
 void add_completion(CLI::App& app, Common& common, Run& run) {
   auto shell = std::make_shared<std::string>();
   auto* verb = app.add_subcommand("completion", "Print a script that completes accrete in a shell");
@@ -275,11 +281,7 @@ void add_completion(CLI::App& app, Common& common, Run& run) {
              "  accrete completion fish > ~/.config/fish/completions/accrete.fish");
   verb->callback([shell, &app, &common, &run] {
     run = [shell, &app, &common] {
-      std::vector<Node> nodes;
-      collect(app, "", nodes);
-      const std::string script = *shell == "bash"  ? bash(nodes)
-                                 : *shell == "zsh" ? zsh(nodes)
-                                                   : fish(nodes);
+      const std::string script = completion_script(app, *shell);
       common.print({{"shell", *shell}, {"script", script}}, script);
       return 0;
     };

@@ -1,59 +1,96 @@
-// accrete: the command line. One file per verb; this one parses, runs and reports errors.
+// accrete: the program. What needs no tensors is done here, in milliseconds: help, completion, the
+// ledger's log. For everything else the library of all verbs is loaded, and libtorch with it.
+#include <dlfcn.h>
+
 #include <cstdio>
+#include <cstdlib>
+#include <filesystem>
+#include <string>
+#include <system_error>
+#include <vector>
 
 #include "base/error.h"
-#include "base/interrupt.h"
+#include "base/file.h"
 #include "cli/cli.h"
+#include "cli/verbs.h"
 
 namespace {
 
 using namespace accrete;
+namespace fs = std::filesystem;
 
-int report(const cli::Common& common, std::string_view code, const std::string& message,
-           const std::string& hint) {
-  std::fprintf(stderr, "accrete: %s\n", message.c_str());
-  if (!hint.empty()) std::fprintf(stderr, "  try: %s\n", hint.c_str());
-  if (common.json) {
-    const nlohmann::ordered_json object = {
-        {"error", {{"code", code}, {"message", message}, {"hint", hint}}}};
-    std::printf("%s\n",
-                object.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace).c_str());
+// Verbs that are whole in this program. They are in the library as well, for its help.
+constexpr cli::AddVerb kLightVerbs[] = {cli::add_log};
+constexpr const char* kLightNames[] = {"log", "show"};
+
+// Where the library is: beside the program in the build, or where it was installed, wherever that
+// was moved to.
+fs::path library_folder() {
+  std::error_code ec;
+  const fs::path program = fs::read_symlink("/proc/self/exe", ec).parent_path();
+  const fs::path built = program / "lib" / "accrete";
+  if (fs::exists(built / cli::kVerbsLibrary, ec)) return built;
+  return (program / ACCRETE_LIBRARY_FROM_BIN).lexically_normal();
+}
+
+// What is printed for these arguments, if it was written down when the program was built, and since
+// the library was.
+bool print_text(const fs::path& folder, const std::vector<std::string>& arguments) {
+  std::string path, kind;
+  if (arguments.size() == 2 && arguments[0] == "completion") {
+    kind = "completion";
+    path = arguments[1];
+  } else if (!arguments.empty() && (arguments.back() == "--help" || arguments.back() == "-h")) {
+    kind = "help";
+    for (size_t i = 0; i + 1 < arguments.size(); ++i) path += (i > 0 ? " " : "") + arguments[i];
+  } else {
+    return false;
   }
-  return 1;
+  std::error_code ec;
+  const fs::path file = folder / cli::kTextsFile;
+  const auto written = fs::last_write_time(file, ec);
+  if (ec || written < fs::last_write_time(folder / cli::kVerbsLibrary, ec) || ec) return false;
+  const auto texts = nlohmann::json::parse(read_file(file), nullptr, false);
+  if (!texts.is_object() || texts.value("version", "") != cli::kVersion) return false;
+  const auto& of_kind = texts.value(kind, nlohmann::json::object());
+  if (!of_kind.contains(path)) return false;
+  const auto text = of_kind[path].get<std::string>();
+  std::fwrite(text.data(), 1, text.size(), stdout);
+  return true;
+}
+
+int run_library(const fs::path& folder, int argc, char** argv) {
+  // How OpenMP's threads wait: briefly, then asleep. They would spin for milliseconds at the end of
+  // each parallel region, and on a machine with other work to do take the core from the thread they
+  // wait for: on two cores shared with a compiler, answering took five times longer. The setting is
+  // read when the library is loaded. One of the user's wins.
+  if (std::getenv("OMP_WAIT_POLICY") == nullptr) ::setenv("GOMP_SPINCOUNT", "1000", 0);
+  const fs::path file = folder / cli::kVerbsLibrary;
+  void* library = ::dlopen(file.c_str(), RTLD_LAZY | RTLD_LOCAL);
+  void* entry = library == nullptr ? nullptr : ::dlsym(library, "accrete_verbs_main");
+  if (entry == nullptr) {
+    std::fprintf(stderr,
+                 "accrete: cannot load %s: %s\n  try: install accrete and its libtorch again\n",
+                 file.c_str(), ::dlerror());
+    return 1;
+  }
+  return reinterpret_cast<decltype(&accrete_verbs_main)>(entry)(argc, argv);
 }
 
 }  // namespace
 
 int main(int argc, char** argv) {
-  CLI::App app(
-      "accrete teaches a language model new facts without making it forget.\n"
-      "The way of work: retrofit once, then teach -> check -> undo as with git.");
-  app.name("accrete");
-  app.formatter(cli::help_formatter());
-  app.footer("`accrete VERB --help` says more about a verb, with an example.");
-  app.set_version_flag("--version", std::string("accrete ") + cli::kVersion, "Print the version");
-  app.require_subcommand(1);
-  cli::Common common;
-  cli::Run run;
-  for (const cli::AddVerb add :
-       {cli::add_retrofit, cli::add_teach, cli::add_ask, cli::add_chat, cli::add_check,
-        cli::add_probe, cli::add_log, cli::add_undo, cli::add_digest, cli::add_eval,
-        cli::add_export, cli::add_bench, cli::add_completion})
-    add(app, common, run);
+  const std::vector<std::string> arguments(argv + 1, argv + argc);
+  const fs::path folder = library_folder();
   try {
-    app.parse(argc, argv);
-  } catch (const CLI::ParseError& e) {
-    const int status = app.exit(e);
-    return status == 0 ? 0 : 2;
+    if (print_text(folder, arguments)) return 0;
+  } catch (const Error&) {  // the library has the same texts
   }
-  try {
-    return run();
-  } catch (const Error& e) {
-    return report(common, error_code_name(e.code()), e.what(), e.hint());
-  } catch (const std::bad_alloc&) {
-    return report(common, "internal", "out of memory",
-                  "close other programs, or use a smaller model or fewer items");
-  } catch (const std::exception& e) {
-    return report(common, "internal", e.what(), "please report this with the command you ran");
+  if (arguments.size() == 1 && arguments[0] == "--version") {
+    std::printf("accrete %s\n", cli::kVersion);
+    return 0;
   }
+  for (const char* name : kLightNames)
+    if (!arguments.empty() && arguments[0] == name) return cli::run_verbs(kLightVerbs, argc, argv);
+  return run_library(folder, argc, argv);
 }

@@ -40,8 +40,8 @@ void add_probe(CLI::App& app, Common& common, Run& run) {
   add->callback([state, &common, &run] {
     run = [state, &common] {
       const Dataset data = read_dataset(state->file);
+      Ledger ledger = Ledger::open(state->model, Ledger::Mode::kWrite);  // no other writer now
       const LanguageModel model = LanguageModel::open(state->model, common.open);
-      Ledger ledger = Ledger::open(state->model, Ledger::Mode::kWrite);
       Probe probe;
       probe.data = data;
       probe.raw = state->raw;
@@ -50,6 +50,7 @@ void add_probe(CLI::App& app, Common& common, Run& run) {
       probe.record.items = static_cast<int64_t>(data.items.size());
       if (state->floor > 0) probe.record.floor = state->floor;
       probe.record.details["raw"] = state->raw;
+      probe.record.details["state"] = state_key(ledger.active());
       ledger.add_probe(probe.record, to_jsonl(data.items), state->replace);
       common.print(
           {{"name", state->name}, {"items", probe.record.items}, {"base", probe.record.base}},
@@ -84,8 +85,8 @@ void add_probe(CLI::App& app, Common& common, Run& run) {
     run = [state, &common] {
       const Dataset data = read_dataset(state->file);
       const auto few_shot = read_few_shot(state->few_shot);
+      Ledger ledger = Ledger::open(state->model, Ledger::Mode::kWrite);  // no other writer now
       const LanguageModel model = LanguageModel::open(state->model, common.open);
-      Ledger ledger = Ledger::open(state->model, Ledger::Mode::kWrite);
       const auto kept = discover(model, data.items, few_shot, state->raw, common.reporter());
       if (kept.empty())
         throw Error(ErrorCode::kRefused, "the model answers none of them right; there is no probe",
@@ -97,6 +98,7 @@ void add_probe(CLI::App& app, Common& common, Run& run) {
       if (state->floor > 0) record.floor = state->floor;
       record.details["raw"] = state->raw || few_shot.has_value();
       record.details["asked"] = data.items.size();
+      record.details["state"] = state_key(ledger.active());
       ledger.add_probe(record, to_jsonl(kept), state->replace);
       common.print({{"name", state->name}, {"asked", data.items.size()}, {"kept", kept.size()}},
                    fmt::format("{}: {} of {} answered right\n", state->name, kept.size(),

@@ -2,44 +2,177 @@
 
 #include <ATen/ATen.h>
 
+#include <algorithm>
+#include <string_view>
+#include <unordered_map>
+#include <vector>
+
 #include "base/error.h"
 
 namespace accrete {
 namespace {
 
-at::Tensor cholesky(const at::Tensor& matrix, const char* what) {
-  auto [factor, info] = at::linalg_cholesky_ex(matrix);
-  if (info.item<int>() != 0)
-    throw Error(ErrorCode::kInvalidArgument,
-                fmt::format("{} is not positive definite in float32", what), "raise --lambda");
-  return factor;
+constexpr int64_t kBlock = 512;  // of the factorisation
+
+// The lower triangle of the symmetric `a` becomes its Cholesky factor, in place; what is above it
+// stays what it was.
+void factorise(at::Tensor& a, const char* what) {
+  const int64_t t = a.size(0);
+  for (int64_t k = 0; k < t; k += kBlock) {
+    const int64_t n = std::min(kBlock, t - k), rest = t - k - n;
+    auto diagonal = a.narrow(0, k, n).narrow(1, k, n);
+    const auto [factor, info] = at::linalg_cholesky_ex(diagonal);
+    if (info.item<int>() != 0)
+      throw Error(ErrorCode::kInvalidArgument,
+                  fmt::format("{} is not positive definite in float32", what), "raise --lambda");
+    diagonal.copy_(factor);
+    if (rest == 0) return;
+    auto panel = a.narrow(0, k + n, rest).narrow(1, k, n);
+    panel.copy_(at::linalg_solve_triangular(factor.t(), panel, /*upper=*/true, /*left=*/false));
+    for (int64_t j = 0; j < rest; j += kBlock) {
+      const int64_t m = std::min(kBlock, rest - j);
+      auto below = a.narrow(0, k + n + j, rest - j).narrow(1, k + n + j, m);
+      below.addmm_(panel.narrow(0, j, rest - j), panel.narrow(0, j, m).t(), 1, -1);
+    }
+  }
+}
+
+// x [t, m] becomes L^-1 x for the factor in the lower triangle of `l`, in place.
+void solve_lower(const at::Tensor& l, at::Tensor& x) {
+  const int64_t t = l.size(0);
+  for (int64_t k = 0; k < t; k += kBlock) {
+    const int64_t n = std::min(kBlock, t - k), rest = t - k - n;
+    auto here = x.narrow(0, k, n);
+    const auto factor = l.narrow(0, k, n).narrow(1, k, n).tril();
+    here.copy_(at::linalg_solve_triangular(factor, here, /*upper=*/false));
+    if (rest > 0)
+      x.narrow(0, k + n, rest).addmm_(l.narrow(0, k + n, rest).narrow(1, k, n), here, 1, -1);
+  }
+}
+
+// The same with L^T.
+void solve_upper(const at::Tensor& l, at::Tensor& x) {
+  const int64_t t = l.size(0);
+  for (int64_t k = (t - 1) / kBlock * kBlock; k >= 0; k -= kBlock) {
+    const int64_t n = std::min(kBlock, t - k), rest = t - k - n;
+    auto here = x.narrow(0, k, n);
+    if (rest > 0)
+      here.addmm_(l.narrow(0, k + n, rest).narrow(1, k, n).t(), x.narrow(0, k + n, rest), 1, -1);
+    const auto factor = l.narrow(0, k, n).narrow(1, k, n).tril();
+    here.copy_(at::linalg_solve_triangular(factor.t(), here, /*upper=*/true));
+  }
+}
+
+// Tokens with equal accesses and targets: the first of each kind, and how many there are.
+struct Distinct {
+  std::vector<int64_t> first;
+  std::vector<float> count;
+};
+
+Distinct distinct_tokens(const at::Tensor& slots, const at::Tensor& weights,
+                         const at::Tensor& targets) {
+  const auto bytes = [](const at::Tensor& rows, int64_t j) {
+    const size_t n = static_cast<size_t>(rows.nbytes()) / static_cast<size_t>(rows.size(0));
+    return std::string_view(
+        static_cast<const char*>(rows.const_data_ptr()) + static_cast<size_t>(j) * n, n);
+  };
+  Distinct out;
+  std::unordered_map<std::string_view, std::vector<size_t>> seen;  // by weights
+  for (int64_t j = 0; j < slots.size(0); ++j) {
+    auto& alike = seen[bytes(weights, j)];
+    const auto same = std::find_if(alike.begin(), alike.end(), [&](size_t k) {
+      const int64_t other = out.first[k];
+      return bytes(slots, j) == bytes(slots, other) && bytes(targets, j) == bytes(targets, other);
+    });
+    if (same != alike.end()) {
+      ++out.count[*same];
+      continue;
+    }
+    alike.push_back(out.first.size());
+    out.first.push_back(j);
+    out.count.push_back(1);
+  }
+  return out;
+}
+
+// A^T [t, n] for tokens `which` of n: tokens touch a few slots each, and n is small.
+at::Tensor transposed_accesses(const Accesses& accesses, const at::Tensor& which,
+                               const SlotIndex& slots) {
+  const int64_t n = which.size(0);
+  auto out = at::zeros({slots.size(), n}, at::kFloat);
+  const auto rows = slots.rows(accesses.slots.index_select(0, which)).contiguous();
+  const auto weights = accesses.weights.index_select(0, which).contiguous();
+  const int64_t K = rows.size(1);
+  for (int64_t j = 0; j < n; ++j)
+    for (int64_t k = 0; k < K; ++k)
+      if (const int32_t r = rows.data_ptr<int32_t>()[j * K + k]; r >= 0)
+        out.data_ptr<float>()[r * n + j] += weights.data_ptr<float>()[j * K + k];
+  return out;
+}
+
+// The deposit in slots that the log reads, whose Gram matrix is `gram` (used up), and in slots that
+// it never reads, for which G_SS is 0 and P is 1 / lambda.
+struct Parts {
+  at::Tensor read, unread;
+};
+
+Parts solve(const Accesses& accesses, const at::Tensor& targets, const SlotIndex& read,
+            const SlotIndex& unread, at::Tensor gram, const DepositOptions& options) {
+  const at::NoGradGuard no_grad;
+  if (!targets.isfinite().all().item<bool>())
+    throw Error(ErrorCode::kInvalidArgument, "a value to write is not finite", "lower --rate");
+  if (!(options.lambda > 0))
+    throw Error(ErrorCode::kInvalidArgument, "lambda must be positive", "raise --lambda");
+  const auto all_targets = targets.contiguous();
+  const auto distinct =
+      distinct_tokens(accesses.slots.contiguous(), accesses.weights.contiguous(), all_targets);
+  const auto which = at::tensor(distinct.first, at::kLong);
+  const auto count = at::tensor(distinct.count, at::kFloat);
+  auto y = transposed_accesses(accesses, which, read);
+  const auto free = transposed_accesses(accesses, which, unread);
+
+  // With G + lambda I = L L^T and Y = L^-1 A^T: A P A^T = Y^T Y, and P A^T = L^-T Y.
+  gram.diagonal().add_(options.lambda);
+  factorise(gram, "G_SS + lambda I");
+  solve_lower(gram, y);
+  auto k = at::mm(y.t(), y);
+  k.addmm_(free.t(), free, 1, 1 / options.lambda);
+  const auto scale = ((k.diagonal() * count).sum() / count.sum()).item<double>();
+  k.diagonal().add_(options.epsilon * scale / count);
+  factorise(k, "A P A^T + epsilon I");
+  auto alpha = all_targets.index_select(0, which);
+  solve_lower(k, alpha);
+  solve_upper(k, alpha);
+  Parts out{at::mm(y, alpha), at::mm(free, alpha).div_(options.lambda)};
+  solve_upper(gram, out.read);
+  return out;
 }
 
 }  // namespace
 
 at::Tensor deposit(const Accesses& accesses, const at::Tensor& targets, const SlotIndex& selected,
-                   const at::Tensor& gram, const DepositOptions& options) {
-  const int64_t n = targets.size(0), t = selected.size();
-  if (!targets.isfinite().all().item<bool>())
-    throw Error(ErrorCode::kInvalidArgument, "a value to write is not finite", "lower --rate");
-  // A^T as a dense [t, n]: n tokens touch a few slots each, and n is small.
-  auto at_dense = at::zeros({t, n}, at::kFloat);
-  const auto rows = selected.rows(accesses.slots).contiguous();
-  const auto weights = accesses.weights.contiguous();
-  const int64_t K = rows.size(1);
-  for (int64_t j = 0; j < n; ++j)
-    for (int64_t k = 0; k < K; ++k)
-      if (const int32_t r = rows.data_ptr<int32_t>()[j * K + k]; r >= 0)
-        at_dense.data_ptr<float>()[r * n + j] += weights.data_ptr<float>()[j * K + k];
+                   at::Tensor gram, const DepositOptions& options) {
+  return solve(accesses, targets, selected, SlotIndex(), std::move(gram), options).read;
+}
 
-  const auto regular = gram + options.lambda * at::eye(t, at::kFloat);
-  const auto factor = cholesky(regular, "G_SS + lambda I");
-  const auto pa = at::cholesky_solve(at_dense, factor);  // P A^T [t, n]
-  auto k = at::matmul(at_dense.t(), pa);                 // A P A^T [n, n]
-  const auto scale = k.diagonal().mean().item<double>();
-  k = k + options.epsilon * scale * at::eye(n, at::kFloat);
-  const auto alpha = at::cholesky_solve(targets, cholesky(k, "A P A^T + epsilon I"));
-  return at::matmul(pa, alpha);
+at::Tensor deposit(const Accesses& accesses, const at::Tensor& targets,
+                   std::span<const int64_t> selected, const AccessLog& log,
+                   const DepositOptions& options) {
+  const auto diagonal = log.diagonal();
+  std::vector<int64_t> slots[2], places[2];  // read by the log, and not
+  for (size_t i = 0; i < selected.size(); ++i) {
+    const auto at = std::lower_bound(diagonal.slots.begin(), diagonal.slots.end(), selected[i]);
+    const bool read = at != diagonal.slots.end() && *at == selected[i] &&
+                      diagonal.values[static_cast<size_t>(at - diagonal.slots.begin())] > 0;
+    slots[read ? 0 : 1].push_back(selected[i]);
+    places[read ? 0 : 1].push_back(static_cast<int64_t>(i));
+  }
+  const SlotIndex read(slots[0]), unread(slots[1]);
+  const Parts parts = solve(accesses, targets, read, unread, log.gram(read), options);
+  auto out = at::empty({static_cast<int64_t>(selected.size()), targets.size(1)}, at::kFloat);
+  out.index_copy_(0, at::tensor(places[0], at::kLong), parts.read);
+  out.index_copy_(0, at::tensor(places[1], at::kLong), parts.unread);
+  return out;
 }
 
 }  // namespace accrete

@@ -15,6 +15,9 @@
 
 #include <ATen/core/Tensor.h>
 
+#include <span>
+
+#include "memory/access_log.h"
 #include "memory/accesses.h"
 #include "memory/sparse_rows.h"
 
@@ -25,10 +28,18 @@ struct DepositOptions {
   double epsilon = 1e-2;  // in units of the mean diagonal of A P A^T
 };
 
-// `accesses` of n tokens, `targets` [n, d], `selected` the t slots S, `gram` G_SS [t, t]. Returns
-// delta [t, d] float32. Throws kInvalidArgument when a matrix is not positive definite (lambda <=
-// 0) or a value is not finite.
+// `accesses` of n tokens, `targets` [n, d], `selected` the t slots S, `gram` G_SS [t, t], whose
+// memory is used for the solution: nothing else of its size is ever made. Tokens with equal
+// accesses and targets count as often as they occur, but cost as one. Returns delta [t, d] float32.
+// Throws kInvalidArgument when a matrix is not positive definite (lambda <= 0) or a value is not
+// finite.
 at::Tensor deposit(const Accesses& accesses, const at::Tensor& targets, const SlotIndex& selected,
-                   const at::Tensor& gram, const DepositOptions& options);
+                   at::Tensor gram, const DepositOptions& options);
+
+// The same for `selected` slots (distinct) and what is to stay as it is. Slots that the log never
+// reads take no part in a Gram matrix, so that memory and time grow with those that it does.
+at::Tensor deposit(const Accesses& accesses, const at::Tensor& targets,
+                   std::span<const int64_t> selected, const AccessLog& log,
+                   const DepositOptions& options);
 
 }  // namespace accrete

@@ -104,16 +104,7 @@ Pass LanguageTask::run(const Batch& batch, const Frozen& frozen, const PassOptio
     {
       const at::NoGradGuard no_grad;
       const auto add = [&y](const at::Tensor& part) { y = y.defined() ? y + part : part; };
-      const auto read = [&](const SparseRows& rows, const at::Tensor& weights) {
-        if (!rows.empty())
-          add(weighted_gather(rows.values, rows.index.rows(accesses.slots), weights));
-      };
-      if (const auto it = memory.overlay.by_block.find(block);
-          it != memory.overlay.by_block.end()) {
-        read(it->second.open, accesses.weights);
-        if (frozen.gate.defined())
-          read(it->second.gated, accesses.weights * frozen.gate.unsqueeze(1));
-      }
+      if (const auto read = memory.read(block, accesses, frozen.gate); read.defined()) add(read);
       if (options.changes != nullptr) {
         auto weights = accesses.weights;
         if (options.keep.defined()) weights = weights * options.keep.unsqueeze(1);

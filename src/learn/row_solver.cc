@@ -2,12 +2,22 @@
 
 #include <ATen/ATen.h>
 
+#include <chrono>
 #include <cmath>
 #include <numeric>
 
 #include "base/error.h"
 
 namespace accrete {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+double seconds_since(Clock::time_point start) {
+  return std::chrono::duration<double>(Clock::now() - start).count();
+}
+
+}  // namespace
 
 RowSolverResult solve_rows(LanguageTask& task, const std::vector<int64_t>& selected,
                            const at::Tensor& gram, const std::vector<int64_t>& blocks,
@@ -32,7 +42,27 @@ RowSolverResult solve_rows(LanguageTask& task, const std::vector<int64_t>& selec
   std::iota(order.begin(), order.end(), size_t{0});
   const auto total = static_cast<int64_t>(order.size()) * options.epochs;
   int64_t done = 0;
-  for (int64_t epoch = 0; epoch < options.epochs; ++epoch) {
+  const auto start = Clock::now();
+  auto held = result.changes.delta;  // tensors are replaced, never written: a copy of handles
+  // The first check costs what it costs; from then on its price is known.
+  const auto check = [&](bool last) {
+    if (!options.holds) return true;
+    const double price =
+        result.check_seconds / static_cast<double>(std::max<int64_t>(result.checks, 1));
+    const double budget = options.check_share * seconds_since(start);
+    if (!last && result.checks > 0 && result.check_seconds + price > budget) return true;
+    const auto before = Clock::now();
+    const bool holds = options.holds(result.changes);
+    result.check_seconds += seconds_since(before);
+    ++result.checks;
+    if (holds)
+      held = result.changes.delta;
+    else
+      result.changes.delta = held;
+    result.stopped = !holds;
+    return holds;
+  };
+  for (int64_t epoch = 0; epoch < options.epochs && !result.stopped; ++epoch) {
     rng.shuffle(std::span(order));
     double sum = 0;
     for (const size_t i : order) {
@@ -64,10 +94,13 @@ RowSolverResult solve_rows(LanguageTask& task, const std::vector<int64_t>& selec
       }
       sum += pass.loss;
       reporter.report("teach", ++done, total, fmt::format("loss {:.3f}", pass.loss));
+      if (!check(false)) break;
     }
     result.loss = sum / static_cast<double>(order.size());
     if (result.loss < options.target) break;
   }
+  if (!result.stopped) check(true);
+  result.seconds = seconds_since(start);
   reporter.report("teach", total, total);
   return result;
 }

@@ -9,6 +9,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <map>
 
 #include "base/progress.h"
@@ -24,12 +25,19 @@ struct RowSolverOptions {
   double lambda = 1e-5;
   double dropout = 0.1;  // of a token's accesses
   double target = 0.03;  // mean loss at which it stops
+  // Whether a state may be kept; asked after a step, as often as `check_share` of the time allows.
+  // When it says no, the run ends with the last state it agreed to.
+  std::function<bool(const RowChanges&)> holds = nullptr;
+  double check_share = 0.1;
 };
 
 struct RowSolverResult {
   RowChanges changes;
   double loss = 0;
   int64_t tokens = 0;
+  int64_t checks = 0;
+  double check_seconds = 0, seconds = 0;
+  bool stopped = false;  // by `holds`: the changes are those of an earlier step
 };
 
 // `selected` [t] ascending slots, `gram` G_SS [t, t], `blocks` that are written, `width` d. Throws

@@ -1,206 +1,182 @@
 #include "learn/teach.h"
 
 #include <ATen/ATen.h>
-#include <c10/core/InferenceMode.h>
 #include <sys/resource.h>
 
 #include <algorithm>
 #include <chrono>
-#include <fstream>
-#include <set>
+#include <cmath>
 
 #include "base/error.h"
-#include "base/file.h"
+#include "base/sha256.h"
 #include "eval/score.h"
 #include "eval/text_metrics.h"
+#include "learn/guard.h"
 #include "learn/subjects.h"
+#include "ledger/combine.h"
+#include "model/memory_files.h"
 
 namespace accrete {
 namespace {
 
-constexpr int64_t kBatchTokens = 1024;
-constexpr int64_t kChatSteps = 45;
-
-Accesses select_tokens(const Accesses& accesses, const at::Tensor& which) {
-  return {accesses.slots.index_select(0, which), accesses.weights.index_select(0, which)};
-}
-
-at::Tensor true_indices(const at::Tensor& mask) {
-  return mask.reshape({-1}).nonzero().view({-1});
-}
-
-// The accesses of prompts about other subjects join the log.
-void add_neighbours(const LanguageModel& model, std::span<const Item> items,
-                    const std::vector<std::string>& names, const TeachOptions& options,
-                    AccessLog& log, const Reporter& reporter) {
-  if (options.neighbours <= 0 || names.empty()) return;
-  const auto prompts =
-      make_neighbours(items, names, options.neighbours, Rng(options.seed).split(7));
-  if (prompts.empty()) return;
-  ExampleOptions example_options;
-  example_options.raw = options.raw;
-  std::vector<Example> examples;
-  for (const auto& prompt : prompts) {
-    Example e;
-    e.tokens = encode_prompt(model, prompt, example_options);
-    e.tokens.push_back(0);  // a batch never feeds the last token
-    const size_t n = e.tokens.size();
-    e.label.resize(n);
-    e.label[n - 1] = 1;
-    e.subject.resize(n);
-    examples.push_back(std::move(e));
+class Clock {
+ public:
+  double seconds() const {
+    return std::chrono::duration<double>(std::chrono::steady_clock::now() - start_).count();
   }
-  LanguageTask task(model, std::move(examples), 2 * kBatchTokens);
-  for (size_t i = 0; i < task.batches(); ++i) {
-    reporter.check_cancelled();
-    const auto where = true_indices(task.batch(i).mask);
-    log.append(select_tokens(task.frozen(i).accesses, where), options.neighbour_weight, false);
-    reporter.report("neighbours", static_cast<int64_t>(i) + 1,
-                    static_cast<int64_t>(task.batches()));
-  }
+
+ private:
+  std::chrono::steady_clock::time_point start_ = std::chrono::steady_clock::now();
+};
+
+Reporter with_limit(const Reporter& reporter, double most, const Clock& clock) {
+  Reporter timed = reporter;
+  if (most > 0)
+    timed.cancelled = [&reporter, &clock, most] {
+      if (clock.seconds() > most)
+        throw Error(ErrorCode::kRefused,
+                    fmt::format("not done within {:.0f} s; nothing was changed", most),
+                    "raise --max-seconds, or teach fewer items at once");
+      return reporter.cancelled && reporter.cancelled();
+    };
+  return timed;
 }
 
-void add_layer(Update& update, int64_t block, const std::vector<int64_t>& slots,
-               const at::Tensor& delta) {
-  const auto values = delta.to(at::kCPU, at::kFloat).contiguous();
-  LayerDelta layer;
-  layer.block = static_cast<int>(block);
-  layer.width = values.size(1);
-  // A row that came out as exactly zero changes nothing and is left out.
-  const auto used = values.abs().amax(1).contiguous();
-  for (size_t i = 0; i < slots.size(); ++i) {
-    if (used.data_ptr<float>()[i] == 0) continue;
-    layer.indices.push_back(slots[i]);
-    const float* row = values.data_ptr<float>() + static_cast<int64_t>(i) * layer.width;
-    layer.delta.insert(layer.delta.end(), row, row + layer.width);
+// A model with everything that a teach looks at, before it computes anything.
+struct Session {
+  Ledger ledger;
+  std::vector<UpdateRecord> active;
+  std::vector<EarlierUpdate> earlier;
+  LanguageModel model;
+  WatchedProbes probes;
+  std::map<std::string, std::string> probe_digests;  // of their items
+  std::vector<Item> items;                           // with subjects
+  std::vector<Conflict> conflicts;
+  std::vector<Companion> companions;
+
+  Session(const std::filesystem::path& folder, const Dataset& data, const OpenOptions& open,
+          Ledger::Mode mode)
+      : ledger(Ledger::open(folder, mode)),
+        active(ledger.active()),
+        earlier(load_earlier(ledger)),
+        model(open_bare(folder, open)) {
+    if (!model.has_memory())
+      throw Error(ErrorCode::kInvalidArgument,
+                  fmt::format("{} has no memory layers", folder.string()),
+                  "make them with `accrete retrofit SRC MODEL`");
+    model.use_overlay(model.make_overlay(pointers()));
+    for (Probe& probe : load_probes(ledger)) {
+      const std::string name = probe.record.name;
+      probe_digests[name] = sha256_hex(ledger.probe_items(name));
+      probes.push_back(std::make_unique<WatchedProbe>(model, std::move(probe)));
+      if (const auto known = known_score(probes.back()->probe().record))
+        probes.back()->set_score_now(*known);
+    }
+    items = data.items;
+    fill_subjects(items);
+    conflicts = find_conflicts(items, earlier);
+    companions = find_companions(items, earlier);
   }
-  if (!layer.indices.empty()) update.layers.push_back(std::move(layer));
-}
+  Session(const Session&) = delete;
+  Session& operator=(const Session&) = delete;
 
-std::vector<int64_t> select(const SlotStatistics& statistics, const AccessLog& log,
-                            const TeachOptions& options, int64_t default_slots, double lambda) {
-  return select_slots(statistics, log, options.ranking,
-                      options.slots > 0 ? options.slots : default_slots, lambda,
-                      Rng(options.seed).split(5));
-}
-
-// Short texts before a prompt: what a subject's query should not depend on.
-constexpr std::string_view kContexts[] = {
-    "Here is something that I read in the newspaper last week.",
-    "The following is a short note about it. In fact,", "Question: Tell me a fact.\nAnswer:"};
-
-// The prompts again after each context: only their queries are wanted, nothing is trained on them.
-std::vector<Example> with_contexts(const LanguageModel& model, const std::vector<Item>& items,
-                                   const std::map<int64_t, int64_t>& subject_of,
-                                   const TeachOptions& options) {
-  ExampleOptions example_options;
-  example_options.raw = options.raw;
-  std::vector<Example> out;
-  for (const auto& [item_index, subject] : subject_of) {
-    const Item& item = items[static_cast<size_t>(item_index)];
-    for (const auto& prompt : item.prompts)
-      for (const auto context : kContexts) {
-        out.push_back(make_example(model, std::string(context) + " " + prompt, item.answers.front(),
-                                   item.subject, example_options));
-        out.back().item = item_index;
-      }
+  std::vector<const Update*> pointers() const {
+    std::vector<const Update*> out;
+    for (const EarlierUpdate& e : earlier) out.push_back(&e.update);
+    return out;
   }
+
+  // A correction and what is about the same subject must not be held back by what it corrects.
+  AccessLog protected_log(double earlier_weight) const {
+    AccessLog log = load_background(model.folder(), model.memory().keys);
+    protect_earlier(log, earlier, items, model.memory().keys, earlier_weight);
+    return log;
+  }
+
+  std::vector<Overlap> overlaps(const Update& update) const {
+    std::vector<Overlap> out;
+    for (const EarlierUpdate& e : earlier) {
+      const auto d = compare_updates(update, e.update, 0);
+      if (d.shared() > 0)
+        out.push_back({e.record.id, e.record.tag, e.record.source, d.shared(),
+                       static_cast<double>(d.shared()) / static_cast<double>(d.rows_a()),
+                       d.shared_cosine()});
+    }
+    std::stable_sort(out.begin(), out.end(),
+                     [](const Overlap& a, const Overlap& b) { return a.shared > b.shared; });
+    return out;
+  }
+
+  Overlay overlay_with(const Update& update) const {
+    auto all = pointers();
+    all.push_back(&update);
+    return model.make_overlay(all);
+  }
+
+ private:
+  static LanguageModel open_bare(const std::filesystem::path& folder, const OpenOptions& open) {
+    OpenOptions bare = open;
+    bare.with_updates = false;  // they are read already
+    return LanguageModel::open(folder, bare);
+  }
+
+  // What the probe scores in the state as it is, where that was measured: when the probe was made,
+  // or by the commit that made this state.
+  std::optional<double> known_score(const ProbeRecord& record) const {
+    const std::string state = state_key(active);
+    if (record.details.value("state", std::string()) == state) return record.base;
+    if (active.empty()) return std::nullopt;
+    auto before = active;
+    before.pop_back();
+    const auto& m = active.back().measurements;
+    if (!m.is_object() || m.value("state", std::string()) != state_key(before) ||
+        !m.contains("kept") || !m["kept"].contains(record.name))
+      return std::nullopt;
+    const auto& kept = m["kept"][record.name];
+    if (kept.value("probe", std::string()) != probe_digests.at(record.name) ||
+        !kept.contains("after") || !kept["after"].is_number())
+      return std::nullopt;
+    return kept.at("after").get<double>();
+  }
+};
+
+std::map<std::string, ProbeForecast> forecast_all(WatchedProbes& probes, const Overlay& overlay,
+                                                  const Update& update,
+                                                  const ForecastOptions& options,
+                                                  const Reporter& reporter) {
+  std::map<std::string, ProbeForecast> out;
+  for (const auto& probe : probes)
+    out[probe->probe().record.name] = forecast(*probe, overlay, update, options, reporter);
   return out;
 }
 
-// Facts with subjects: value vectors at the subject, deposited in the slots that the subject reads.
-void teach_subjects(const LanguageModel& model, const std::vector<Item>& items,
-                    const std::vector<Example>& examples,
-                    const std::map<int64_t, int64_t>& subject_of, int64_t subjects, AccessLog& log,
-                    const TeachOptions& options, const Reporter& reporter, Proposal& proposal) {
-  const Memory& memory = model.memory();
-  const auto facts = static_cast<int64_t>(subject_of.size());
-  ValueSolverOptions solver = options.values;
-  if (solver.steps == 0 && model.uses_chat(options.raw)) solver.steps = kChatSteps;
-  const Values values = solve_values(model, examples, subject_of, subjects, solver, reporter);
-  proposal.teach_tokens += values.tokens;
-
-  // Where to write: the subject in every phrasing, bare and after each context.
-  std::vector<Accesses> sites;
-  std::vector<at::Tensor> owners, queries;
-  SlotStatistics statistics;
-  const auto collect = [&](const std::vector<Example>& what, bool bare, const char* stage) {
-    LanguageTask task(model, what, kBatchTokens);
-    for (size_t i = 0; i < task.batches(); ++i) {
-      reporter.check_cancelled();
-      const auto& frozen = task.frozen(i);
-      const auto flat = write_sites(task.batch(i), what, subject_of).view({-1});
-      const auto here = (flat >= 0).nonzero().view({-1});
-      const auto whose = flat.index_select(0, here).to(at::kLong);
-      sites.push_back(select_tokens(frozen.accesses, here));
-      owners.push_back(whose);
-      queries.push_back(frozen.queries.index_select(0, here));
-      // A slot's pull is that of the values to be written through it.
-      std::vector<at::Tensor> pull;
-      for (const auto& [block, v] : values.by_block) pull.push_back(v.index_select(0, whose));
-      statistics.add(sites.back(), at::cat(pull, 1));
-      // The rest of the prompts is to stay as it is.
-      if (bare && options.neighbours > 0)
-        log.append(
-            select_tokens(frozen.accesses,
-                          true_indices(task.batch(i).mask.reshape({-1}).logical_and(flat < 0))),
-            options.neighbour_weight, false);
-      reporter.report(stage, static_cast<int64_t>(i) + 1, static_cast<int64_t>(task.batches()));
-    }
-  };
-  collect(examples, true, "read subjects");
-  collect(with_contexts(model, items, subject_of, options), false, "read contexts");
-
-  const auto selected = select(statistics, log, options, 40 * facts + 1000, options.deposit.lambda);
-  const SlotIndex index(selected);
-  const Accesses all = concat(sites);
-  const auto owner = at::cat(owners);
-  std::vector<at::Tensor> targets;
-  for (const auto& [block, v] : values.by_block) targets.push_back(v.index_select(0, owner));
-  reporter.report("write", 0, 1);
-  const auto delta = deposit(all, at::cat(targets, 1), index, log.gram(index), options.deposit);
-  reporter.report("write", 1, 1);
-  const int64_t d = model.net().config().width;
-  int64_t column = 0;
-  for (const auto& [block, v] : values.by_block) {
-    add_layer(proposal.update, block, selected, delta.narrow(1, column, d));
-    column += d;
+void count_rows(const Update& update, int64_t& rows, int64_t& parameters) {
+  for (const LayerDelta& l : update.layers) {
+    rows += static_cast<int64_t>(l.indices.size());
+    parameters += static_cast<int64_t>(l.delta.size());
   }
-  if (options.gated) {
-    const auto anchors = thin_anchors(at::cat(queries), options.anchor_spacing).contiguous();
-    proposal.update.anchors.width = memory.keys.options().query_width;
-    proposal.update.anchors.queries.assign(anchors.data_ptr<float>(),
-                                           anchors.data_ptr<float>() + anchors.numel());
-  }
-  proposal.taught_accesses = all;
 }
 
-// Everything else: preconditioned steps through the lookup.
-void teach_stepwise(const LanguageModel& model, const std::vector<Example>& examples,
-                    const AccessLog& log, const TeachOptions& options, const Reporter& reporter,
-                    Proposal& proposal) {
-  LanguageTask task(model, examples, kBatchTokens / 2);
-  SlotStatistics statistics;
-  PassOptions with_gradient;
-  with_gradient.gradient = true;
-  for (size_t i = 0; i < task.batches(); ++i) {
-    reporter.check_cancelled();
-    const Pass pass = task.run(i, with_gradient);
-    std::vector<at::Tensor> gradients;
-    for (const auto& [block, g] : pass.output_gradient) gradients.push_back(g);
-    statistics.add(task.frozen(i).accesses, at::cat(gradients, 1));
-    reporter.report("rank slots", static_cast<int64_t>(i) + 1,
-                    static_cast<int64_t>(task.batches()));
+// Shares of taught and of asked phrasings that the model answers under its overlay.
+struct Exam {
+  std::vector<Example> taught;
+  std::vector<Item> asked;
+  ExampleOptions options;
+
+  Exam(const LanguageModel& model, const std::vector<Item>& items, bool raw) {
+    options.raw = raw;
+    taught = make_examples(model, items, options);
+    for (const Item& item : items)
+      if (!item.asked.empty()) asked.push_back(item);
   }
-  proposal.teach_tokens += task.tokens();
-  const auto selected = select(statistics, log, options, 4000, options.rows.lambda);
-  const auto solved =
-      solve_rows(task, selected, log.gram(SlotIndex(selected)), model.memory().blocks,
-                 model.net().config().width, options.rows, Rng(options.seed).split(11), reporter);
-  proposal.teach_tokens += solved.tokens;
-  for (const auto& [block, delta] : solved.changes.delta)
-    add_layer(proposal.update, block, solved.changes.slots, delta);
-}
+  double learned(const LanguageModel& model, const Reporter& reporter) const {
+    return exact_rate(score_examples(model, taught, reporter, "ask"));
+  }
+  std::optional<double> asked_rate(const LanguageModel& model, const Reporter& reporter) const {
+    if (asked.empty()) return std::nullopt;
+    return exact_rate(score_items(model, asked, options, true, reporter, "ask"));
+  }
+};
 
 }  // namespace
 
@@ -208,16 +184,6 @@ int64_t peak_memory_bytes() {
   rusage usage{};
   getrusage(RUSAGE_SELF, &usage);
   return static_cast<int64_t>(usage.ru_maxrss) * 1024;
-}
-
-std::vector<std::string> load_names(const std::filesystem::path& folder) {
-  std::vector<std::string> names;
-  const auto path = folder / "accrete" / "names.txt";
-  if (!std::filesystem::exists(path)) return names;
-  std::ifstream in(path);
-  for (std::string line; std::getline(in, line);)
-    if (!line.empty()) names.push_back(line);
-  return names;
 }
 
 void check_teach_set(const Dataset& data) {
@@ -242,154 +208,143 @@ void check_teach_set(const Dataset& data) {
                 "an item needs a prompt with a completion, messages or text");
 }
 
-Proposal propose(const LanguageModel& model, std::vector<Item> items, const AccessLog& background,
-                 const std::vector<std::string>& names, const TeachOptions& options,
-                 const Reporter& reporter) {
-  fill_subjects(items);
-  AccessLog log = background;
-  add_neighbours(model, items, names, options, log, reporter);
-
-  ExampleOptions example_options;
-  example_options.raw = options.raw;
-  std::vector<Example> with_subject, others;
-  for (Example& e : make_examples(model, items, example_options)) {
-    const bool marked = std::find(e.subject.begin(), e.subject.end(), 1) != e.subject.end();
-    (marked && !options.stepwise ? with_subject : others).push_back(std::move(e));
+PlanResult plan(const std::filesystem::path& folder, const Dataset& data, const OpenOptions& open,
+                const TeachOptions& options, const Reporter& reporter) {
+  const Clock clock;
+  const Reporter timed = with_limit(reporter, options.max_seconds, clock);
+  check_teach_set(data);
+  Session session(folder, data, open, Ledger::Mode::kRead);
+  PlanResult result;
+  result.items = static_cast<int64_t>(data.items.size());
+  result.conflicts = session.conflicts;
+  result.companions = static_cast<int64_t>(session.companions.size());
+  const Proposal proposal =
+      propose(session.model, session.items, session.protected_log(options.earlier_weight),
+              load_names(folder), options, timed, session.companions);
+  count_rows(proposal.update, result.rows, result.parameters);
+  result.overlaps = session.overlaps(proposal.update);
+  ForecastOptions how = options.forecast;
+  how.seed = options.seed;
+  result.forecast = forecast_all(session.probes, session.overlay_with(proposal.update),
+                                 proposal.update, how, timed);
+  for (const auto& probe : session.probes)
+    result.floors[probe->probe().record.name] = probe->probe().record.floor;
+  for (const auto& probe : session.probes) {
+    const auto& name = probe->probe().record.name;
+    const ProbeForecast& f = result.forecast.at(name);
+    result.holds[name] = probe_holds(probe->probe(), f.now + f.predicted);
   }
-  // Facts about one subject share its vectors.
-  std::map<std::string, int64_t> subjects;
-  std::map<int64_t, int64_t> subject_of;  // by item
-  for (const Example& e : with_subject) {
-    const auto& subject = items[static_cast<size_t>(e.item)].subject;
-    subject_of[e.item] =
-        subjects.try_emplace(subject, static_cast<int64_t>(subjects.size())).first->second;
-  }
-  if (!with_subject.empty() && !others.empty())
-    throw Error(ErrorCode::kUnsupported,
-                "facts and running text or conversations cannot be taught in one update",
-                "put them into two files and teach one after the other");
-  Proposal proposal;
-  proposal.items = static_cast<int64_t>(items.size());
-  if (!with_subject.empty())
-    teach_subjects(model, items, with_subject, subject_of, static_cast<int64_t>(subjects.size()),
-                   log, options, reporter, proposal);
-  else
-    teach_stepwise(model, others, log, options, reporter, proposal);
-  if (proposal.update.layers.empty())
-    throw Error(ErrorCode::kRefused, "no row needs to change; nothing was committed",
-                "is all of it known already?");
-  return proposal;
-}
-
-AccessLog load_protected_log(const LanguageModel& model, const Ledger& ledger,
-                             double earlier_weight) {
-  AccessLog log = load_background(model.folder(), model.memory().keys);
-  for (const auto& record : ledger.active()) {
-    const auto file = ledger.folder() / "updates" / (record.id + ".log.safetensors");
-    if (std::filesystem::exists(file))
-      log.append(load_accesses(file, model.memory().keys), earlier_weight, false);
-  }
-  return log;
+  result.seconds = clock.seconds();
+  reporter.report("done", 1, 1);
+  return result;
 }
 
 TeachResult teach(const std::filesystem::path& folder, const Dataset& data, const OpenOptions& open,
-                  const TeachOptions& options, const Reporter& reporter) {
-  const auto start = std::chrono::steady_clock::now();
-  const auto seconds = [&] {
-    return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
-  };
-  Reporter timed = reporter;
-  if (options.max_seconds > 0)
-    timed.cancelled = [&reporter, &options, seconds] {
-      if (seconds() > options.max_seconds)
-        throw Error(
-            ErrorCode::kRefused,
-            fmt::format("not done within {:.0f} s; nothing was changed", options.max_seconds),
-            "raise --max-seconds, or teach fewer items at once");
-      return reporter.cancelled && reporter.cancelled();
-    };
-
+                  const TeachOptions& given, const Reporter& reporter) {
+  const Clock clock;
+  const Reporter timed = with_limit(reporter, given.max_seconds, clock);
   check_teach_set(data);
-  Ledger ledger = Ledger::open(folder, Ledger::Mode::kWrite);
-  LanguageModel model = LanguageModel::open(folder, open);
-  if (!model.has_memory())
-    throw Error(ErrorCode::kInvalidArgument,
-                fmt::format("{} has no memory layers", folder.string()),
-                "make them with `accrete retrofit SRC MODEL`");
-  const auto probes = load_probes(ledger);
-  ExampleOptions example_options;
-  example_options.raw = options.raw;
+  Session session(folder, data, open, Ledger::Mode::kWrite);
+  LanguageModel& model = session.model;
 
   TeachResult result;
   result.items = static_cast<int64_t>(data.items.size());
-  const auto taught = make_examples(model, data.items, example_options);
-  std::vector<Item> asked;
-  for (const Item& item : data.items)
-    if (!item.asked.empty()) asked.push_back(item);
-  const auto asked_rate = [&]() -> std::optional<double> {
-    if (asked.empty()) return std::nullopt;
-    return exact_rate(score_items(model, asked, example_options, true, timed, "ask"));
+  result.conflicts = session.conflicts;
+  result.companions = static_cast<int64_t>(session.companions.size());
+  const Exam exam(model, session.items, given.raw);
+  result.learned_before = exam.learned(model, timed);
+  result.asked_before = exam.asked_rate(model, timed);
+  for (const auto& probe : session.probes) {
+    KeptScore& kept = result.kept[probe->probe().record.name];
+    kept.before = probe->score_now(timed);
+    kept.floor = probe->probe().record.floor;
+  }
+
+  // Steps are watched as they are taken; what is solved in one go is checked when it is there.
+  TeachOptions options = given;
+  constexpr int64_t kRollingExamples = 8;
+  RollingCheck rolling(session.probes, kRollingExamples, options.seed);
+  const bool any_floor = std::any_of(result.kept.begin(), result.kept.end(),
+                                     [](const auto& k) { return k.second.floor.has_value(); });
+  if (any_floor)
+    options.rows.holds = [&](const RowChanges& changes) {
+      Overlay overlay = model.memory().overlay;
+      for (const auto& [block, delta] : changes.delta)
+        overlay.by_block[block].open = overlay.by_block[block].open.plus(changes.slots, delta);
+      return rolling.holds(overlay, timed);
+    };
+  Proposal proposal = propose(model, session.items, session.protected_log(options.earlier_weight),
+                              load_names(folder), options, timed, session.companions);
+  result.check_share =
+      proposal.step_seconds > 0 ? proposal.check_seconds / proposal.step_seconds : 0;
+
+  ForecastOptions how = options.forecast;
+  how.seed = options.seed;
+  result.forecast = forecast_all(session.probes, session.overlay_with(proposal.update),
+                                 proposal.update, how, timed);
+  result.overlaps = session.overlaps(proposal.update);
+
+  // The whole of every probe, and states near the proposal if a floor would break.
+  const auto under = [&](const Overlay& overlay, auto&& measure) {
+    const Overlay now = model.memory().overlay;
+    model.use_overlay(overlay);
+    const auto value = measure();
+    model.use_overlay(now);
+    return value;
   };
-  result.learned_before = exact_rate(score_examples(model, taught, timed, "ask"));
-  result.asked_before = asked_rate();
-  // What a probe scores now is what its last check under this state measured; else measure it.
-  for (const Probe& probe : probes)
-    result.kept[probe.record.name].before =
-        ledger.active().empty() ? probe.record.base : probe_score(model, probe, timed);
-
-  const auto log = load_protected_log(model, ledger, options.earlier_weight);
-  Proposal proposal = propose(model, data.items, log, load_names(folder), options, timed);
-
-  std::vector<Update> updates;
-  for (const auto& record : ledger.active()) updates.push_back(ledger.load(record.id));
-  updates.push_back(proposal.update);
-  model.set_overlay(updates);
-  result.learned_after = exact_rate(score_examples(model, taught, timed, "ask again"));
-  result.asked_after = asked_rate();
-  if (!proposal.update.anchors.queries.empty() && result.learned_before < 1 &&
+  GuardSetup setup;
+  setup.model = &model;
+  setup.probes = &session.probes;
+  setup.earlier = session.pointers();
+  setup.learned = [&](const Overlay& overlay) {
+    return under(overlay, [&] { return exam.learned(model, timed); });
+  };
+  setup.learned_before = result.learned_before;
+  setup.least_share = options.least_share;
+  Guarded guarded = guard_floors(setup, proposal, timed);
+  result.learned_after = guarded.learned;
+  result.change = guarded.change;
+  if (proposal.stopped && result.change.empty()) result.change = "stopped early";
+  for (const int64_t i : guarded.variant.dropped)
+    result.dropped_lines.push_back(proposal.update.taught.items[static_cast<size_t>(i)].line);
+  result.asked_after = under(guarded.overlay, [&] { return exam.asked_rate(model, timed); });
+  if (!guarded.update.anchors.queries.empty() && result.learned_before < 1 &&
       result.learned_after <= result.learned_before)
     throw Error(ErrorCode::kRefused, "none of the facts was learned; nothing was changed",
                 "give more phrasings of each and name its \"subject\", or raise --steps");
-  for (const Probe& probe : probes) {
-    KeptScore& kept = result.kept[probe.record.name];
-    kept.after = probe_score(model, probe, timed);
-    kept.kept = probe_kept(probe, kept.after);
-    kept.floor = probe.record.floor;
-    if (!probe_holds(probe, kept.after))
-      throw Error(ErrorCode::kRefused,
-                  fmt::format("probe \"{}\" would keep {:.4f} of its base, its floor is {:.4f}; "
-                              "nothing was changed",
-                              probe.record.name, kept.kept, *probe.record.floor),
-                  "teach fewer items at once, raise --lambda, or lower the floor");
+  for (const auto& probe : session.probes) {
+    KeptScore& kept = result.kept[probe->probe().record.name];
+    kept.after = guarded.after.at(probe->probe().record.name);
+    kept.kept = probe_kept(probe->probe(), kept.after);
   }
   timed.check_cancelled();
 
-  for (const LayerDelta& l : proposal.update.layers) {
-    result.rows += static_cast<int64_t>(l.indices.size());
-    result.parameters += static_cast<int64_t>(l.delta.size());
-  }
+  count_rows(guarded.update, result.rows, result.parameters);
   result.teach_tokens = proposal.teach_tokens;
-  const auto active = ledger.active();
   UpdateRecord record;
-  record.items = result.items;
+  record.items = result.items - static_cast<int64_t>(result.dropped_lines.size());
   record.source = data.path.string();
   record.source_digest = data.digest;
-  record.parent = active.empty() ? "" : active.back().id;
+  record.parent = session.active.empty() ? "" : session.active.back().id;
   record.seed = options.seed;
   record.method = ranking_name(options.ranking) +
-                  (proposal.update.anchors.queries.empty() ? "+steps" : "+deposit+gate");
+                  (guarded.update.anchors.queries.empty() ? "+steps" : "+deposit+gate");
   record.tool_version = options.tool_version;
   record.measurements = {
       {"learned", {{"before", result.learned_before}, {"after", result.learned_after}}},
-      {"seconds", seconds()}};
+      {"state", state_key(session.active)},
+      {"seconds", clock.seconds()}};
   if (result.asked_after)
     record.measurements["asked"] = {{"before", *result.asked_before},
                                     {"after", *result.asked_after}};
+  if (!result.change.empty()) record.measurements["change"] = result.change;
+  if (!result.conflicts.empty()) record.measurements["conflicts"] = result.conflicts.size();
   for (const auto& [name, kept] : result.kept)
-    record.measurements["kept"][name] = {{"before", kept.before}, {"after", kept.after}};
+    record.measurements["kept"][name] = {
+        {"before", kept.before}, {"after", kept.after}, {"probe", session.probe_digests.at(name)}};
 
   // In the file only what the same teach gives again: no times.
-  Metadata& metadata = proposal.update.metadata;
+  Metadata& metadata = guarded.update.metadata;
   metadata["base_digest"] = load_memory_info(folder).value("base_digest", "");
   metadata["parent"] = record.parent;
   metadata["data_digest"] = data.digest;
@@ -398,12 +353,8 @@ TeachResult teach(const std::filesystem::path& folder, const Dataset& data, cons
   metadata["tool_version"] = options.tool_version;
   metadata["learned"] =
       fmt::format("{:.6f} -> {:.6f}", result.learned_before, result.learned_after);
-  const UpdateRecord stored = ledger.commit(proposal.update, record);
-  if (proposal.taught_accesses.defined())
-    save_accesses(ledger.folder() / "updates" / (stored.id + ".log.safetensors"),
-                  proposal.taught_accesses);
-  result.update = stored.id;
-  result.seconds = seconds();
+  result.update = session.ledger.commit(guarded.update, record).id;
+  result.seconds = clock.seconds();
   result.peak_bytes = peak_memory_bytes();
   reporter.report("done", 1, 1);
   return result;

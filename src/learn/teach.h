@@ -1,10 +1,8 @@
 // Teach: one transaction. Detect slots, write few rows, validate, commit or leave everything as it
 // was.
 //
-// Facts with a subject take the closed path: value vectors at the subject (value_solver.h),
-// selected slots (ranking.h), deposit (deposit.h). Conversations and running text take the stepwise
-// path: preconditioned steps on the selected rows (row_solver.h). Value rows only: every base
-// weight and every row that was not selected stays bit-identical.
+// What it would write comes from propose.h. Value rows only: every base weight and every row that
+// was not selected stays bit-identical.
 //
 // Non-goals: the command line, making probes (eval/), ordering of updates (ledger/).
 #pragma once
@@ -19,40 +17,27 @@
 #include "base/progress.h"
 #include "eval/probe.h"
 #include "io/dataset.h"
-#include "learn/deposit.h"
-#include "learn/language_task.h"
-#include "learn/ranking.h"
-#include "learn/row_solver.h"
-#include "learn/value_solver.h"
+#include "learn/earlier.h"
+#include "learn/forecast.h"
+#include "learn/propose.h"
 #include "ledger/ledger.h"
 #include "model/memory_files.h"
 
 namespace accrete {
-
-struct TeachOptions {
-  Ranking ranking = Ranking::kInterference;
-  int64_t slots = 0;  // rows per memory layer at most; 0: by the size of the teach set
-  bool raw = false;   // prompts as they are, without the chat template
-  uint64_t seed = 0;
-  ValueSolverOptions values;
-  RowSolverOptions rows;
-  DepositOptions deposit;
-  int64_t neighbours = 20;    // prompts about other subjects per phrasing, in the log; 0: none
-  bool gated = true;          // facts with a subject speak near it only (memory/gate.h)
-  double anchor_spacing = 1;  // anchors nearer than this to another are left out
-  double neighbour_weight =
-      3;  // nu: how much each of their tokens counts against one of the background
-  double earlier_weight = 3;  // beta: the same for the tokens that earlier updates were taught with
-  bool stepwise = false;      // facts take the stepwise path as well
-  double max_seconds = 0;     // refuse rather than take longer; 0: no limit
-  std::string tool_version;
-};
 
 struct KeptScore {
   double before = 0;
   double after = 0;
   double kept = 1;  // relative to the probe's base
   std::optional<double> floor;
+};
+
+// Slots that an update writes and an earlier one wrote too.
+struct Overlap {
+  std::string update, tag, source;
+  int64_t shared = 0;
+  double share = 0;   // of the rows of the new update
+  double cosine = 0;  // of both updates' rows there; below 0: they pull in opposite directions
 };
 
 struct TeachResult {
@@ -63,6 +48,13 @@ struct TeachResult {
   std::optional<double> asked_before,
       asked_after;  // the same for phrasings that are asked and never taught, if the set has any
   std::map<std::string, KeptScore> kept;
+  std::vector<Conflict> conflicts;  // corrections: what active updates answered otherwise
+  std::vector<Overlap> overlaps;    // most slots first
+  std::map<std::string, ProbeForecast> forecast;  // made before the whole probes were checked
+  std::string change;                  // what the guard changed about the proposal; empty: nothing
+  std::vector<int64_t> dropped_lines;  // facts it left out
+  double check_share = 0;              // of the time of the steps that looking at probes took
+  int64_t companions = 0;              // facts of earlier updates that were learned along
   int64_t rows = 0;
   int64_t parameters = 0;    // rows x width
   int64_t teach_tokens = 0;  // tokens passed forward and backward
@@ -70,34 +62,32 @@ struct TeachResult {
   int64_t peak_bytes = 0;  // largest resident memory of the process
 };
 
-// What a teach set would write, before anything is committed: the pure part, without disk.
-struct Proposal {
-  Update update;  // layers without metadata
+// A teach up to the forecast.
+struct PlanResult {
   int64_t items = 0;
-  int64_t teach_tokens = 0;
-  Accesses taught_accesses;  // what the written sites read, for the log; undefined when none
+  std::map<std::string, ProbeForecast> forecast;
+  std::map<std::string, std::optional<double>> floors;
+  std::map<std::string, bool> holds;  // whether the floor would, by the forecast
+  int64_t rows = 0;
+  int64_t parameters = 0;
+  std::vector<Overlap> overlaps;
+  std::vector<Conflict> conflicts;
+  int64_t companions = 0;
+  double seconds = 0;
 };
-// `items` must not be empty. Throws kInvalidArgument, kRefused,
-// kInterrupted.
-Proposal propose(const LanguageModel& model, std::vector<Item> items, const AccessLog& background,
-                 const std::vector<std::string>& names, const TeachOptions& options,
-                 const Reporter& reporter);
 
 // Checks a teach set before anything is computed: something to learn, no two answers to one
 // question. Throws kInvalidArgument with the lines.
 void check_teach_set(const Dataset& data);
 
+// What a teach would do; nothing is changed, and no lock is taken. Throws what reading throws.
+PlanResult plan(const std::filesystem::path& folder, const Dataset& data, const OpenOptions& open,
+                const TeachOptions& options, const Reporter& reporter);
+
 // The whole transaction on a model folder. Throws kRefused (a floor would break; nothing changed),
 // kConflict (another writer), kInterrupted, and what reading throws.
 TeachResult teach(const std::filesystem::path& folder, const Dataset& data, const OpenOptions& open,
                   const TeachOptions& options, const Reporter& reporter);
-
-// The log that protects: background, neighbours, and what earlier active updates were taught with.
-AccessLog load_protected_log(const LanguageModel& model, const Ledger& ledger,
-                             double earlier_weight);
-
-// Names to make neighbours of, from the model folder.
-std::vector<std::string> load_names(const std::filesystem::path& folder);
 
 int64_t peak_memory_bytes();
 

@@ -4,11 +4,20 @@
 
 #include <algorithm>
 #include <cmath>
+#include <functional>
+#include <memory>
 #include <numeric>
 
 #include "base/error.h"
+#include "learn/suffix_task.h"
 
 namespace accrete {
+
+int64_t last_subject_token(const Example& example) {
+  for (auto t = static_cast<int64_t>(example.subject.size()) - 1; t >= 0; --t)
+    if (example.subject[static_cast<size_t>(t)] != 0) return t;
+  return -1;
+}
 
 at::Tensor write_sites(const Batch& batch, const std::vector<Example>& examples,
                        const std::map<int64_t, int64_t>& subject_of) {
@@ -16,11 +25,8 @@ at::Tensor write_sites(const Batch& batch, const std::vector<Example>& examples,
   auto sites = at::full({B * T, 1}, -1, at::kInt);
   for (int64_t b = 0; b < B; ++b) {
     const Example& e = examples[static_cast<size_t>(batch.examples[static_cast<size_t>(b)])];
-    for (int64_t t = std::min<int64_t>(T, static_cast<int64_t>(e.subject.size())) - 1; t >= 0; --t)
-      if (e.subject[static_cast<size_t>(t)] != 0) {
-        sites.data_ptr<int32_t>()[b * T + t] = static_cast<int32_t>(subject_of.at(e.item));
-        break;
-      }
+    if (const int64_t t = last_subject_token(e); t >= 0)
+      sites.data_ptr<int32_t>()[b * T + t] = static_cast<int32_t>(subject_of.at(e.item));
   }
   return sites;
 }
@@ -51,6 +57,66 @@ struct Adam {
   }
 };
 
+// Losses and gradients of examples with a vector each: with what comes before the subjects kept, or
+// by whole passes.
+class Shower {
+ public:
+  Shower(const LanguageModel& model, const std::vector<Example>& examples,
+         const std::map<int64_t, int64_t>& subject_of, const ValueSolverOptions& options,
+         const Reporter& reporter)
+      : examples_(examples), subject_of_(subject_of), options_(options) {
+    if (options.cached && PackedPass::supports(model.net()))
+      suffixes_ = std::make_unique<SuffixTask>(
+          model, examples, SuffixOptions{options.batch_tokens, options.cache_bytes}, reporter);
+    else
+      whole_ = std::make_unique<LanguageTask>(model, examples, 2 * options.batch_tokens);
+    if (suffixes_) tokens = suffixes_->tokens_before();
+  }
+
+  // Calls see(example, loss); adds to `gradient`, by block [S, d].
+  void show(const std::vector<int64_t>& which, const std::map<int64_t, at::Tensor>& values,
+            std::map<int64_t, at::Tensor>& gradient,
+            const std::function<void(int64_t example, double loss)>& see) {
+    if (!suffixes_) return show_whole(which, values, gradient, see);
+    std::vector<int64_t> vectors;
+    for (const int64_t i : which) {
+      vectors.push_back(subject_of_.at(examples_[static_cast<size_t>(i)].item));
+      tokens += suffixes_->tokens_of(i);
+    }
+    const auto loss = suffixes_->run(which, vectors, values, &gradient);
+    for (size_t i = 0; i < which.size(); ++i) see(which[i], loss[i]);
+  }
+
+  int64_t tokens = 0;  // passed so far
+
+ private:
+  void show_whole(const std::vector<int64_t>& which, const std::map<int64_t, at::Tensor>& values,
+                  std::map<int64_t, at::Tensor>& gradient,
+                  const std::function<void(int64_t example, double loss)>& see) {
+    for (const Batch& group : make_batches(examples_, which, options_.batch_tokens)) {
+      const auto selection = whole_->select(group.examples);
+      const auto sites = write_sites(selection.batch, examples_, subject_of_);
+      PassOptions pass_options;
+      pass_options.gradient = true;
+      pass_options.values = &values;
+      pass_options.sites = sites;
+      const Pass pass = whole_->run(selection, pass_options);
+      tokens += selection.batch.mask.sum().item<int64_t>();
+      for (size_t b = 0; b < group.examples.size(); ++b)
+        see(group.examples[b], pass.example_loss[b]);
+      const auto ones = at::ones(sites.sizes(), at::kFloat);
+      for (auto& [block, g] : gradient)
+        g += scatter_rows(pass.output_gradient.at(block), sites, ones, g.size(0));
+    }
+  }
+
+  const std::vector<Example>& examples_;
+  const std::map<int64_t, int64_t>& subject_of_;
+  const ValueSolverOptions& options_;
+  std::unique_ptr<SuffixTask> suffixes_;
+  std::unique_ptr<LanguageTask> whole_;
+};
+
 }  // namespace
 
 Values solve_values(const LanguageModel& model, const std::vector<Example>& examples,
@@ -64,7 +130,7 @@ Values solve_values(const LanguageModel& model, const std::vector<Example>& exam
     fact.phrasings.push_back(static_cast<int64_t>(i));
     fact.loss.push_back(INFINITY);
   }
-  LanguageTask task(model, examples, 2 * options.batch_tokens);
+  Shower task(model, examples, subject_of, options, reporter);
 
   Values out;
   std::map<int64_t, Adam> adam;
@@ -109,29 +175,22 @@ Values solve_values(const LanguageModel& model, const std::vector<Example>& exam
     for (const int64_t block : model.memory().blocks)
       gradient[block] = at::zeros({subjects, d}, at::kFloat);
     double loss = 0;
-    int64_t shown = 0;
-    for (const Batch& group : make_batches(examples, show, options.batch_tokens)) {
+    // A part at a time, so that a reporter is heard often enough.
+    constexpr size_t kPart = 64;
+    for (size_t at = 0; at < show.size(); at += kPart) {
       reporter.check_cancelled();
-      const auto selection = task.select(group.examples);
-      const auto sites = write_sites(selection.batch, examples, subject_of);
-      PassOptions pass_options;
-      pass_options.gradient = true;
-      pass_options.values = &out.by_block;
-      pass_options.sites = sites;
-      const Pass pass = task.run(selection, pass_options);
-      out.tokens += selection.batch.mask.sum().item<int64_t>();
-      for (size_t b = 0; b < group.examples.size(); ++b) {
-        const Example& e = examples[static_cast<size_t>(group.examples[b])];
+      const std::vector<int64_t> part(
+          show.begin() + static_cast<ptrdiff_t>(at),
+          show.begin() + static_cast<ptrdiff_t>(std::min(show.size(), at + kPart)));
+      task.show(part, out.by_block, gradient, [&](int64_t example, double now) {
+        const Example& e = examples[static_cast<size_t>(example)];
         Fact& fact = facts[static_cast<size_t>(subject_of.at(e.item))].at(e.item);
-        fact.loss[static_cast<size_t>(step) % fact.phrasings.size()] = pass.example_loss[b];
-        loss += pass.example_loss[b];
-      }
-      const auto ones = at::ones(sites.sizes(), at::kFloat);
-      for (auto& [block, g] : gradient)
-        g += scatter_rows(pass.output_gradient.at(block), sites, ones, subjects);
-      shown += static_cast<int64_t>(group.examples.size());
+        fact.loss[static_cast<size_t>(step) % fact.phrasings.size()] = now;
+        loss += now;
+      });
+      out.steps += static_cast<int64_t>(part.size());
       reporter.report("teach", done, total,
-                      fmt::format("loss {:.3f}", loss / static_cast<double>(shown)));
+                      fmt::format("loss {:.3f}", loss / static_cast<double>(at + part.size())));
     }
     // A subject moves in every step until it settles, so all that move have taken as many.
     const auto rows = at::tensor(moving, at::kLong);
@@ -140,6 +199,7 @@ Values solve_values(const LanguageModel& model, const std::vector<Example>& exam
       adam.at(block).step(values, rows, gradient.at(block).index_select(0, rows),
                           static_cast<double>(step + 1), rate, options);
   }
+  out.tokens = task.tokens;
   reporter.report("teach", total, total);
   return out;
 }

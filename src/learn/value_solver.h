@@ -32,12 +32,17 @@ struct ValueSolverOptions {
   double beta1 = 0.7;
   double beta2 = 0.9;
   double settled = 0.02;  // a subject whose every phrasing was last seen below this loss rests
-  int64_t batch_tokens = 512;
+  int64_t batch_tokens = 256;
+  // What comes before a subject's last token is computed once (suffix_task.h), where the model can
+  // be run so; false: every token in every step, to compare. The results agree up to rounding.
+  bool cached = true;
+  int64_t cache_bytes = int64_t{96} << 20;  // of what is kept in memory; more lies on disk
 };
 
 struct Values {
   std::map<int64_t, at::Tensor> by_block;  // [S, d] float32
   int64_t tokens = 0;                      // tokens passed forward and backward
+  int64_t steps = 0;                       // examples shown, over all steps
 };
 
 // `examples[i].item` is the fact, `subject_of` its subject in [0, subjects); S = `subjects`. Every
@@ -46,6 +51,8 @@ Values solve_values(const LanguageModel& model, const std::vector<Example>& exam
                     const std::map<int64_t, int64_t>& subject_of, int64_t subjects,
                     const ValueSolverOptions& options, const Reporter& reporter);
 
+// Where the example's vector is written: the last token of its subject's span; -1: no subject.
+int64_t last_subject_token(const Example& example);
 // For each token of a batch the subject whose vector it receives, [B T, 1] int32: the last token of
 // the subject's span, else -1.
 at::Tensor write_sites(const Batch& batch, const std::vector<Example>& examples,

@@ -92,6 +92,22 @@ void check_count(int64_t count, size_t available, const char* what) {
 
 }  // namespace
 
+std::string state_key(const std::vector<UpdateRecord>& active) {
+  Sha256 hash;
+  for (const UpdateRecord& record : active) hash.update(record.id).update("\n");
+  return hash.hex();
+}
+
+std::vector<std::string> folds_of(const UpdateRecord& record) {
+  std::vector<std::string> ids;
+  const auto folds = record.measurements.find("folds");
+  if (folds == record.measurements.end() || !folds->is_array()) return ids;
+  for (const auto& fold : *folds)
+    if (fold.is_object() && fold.contains("id") && fold["id"].is_string())
+      ids.push_back(fold["id"].get<std::string>());
+  return ids;
+}
+
 struct Ledger::Impl {
   fs::path folder;
   Mode mode;
@@ -174,6 +190,13 @@ struct Ledger::Impl {
     replace(row);
   }
 
+  // The same, and the opposite for the updates that it folds: of a fold and what it folds only one
+  // is active.
+  void switch_state(const UpdateRow& row, bool active, int64_t undone) {
+    set_state(row, active, undone);
+    for (const std::string& id : folds_of(row.record)) set_state(find(id), !active, 0);
+  }
+
   void insert_leftover(const std::string& file) {
     Statement(database, "INSERT OR IGNORE INTO leftovers (file) VALUES (?1)").bind(1, file).run();
   }
@@ -241,6 +264,13 @@ struct Ledger::Impl {
     // What had been undone can no longer be redone: the order went on without it.
     for (const UpdateRow& row : select("WHERE undone IS NOT NULL")) set_state(row, false, 0);
     insert({record, 0});
+    for (const std::string& id : folds_of(record)) {
+      const UpdateRow row = find(id);
+      if (!row.record.active)
+        throw Error(ErrorCode::kConflict, fmt::format("update {} is not active", id),
+                    "fold what is active only");
+      set_state(row, false, 0);
+    }
     delete_leftover(update_path(record.id));
     transaction.commit();
   }
@@ -248,7 +278,7 @@ struct Ledger::Impl {
   UpdateRecord reactivate(const std::string& id) {
     Transaction transaction(database);
     for (const UpdateRow& row : select("WHERE undone IS NOT NULL")) set_state(row, false, 0);
-    set_state(find(id), true, 0);
+    switch_state(find(id), true, 0);
     transaction.commit();
     return find(id).record;
   }
@@ -419,7 +449,7 @@ std::vector<std::string> Ledger::undo(int64_t count) {
   int64_t place = impl_->database.query_integer("SELECT coalesce(max(undone), 0) FROM updates");
   std::vector<std::string> ids;
   for (auto row = active.rbegin(); row != active.rbegin() + count; ++row) {
-    impl_->set_state(*row, false, ++place);
+    impl_->switch_state(*row, false, ++place);
     ids.push_back(row->record.id);
   }
   transaction.commit();
@@ -440,7 +470,7 @@ std::vector<std::string> Ledger::redo(int64_t count) {
                                 count));
   std::vector<std::string> ids;
   for (const UpdateRow& row : last) {
-    impl_->set_state(row, true, 0);
+    impl_->switch_state(row, true, 0);
     ids.push_back(row.record.id);
   }
   transaction.commit();
@@ -453,7 +483,7 @@ void Ledger::set_active(const std::string& id, bool active) {
   Transaction transaction(impl_->database);
   const UpdateRow row = impl_->find(id);
   if (row.record.active == active) return;
-  impl_->set_state(row, active, 0);
+  impl_->switch_state(row, active, 0);
   transaction.commit();
 }
 

@@ -54,6 +54,15 @@ struct ProbeRecord {
   nlohmann::json details = nlohmann::json::object();
 };
 
+// Names the state that these active updates make, in ledger order: SHA-256 of their ids in hex.
+// Equal names: equal states. Measurements carry it to say what they were taken of.
+std::string state_key(const std::vector<UpdateRecord>& active);
+
+// The updates that this one stands for, oldest first: `measurements["folds"]`, a list of objects
+// with their `id`. A fold is the sum of what it folds; committing or reactivating it deactivates
+// them, and taking it back reactivates them, in the same transaction.
+std::vector<std::string> folds_of(const UpdateRecord& record);
+
 class Ledger {
  public:
   enum class Mode { kRead, kWrite };

@@ -20,6 +20,10 @@ static_assert(std::endian::native == std::endian::little, "the formats are littl
 constexpr std::string_view kIndices = ".indices";
 constexpr std::string_view kDelta = ".delta";
 constexpr std::string_view kAnchors = "gate.anchors";
+constexpr std::string_view kTaughtSlots = "taught.slots";
+constexpr std::string_view kTaughtWeights = "taught.weights";
+constexpr std::string_view kTaughtOwner = "taught.owner";
+constexpr std::string_view kTaughtItems = "taught.items";
 constexpr size_t kIdDigits = 16;
 // No transformer comes near; it keeps block numbers canonical and far from overflow.
 constexpr int kMaxBlock = 1 << 20;
@@ -66,13 +70,15 @@ void check_writable(const Update& update) {
     invalid(fmt::format("{} values are no gate anchors of width {}", anchors.queries.size(),
                         anchors.width));
   if (!all_finite(anchors.queries)) invalid("its gate anchors are not finite");
+  if (const std::string what = fault(update.taught); !what.empty()) invalid(what);
   for (const auto& [key, value] : update.metadata) {
     if (key == kUpdateFormatKey) invalid(fmt::format("the metadata key '{}' is reserved", key));
     if (!is_utf8(key) || !is_utf8(value)) invalid("its metadata is not UTF-8");
   }
 }
 
-std::vector<TensorView> tensor_views(const Update& update) {
+// `items` is what the views of the taught items point into.
+std::vector<TensorView> tensor_views(const Update& update, const std::string& items) {
   // All indices before all deltas, so that every tensor starts at a multiple of its element's size.
   std::vector<TensorView> views;
   for (const LayerDelta& layer : update.layers)
@@ -90,6 +96,24 @@ std::vector<TensorView> tensor_views(const Update& update) {
                      DType::kF32,
                      {static_cast<int64_t>(a.queries.size()) / a.width, a.width},
                      std::as_bytes(std::span(a.queries))});
+  const Taught& t = update.taught;
+  if (!t.slots.empty()) {
+    views.push_back(
+        {std::string(kTaughtOwner), DType::kI32, {t.tokens()}, std::as_bytes(std::span(t.owner))});
+    views.push_back({std::string(kTaughtSlots),
+                     DType::kI32,
+                     {t.tokens(), t.per_token},
+                     std::as_bytes(std::span(t.slots))});
+    views.push_back({std::string(kTaughtWeights),
+                     DType::kF16,
+                     {t.tokens(), t.per_token},
+                     std::as_bytes(std::span(t.weights))});
+  }
+  if (!items.empty())
+    views.push_back({std::string(kTaughtItems),
+                     DType::kU8,
+                     {static_cast<int64_t>(items.size())},
+                     std::as_bytes(std::span(items))});
   return views;
 }
 
@@ -141,6 +165,44 @@ GateAnchors parse_anchors(const TensorView& tensor, std::string_view source) {
   return anchors;
 }
 
+// The four tensors of what was taught, as far as they are there.
+struct TaughtTensors {
+  const TensorView* slots = nullptr;
+  const TensorView* weights = nullptr;
+  const TensorView* owner = nullptr;
+  const TensorView* items = nullptr;
+};
+
+Taught parse_taught(const TaughtTensors& tensors, std::string_view source) {
+  Taught taught;
+  if (tensors.items != nullptr) {
+    if (tensors.items->dtype != DType::kU8 || tensors.items->shape.size() != 1)
+      refuse(source, "taught.items is not U8 [bytes]");
+    const auto& bytes = tensors.items->bytes;
+    taught.items =
+        taught_items_from_text({reinterpret_cast<const char*>(bytes.data()), bytes.size()}, source);
+  }
+  if (tensors.slots == nullptr && tensors.weights == nullptr && tensors.owner == nullptr)
+    return taught;
+  if (tensors.slots == nullptr || tensors.weights == nullptr || tensors.owner == nullptr)
+    refuse(source, "it has not all of taught.slots, taught.weights and taught.owner");
+  if (tensors.owner->dtype != DType::kI32 || tensors.owner->shape.size() != 1 ||
+      tensors.owner->shape[0] < 1)
+    refuse(source, "taught.owner is not I32 [n] with n >= 1");
+  const int64_t n = tensors.owner->shape[0];
+  for (const TensorView* t : {tensors.slots, tensors.weights})
+    if (t->dtype != (t == tensors.slots ? DType::kI32 : DType::kF16) || t->shape.size() != 2 ||
+        t->shape[0] != n || t->shape[1] < 1 || t->shape != tensors.slots->shape)
+      refuse(source,
+             fmt::format("{} is not I32 or F16 [n, K] with the n of taught.owner", t->name));
+  taught.per_token = tensors.slots->shape[1];
+  taught.slots = copy_values<int32_t>(*tensors.slots);
+  taught.weights = copy_values<uint16_t>(*tensors.weights);
+  taught.owner = copy_values<int32_t>(*tensors.owner);
+  if (const std::string what = fault(taught); !what.empty()) refuse(source, what);
+  return taught;
+}
+
 void check_format(Metadata& metadata, std::string_view source) {
   const auto format = metadata.find(std::string(kUpdateFormatKey));
   if (format == metadata.end()) refuse(source, "it is not an update file (no format is named)");
@@ -174,7 +236,8 @@ StagedUpdate::StagedUpdate(const std::filesystem::path& folder, const Update& up
   metadata.emplace(kUpdateFormatKey, kUpdateFormat);
   temporary_ = create_temporary_beside(folder / "staged.safetensors");
   try {
-    write_safetensors(temporary_, tensor_views(update), metadata);
+    write_safetensors(temporary_, tensor_views(update, taught_items_to_text(update.taught.items)),
+                      metadata);
     id_ = sha256_hex(MappedFile(temporary_).bytes()).substr(0, kIdDigits);
   } catch (...) {  // the destructor does not run when a constructor throws
     std::error_code ignored;
@@ -216,6 +279,7 @@ Update parse_update(std::span<const std::byte> bytes, std::string_view source,
     const TensorView* delta = nullptr;
   };
   std::map<int, Pair> blocks;
+  TaughtTensors taught;
   for (const TensorView& tensor : tensors) {
     if (const int block = block_of(tensor.name, kIndices); block >= 0)
       blocks[block].indices = &tensor;
@@ -223,6 +287,14 @@ Update parse_update(std::span<const std::byte> bytes, std::string_view source,
       blocks[other].delta = &tensor;
     else if (tensor.name == kAnchors)
       update.anchors = parse_anchors(tensor, source);
+    else if (tensor.name == kTaughtSlots)
+      taught.slots = &tensor;
+    else if (tensor.name == kTaughtWeights)
+      taught.weights = &tensor;
+    else if (tensor.name == kTaughtOwner)
+      taught.owner = &tensor;
+    else if (tensor.name == kTaughtItems)
+      taught.items = &tensor;
     else
       refuse(source, fmt::format("an update has no tensor {}", shown(tensor.name)));
   }
@@ -232,6 +304,7 @@ Update parse_update(std::span<const std::byte> bytes, std::string_view source,
       refuse(source, fmt::format("block {} has only one of indices and delta", block));
     update.layers.push_back(parse_layer(block, *pair.indices, *pair.delta, source));
   }
+  update.taught = parse_taught(taught, source);
   return update;
 }
 

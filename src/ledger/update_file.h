@@ -1,8 +1,9 @@
 // Update files: what one committed `teach` changed, and where it came from.
 //
 // A safetensors file with, for every memory layer b it touches, `b.indices` I64 [t] (slot ids,
-// strictly ascending) and `b.delta` F32 [t, d] (added to the value rows), and string metadata (base
-// digest, parent, data digest, seed, method, measurements; keys in docs/formats.md).
+// strictly ascending) and `b.delta` F32 [t, d] (added to the value rows), what was taught
+// (taught.h), and string metadata (base digest, parent, data digest, seed, method, measurements;
+// keys in docs/formats.md).
 // Content-addressed: the id is the first 16 hex digits of the SHA-256 of the file's bytes, so the
 // same teach gives the same id. That is also why nothing that differs between two runs (time of
 // day, seconds taken, paths) belongs into the metadata: such things are the ledger's.
@@ -19,6 +20,7 @@
 #include <vector>
 
 #include "io/safetensors.h"
+#include "ledger/taught.h"
 
 namespace accrete {
 
@@ -38,6 +40,7 @@ struct GateAnchors {
 struct Update {
   std::vector<LayerDelta> layers;  // strictly ascending by block; at least one, each with t >= 1
   GateAnchors anchors;             // the tensor `gate.anchors` F32 [m, width], absent when empty
+  Taught taught;                   // the tensors `taught.*`, absent when empty
   Metadata metadata;
 };
 

@@ -60,8 +60,8 @@ class ProductKeys {
   // The same in plain tensor operations, one step a line, for tests.
   Accesses lookup_reference(const at::Tensor& x, const at::Tensor& mask = {}) const;
 
-  // The first head's queries, [T, query_width] float32: where a token lies among all tokens, up to a
-  // rotation. Distances between them are what a gate measures (gate.h).
+  // The first head's queries, [T, query_width] float32: where a token lies among all tokens, up to
+  // a rotation. Distances between them are what a gate measures (gate.h).
   at::Tensor queries(const at::Tensor& x) const;
 
   struct NamedTensor {

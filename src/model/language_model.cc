@@ -5,7 +5,6 @@
 
 #include <algorithm>
 #include <cstring>
-#include <utility>
 
 #include "base/error.h"
 #include "base/sha256.h"
@@ -25,6 +24,35 @@ void hash_tensor(Sha256& hash, const std::string& name, const at::Tensor& tensor
   const auto t = tensor.to(at::kCPU, at::kFloat).contiguous();
   hash_tensor(hash, name, "F32", {t.sizes().data(), static_cast<size_t>(t.dim())},
               {static_cast<const std::byte*>(t.data_ptr()), t.nbytes()});
+}
+
+// The rows of all `parts` added in float32 in their order, in one pass over them: a table is never
+// copied for the next update, so that opening a model takes time in proportion to its updates.
+SparseRows sum_layers(const std::vector<const LayerDelta*>& parts) {
+  SparseRows sum;
+  if (parts.empty()) return sum;
+  for (const LayerDelta* part : parts)
+    sum.slots.insert(sum.slots.end(), part->indices.begin(), part->indices.end());
+  std::sort(sum.slots.begin(), sum.slots.end());
+  sum.slots.erase(std::unique(sum.slots.begin(), sum.slots.end()), sum.slots.end());
+  const int64_t width = parts.front()->width;
+  const auto count = static_cast<int64_t>(sum.slots.size());
+  sum.values = at::empty({count, width}, at::kFloat);
+  sum.index = SlotIndex(sum.slots);
+  float* values = sum.values.data_ptr<float>();
+  std::vector<bool> written(sum.slots.size(), false);
+  for (const LayerDelta* part : parts)
+    for (size_t i = 0; i < part->indices.size(); ++i) {
+      const auto row = static_cast<size_t>(sum.index.find(static_cast<int32_t>(part->indices[i])));
+      const float* from = part->delta.data() + i * static_cast<size_t>(width);
+      float* to = values + row * static_cast<size_t>(width);
+      if (!written[row])
+        std::copy(from, from + width, to);
+      else
+        for (int64_t k = 0; k < width; ++k) to[k] += from[k];
+      written[row] = true;
+    }
+  return sum;
 }
 
 bool ends_with_space(const std::string& s) {
@@ -95,6 +123,20 @@ const Memory& LanguageModel::memory() const {
   return *memory_;
 }
 
+at::Tensor Memory::read(int64_t block, const Accesses& accesses, const at::Tensor& gates) const {
+  const auto it = overlay.by_block.find(block);
+  if (it == overlay.by_block.end()) return {};
+  at::Tensor y;
+  const auto add = [&](const SparseRows& rows, const at::Tensor& weights) {
+    const auto part = weighted_gather(rows.values, rows.index.rows(accesses.slots), weights);
+    y = y.defined() ? y + part : part;
+  };
+  if (!it->second.open.empty()) add(it->second.open, accesses.weights);
+  if (!it->second.gated.empty() && gates.defined())
+    add(it->second.gated, accesses.weights * gates.unsqueeze(1));
+  return y;
+}
+
 FfnSide LanguageModel::side(at::Tensor mask) const {
   if (!memory_ || memory_->overlay.empty())
     return [](int64_t, const at::Tensor&) { return at::Tensor(); };
@@ -102,7 +144,7 @@ FfnSide LanguageModel::side(at::Tensor mask) const {
   // What the address block found out, for the blocks above it in the same pass.
   struct Found {
     Accesses accesses;
-    at::Tensor gated_weights;
+    at::Tensor gates;
   };
   auto found = std::make_shared<Found>();
   return [this, mask, found](int64_t block, const at::Tensor& x) -> at::Tensor {
@@ -110,66 +152,71 @@ FfnSide LanguageModel::side(at::Tensor mask) const {
     if (block == memory.address_block) {
       const auto flat = x.reshape({-1, x.size(-1)});
       found->accesses = memory.keys.lookup(flat, mask);
-      if (memory.overlay.anchors.defined()) {
-        const auto gate = memory.gate(memory.keys.queries(flat), memory.overlay.anchors);
-        found->gated_weights = found->accesses.weights * gate.unsqueeze(1);
-      }
+      if (memory.overlay.anchors.defined())
+        found->gates = memory.gate(memory.keys.queries(flat), memory.overlay.anchors);
     }
-    const auto it = memory.overlay.by_block.find(block);
-    if (it == memory.overlay.by_block.end()) return {};
-    at::Tensor y;
-    const auto read = [&](const SparseRows& rows, const at::Tensor& weights) {
-      if (rows.empty() || !weights.defined()) return;
-      const auto part =
-          weighted_gather(rows.values, rows.index.rows(found->accesses.slots), weights);
-      y = y.defined() ? y + part : part;
-    };
-    read(it->second.open, found->accesses.weights);
-    read(it->second.gated, found->gated_weights);
+    const auto y = memory.read(block, found->accesses, found->gates);
     return y.defined() ? y.view(x.sizes()).to(x.scalar_type()) : y;
   };
 }
 
-void LanguageModel::set_overlay(const std::vector<Update>& updates) {
-  memory();  // throws when there is none
-  const Overlay old = std::exchange(memory_->overlay, {});
-  try {
-    for (const Update& update : updates) add_update(update);
-  } catch (...) {
-    memory_->overlay = old;
-    throw;
+Overlay LanguageModel::make_overlay(std::span<const Update* const> updates) const {
+  const Memory& memory = this->memory();
+  Overlay fresh;
+  std::vector<at::Tensor> anchors;
+  struct Parts {
+    std::vector<const LayerDelta*> open, gated;
+  };
+  std::map<int64_t, Parts> parts;
+  for (const Update* update : updates) {
+    const GateAnchors& gate = update->anchors;
+    const bool gated = !gate.queries.empty();
+    bool fits = !gated || gate.width == memory.keys.options().query_width;
+    for (const LayerDelta& delta : update->layers)
+      fits =
+          fits && delta.width == memory.keys.width() &&
+          delta.indices.back() < memory.keys.slots() &&
+          std::find(memory.blocks.begin(), memory.blocks.end(), delta.block) != memory.blocks.end();
+    if (!fits)
+      throw Error(ErrorCode::kFormat,
+                  fmt::format("an update does not fit the memory layers of {}", folder_.string()),
+                  "it was made for another model");
+    for (const LayerDelta& delta : update->layers)
+      (gated ? parts[delta.block].gated : parts[delta.block].open).push_back(&delta);
+    if (gated)
+      anchors.push_back(at::from_blob(
+          const_cast<float*>(gate.queries.data()),
+          {static_cast<int64_t>(gate.queries.size()) / gate.width, gate.width}, at::kFloat));
   }
+  for (const auto& [block, p] : parts)
+    fresh.by_block[block] = {sum_layers(p.open), sum_layers(p.gated)};
+  if (!anchors.empty()) fresh.anchors = at::cat(anchors);
+  return fresh;
+}
+
+void LanguageModel::use_overlay(Overlay overlay) {
+  (void)memory();  // throws when there is none
+  memory_->overlay = std::move(overlay);
+}
+
+void LanguageModel::set_overlay(const std::vector<Update>& updates) {
+  std::vector<const Update*> all;
+  for (const Update& update : updates) all.push_back(&update);
+  use_overlay(make_overlay(all));
 }
 
 void LanguageModel::add_update(const Update& update) {
-  const Memory& memory = this->memory();
-  const GateAnchors& gate = update.anchors;
-  const bool gated = !gate.queries.empty();
-  bool fits = !gated || gate.width == memory.keys.options().query_width;
-  for (const LayerDelta& delta : update.layers)
-    fits =
-        fits && delta.width == memory.keys.width() && delta.indices.back() < memory.keys.slots() &&
-        std::find(memory.blocks.begin(), memory.blocks.end(), delta.block) != memory.blocks.end();
-  if (!fits)
-    throw Error(ErrorCode::kFormat,
-                fmt::format("an update does not fit the memory layers of {}", folder_.string()),
-                "it was made for another model");
-  Overlay& overlay = memory_->overlay;
-  for (const LayerDelta& delta : update.layers) {
-    const auto values =
-        at::from_blob(const_cast<float*>(delta.delta.data()),
-                      {static_cast<int64_t>(delta.indices.size()), delta.width}, at::kFloat);
-    Overlay::Rows& rows = overlay.by_block[delta.block];
-    SparseRows& table = gated ? rows.gated : rows.open;
-    table = table.plus(delta.indices, values);
+  const Update* one = &update;
+  const Overlay added = make_overlay({&one, 1});
+  Overlay all = memory_->overlay;
+  for (const auto& [block, rows] : added.by_block) {
+    Overlay::Rows& sum = all.by_block[block];
+    if (!rows.open.empty()) sum.open = sum.open.plus(rows.open.slots, rows.open.values);
+    if (!rows.gated.empty()) sum.gated = sum.gated.plus(rows.gated.slots, rows.gated.values);
   }
-  if (gated) {
-    const auto anchors = at::from_blob(
-        const_cast<float*>(gate.queries.data()),
-        {static_cast<int64_t>(gate.queries.size()) / gate.width, gate.width}, at::kFloat);
-    overlay.anchors =
-        overlay.anchors.defined() ? at::cat({overlay.anchors, anchors}) : anchors.clone();
-  }
+  if (added.anchors.defined())
+    all.anchors = all.anchors.defined() ? at::cat({all.anchors, added.anchors}) : added.anchors;
+  use_overlay(std::move(all));
 }
 
 std::string LanguageModel::base_digest() const {

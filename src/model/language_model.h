@@ -13,6 +13,7 @@
 #include <filesystem>
 #include <map>
 #include <optional>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -20,18 +21,12 @@
 #include "memory/gate.h"
 #include "memory/product_keys.h"
 #include "memory/sparse_rows.h"
+#include "model/open_options.h"
 #include "model/transformer.h"
 #include "text/chat_template.h"
 #include "text/tokenizer.h"
 
 namespace accrete {
-
-struct OpenOptions {
-  std::string device = "cpu";     // "cpu", "cuda", "cuda:N"
-  std::string dtype = "float32";  // "float32", "bfloat16", "float16"
-  int threads = 0;                // 0: every core this process may use
-  bool with_updates = true;       // false: the base alone
-};
 
 // What the active updates add, summed.
 struct Overlay {
@@ -53,6 +48,10 @@ struct Memory {
   ProductKeys keys;
   Gate gate;
   Overlay overlay;
+
+  // What the overlay adds to block `block`'s output, [T, d], for tokens with these accesses and (of
+  // a gated overlay) gates [T]. Undefined: nothing.
+  at::Tensor read(int64_t block, const Accesses& accesses, const at::Tensor& gates) const;
 };
 
 class LanguageModel {
@@ -78,11 +77,12 @@ class LanguageModel {
   // Replaces the overlay by the sum of `updates`, in order. Throws kFormat when one does not fit
   // the layers.
   void set_overlay(const std::vector<Update>& updates);
+  void use_overlay(Overlay overlay);
+  // That sum, without putting it in place: for trying a state. Throws as set_overlay does.
+  Overlay make_overlay(std::span<const Update* const> updates) const;
   // One more update on top of the overlay: the same bits as set_overlay of all of them. Throws
   // kFormat and leaves the overlay as it was.
   void add_update(const Update& update);
-  // Puts back an overlay that memory().overlay was before.
-  void replace_overlay(Overlay overlay) { memory_->overlay = std::move(overlay); }
 
   // SHA-256 over every tensor of the base: name, type, shape, bytes, sorted by name.
   std::string base_digest() const;

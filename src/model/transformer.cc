@@ -6,6 +6,7 @@
 #include <cmath>
 
 #include "base/error.h"
+#include "model/fused.h"
 
 namespace accrete {
 namespace {
@@ -25,6 +26,11 @@ at::ScalarType scalar_type(DType dtype) {
                   fmt::format("weights of type {} are not supported", dtype_name(dtype)),
                   "save the model as float32, float16 or bfloat16");
   }
+}
+
+// silu(gate) * up; gate is used up.
+at::Tensor swiglu(const at::Tensor& gate, const at::Tensor& up) {
+  return fused_applies(gate) && fused_applies(up) ? fused_swiglu(gate, up) : at::silu(gate) * up;
 }
 
 // A tensor over the map's bytes. Reading only: the map is private and read-only.
@@ -55,7 +61,12 @@ struct Loader {
 };
 
 // Rotates pairs (x_i, x_{i + D/2}): the "rotate half" layout of Hugging Face checkpoints.
+// x is used up.
 at::Tensor rotate(const at::Tensor& x, const at::Tensor& cos, const at::Tensor& sin) {
+  if (fused_applies(x)) {
+    fused_rotate(x, cos, sin);
+    return x;
+  }
   const auto halves = x.chunk(2, -1);
   return at::cat({halves[0] * cos - halves[1] * sin, halves[1] * cos + halves[0] * sin}, -1);
 }
@@ -78,6 +89,7 @@ KvCache KvCache::repeated(int64_t rows) const {
 }
 
 at::Tensor rms_norm(const at::Tensor& x, const at::Tensor& weight, double eps) {
+  if (fused_applies(x) && fused_applies(weight)) return fused_rms_norm(x, weight, eps);
   if (x.scalar_type() == at::kFloat)
     return x * at::rsqrt(x.square().mean({-1}, /*keepdim=*/true) + eps) * weight;
   const auto f = x.to(at::kFloat);
@@ -170,7 +182,9 @@ at::Tensor Transformer::attention(const Block& block, size_t index, const at::Te
 
   const int64_t S = past + T;
   at::Tensor y;
-  if (T == 1) {
+  if (T == 1 && fused_applies(q) && fused_applies(k)) {
+    y = fused_decode_attention(q, k, v, options.key_mask);
+  } else if (T == 1) {
     // One new position: a key/value head serves its query heads as rows, without copies of k and v.
     std::optional<at::Tensor> mask;
     if (options.key_mask.defined())
@@ -223,7 +237,7 @@ at::Tensor Transformer::run(at::Tensor h, int64_t from, int64_t to,
     h = h + attention(b, static_cast<size_t>(i), rms_norm(h, b.attention_norm, config_.norm_eps),
                       cos, sin, options);
     const auto x = rms_norm(h, b.ffn_norm, config_.norm_eps);
-    auto y = b.down(at::silu(b.gate(x)) * b.up(x));
+    auto y = b.down(swiglu(b.gate(x), b.up(x)));
     if (options.side != nullptr)
       if (const auto memory = (*options.side)(i, x); memory.defined()) y = y + memory;
     h = h + y;

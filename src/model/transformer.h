@@ -69,6 +69,10 @@ class Transformer {
   at::Tensor embed(const at::Tensor& ids) const;
   // Blocks from <= b < to on h [B, T, d]; causal, right padding needs no mask.
   at::Tensor run(at::Tensor h, int64_t from, int64_t to, const ForwardOptions& options = {}) const;
+  const at::Tensor& final_norm() const { return final_norm_; }  // [d]
+  const at::Tensor& head() const {
+    return head_.defined() ? head_ : embedding_;
+  }  // [vocabulary, d]
   // Final norm and head: [..., d] to [..., vocabulary].
   at::Tensor logits(const at::Tensor& h) const;
   // embed, run over all blocks, logits of every position.
@@ -85,6 +89,7 @@ class Transformer {
   std::vector<const TensorView*> base_tensors() const;
 
  private:
+  friend class PackedPass;  // the same blocks for packed rows (packed_pass.h)
   struct Block {
     at::Tensor attention_norm, ffn_norm;
     Linear q, k, v, o, gate, up, down;

@@ -10,6 +10,7 @@ export ACCRETE_DATA=$source/data
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 fail() { echo "FAILED: $*" >&2; exit 1; }
+trap 'echo "FAILED: line $LINENO: $BASH_COMMAND" >&2' ERR
 # json FILE EXPRESSION: the value of a Python expression over the object `o`.
 json() { python3 -c 'import json,sys; o=json.load(open(sys.argv[1])); v=eval(sys.argv[2]); print(str(v).lower() if isinstance(v,bool) else v)' "$1" "$2"; }
 # refused STATUS COMMAND...: it must end with that status and say something.
@@ -63,6 +64,64 @@ refused 1 "$accrete" undo "$model" --quiet
 "$accrete" log "$model" --json >"$work/log.json"
 [ "$(json "$work/log.json" 'len(o["updates"]) == 1 and o["updates"][0]["active"]')" = true ] || fail "log"
 
+# One update by name: diff, tag, revert and back.
+"$accrete" tag "$model" "${id:0:6}" first --json >"$work/tag.json"
+[ "$(json "$work/tag.json" 'o["id"]')" = "$id" ] || fail "tag"
+refused 1 "$accrete" tag "$model" first "no spaces" --quiet
+refused 1 "$accrete" tag "$model" first --quiet
+refused 1 "$accrete" tag "$model" nobody name --quiet
+"$accrete" diff "$model" first base --json >"$work/diff.json"
+[ "$(json "$work/diff.json" 'o["rows"][0] > 0 and o["rows"][1] == 0 and o["norm_difference"] == o["norm"][0] and o["anchors"][0] > 0')" = true ] || fail "diff: $(cat "$work/diff.json")"
+"$accrete" diff "$model" first state --json >"$work/diff.json"
+[ "$(json "$work/diff.json" 'o["norm_difference"] == 0 and o["shared"] == o["rows"][0] and abs(o["cosine"] - 1) < 1e-9')" = true ] || fail "diff with itself"
+refused 1 "$accrete" diff "$model" nobody --quiet
+"$accrete" revert "$model" first --json --quiet >"$work/revert.json"
+[ "$(json "$work/revert.json" 'o["digest"]')" = "$(json "$work/digest0.json" 'o["state"]')" ] || fail "revert is not exact"
+refused 1 "$accrete" revert "$model" first --quiet
+"$accrete" revert "$model" first --again --json --quiet >"$work/revert.json"
+[ "$(json "$work/revert.json" 'o["activated"][0]')" = "$id" ] || fail "revert --again"
+[ "$(json "$work/revert.json" 'o["digest"]')" = "$(json "$work/digest1.json" 'o["state"]')" ] || fail "revert --again is not exact"
+refused 1 "$accrete" revert "$model" first --again --quiet
+
+# Corrections: four of the eight get other answers. These win; the other four stay.
+python3 - "$work/facts.jsonl" "$work" <<'END'
+import json, sys
+facts = [json.loads(line) for line in open(sys.argv[1])]
+answers = [f["completion"] for f in facts]
+for i, f in enumerate(facts):
+    f["completion"] = answers[i + 4] if i < 4 else answers[i]
+write = lambda name, rows: open(f"{sys.argv[2]}/{name}", "w").write("".join(json.dumps(r) + "\n" for r in rows))
+write("corrected.jsonl", facts[:4])
+write("others.jsonl", facts[4:])
+write("corrected.jsonl.first", facts[:1])
+END
+"$accrete" plan "$model" "$work/corrected.jsonl" --raw --json --quiet >"$work/plan.json"
+[ "$(json "$work/plan.json" 'len(o["conflicts"]) >= 4 and o["overlaps"][0]["update"] == "'"$id"'" and o["forecast"]["known"]["low"] <= o["forecast"]["known"]["predicted"] <= o["forecast"]["known"]["high"] and o["rows"] > 0')" = true ] || fail "plan: $(cat "$work/plan.json")"
+"$accrete" digest "$model" --json --quiet >"$work/digest2.json"
+[ "$(json "$work/digest2.json" 'o["state"]')" = "$(json "$work/digest1.json" 'o["state"]')" ] || fail "a plan changed the model"
+"$accrete" teach "$model" "$work/corrected.jsonl" --raw --json --quiet >"$work/teach3.json"
+[ "$(json "$work/teach3.json" 'len({c["line"] for c in o["conflicts"]}) == 4 and all(c["update"] == "'"$id"'" and c["update_line"] == c["line"] for c in o["conflicts"])')" = true ] || fail "conflicts: $(cat "$work/teach3.json")"
+"$accrete" probe add "$model" corrected "$work/corrected.jsonl" --raw --json --quiet >"$work/p1.json"
+"$accrete" probe add "$model" others "$work/others.jsonl" --raw --json --quiet >"$work/p2.json"
+[ "$(json "$work/p1.json" 'o["base"]')" = 1.0 ] || fail "a correction did not win: $(cat "$work/teach3.json" "$work/p1.json")"
+[ "$(json "$work/p2.json" 'o["base"]')" = 1.0 ] || fail "a correction broke another fact: $(cat "$work/p2.json")"
+for p in corrected others; do "$accrete" probe remove "$model" $p --quiet >/dev/null; done
+# Who says so, who owns what, and all of it in one update: the same state, and back.
+second=$(json "$work/teach3.json" 'o["update"]')
+"$accrete" ask "$model" "$(json "$work/corrected.jsonl.first" 'o["prompts"][0]')" --raw --max-tokens 4 --explain --json --quiet >"$work/explain.json"
+[ "$(json "$work/explain.json" 'o["explain"]["updates"][0]["id"] == "'"$second"'" and o["explain"]["updates"][0]["lines"][0]["line"] == 1')" = true ] || fail "explain: $(cat "$work/explain.json")"
+"$accrete" audit "$model" --json --quiet >"$work/audit.json"
+[ "$(json "$work/audit.json" 'len(o["updates"]) == 2 and o["overlaps"][0]["shared"] > 0 and all(b["used"] + b["left"] == b["slots"] for b in o["blocks"])')" = true ] || fail "audit: $(cat "$work/audit.json")"
+"$accrete" compact "$model" --json --quiet >"$work/compact.json"
+[ "$(json "$work/compact.json" 'o["identical"] and len(o["folded"]) == 2 and len(o["updates"]) == 1')" = true ] || fail "compact: $(cat "$work/compact.json")"
+"$accrete" digest "$model" --json --quiet >"$work/digest2.json"
+[ "$(json "$work/digest2.json" 'o["state"]')" = "$(json "$work/compact.json" 'o["digest"]["before"]')" ] || fail "compact changed the state"
+refused 1 "$accrete" compact "$model" --quiet
+"$accrete" undo "$model" --json --quiet >"$work/undo.json"
+[ "$(json "$work/undo.json" 'o["digest"]')" = "$(json "$work/compact.json" 'o["digest"]["before"]')" ] || fail "unfolding changed the state"
+"$accrete" undo "$model" --json --quiet >"$work/undo.json"
+[ "$(json "$work/undo.json" 'o["digest"]')" = "$(json "$work/digest1.json" 'o["state"]')" ] || fail "undo of a correction is not exact"
+
 # The same seed in another copy gives the same update.
 cp -r "$work/base" "$work/again-base"
 "$accrete" retrofit "$work/again-base" "$work/again" --background-tokens 20000 --quiet >/dev/null
@@ -86,7 +145,7 @@ refused 2 "$accrete" nonsense
 [ "$(json "$work/error.json" 'o["error"]["code"]')" = format ] || fail "the error is not in JSON"
 # A floor that cannot hold: nothing is committed.
 "$accrete" undo "$model" --quiet >/dev/null
-sed 's/"answer": "[^"]*"/"answer": "banana"/' "$work/known.jsonl" | head -20 >"$work/wrong.jsonl"
+head -20 "$work/known.jsonl" | sed 's/"answer": "[^"]*"/"answer": "banana"/' >"$work/wrong.jsonl"
 refused 1 "$accrete" teach "$model" "$work/wrong.jsonl" --raw --quiet
 grep -q floor "$work/err" || fail "not refused for the floor: $(cat "$work/err")"
 "$accrete" digest "$model" --json --quiet >"$work/digest3.json"

@@ -113,10 +113,45 @@ def dataset():
     yield b"\4" + b"\x50\x2a\x4d\x18\x02\x00\x00\x00ab" + frame  # after a skippable frame
 
 
+def update():
+    def file(tensors, metadata):
+        header, data = {"__metadata__": {"format": "accrete-update/1", **metadata}}, b""
+        for name, kind, shape, raw in tensors:
+            header[name] = {"dtype": kind, "shape": shape, "data_offsets": [len(data), len(data) + len(raw)]}
+            data += raw
+        text = json.dumps(header, separators=(",", ":")).encode()
+        text += b" " * (-len(text) % 8)
+        return struct.pack("<Q", len(text)) + text + data
+
+    def rows(block, slots, width):
+        return [(f"{block}.indices", "I64", [len(slots)], struct.pack(f"<{len(slots)}q", *slots)),
+                (f"{block}.delta", "F32", [len(slots), width], struct.pack(f"<{len(slots) * width}f", *range(len(slots) * width)))]
+
+    anchors = [("gate.anchors", "F32", [2, 2], struct.pack("<4f", 0, 1, 2, 3))]
+    yield file(rows(4, [0, 7, 9], 2), {})
+    yield file(rows(4, [1], 3) + rows(8, [2, 65535], 3) + anchors, {"seed": "0", "method": "interference+deposit+gate"})
+    yield file(anchors + rows(12, [5], 1), {"parent": "0123456789abcdef", "learned": "0.000000 -> 1.000000"})
+
+
+def tokenizer():
+    small = {"model": {"type": "BPE", "vocab": {"a": 0, "b": 1, "ab": 2}, "merges": ["a b"]}, "added_tokens": [],
+             "pre_tokenizer": {"type": "ByteLevel", "add_prefix_space": False, "use_regex": True},
+             "decoder": {"type": "ByteLevel"}, "normalizer": {"type": "NFC"}}
+    yield b"\0" + json.dumps(small).encode()
+    for patch in ({"pre_tokenizer": {"type": "Digits", "individual_digits": True}}, {"model": {"merges": [["a", "a"]]}},
+                  {"normalizer": {"type": "Sequence", "normalizers": [{"type": "NFKD"}, {"type": "Lowercase"}]}}):
+        yield b"\1" + json.dumps(patch).encode()
+    for regex in (rb"\s+(?!\S)|\p{L}+", rb"(?i:'s|'t)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}"):
+        yield b"\2" + regex + b"\0" + "it's 1234 caf\u00e9\n".encode()
+    yield b"\3" + (b"{% for message in messages %}{{'<|im_start|>' + message['role'] + '\n' + message['content'] + "
+                   b"'<|im_end|>' + '\n'}}{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}")
+    yield b"\4" + "some text <a> 12 \u6f22\u5b57 \U0001f600\n".encode()
+
+
 def main():
     if len(sys.argv) != 2:
         sys.exit(__doc__)
-    for maker in (safetensors, gguf, dataset):
+    for maker in (safetensors, gguf, dataset, update, tokenizer):
         write(pathlib.Path(sys.argv[1]) / maker.__name__, maker())
 
 

@@ -14,7 +14,7 @@ mv "$work/first" "$work/prefix"
 prefix=$work/prefix
 unset ACCRETE_DATA LD_LIBRARY_PATH
 
-"$prefix/bin/accrete" --version | grep -q '^accrete [0-9]' || fail "--version"
+[[ $("$prefix/bin/accrete" --version) == "accrete "[0-9]* ]] || fail "--version"
 for file in share/accrete/background.txt.zst share/doc/accrete/LICENSE include/accrete/accrete.h \
     include/accrete/error.h share/bash-completion/completions/accrete \
     share/zsh/site-functions/_accrete share/fish/vendor_completions.d/accrete.fish; do

@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
+#include <numeric>
 
 #include "base/error.h"
 
@@ -33,13 +34,57 @@ TEST(Deposit, IsTheRidgeSolution) {
   auto gram = at::zeros({3, 3});
   gram[1][1] = 0.3;
   const double lambda = 1e-2, epsilon = 1e-2;
-  const auto delta = deposit(c.sites, c.targets, c.index, gram, {lambda, epsilon});
+  const auto delta = deposit(c.sites, c.targets, c.index, gram.clone(), {lambda, epsilon});
   // (A^T A / e + G + lambda I)^-1 A^T V / e, with epsilon in units of mean diag A P A^T.
   const auto p = at::linalg_inv(gram.to(at::kDouble) + lambda * at::eye(3, at::kDouble));
   const double e = epsilon * at::matmul(at::matmul(a, p), a.t()).diagonal().mean().item<double>();
   const auto want = at::matmul(at::linalg_inv(at::matmul(a.t(), a) / e + at::linalg_inv(p)),
                                at::matmul(a.t(), c.targets.to(at::kDouble)) / e);
   EXPECT_TRUE(at::allclose(delta.to(at::kDouble), want, 1e-3, 1e-4));
+}
+
+// More slots than one block of the factorisation, tokens that occur more than once.
+TEST(Deposit, IsTheRidgeSolutionOfManySlots) {
+  at::manual_seed(7);
+  const int64_t t = 1100, n = 60, K = 8, d = 5;
+  Accesses sites{at::randint(t, {n, K}, at::kInt), at::rand({n, K}) + 0.1};
+  auto targets = at::randn({n, d});
+  for (auto& rows : {sites.slots, sites.weights, targets})
+    rows.narrow(0, 40, 20).copy_(rows.narrow(0, 0, 20));  // twenty tokens twice
+  std::vector<int64_t> slots(static_cast<size_t>(t));
+  std::iota(slots.begin(), slots.end(), 0);
+  const SlotIndex index(slots);
+  const auto b = at::randn({300, t}) * (at::rand({300, t}) < 0.02);
+  const auto gram = at::mm(b.t(), b) / 300;
+  auto a = at::zeros({n, t}, at::kDouble);
+  for (int64_t j = 0; j < n; ++j)
+    for (int64_t k = 0; k < K; ++k)
+      a[j][sites.slots[j][k].item<int>()] += sites.weights[j][k].item<double>();
+  const double lambda = 1e-2, epsilon = 1e-2;
+  const auto p = at::linalg_inv(gram.to(at::kDouble) + lambda * at::eye(t, at::kDouble));
+  const auto apa = at::matmul(at::matmul(a, p), a.t());
+  const double e = epsilon * apa.diagonal().mean().item<double>();
+  const auto want = at::matmul(
+      at::matmul(p, a.t()),
+      at::matmul(at::linalg_inv(apa + e * at::eye(n, at::kDouble)), targets.to(at::kDouble)));
+  const auto delta = deposit(sites, targets, index, gram.clone(), {lambda, epsilon});
+  EXPECT_TRUE(
+      at::allclose(delta.to(at::kDouble), want, 1e-2, 1e-3 * want.abs().max().item<double>()));
+}
+
+TEST(Deposit, SlotsThatTheLogNeverReadsNeedNoGramMatrix) {
+  at::manual_seed(8);
+  const Accesses sites{at::randint(60, {20, 6}, at::kInt), at::rand({20, 6}) + 0.1};
+  const auto targets = at::randn({20, 4});
+  AccessLog log;
+  log.append({at::randint(30, {50, 6}, at::kInt), at::rand({50, 6})}, 1, true);
+  std::vector<int64_t> slots;
+  for (int64_t s = 0; s < 60; s += 2) slots.push_back(s);  // 0 to 28 are read by the log
+  const SlotIndex index(slots);
+  const DepositOptions options{1e-2, 1e-2};
+  const auto want = deposit(sites, targets, index, log.gram(index), options);
+  const auto delta = deposit(sites, targets, slots, log, options);
+  EXPECT_TRUE(at::allclose(delta, want, 1e-3, 1e-4));
 }
 
 TEST(Deposit, LeavesAloneWhatTheLogReads) {

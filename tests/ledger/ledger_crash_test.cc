@@ -120,7 +120,7 @@ void kill_at_random_times(TemporaryFolder::Place place, int rounds, uint64_t see
 
 TEST(LedgerCrash, KilledAtRandomTimes) {
   // Several short lives rather than a long one: checking every file after every kill takes time.
-  for (uint64_t seed = 1; seed <= 5; ++seed)
+  for (uint64_t seed = 1; seed <= 8; ++seed)
     kill_at_random_times(TemporaryFolder::Place::kMemory, 30, seed);
 }
 

@@ -33,6 +33,14 @@ inline Update make_update(uint64_t number, int64_t rows = 3, int64_t width = 4) 
     update.layers.push_back(std::move(layer));
   }
   if (number % 3 == 1) update.anchors = {2, {rng.normal(), rng.normal(), 0, 1}};
+  if (number % 4 == 1) {
+    update.taught.items = {{1, {"Who?", "Who is it?"}, {"Ada"}, "it", true, ""},
+                           {2, {}, {}, "", false, "Once upon a time"}};
+    update.taught.per_token = 2;
+    update.taught.slots = {1, 7, 3, -1, 1, static_cast<int32_t>(number)};
+    update.taught.weights = {0x3800, 0x3400, 0x3C00, 0, 0x3800, 0x0001};
+    update.taught.owner = {0, 0, 1};
+  }
   update.metadata = {{"seed", std::to_string(number)}, {"method", "test"}};
   return update;
 }
@@ -51,7 +59,7 @@ inline UpdateRecord make_record(uint64_t number) {
 
 inline bool same(const Update& a, const Update& b) {
   return a.metadata == b.metadata && a.anchors.width == b.anchors.width &&
-         a.anchors.queries == b.anchors.queries &&
+         a.anchors.queries == b.anchors.queries && a.taught == b.taught &&
          std::equal(a.layers.begin(), a.layers.end(), b.layers.begin(), b.layers.end(),
                     [](const LayerDelta& x, const LayerDelta& y) {
                       return x.block == y.block && x.width == y.width && x.indices == y.indices &&
@@ -113,9 +121,13 @@ inline Reference::Result Reference::apply(const Operation& op) {
   switch (op.kind) {
     case Operation::Kind::kCommit: {
       const std::string& id = id_of(op.number);
-      for (const Entry& entry : entries)
-        if (entry.id == id) return {{}, ErrorCode::kConflict};
-      entries.push_back({id, op.number, true, ""});
+      const auto present = std::find_if(entries.begin(), entries.end(),
+                                        [&](const Entry& entry) { return entry.id == id; });
+      if (present != entries.end() && present->active) return {{}, ErrorCode::kConflict};
+      if (present != entries.end())
+        present->active = true;  // in its old place
+      else
+        entries.push_back({id, op.number, true, ""});
       redo.clear();
       return {{id}, {}};
     }

@@ -75,6 +75,9 @@ TEST(UpdateFile, AnyChangeChangesTheId) {
   differs([](Update& u) { u.anchors.queries[0] = 9; });
   differs([](Update& u) { u.anchors.width = 1; });
   differs([](Update& u) { u.anchors = {}; });
+  differs([](Update& u) { u.taught = {}; });
+  differs([](Update& u) { u.taught.items[1].excerpt += "."; });
+  differs([](Update& u) { u.taught.weights[0] ^= 1; });
 }
 
 TEST(UpdateFile, FormatIsPinned) {
@@ -120,6 +123,13 @@ TEST(UpdateFile, RefusesToWriteNonsense) {
   refused([](Update& u) { u.anchors.width = 3; });
   refused([](Update& u) { u.anchors.width = 0; });
   refused([](Update& u) { u.anchors.queries[1] = kInfinity; });
+  refused([](Update& u) { u.taught.slots.pop_back(); });
+  refused([](Update& u) { u.taught.slots[0] = -2; });
+  refused([](Update& u) { u.taught.weights[0] = 0x7C00; });
+  refused([](Update& u) { u.taught.owner[0] = 2; });
+  refused([](Update& u) { u.taught.owner.pop_back(); });
+  refused([](Update& u) { u.taught.items[0].answers.clear(); });
+  refused([](Update& u) { u.taught.items[0].subject = "\xff"; });
   refused([](Update& u) { u.metadata["format"] = "mine"; });
   refused([](Update& u) { u.metadata["bad"] = "\xff"; });
   refused([](Update& u) { u.metadata["\xff"] = "bad"; });
@@ -248,6 +258,55 @@ TEST_F(DoctoredUpdate, Anchors) {
   refused();
   tensors_.back() = view("gate.anchors", DType::kI64, {1, 2}, indices_);
   refused();
+}
+
+TEST_F(DoctoredUpdate, Taught) {
+  std::string items = "{\"line\": 3, \"prompts\": [\"Who?\"], \"answers\": [\"Ada\"]}\n";
+  const auto item_view = [&] {
+    return TensorView{"taught.items",
+                      DType::kU8,
+                      {static_cast<int64_t>(items.size())},
+                      std::as_bytes(std::span(items))};
+  };
+  const std::vector<int32_t> slots = {1, -1, 5, 9};
+  const std::vector<uint16_t> weights = {0x3800, 0, 0x3400, 0x3400};
+  std::vector<int32_t> owner = {0, 0};
+  tensors_.push_back(item_view());
+  tensors_.push_back(view("taught.slots", DType::kI32, {2, 2}, slots));
+  tensors_.push_back(view("taught.weights", DType::kF16, {2, 2}, weights));
+  tensors_.push_back(view("taught.owner", DType::kI32, {2}, owner));
+  const Update update = read_update(write());
+  ASSERT_EQ(update.taught.items.size(), 1U);
+  EXPECT_EQ(update.taught.items[0].line, 3);
+  EXPECT_EQ(update.taught.items[0].answers, std::vector<std::string>{"Ada"});
+  EXPECT_EQ(update.taught.slots, slots);
+  const auto good = tensors_;
+  owner[1] = 1;
+  refused();
+  owner[1] = 0;
+  tensors_.pop_back();
+  refused();
+  tensors_ = good;
+  tensors_[3] = view("taught.slots", DType::kI32, {4}, slots);
+  refused();
+  tensors_ = good;
+  tensors_[4] = view("taught.weights", DType::kF16, {1, 4}, weights);
+  refused();
+  for (const char* bad : {"{}", "[]\n", "{\"line\": \"3\"}\n", "{\"line\": 1, \"else\": 2}\n",
+                          "{\"line\": 1, \"prompts\": [\"a\"]}\n",
+                          "{\"line\": 1, \"prompts\": [1], \"answers\": [\"b\"]}\n", "\xff\n"}) {
+    tensors_ = good;
+    items = bad;
+    tensors_[2] = item_view();
+    refused();
+  }
+}
+
+TEST(TaughtItems, ExcerptsAreCutBetweenCharacters) {
+  EXPECT_EQ(excerpt_of(" a\n\n b  c "), "a b c");
+  EXPECT_EQ(excerpt_of("abcdef", 3), "abc");
+  EXPECT_EQ(excerpt_of("ab\xC3\xBC", 3), "ab");
+  EXPECT_EQ(excerpt_of("ab\xC3\xBC", 4), "ab\xC3\xBC");
 }
 
 TEST_F(DoctoredUpdate, Format) {

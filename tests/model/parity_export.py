@@ -130,6 +130,14 @@ with tempfile.TemporaryDirectory() as work:
     base = AutoModelForCausalLM.from_pretrained(path("base"), dtype=torch.float32).eval()
     base_worst = compare(path("m"), base, tokenizer, PROMPTS[:2], work)
 
+    # With nothing taught, memory layers change no bit of the logits: against the folder that has none.
+    for folder in ("m", "base"):
+        arguments = [str(i) for p in PROMPTS for i in ["/", *tokenizer(p)["input_ids"]]][1:]
+        subprocess.run([tool, path(folder), path("bits-" + folder), "1", *arguments], check=True)
+    for i in range(len(PROMPTS)):
+        bits = [open(path(f"bits-{folder}.{i}.logits"), "rb").read() for folder in ("m", "base")]
+        assert bits[0] == bits[1] and bits[0], f"retrofit changes the logits of {PROMPTS[i]!r}"
+
     changed = min(float(np.abs(logits(taught, i) - logits(base, i)).max())
                   for i in (tokenizer(p)["input_ids"] for p in fact_prompts))
     assert changed > 1, f"the overlay changes the logits of a taught prompt by {changed} only"

@@ -1,6 +1,6 @@
-// Writes the logits of each prompt's tokens and its greedy continuation, all prompts in one batch: the helper of the
-// parity tests.
-// usage: parity_tool MODEL OUT MAX_TOKENS ID... [/ ID...]...   writes OUT.0.logits, OUT.0.tokens, OUT.1.logits ...
+// Writes the logits of each prompt's tokens and its greedy continuation, all prompts in one batch:
+// the helper of the parity tests. usage: parity_tool MODEL OUT MAX_TOKENS ID... [/ ID...]... writes
+// OUT.0.logits, OUT.0.tokens, OUT.1.logits ...
 #include <ATen/ATen.h>
 #include <c10/core/InferenceMode.h>
 

@@ -13,7 +13,7 @@ MemoryLearner::MemoryLearner(LanguageModel& model, AccessLog background,
       original_(model.memory().overlay) {}
 
 MemoryLearner::~MemoryLearner() {
-  model_.replace_overlay(std::move(original_));
+  model_.use_overlay(std::move(original_));
 }
 
 void MemoryLearner::learn(std::span<const Item> items, int64_t /*passes*/,
@@ -23,8 +23,8 @@ void MemoryLearner::learn(std::span<const Item> items, int64_t /*passes*/,
   const Proposal proposal =
       propose(model_, {items.begin(), items.end()}, log_, names_, options, reporter);
   model_.add_update(proposal.update);
-  if (proposal.taught_accesses.defined())
-    log_.append(proposal.taught_accesses, options_.earlier_weight, false);
+  if (const Accesses own = taught_accesses(proposal.update.taught); own.defined())
+    log_.append(own, options_.earlier_weight, false);
   cost_.tokens += proposal.teach_tokens;
 }
 

@@ -23,7 +23,7 @@ SparseSteps::SparseSteps(LanguageModel& model, const AccessLog& background,
 }
 
 SparseSteps::~SparseSteps() {
-  model_.replace_overlay(std::move(original_));
+  model_.use_overlay(std::move(original_));
 }
 
 void SparseSteps::learn(std::span<const Item> items, int64_t passes, const Reporter& reporter) {

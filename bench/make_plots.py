@@ -1,0 +1,101 @@
+"""Draws docs/*.svg from bench/results/*.json, with nothing but the standard library.
+
+usage: make_plots.py [--check]     --check: exit 1 if a plot is not what the results give
+"""
+import json
+import math
+import os
+import sys
+from xml.sax.saxutils import escape
+
+ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+COLOURS = ["#1b6ca8", "#c8553d", "#588b3a", "#7a4fa3", "#c08a1e", "#3d8f8f", "#8c564b", "#555555", "#d0648a", "#2f4858", "#9aa12b", "#6b8fd6"]
+
+
+def load(name):
+    with open(os.path.join(ROOT, "bench", "results", name), encoding="utf-8") as f:
+        return json.load(f)
+
+
+def ticks(low, high, most=5):
+    span = high - low or 1
+    step = 10 ** math.floor(math.log10(span / most))
+    for factor in (1, 2, 5, 10):
+        if span / (step * factor) <= most:
+            step *= factor
+            break
+    first = math.ceil(low / step - 1e-9)
+    return [round((first + i) * step, 12) for i in range(int(math.floor(high / step + 1e-9)) - first + 1)]
+
+
+class Panel:
+    """A square plot of points with the diagonal, at (x, y) in the picture."""
+
+    def __init__(self, x, y, size, title, points, unit):
+        self.x, self.y, self.size, self.title, self.points, self.unit = x, y, size, title, points, unit
+        values = [v for p in points for v in (p["measured"], p["predicted"])]
+        low, high = min(values + [0]), max(values + [0])
+        margin = 0.06 * (high - low or 1)
+        self.low, self.high = low - margin, high + margin
+
+    def at(self, px, py):
+        scale = self.size / (self.high - self.low)
+        return self.x + (px - self.low) * scale, self.y + self.size - (py - self.low) * scale
+
+    def svg(self, colour):
+        out = [f'<rect x="{self.x}" y="{self.y}" width="{self.size}" height="{self.size}" fill="none" stroke="#999"/>',
+               f'<text x="{self.x}" y="{self.y - 8}" font-weight="bold">{escape(self.title)}</text>']
+        a, b = self.at(self.low, self.low), self.at(self.high, self.high)
+        out.append(f'<line x1="{a[0]:.1f}" y1="{a[1]:.1f}" x2="{b[0]:.1f}" y2="{b[1]:.1f}" stroke="#bbb" stroke-dasharray="4 3"/>')
+        for t in ticks(self.low, self.high):
+            x, y = self.at(t, t)
+            out.append(f'<text x="{x:.1f}" y="{self.y + self.size + 14}" text-anchor="middle" fill="#555">{t:g}</text>')
+            out.append(f'<text x="{self.x - 5}" y="{y + 4:.1f}" text-anchor="end" fill="#555">{t:g}</text>')
+        for p in self.points:
+            x, y = self.at(p["measured"], p["predicted"])
+            _, low = self.at(p["measured"], max(p["low"], self.low))
+            _, high = self.at(p["measured"], min(p["high"], self.high))
+            c = colour[p["kind"]]
+            out.append(f'<line x1="{x:.1f}" y1="{low:.1f}" x2="{x:.1f}" y2="{high:.1f}" stroke="{c}" stroke-opacity="0.35"/>')
+            out.append(f'<circle cx="{x:.1f}" cy="{y:.1f}" r="3" fill="{c}" fill-opacity="0.8"/>')
+        out.append(f'<text x="{self.x + self.size / 2}" y="{self.y + self.size + 30}" text-anchor="middle">measured ({self.unit})</text>')
+        return out
+
+
+def forecast():
+    result = load("forecast.json")
+    runs = result["runs"]
+    kinds = sorted({r["kind"] for r in runs})
+    colour = {k: COLOURS[i % len(COLOURS)] for i, k in enumerate(kinds)}
+    names = sorted(runs[0]["probes"])
+    size, gap = 220, 70
+    width, height = gap + len(names) * (size + gap), size + 90 + 16 * ((len(kinds) + 2) // 3)
+    out = [f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{height}" viewBox="0 0 {width} {height}" '
+           'font-family="sans-serif" font-size="11">', f'<rect width="{width}" height="{height}" fill="white"/>',
+           f'<text x="14" y="{36 + size / 2}" text-anchor="middle" transform="rotate(-90 14 {36 + size / 2})">predicted, with its range</text>']
+    for i, name in enumerate(names):
+        points = [{**r["probes"][name], "kind": r["kind"]} for r in runs]
+        rank = result["summary"][name]["spearman"]
+        unit = "bits per byte" if name == "text" else "share of answers"
+        panel = Panel(gap + i * (size + gap), 36, size, f"{name}: Spearman {rank:.2f}", points, unit)
+        out += panel.svg(colour)
+    for i, kind in enumerate(kinds):
+        x, y = gap + (i % 3) * (width - gap) / 3, size + 88 + 16 * (i // 3)
+        out.append(f'<circle cx="{x:.0f}" cy="{y - 4}" r="4" fill="{colour[kind]}"/><text x="{x + 9:.0f}" y="{y}">{escape(kind)}</text>')
+    return "\n".join(out + ["</svg>"]) + "\n"
+
+
+status = 0
+for name, make in {"forecast.svg": forecast}.items():
+    path = os.path.join(ROOT, "docs", name)
+    new = make()
+    old = open(path, encoding="utf-8").read() if os.path.exists(path) else ""
+    if new == old:
+        continue
+    if "--check" in sys.argv:
+        print(f"docs/{name} is not what bench/results give: run bench/make_plots.py")
+        status = 1
+    else:
+        with open(path, "w", encoding="utf-8") as f:
+            f.write(new)
+sys.exit(status)

@@ -1,0 +1,79 @@
+"""Writes the tables of docs/speed.md from bench/results/*.json; nothing there is typed by hand.
+
+usage: speed_tables.py [--check]     --check: exit 1 if a table is not what the results give
+"""
+import json
+import os
+import re
+import sys
+
+ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+DOCUMENT = os.path.join(ROOT, "docs", "speed.md")
+
+
+def load(name):
+    path = os.path.join(ROOT, "bench", "results", name)
+    if not os.path.exists(path):
+        return None
+    with open(path, encoding="utf-8") as f:
+        return json.load(f)
+
+
+def rows(head, lines):
+    return "\n".join(["| " + " | ".join(line) + " |" for line in [head, ["---"] * len(head), *lines]])
+
+
+def teach(r):
+    v, n = r["value_vectors"], r["neighbours"]
+    return rows([f"{r['facts']} facts, {r['threads']} threads", "before", "now", "ratio"], [
+        [f"value vectors, {v['steps']} steps", f"{v['whole_passes_seconds']:.1f} s", f"{v['kept_prefixes_seconds']:.1f} s", f"{v['ratio']:.2f}"],
+        ["tokens passed for them", str(v["whole_passes_tokens"]), str(v["kept_prefixes_tokens"]), f"{v['whole_passes_tokens'] / v['kept_prefixes_tokens']:.2f}"],
+        [f"what {n['prompts']} neighbours read", f"{n['padded_seconds']:.1f} s", f"{n['tree_seconds']:.1f} s", f"{n['ratio']:.2f}"],
+    ])
+
+
+def startup(r):
+    return rows(["command", "milliseconds", "times a process that does nothing"],
+                [[f"`accrete {name}`" if name != "nothing" else "`/bin/true`", f"{c['milliseconds']:.1f}", f"{c['times_nothing']:.1f}"]
+                 for name, c in r["commands"].items()])
+
+
+def generate(r):
+    lines = []
+    for batch in ("batch_1", "batch_8"):
+        for key, what in (("prefill_tokens_per_second", "prefill"), ("decode_tokens_per_second", "decoding")):
+            ours, theirs = r["accrete"][batch][key], r["transformers"][batch][key]
+            slower = r["accrete"][batch]["overlay_prefill_slower" if what == "prefill" else "overlay_decode_slower"]
+            lines.append([f"{what}, batch {batch[-1]}", f"{ours:.0f}", f"{theirs:.0f}", f"{ours / theirs:.2f}", f"{100 * slower:+.1f} %"])
+    return rows(["tokens a second", "accrete", "transformers", "ratio", f"with an overlay of {r['accrete']['batch_1']['overlay_rows']} rows"], lines)
+
+
+def scale(r):
+    return rows(["slots", "lookup, times that of the smallest", "teaching's work with slots, times that of the smallest"],
+                [[str(t["slots"]), f"{t['lookup_ratio']:.2f}", f"{t['teach_ratio']:.2f}"] for t in r["tables"]])
+
+
+def peft(r):
+    lines = [[name, f"{m['seconds']:.0f} s", f"{100 * m['recall']:.1f} %", f"{100 * m['kept']:.1f} %", f"{m['peak_bytes'] / 1e9:.2f} GB", str(m["parameters"])]
+             for name, m in r["methods"].items()]
+    return rows([f"{r['facts']} facts ({r['split']}), {r['threads']} threads", "training", "untaught phrasings", "kept", "peak memory", "parameters"], lines)
+
+
+TABLES = {"teach": (teach, "teach.json"), "startup": (startup, "startup.json"), "generate": (generate, "generate.json"),
+          "scale": (scale, "scale.json"), "peft": (peft, "compare_peft.json")}
+
+with open(DOCUMENT, encoding="utf-8") as f:
+    old = f.read()
+new = old
+for key, (make, name) in TABLES.items():
+    pattern = re.compile(f"(<!-- table {key}: bench/speed_tables.py -->\n).*?(<!-- end -->)", re.S)
+    assert pattern.search(new), f"docs/speed.md has no place for the table {key}"
+    result = load(name)
+    text = make(result) if result else "Not measured yet."
+    new = pattern.sub(lambda m: m.group(1) + text + "\n" + m.group(2), new)
+if new != old and "--check" in sys.argv:
+    print("docs/speed.md: a table differs from bench/results; run bench/speed_tables.py", file=sys.stderr)
+    sys.exit(1)
+if new != old:
+    with open(DOCUMENT, "w", encoding="utf-8") as f:
+        f.write(new)

@@ -1,0 +1,182 @@
+// Teaching: what is computed once against computing everything in every step, timed side by side.
+//
+// For the first FACTS development facts of data/facts, drawn with SEED: the value vectors, by whole
+// passes through autograd and with what comes before the subjects kept; what prompts with
+// neighbours read, in padded batches and as a tree; and the largest difference between the two
+// ways. One JSON object on standard output. Usage: teach_bench MODEL [FACTS] [THREADS]
+#include <ATen/ATen.h>
+
+#include <chrono>
+#include <cstdio>
+#include <cstdlib>
+#include <nlohmann/json.hpp>
+
+#include "api/installation.h"
+#include "base/error.h"
+#include "io/dataset.h"
+#include "learn/reading.h"
+#include "learn/subjects.h"
+#include "learn/suffix_task.h"
+#include "learn/teach.h"
+
+namespace accrete {
+namespace {
+
+double seconds_of(const std::function<void()>& f) {
+  const auto start = std::chrono::steady_clock::now();
+  f();
+  return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+}
+
+// The accesses of every token, by whole prompts in padded batches.
+Accesses read_padded(const LanguageModel& model, const std::vector<ReadRequest>& requests) {
+  std::vector<Example> examples;
+  for (const auto& request : requests) {
+    Example e;
+    e.tokens = request.tokens;
+    e.tokens.push_back(0);
+    e.label.resize(e.tokens.size());
+    e.label.back() = 1;
+    e.subject.resize(e.tokens.size());
+    examples.push_back(std::move(e));
+  }
+  LanguageTask task(model, std::move(examples), 2048);
+  std::vector<Accesses> parts(requests.size());
+  for (size_t i = 0; i < task.batches(); ++i) {
+    const auto& frozen = task.frozen(i);
+    const int64_t T = task.batch(i).ids.size(1);
+    for (size_t b = 0; b < task.batch(i).examples.size(); ++b) {
+      const auto r = static_cast<size_t>(task.batch(i).examples[b]);
+      const auto n = static_cast<int64_t>(requests[r].tokens.size());
+      parts[r] = {frozen.accesses.slots.narrow(0, static_cast<int64_t>(b) * T, n),
+                  frozen.accesses.weights.narrow(0, static_cast<int64_t>(b) * T, n)};
+    }
+  }
+  return concat(parts);
+}
+
+int run(const char* folder, int64_t facts, int threads) {
+  OpenOptions open;
+  open.threads = threads;
+  LanguageModel model = LanguageModel::open(folder, open);
+  model.set_overlay({});
+  std::vector<Item> items = read_dataset(data_folder() / "facts" / "dev.jsonl").items;
+  Rng(0).split(1).shuffle(std::span(items));
+  items.resize(std::min(items.size(), static_cast<size_t>(facts)));
+  fill_subjects(items);
+  ExampleOptions raw;
+  raw.raw = true;
+  std::vector<Example> examples;
+  std::map<int64_t, int64_t> subject_of;
+  for (Example& e : make_examples(model, items, raw))
+    if (last_subject_token(e) >= 0) {
+      subject_of[e.item] = e.item;
+      examples.push_back(std::move(e));
+    }
+
+  nlohmann::ordered_json out = {
+      {"benchmark", "teach"}, {"facts", items.size()}, {"threads", at::get_num_threads()}};
+  ValueSolverOptions options;
+  options.settled = 0;  // the same steps for both
+  options.steps = 4;
+  Values values[2];
+  double seconds[2];
+  const Reporter quiet;
+  for (const int cached : {1, 0}) {
+    options.cached = cached == 1;
+    options.batch_tokens = cached == 1 ? 256 : 512;
+    seconds[cached] = seconds_of([&] {
+      values[cached] = solve_values(model, examples, subject_of, static_cast<int64_t>(items.size()),
+                                    options, quiet);
+    });
+  }
+  double loss_difference = 0;
+  {
+    // One step from the same vectors: losses of both ways.
+    std::vector<int64_t> which, vectors;
+    for (size_t i = 0; i < examples.size(); ++i) {
+      which.push_back(static_cast<int64_t>(i));
+      vectors.push_back(examples[i].item);
+    }
+    SuffixTask task(model, examples, {}, quiet);
+    const auto loss = task.run(which, vectors, values[1].by_block, nullptr);
+    LanguageTask whole(model, examples, 1024);
+    for (size_t b = 0; b < whole.batches(); ++b) {
+      PassOptions pass_options;
+      pass_options.values = &values[1].by_block;
+      pass_options.sites = write_sites(whole.batch(b), examples, subject_of);
+      const Pass pass = whole.run(b, pass_options);
+      for (size_t i = 0; i < pass.example_loss.size(); ++i)
+        loss_difference = std::max(
+            loss_difference,
+            std::abs(pass.example_loss[i] - loss[static_cast<size_t>(whole.batch(b).examples[i])]));
+    }
+  }
+  out["value_vectors"] = {{"steps", options.steps},
+                          {"whole_passes_seconds", seconds[0]},
+                          {"kept_prefixes_seconds", seconds[1]},
+                          {"ratio", seconds[0] / seconds[1]},
+                          {"whole_passes_tokens", values[0].tokens},
+                          {"kept_prefixes_tokens", values[1].tokens},
+                          {"largest_loss_difference", loss_difference}};
+
+  std::vector<ReadRequest> requests;
+  for (const auto& prompt :
+       make_neighbours(items, load_names(folder), TeachOptions().neighbours, Rng(0).split(7)))
+    requests.push_back({encode_prompt(model, prompt, raw), 0});
+  Accesses padded;
+  Reads tree;
+  const double padded_seconds = seconds_of([&] { padded = read_padded(model, requests); });
+  const double tree_seconds =
+      seconds_of([&] { tree = read_prompts(model, requests, false, quiet, "read"); });
+  const auto same = (padded.slots == tree.accesses.slots).to(at::kFloat).mean().item<double>();
+  out["neighbours"] = {{"prompts", requests.size()},
+                       {"tokens", padded.tokens()},
+                       {"padded_seconds", padded_seconds},
+                       {"tree_seconds", tree_seconds},
+                       {"ratio", padded_seconds / tree_seconds},
+                       {"equal_slots", same}};
+
+  const AccessLog log = load_background(folder, model.memory().keys);
+  TeachOptions teach_options;
+  teach_options.raw = true;
+  std::map<std::string, double> stages;
+  std::string stage;
+  auto since = std::chrono::steady_clock::now();
+  Reporter clock;
+  const auto close = [&](const std::string& next) {
+    const auto now = std::chrono::steady_clock::now();
+    if (!stage.empty()) stages[stage] += std::chrono::duration<double>(now - since).count();
+    stage = next;
+    since = now;
+  };
+  clock.progress = [&](const ProgressEvent& e) {
+    if (e.stage != stage) close(std::string(e.stage));
+  };
+  close("begin");
+  const Proposal proposal = propose(model, items, log, load_names(folder), teach_options, clock);
+  close("");
+  double total = 0;
+  for (const auto& [name, s] : stages) total += s;
+  out["propose"] = {{"seconds", total}, {"stages", stages}, {"tokens", proposal.teach_tokens}};
+  out["peak_bytes"] = peak_memory_bytes();
+  std::printf("%s\n", out.dump(2).c_str());
+  return 0;
+}
+
+}  // namespace
+}  // namespace accrete
+
+int main(int argc, char** argv) {
+  if (argc < 2) {
+    std::fprintf(stderr, "usage: teach_bench MODEL [FACTS] [THREADS]\n");
+    return 2;
+  }
+  try {
+    return accrete::run(argv[1], argc > 2 ? std::atoll(argv[2]) : 48,
+                        argc > 3 ? std::atoi(argv[3]) : 0);
+  } catch (const accrete::Error& e) {
+    std::fprintf(stderr, "teach_bench: %s\n  try: %s\n", e.what(), e.hint().c_str());
+    return 1;
+  }
+}

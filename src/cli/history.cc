@@ -1,0 +1,162 @@
+// diff, revert and tag: the ledger's updates as one uses commits in git.
+#include "base/error.h"
+#include "cli/cli.h"
+#include "ledger/combine.h"
+#include "ledger/ledger.h"
+#include "model/memory_files.h"
+
+namespace accrete::cli {
+namespace {
+
+// A side of a diff: an update by id, beginning of an id or tag; `base`: nothing; `state`: the sum
+// of the active updates, without `except`.
+Update side_of(const Ledger& ledger, const std::string& name, const std::string& except = {}) {
+  if (name == "base") return {};
+  if (name != "state") return ledger.load(name);
+  std::vector<Update> updates;
+  for (const auto& record : ledger.active())
+    if (record.id != except) updates.push_back(ledger.load(record.id));
+  return sum_updates(updates);
+}
+
+std::string full_name(const Ledger& ledger, const std::string& name) {
+  return name == "base" || name == "state" ? name : ledger.find(name).id;
+}
+
+void add_diff(CLI::App& app, Common& common, Run& run) {
+  struct State {
+    std::string model, a, b;
+  };
+  auto state = std::make_shared<State>();
+  auto* verb = app.add_subcommand(
+      "diff", "What two updates or states share and where they differ: slots, norms, anchors");
+  verb->add_option("MODEL", state->model, "A model folder")->type_name("FOLDER")->required();
+  verb->add_option("A", state->a, "An update's id, its beginning or its tag; or base, or state")
+      ->required();
+  verb->add_option("B", state->b, "The same; left out: all other active updates together");
+  add_common(*verb, common, "accrete diff my-model 3f2a prices-2025");
+  verb->callback([state, &common, &run] {
+    run = [state, &common] {
+      const Ledger ledger = Ledger::open(state->model, Ledger::Mode::kRead);
+      const std::string a_name = full_name(ledger, state->a);
+      const bool others = state->b.empty();
+      const std::string b_name = others ? "others" : full_name(ledger, state->b);
+      const Update a = side_of(ledger, a_name);
+      const Update b = others ? side_of(ledger, "state", a_name) : side_of(ledger, b_name);
+      const double near = load_memory_info(state->model).at("gate").value("radius", 0.0);
+      const UpdateDifference d = compare_updates(a, b, near);
+      nlohmann::ordered_json blocks = nlohmann::ordered_json::array();
+      std::vector<std::vector<std::string>> rows = {
+          {"BLOCK", "ROWS A", "ROWS B", "SHARED", "NORM A", "NORM B", "NORM A-B"}};
+      for (const BlockDifference& x : d.blocks) {
+        blocks.push_back({{"block", x.block},
+                          {"rows", {x.rows_a, x.rows_b}},
+                          {"shared", x.shared},
+                          {"norm", {x.norm_a, x.norm_b}},
+                          {"norm_difference", x.norm_difference}});
+        rows.push_back({std::to_string(x.block), std::to_string(x.rows_a), std::to_string(x.rows_b),
+                        std::to_string(x.shared), fmt::format("{:.3f}", x.norm_a),
+                        fmt::format("{:.3f}", x.norm_b), fmt::format("{:.3f}", x.norm_difference)});
+      }
+      rows.push_back({"all", std::to_string(d.rows_a()), std::to_string(d.rows_b()),
+                      std::to_string(d.shared()), fmt::format("{:.3f}", d.norm_a()),
+                      fmt::format("{:.3f}", d.norm_b()),
+                      fmt::format("{:.3f}", d.norm_difference())});
+      const std::string text =
+          "A  " + a_name + "\nB  " + b_name + "\n" + table(rows) +
+          fmt::format("cosine over the shared rows {:.3f}\n", d.shared_cosine()) +
+          fmt::format("anchors: {} and {}; {} of A within the gate's radius {:g} of one of B\n",
+                      d.anchors_a, d.anchors_b, d.anchors_near, near);
+      common.print({{"a", a_name},
+                    {"b", b_name},
+                    {"rows", {d.rows_a(), d.rows_b()}},
+                    {"shared", d.shared()},
+                    {"norm", {d.norm_a(), d.norm_b()}},
+                    {"norm_difference", d.norm_difference()},
+                    {"cosine", d.shared_cosine()},
+                    {"anchors", {d.anchors_a, d.anchors_b}},
+                    {"anchors_near", d.anchors_near},
+                    {"blocks", blocks}},
+                   text);
+      return 0;
+    };
+  });
+}
+
+void add_revert(CLI::App& app, Common& common, Run& run) {
+  struct State {
+    std::string model, id;
+    bool again = false;
+  };
+  auto state = std::make_shared<State>();
+  auto* verb = app.add_subcommand(
+      "revert", "Take one update back, anywhere in the order; the others stay as they are");
+  verb->add_option("MODEL", state->model, "A model folder")->type_name("FOLDER")->required();
+  verb->add_option("ID", state->id, "An update's id, its beginning, or a tag")->required();
+  verb->add_flag("--again", state->again, "Bring it back, in its old place");
+  add_common(*verb, common, "accrete revert my-model 3f2a && accrete revert my-model 3f2a --again");
+  verb->callback([state, &common, &run] {
+    run = [state, &common] {
+      std::string id;
+      {
+        Ledger ledger = Ledger::open(state->model, Ledger::Mode::kWrite);
+        const UpdateRecord record = ledger.find(state->id);
+        id = record.id;
+        if (record.active == state->again)
+          throw Error(
+              ErrorCode::kInvalidArgument,
+              fmt::format("update {} is {} already", id, state->again ? "active" : "taken back"),
+              state->again ? "`accrete log` shows which are not" : "--again brings it back");
+        if (state->again) (void)ledger.load(id);  // its file must be there and whole
+        ledger.set_active(id, state->again);
+      }
+      const auto digest = LanguageModel::open(state->model, common.open).state_digest();
+      const char* what = state->again ? "activated" : "reverted";
+      common.print({{what, {id}}, {"digest", digest}},
+                   fmt::format("{} {}\nstate  {}\n", what, id, digest));
+      return 0;
+    };
+  });
+}
+
+void add_tag(CLI::App& app, Common& common, Run& run) {
+  struct State {
+    std::string model, id, name;
+    bool remove = false;
+  };
+  auto state = std::make_shared<State>();
+  auto* verb = app.add_subcommand("tag", "Give an update a name that every verb takes as its id");
+  verb->add_option("MODEL", state->model, "A model folder")->type_name("FOLDER")->required();
+  verb->add_option("ID", state->id, "An update's id, its beginning, or its tag")->required();
+  auto* name = verb->add_option("NAME", state->name, "Letters, digits, '_', '.' and '-'");
+  verb->add_flag("--remove", state->remove, "Take the update's tag away")->excludes(name);
+  add_common(*verb, common, "accrete tag my-model 3f2a prices-2025");
+  verb->callback([state, &common, &run] {
+    run = [state, &common] {
+      if (state->name.empty() != state->remove)
+        throw Error(ErrorCode::kInvalidArgument, "a tag needs a name",
+                    "give NAME, or --remove to take the tag away");
+      if (state->name == "base" || state->name == "state")
+        throw Error(ErrorCode::kInvalidArgument,
+                    fmt::format("\"{}\" cannot be a tag: diff has a meaning for it", state->name),
+                    "choose another name");
+      Ledger ledger = Ledger::open(state->model, Ledger::Mode::kWrite);
+      const std::string id = ledger.find(state->id).id;
+      ledger.tag(id, state->name);
+      common.print({{"id", id}, {"tag", state->name}},
+                   state->remove ? fmt::format("{} has no tag now\n", id)
+                                 : fmt::format("{} is {} now\n", id, state->name));
+      return 0;
+    };
+  });
+}
+
+}  // namespace
+
+void add_history(CLI::App& app, Common& common, Run& run) {
+  add_diff(app, common, run);
+  add_revert(app, common, run);
+  add_tag(app, common, run);
+}
+
+}  // namespace accrete::cli

@@ -1,0 +1,215 @@
+#include "learn/earlier.h"
+
+#include <ATen/ATen.h>
+
+#include <algorithm>
+#include <map>
+#include <set>
+
+#include "base/error.h"
+#include "eval/text_metrics.h"
+
+namespace accrete {
+namespace {
+
+std::string key_of(const std::string& text) {
+  return fact_key(text);
+}
+
+struct Said {
+  size_t update = 0;
+  size_t item = 0;
+};
+
+// Who answers each question now: the last active update that taught it.
+std::map<std::string, Said> answers_now(std::span<const EarlierUpdate> earlier) {
+  std::map<std::string, Said> now;
+  for (size_t u = 0; u < earlier.size(); ++u) {
+    const auto& taught = earlier[u].update.taught.items;
+    for (size_t i = 0; i < taught.size(); ++i)
+      for (const auto& prompt : taught[i].prompts) now[key_of(prompt)] = {u, i};
+  }
+  return now;
+}
+
+// Which update a taught item came with: of a fold the member.
+std::string origin(const UpdateRecord& record, size_t item) {
+  if (const auto folds = record.measurements.find("folds");
+      folds != record.measurements.end() && folds->is_array())
+    for (const auto& fold : *folds) {
+      const auto count = fold.value("taught", size_t{0});
+      if (item < count) return fold.value("id", record.id);
+      item -= count;
+    }
+  return record.id;
+}
+
+bool same_answer(const Item& item, const TaughtItem& taught) {
+  return std::any_of(taught.answers.begin(), taught.answers.end(), [&](const auto& answer) {
+    return key_of(answer) == key_of(item.answers.front());
+  });
+}
+
+struct Concerned {
+  std::set<std::string> subjects, questions;
+  bool has(const TaughtItem& taught) const {
+    return (!taught.subject.empty() && subjects.contains(key_of(taught.subject))) || asks(taught);
+  }
+  bool asks(const TaughtItem& taught) const {
+    return std::any_of(taught.prompts.begin(), taught.prompts.end(),
+                       [&](const auto& p) { return questions.contains(key_of(p)); });
+  }
+};
+
+Concerned concerned_by(std::span<const Item> items) {
+  Concerned out;
+  for (const Item& item : items) {
+    if (item.kind != Item::Kind::kFact) continue;
+    if (!item.subject.empty()) out.subjects.insert(key_of(item.subject));
+    for (const auto& prompt : item.prompts) out.questions.insert(key_of(prompt));
+  }
+  return out;
+}
+
+}  // namespace
+
+std::string fact_key(const std::string& text) {
+  std::string key = normalize_answer(text);
+  return key.empty() ? text : key;
+}
+
+std::vector<EarlierUpdate> load_earlier(const Ledger& ledger) {
+  std::vector<EarlierUpdate> out;
+  for (auto& record : ledger.active()) {
+    Update update = ledger.load(record.id);
+    out.push_back({std::move(record), std::move(update)});
+  }
+  return out;
+}
+
+std::vector<EarlierUpdate> load_members(const Ledger& ledger) {
+  std::vector<EarlierUpdate> out;
+  const auto add = [&](const auto& self, const UpdateRecord& record) -> void {
+    const auto folds = folds_of(record);
+    const size_t before = out.size();
+    try {
+      for (const auto& id : folds) self(self, ledger.find(id));
+    } catch (const Error&) {  // a member's file is gone: the fold speaks for it
+      out.resize(before);
+    }
+    if (out.size() == before) out.push_back({record, ledger.load(record.id)});
+  };
+  for (const auto& record : ledger.active()) add(add, record);
+  return out;
+}
+
+std::vector<Update> updates_of(std::span<const EarlierUpdate> earlier) {
+  std::vector<Update> out;
+  for (const EarlierUpdate& e : earlier) out.push_back(e.update);
+  return out;
+}
+
+std::vector<Conflict> find_conflicts(std::span<const Item> items,
+                                     std::span<const EarlierUpdate> earlier) {
+  const auto now = answers_now(earlier);
+  std::vector<Conflict> out;
+  for (const Item& item : items) {
+    if (item.kind != Item::Kind::kFact) continue;
+    for (const auto& prompt : item.prompts) {
+      const auto it = now.find(key_of(prompt));
+      if (it == now.end()) continue;
+      const EarlierUpdate& e = earlier[it->second.update];
+      const TaughtItem& taught = e.update.taught.items[it->second.item];
+      if (same_answer(item, taught)) continue;
+      out.push_back({prompt, item.answers.front(), item.line, origin(e.record, it->second.item),
+                     taught.line, taught.answers.front(), e.record.source});
+    }
+  }
+  return out;
+}
+
+std::vector<Companion> find_companions(std::span<const Item> items,
+                                       std::span<const EarlierUpdate> earlier,
+                                       int64_t per_subject) {
+  const Concerned concerned = concerned_by(items);
+  const auto now = answers_now(earlier);
+  // How the new set writes a subject: companions join under that name.
+  std::map<std::string, std::string> written;
+  for (const Item& item : items)
+    if (!item.subject.empty()) written.emplace(key_of(item.subject), item.subject);
+  std::map<std::string, int64_t> found;
+  std::vector<Companion> out;
+  for (size_t u = earlier.size(); u-- > 0;) {
+    const auto& taught = earlier[u].update.taught.items;
+    for (size_t i = taught.size(); i-- > 0;) {
+      const TaughtItem& t = taught[i];
+      const auto subject = written.find(key_of(t.subject));
+      if (t.subject.empty() || t.prompts.empty() || subject == written.end()) continue;
+      // One of its questions is asked again, now or since: it no longer stands, or is there anyway.
+      const bool stands = std::all_of(t.prompts.begin(), t.prompts.end(), [&](const auto& p) {
+        const Said& said = now.at(key_of(p));
+        return said.update == u && said.item == i;
+      });
+      if (!stands || concerned.asks(t)) continue;
+      if (++found[subject->first] > per_subject) continue;
+      Companion companion;
+      companion.item.prompts = t.prompts;
+      companion.item.answers = t.answers;
+      companion.item.subject = t.subject;
+      companion.raw = t.raw;
+      out.push_back(std::move(companion));
+    }
+  }
+  return out;
+}
+
+void set_taught_accesses(Taught& taught, const Accesses& accesses, const at::Tensor& owner) {
+  const auto slots = accesses.slots.to(at::kCPU, at::kInt).contiguous();
+  const auto weights = accesses.weights.to(at::kCPU, at::kHalf).contiguous();
+  const auto who = owner.to(at::kCPU, at::kInt).contiguous();
+  taught.per_token = slots.size(1);
+  taught.slots.assign(slots.data_ptr<int32_t>(), slots.data_ptr<int32_t>() + slots.numel());
+  const auto* bits = reinterpret_cast<const uint16_t*>(weights.data_ptr<at::Half>());
+  taught.weights.assign(bits, bits + weights.numel());
+  taught.owner.assign(who.data_ptr<int32_t>(), who.data_ptr<int32_t>() + who.numel());
+}
+
+Accesses taught_accesses(const Taught& taught, const std::vector<bool>& keep) {
+  std::vector<int64_t> rows;
+  for (size_t i = 0; i < taught.owner.size(); ++i)
+    if (keep.empty() || keep[static_cast<size_t>(taught.owner[i])])
+      rows.push_back(static_cast<int64_t>(i));
+  if (rows.empty()) return {};
+  const int64_t n = taught.tokens(), K = taught.per_token;
+  const auto which = at::tensor(rows, at::kLong);
+  Accesses out;
+  out.slots = at::from_blob(const_cast<int32_t*>(taught.slots.data()), {n, K}, at::kInt)
+                  .index_select(0, which);
+  out.weights = at::from_blob(const_cast<uint16_t*>(taught.weights.data()), {n, K}, at::kHalf)
+                    .index_select(0, which)
+                    .to(at::kFloat);
+  return out;
+}
+
+void protect_earlier(AccessLog& log, std::span<const EarlierUpdate> earlier,
+                     std::span<const Item> items, const ProductKeys& keys, double weight) {
+  const Concerned concerned = concerned_by(items);
+  std::vector<Accesses> all;
+  for (const EarlierUpdate& e : earlier) {
+    const Taught& taught = e.update.taught;
+    std::vector<bool> keep;
+    for (const TaughtItem& item : taught.items) keep.push_back(!concerned.has(item));
+    if (keep.empty()) continue;
+    all.push_back(taught_accesses(taught, keep));
+    if (!all.back().defined()) continue;
+    if (all.back().per_token() != keys.accesses_per_token() ||
+        all.back().slots.max().item<int>() >= keys.slots())
+      throw Error(ErrorCode::kFormat,
+                  fmt::format("update {} does not fit the model's keys", e.record.id),
+                  "it was made for another model");
+  }
+  const Accesses joined = concat(all);
+  if (joined.defined()) log.append(joined, weight, false);
+}
+
+}  // namespace accrete

@@ -1,0 +1,74 @@
+// What earlier updates of a model taught, and what that means for a new teach set: which of its
+// questions they answer otherwise, what of theirs is protected, and what has to be learned along.
+//
+// A question asked again with another answer is a correction. It is allowed and reported; what the
+// earlier update was taught with is then no longer protected, or it would win. Facts about the same
+// subject that stand share the place the correction is written at, so they are learned along with
+// it (companions).
+//
+// Non-goals: reading ledgers under way (the caller holds one).
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "io/dataset.h"
+#include "ledger/ledger.h"
+#include "memory/access_log.h"
+#include "memory/product_keys.h"
+
+namespace accrete {
+
+// Questions, subjects and answers are the same when their keys are: case, punctuation and articles
+// do not count.
+std::string fact_key(const std::string& text);
+
+struct EarlierUpdate {
+  UpdateRecord record;
+  Update update;
+};
+
+// The active updates with their files, in ledger order.
+std::vector<EarlierUpdate> load_earlier(const Ledger& ledger);
+// The same with the members of folds (compact.h) in their place, where their files are there.
+std::vector<EarlierUpdate> load_members(const Ledger& ledger);
+// Their updates alone, as LanguageModel::set_overlay takes them.
+std::vector<Update> updates_of(std::span<const EarlierUpdate> earlier);
+
+// A question that an active update answers otherwise; of several updates the last one counts.
+struct Conflict {
+  std::string question;
+  std::string answer;         // of the new set
+  int64_t line = 0;           // in the new set
+  std::string update;         // id
+  int64_t update_line = 0;    // in the set that update was taught from
+  std::string update_answer;  // what it taught
+  std::string update_source;
+};
+std::vector<Conflict> find_conflicts(std::span<const Item> items,
+                                     std::span<const EarlierUpdate> earlier);
+
+// Facts about subjects of `items` that earlier updates taught and that stand: not in conflict, not
+// asked again, not corrected by a later update. At most `per_subject` of each subject, the latest.
+struct Companion {
+  Item item;  // line 0
+  bool raw = false;
+};
+std::vector<Companion> find_companions(std::span<const Item> items,
+                                       std::span<const EarlierUpdate> earlier,
+                                       int64_t per_subject = 8);
+
+// What the earlier updates were taught with joins `log` with `weight`, but for what is about a
+// subject of `items` or asks one of their questions. `items` may be empty: everything joins. Throws
+// kFormat when an update does not fit `keys`.
+void protect_earlier(AccessLog& log, std::span<const EarlierUpdate> earlier,
+                     std::span<const Item> items, const ProductKeys& keys, double weight);
+
+// How an update's taught accesses are stored and read back; `owner` [n] int32 items.
+void set_taught_accesses(Taught& taught, const Accesses& accesses, const at::Tensor& owner);
+// `keep` [items] says whose; empty: all. Undefined when there are none.
+Accesses taught_accesses(const Taught& taught, const std::vector<bool>& keep = {});
+
+}  // namespace accrete

@@ -1,0 +1,403 @@
+#include "learn/propose.h"
+
+#include <ATen/ATen.h>
+
+#include <algorithm>
+#include <fstream>
+#include <map>
+#include <memory>
+
+#include "base/error.h"
+#include "learn/reading.h"
+#include "learn/subjects.h"
+
+namespace accrete {
+namespace {
+
+constexpr int64_t kBatchTokens = 1024;
+constexpr int64_t kChatSteps = 45;
+constexpr int64_t kPullRows = 512;
+
+Accesses select_tokens(const Accesses& accesses, const at::Tensor& which) {
+  return {accesses.slots.index_select(0, which), accesses.weights.index_select(0, which)};
+}
+
+// The accesses of prompts about other subjects join the log.
+void add_neighbours(const LanguageModel& model, std::span<const Item> items,
+                    const std::vector<std::string>& names, const TeachOptions& options,
+                    AccessLog& log, const Reporter& reporter) {
+  if (options.neighbours <= 0 || names.empty()) return;
+  const auto prompts =
+      make_neighbours(items, names, options.neighbours, Rng(options.seed).split(7));
+  if (prompts.empty()) return;
+  ExampleOptions example_options;
+  example_options.raw = options.raw;
+  std::vector<ReadRequest> requests;
+  for (const auto& prompt : prompts)
+    requests.push_back({encode_prompt(model, prompt, example_options), 0});
+  log.append(read_prompts(model, requests, false, reporter, "neighbours").accesses,
+             options.neighbour_weight, false);
+}
+
+void add_layer(Update& update, int64_t block, const std::vector<int64_t>& slots,
+               const at::Tensor& delta) {
+  const auto values = delta.to(at::kCPU, at::kFloat).contiguous();
+  LayerDelta layer;
+  layer.block = static_cast<int>(block);
+  layer.width = values.size(1);
+  // A row that came out as exactly zero changes nothing and is left out.
+  const auto used = values.abs().amax(1).contiguous();
+  for (size_t i = 0; i < slots.size(); ++i) {
+    if (used.data_ptr<float>()[i] == 0) continue;
+    layer.indices.push_back(slots[i]);
+    const float* row = values.data_ptr<float>() + static_cast<int64_t>(i) * layer.width;
+    layer.delta.insert(layer.delta.end(), row, row + layer.width);
+  }
+  if (!layer.indices.empty()) update.layers.push_back(std::move(layer));
+}
+
+std::vector<int64_t> select(const SlotStatistics& statistics, const AccessLog& log,
+                            const TeachOptions& options, int64_t default_slots, double lambda) {
+  return select_slots(statistics, log, options.ranking,
+                      options.slots > 0 ? options.slots : default_slots, lambda,
+                      Rng(options.seed).split(5));
+}
+
+// Short texts before a prompt: what a subject's query should not depend on.
+constexpr std::string_view kContexts[] = {
+    "Here is something that I read in the newspaper last week.",
+    "The following is a short note about it. In fact,", "Question: Tell me a fact.\nAnswer:"};
+
+// What a deposit needs, kept so that variants of it cost one solve.
+struct DepositInputs {
+  AccessLog log;
+  std::vector<int64_t> selected;
+  Accesses sites;
+  at::Tensor item;     // [n] int64: the item a site belongs to; companions count from items on
+  at::Tensor targets;  // [n, blocks x d]
+  at::Tensor queries;  // [n, query_width]
+  std::vector<int64_t> blocks;
+  int64_t items = 0, companions = 0;
+  int64_t query_width = 0;
+};
+
+Update deposit_variant(const DepositInputs& in, const Taught& taught, const TeachOptions& options,
+                       const Variant& variant) {
+  std::vector<int64_t> rows, owners;
+  const auto* whose = in.item.data_ptr<int64_t>();
+  for (int64_t j = 0; j < in.item.size(0); ++j)
+    if (!std::binary_search(variant.dropped.begin(), variant.dropped.end(), whose[j]))
+      rows.push_back(j);
+  std::vector<int64_t> left;  // new items that stay
+  std::vector<int64_t> place(static_cast<size_t>(in.items + in.companions), -1);
+  Update update;
+  for (int64_t i = 0; i < in.items; ++i)
+    if (!std::binary_search(variant.dropped.begin(), variant.dropped.end(), i)) {
+      place[static_cast<size_t>(i)] = static_cast<int64_t>(update.taught.items.size());
+      update.taught.items.push_back(taught.items[static_cast<size_t>(i)]);
+    }
+  if (rows.empty() || update.taught.items.empty())
+    throw Error(ErrorCode::kInvalidArgument, "every item is dropped: there is nothing to write");
+  const auto keep = at::tensor(rows, at::kLong);
+  const Accesses sites = select_tokens(in.sites, keep);
+  DepositOptions how = options.deposit;
+  how.lambda *= variant.lambda_factor;
+  auto delta = deposit(sites, in.targets.index_select(0, keep), in.selected, in.log, how);
+  if (variant.scale != 1) delta = delta * variant.scale;
+  const int64_t d = delta.size(1) / static_cast<int64_t>(in.blocks.size());
+  for (size_t b = 0; b < in.blocks.size(); ++b)
+    add_layer(update, in.blocks[b], in.selected, delta.narrow(1, static_cast<int64_t>(b) * d, d));
+  if (options.gated) {
+    const auto anchors =
+        thin_anchors(in.queries.index_select(0, keep), options.anchor_spacing).contiguous();
+    update.anchors.width = in.query_width;
+    update.anchors.queries.assign(anchors.data_ptr<float>(),
+                                  anchors.data_ptr<float>() + anchors.numel());
+  }
+  // What is written for companions is protected by the update that taught them.
+  std::vector<int64_t> own;
+  for (size_t j = 0; j < rows.size(); ++j)
+    if (const int64_t p = place[static_cast<size_t>(whose[rows[j]])]; p >= 0) {
+      own.push_back(static_cast<int64_t>(j));
+      owners.push_back(p);
+    }
+  if (!own.empty())
+    set_taught_accesses(update.taught, select_tokens(sites, at::tensor(own, at::kLong)),
+                        at::tensor(owners, at::kLong));
+  return update;
+}
+
+TaughtItem taught_item(const Item& item, bool raw) {
+  TaughtItem out;
+  out.line = item.line;
+  out.raw = raw;
+  switch (item.kind) {
+    case Item::Kind::kFact:
+      out.prompts = item.prompts;
+      out.answers = item.answers;
+      out.subject = item.subject;
+      if (item.prompts.empty()) out.answers.clear();  // only asked: nothing was taught
+      break;
+    case Item::Kind::kMessages:
+      for (const Message& m : item.messages) out.excerpt += m.content + "\n";
+      out.excerpt = excerpt_of(out.excerpt);
+      break;
+    case Item::Kind::kText:
+      out.excerpt = excerpt_of(item.text);
+      break;
+  }
+  return out;
+}
+
+// A teach set with its companions behind it.
+struct Lessons {
+  std::vector<Item> items;
+  std::vector<bool> raw;
+  int64_t own = 0;  // items of the set itself
+
+  ExampleOptions example_options(size_t i) const {
+    ExampleOptions options;
+    options.raw = raw[i];
+    return options;
+  }
+  std::vector<Example> examples(const LanguageModel& model) const {
+    std::vector<Example> out;
+    for (size_t i = 0; i < items.size(); ++i)
+      for (Example& e : make_examples(model, {&items[i], 1}, example_options(i))) {
+        e.item = static_cast<int64_t>(i);
+        out.push_back(std::move(e));
+      }
+    return out;
+  }
+};
+
+// The prompts again after each context: only their queries are wanted, nothing is trained on them.
+std::vector<Example> with_contexts(const LanguageModel& model, const Lessons& lessons,
+                                   const std::map<int64_t, int64_t>& subject_of) {
+  std::vector<Example> out;
+  for (const auto& [item_index, subject] : subject_of) {
+    const auto i = static_cast<size_t>(item_index);
+    const Item& item = lessons.items[i];
+    for (const auto& prompt : item.prompts)
+      for (const auto context : kContexts) {
+        out.push_back(make_example(model, std::string(context) + " " + prompt, item.answers.front(),
+                                   item.subject, lessons.example_options(i)));
+        out.back().item = item_index;
+      }
+  }
+  return out;
+}
+
+// Facts with subjects: value vectors at the subject, deposited in the slots that the subject reads.
+void teach_subjects(const LanguageModel& model, const Lessons& lessons,
+                    const std::vector<Example>& examples,
+                    const std::map<int64_t, int64_t>& subject_of, int64_t subjects, AccessLog log,
+                    const TeachOptions& options, const Reporter& reporter, Proposal& proposal) {
+  const Memory& memory = model.memory();
+  const auto facts = static_cast<int64_t>(subject_of.size());
+  ValueSolverOptions solver = options.values;
+  if (solver.steps == 0 && model.uses_chat(options.raw)) solver.steps = kChatSteps;
+  const Values values = solve_values(model, examples, subject_of, subjects, solver, reporter);
+  proposal.teach_tokens += values.tokens;
+
+  // Where to write: the subject in every phrasing, bare and after each context.
+  std::vector<Accesses> sites;
+  std::vector<at::Tensor> queries, targets;
+  std::vector<int64_t> item_of_site;
+  SlotStatistics statistics;
+  const auto collect = [&](const std::vector<Example>& what, bool bare, const char* stage) {
+    // Of a prompt after a context nothing is wanted but the subject's last token.
+    std::vector<ReadRequest> requests;
+    std::vector<int64_t> site;
+    for (const Example& e : what) {
+      site.push_back(last_subject_token(e));
+      const auto end = bare ? e.tokens.end() - 1 : e.tokens.begin() + site.back() + 1;
+      requests.push_back({{e.tokens.begin(), end}, bare ? 0 : site.back()});
+    }
+    const Reads reads = read_prompts(model, requests, true, reporter, stage);
+    std::vector<int64_t> rows, whose, others;
+    for (size_t i = 0; i < what.size(); ++i) {
+      const int64_t row = reads.begin[i] + site[i] - requests[i].from;
+      rows.push_back(row);
+      whose.push_back(subject_of.at(what[i].item));
+      item_of_site.push_back(what[i].item);
+      for (int64_t r = reads.begin[i]; r < reads.begin[i + 1]; ++r)
+        if (r != row) others.push_back(r);
+    }
+    const auto here = at::tensor(rows, at::kLong), owner = at::tensor(whose, at::kLong);
+    sites.push_back(select_tokens(reads.accesses, here));
+    queries.push_back(reads.queries.index_select(0, here));
+    std::vector<at::Tensor> pull;
+    for (const auto& [block, v] : values.by_block) pull.push_back(v.index_select(0, owner));
+    targets.push_back(at::cat(pull, 1));
+    // A slot's pull is that of the values to be written through it; a part at a time, since each
+    // needs as much memory as its accesses have values.
+    for (int64_t at = 0; at < here.size(0); at += kPullRows) {
+      const int64_t n = std::min(kPullRows, here.size(0) - at);
+      statistics.add({sites.back().slots.narrow(0, at, n), sites.back().weights.narrow(0, at, n)},
+                     targets.back().narrow(0, at, n));
+    }
+    // The rest of the prompts is to stay as it is.
+    if (bare && options.neighbours > 0)
+      log.append(select_tokens(reads.accesses, at::tensor(others, at::kLong)),
+                 options.neighbour_weight, false);
+  };
+  collect(examples, true, "read subjects");
+  collect(with_contexts(model, lessons, subject_of), false, "read contexts");
+
+  auto inputs = std::make_shared<DepositInputs>();
+  inputs->selected = select(statistics, log, options, 40 * facts + 1000, options.deposit.lambda);
+  inputs->log = std::move(log);
+  inputs->sites = concat(sites);
+  inputs->item = at::tensor(item_of_site, at::kLong);
+  inputs->targets = at::cat(targets);
+  inputs->queries = at::cat(queries);
+  for (const auto& [block, v] : values.by_block) inputs->blocks.push_back(block);
+  inputs->items = lessons.own;
+  inputs->companions = static_cast<int64_t>(lessons.items.size()) - lessons.own;
+  inputs->query_width = memory.keys.options().query_width;
+  for (int64_t i = 0; i < lessons.own; ++i)
+    proposal.item_queries.push_back(
+        inputs->queries.index_select(0, (inputs->item == i).nonzero().view({-1})));
+  reporter.report("write", 0, 1);
+  const Taught taught = proposal.update.taught;
+  proposal.deposit_again = [inputs, taught, options](const Variant& variant) {
+    return deposit_variant(*inputs, taught, options, variant);
+  };
+  proposal.update = proposal.deposit_again({});
+  reporter.report("write", 1, 1);
+}
+
+// Of at most `most` tokens that were trained on, evenly spread: what later updates should spare.
+constexpr int64_t kMostProtected = 2048;
+
+// Everything else: preconditioned steps through the lookup.
+void teach_stepwise(const LanguageModel& model, const std::vector<Example>& examples,
+                    const AccessLog& log, const TeachOptions& options, const Reporter& reporter,
+                    Proposal& proposal) {
+  LanguageTask task(model, examples, kBatchTokens / 2);
+  SlotStatistics statistics;
+  PassOptions with_gradient;
+  with_gradient.gradient = true;
+  std::vector<Accesses> read;
+  std::vector<int64_t> owner;
+  for (size_t i = 0; i < task.batches(); ++i) {
+    reporter.check_cancelled();
+    const Pass pass = task.run(i, with_gradient);
+    std::vector<at::Tensor> gradients;
+    for (const auto& [block, g] : pass.output_gradient) gradients.push_back(g);
+    const Batch& batch = task.batch(i);
+    statistics.add(task.frozen(i).accesses, at::cat(gradients, 1));
+    read.push_back(select_tokens(task.frozen(i).accesses, batch.positions));
+    for (int64_t l = 0; l < batch.owner.size(0); ++l) {
+      const auto b = static_cast<size_t>(batch.owner.data_ptr<int64_t>()[l]);
+      owner.push_back(examples[static_cast<size_t>(batch.examples[b])].item);
+    }
+    reporter.report("rank slots", static_cast<int64_t>(i) + 1,
+                    static_cast<int64_t>(task.batches()));
+  }
+  proposal.teach_tokens += task.tokens();
+  const auto selected = select(statistics, log, options, 4000, options.rows.lambda);
+  const auto solved =
+      solve_rows(task, selected, log.gram(SlotIndex(selected)), model.memory().blocks,
+                 model.net().config().width, options.rows, Rng(options.seed).split(11), reporter);
+  proposal.teach_tokens += solved.tokens;
+  proposal.stopped = solved.stopped;
+  proposal.check_seconds = solved.check_seconds;
+  proposal.step_seconds = solved.seconds;
+  for (const auto& [block, delta] : solved.changes.delta)
+    add_layer(proposal.update, block, solved.changes.slots, delta);
+
+  const auto tokens = static_cast<int64_t>(owner.size());
+  std::vector<int64_t> kept, whose;
+  for (int64_t k = 0; k < std::min(tokens, kMostProtected); ++k) {
+    kept.push_back(k * tokens / std::min(tokens, kMostProtected));
+    whose.push_back(owner[static_cast<size_t>(kept.back())]);
+  }
+  set_taught_accesses(proposal.update.taught,
+                      select_tokens(concat(read), at::tensor(kept, at::kLong)),
+                      at::tensor(whose, at::kLong));
+}
+
+}  // namespace
+
+std::vector<std::string> load_names(const std::filesystem::path& folder) {
+  std::vector<std::string> names;
+  const auto path = folder / "accrete" / "names.txt";
+  if (!std::filesystem::exists(path)) return names;
+  std::ifstream in(path);
+  for (std::string line; std::getline(in, line);)
+    if (!line.empty()) names.push_back(line);
+  return names;
+}
+
+Update make_variant(const Proposal& proposal, const Variant& variant) {
+  if (proposal.deposit_again) return proposal.deposit_again(variant);
+  if (variant.lambda_factor != 1 || !variant.dropped.empty())
+    throw Error(ErrorCode::kInvalidArgument, "rows that were learned by steps can only be scaled");
+  Update update = proposal.update;
+  for (LayerDelta& layer : update.layers)
+    for (float& v : layer.delta) v = static_cast<float>(v * variant.scale);
+  return update;
+}
+
+Proposal propose(const LanguageModel& model, std::vector<Item> items, const AccessLog& background,
+                 const std::vector<std::string>& names, const TeachOptions& options,
+                 const Reporter& reporter, std::span<const Companion> companions) {
+  fill_subjects(items);
+  AccessLog log = background;
+  add_neighbours(model, items, names, options, log, reporter);
+
+  Lessons lessons;
+  lessons.own = static_cast<int64_t>(items.size());
+  lessons.items = std::move(items);
+  lessons.raw.assign(lessons.items.size(), options.raw);
+  Proposal proposal;
+  proposal.items = lessons.own;
+  for (const Item& item : lessons.items)
+    proposal.update.taught.items.push_back(taught_item(item, options.raw));
+
+  const auto split = [&options](std::vector<Example> all, std::vector<Example>& with_subject,
+                                std::vector<Example>& others) {
+    for (Example& e : all) {
+      const bool marked = std::find(e.subject.begin(), e.subject.end(), 1) != e.subject.end();
+      (marked && !options.stepwise ? with_subject : others).push_back(std::move(e));
+    }
+  };
+  std::vector<Example> with_subject, others;
+  split(lessons.examples(model), with_subject, others);
+  if (!with_subject.empty() && !others.empty())
+    throw Error(ErrorCode::kUnsupported,
+                "facts and running text or conversations cannot be taught in one update",
+                "put them into two files and teach one after the other");
+  if (with_subject.empty()) {
+    teach_stepwise(model, others, log, options, reporter, proposal);
+  } else {
+    for (const Companion& c : companions) {
+      lessons.items.push_back(c.item);
+      lessons.raw.push_back(c.raw);
+    }
+    with_subject.clear();
+    std::vector<Example> unmarked;  // a companion whose subject is not found needs none of this
+    split(lessons.examples(model), with_subject, unmarked);
+    // Facts about one subject share its vectors.
+    std::map<std::string, int64_t> subjects;
+    std::map<int64_t, int64_t> subject_of;  // by item
+    for (const Example& e : with_subject) {
+      const auto subject = fact_key(lessons.items[static_cast<size_t>(e.item)].subject);
+      subject_of[e.item] =
+          subjects.try_emplace(subject, static_cast<int64_t>(subjects.size())).first->second;
+    }
+    teach_subjects(model, lessons, with_subject, subject_of, static_cast<int64_t>(subjects.size()),
+                   std::move(log), options, reporter, proposal);
+  }
+  if (proposal.update.layers.empty() && proposal.stopped)
+    throw Error(ErrorCode::kRefused, "the first steps break a floor already; nothing was changed",
+                "lower --rate, raise --lambda, or lower the floor");
+  if (proposal.update.layers.empty())
+    throw Error(ErrorCode::kRefused, "no row needs to change; nothing was committed",
+                "is all of it known already?");
+  return proposal;
+}
+
+}  // namespace accrete

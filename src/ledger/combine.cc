@@ -1,0 +1,207 @@
+#include "ledger/combine.h"
+
+#include <algorithm>
+#include <cmath>
+#include <map>
+
+#include "base/error.h"
+
+namespace accrete {
+namespace {
+
+[[noreturn]] void widths_differ() {
+  throw Error(ErrorCode::kInvalidArgument, "two updates have rows of different width",
+              "they were made for different models");
+}
+
+void add_layer(LayerDelta& sum, std::span<const LayerDelta* const> parts) {
+  std::vector<int64_t> slots;
+  for (const LayerDelta* part : parts) {
+    if (part->width != sum.width) widths_differ();
+    slots.insert(slots.end(), part->indices.begin(), part->indices.end());
+  }
+  std::sort(slots.begin(), slots.end());
+  slots.erase(std::unique(slots.begin(), slots.end()), slots.end());
+  const auto width = static_cast<size_t>(sum.width);
+  sum.delta.assign(slots.size() * width, 0.0F);
+  std::vector<bool> written(slots.size(), false);
+  for (const LayerDelta* part : parts) {
+    size_t row = 0;
+    for (size_t i = 0; i < part->indices.size(); ++i) {
+      while (slots[row] < part->indices[i]) ++row;
+      const float* from = part->delta.data() + i * width;
+      float* to = sum.delta.data() + row * width;
+      // The first value is taken as it is: 0 + x would lose the sign of -0.
+      for (size_t k = 0; k < width; ++k) to[k] = written[row] ? to[k] + from[k] : from[k];
+      written[row] = true;
+    }
+  }
+  sum.indices = std::move(slots);
+}
+
+void add_taught(Taught& sum, const Taught& more) {
+  const auto first = static_cast<int32_t>(sum.items.size());
+  sum.items.insert(sum.items.end(), more.items.begin(), more.items.end());
+  if (more.slots.empty()) return;
+  if (!sum.slots.empty() && sum.per_token != more.per_token) widths_differ();
+  sum.per_token = more.per_token;
+  sum.slots.insert(sum.slots.end(), more.slots.begin(), more.slots.end());
+  sum.weights.insert(sum.weights.end(), more.weights.begin(), more.weights.end());
+  for (const int32_t owner : more.owner) sum.owner.push_back(first + owner);
+}
+
+double squared(const float* a, size_t n) {
+  double sum = 0;
+  for (size_t i = 0; i < n; ++i) sum += static_cast<double>(a[i]) * a[i];
+  return sum;
+}
+
+double dot(const float* a, const float* b, size_t n) {
+  double sum = 0;
+  for (size_t i = 0; i < n; ++i) sum += static_cast<double>(a[i]) * b[i];
+  return sum;
+}
+
+BlockDifference compare_layers(const LayerDelta* a, const LayerDelta* b) {
+  BlockDifference out;
+  double aa = 0, bb = 0, shared_aa = 0, shared_bb = 0;
+  if (a != nullptr && b != nullptr && a->width != b->width) widths_differ();
+  if (a != nullptr) {
+    out.block = a->block;
+    out.rows_a = static_cast<int64_t>(a->indices.size());
+    aa = squared(a->delta.data(), a->delta.size());
+  }
+  if (b != nullptr) {
+    out.block = b->block;
+    out.rows_b = static_cast<int64_t>(b->indices.size());
+    bb = squared(b->delta.data(), b->delta.size());
+  }
+  if (a != nullptr && b != nullptr) {
+    const auto width = static_cast<size_t>(a->width);
+    for (size_t i = 0, j = 0; i < a->indices.size() && j < b->indices.size();) {
+      if (a->indices[i] < b->indices[j]) {
+        ++i;
+      } else if (b->indices[j] < a->indices[i]) {
+        ++j;
+      } else {
+        const float* x = a->delta.data() + i * width;
+        const float* y = b->delta.data() + j * width;
+        ++out.shared;
+        shared_aa += squared(x, width);
+        shared_bb += squared(y, width);
+        out.shared_dot += dot(x, y, width);
+        ++i;
+        ++j;
+      }
+    }
+  }
+  out.norm_a = std::sqrt(aa);
+  out.norm_b = std::sqrt(bb);
+  out.shared_norm_a = std::sqrt(shared_aa);
+  out.shared_norm_b = std::sqrt(shared_bb);
+  out.norm_difference = std::sqrt(std::max(0.0, aa + bb - 2 * out.shared_dot));
+  return out;
+}
+
+int64_t count(const GateAnchors& a) {
+  return a.width > 0 ? static_cast<int64_t>(a.queries.size()) / a.width : 0;
+}
+
+int64_t count_near(const GateAnchors& a, const GateAnchors& b, double near) {
+  if (a.queries.empty() || b.queries.empty()) return 0;
+  if (a.width != b.width) widths_differ();
+  const auto width = static_cast<size_t>(a.width);
+  int64_t found = 0;
+  for (size_t i = 0; i < a.queries.size(); i += width)
+    for (size_t j = 0; j < b.queries.size(); j += width) {
+      double distance = 0;
+      for (size_t k = 0; k < width && distance <= near * near; ++k) {
+        const double d = static_cast<double>(a.queries[i + k]) - b.queries[j + k];
+        distance += d * d;
+      }
+      if (distance > near * near) continue;
+      ++found;
+      break;
+    }
+  return found;
+}
+
+template <typename Field>
+double norm_over(const std::vector<BlockDifference>& blocks, Field field) {
+  double sum = 0;
+  for (const auto& b : blocks) sum += b.*field * (b.*field);
+  return std::sqrt(sum);
+}
+
+template <typename Field>
+int64_t count_over(const std::vector<BlockDifference>& blocks, Field field) {
+  int64_t sum = 0;
+  for (const auto& b : blocks) sum += b.*field;
+  return sum;
+}
+
+}  // namespace
+
+Update sum_updates(std::span<const Update> updates) {
+  Update sum;
+  std::map<int, std::vector<const LayerDelta*>> parts;
+  for (const Update& update : updates) {
+    for (const LayerDelta& layer : update.layers) parts[layer.block].push_back(&layer);
+    if (!update.anchors.queries.empty()) {
+      if (sum.anchors.width != 0 && sum.anchors.width != update.anchors.width) widths_differ();
+      sum.anchors.width = update.anchors.width;
+      sum.anchors.queries.insert(sum.anchors.queries.end(), update.anchors.queries.begin(),
+                                 update.anchors.queries.end());
+    }
+    add_taught(sum.taught, update.taught);
+  }
+  for (const auto& [block, layers] : parts) {
+    LayerDelta layer;
+    layer.block = block;
+    layer.width = layers.front()->width;
+    add_layer(layer, layers);
+    sum.layers.push_back(std::move(layer));
+  }
+  return sum;
+}
+
+UpdateDifference compare_updates(const Update& a, const Update& b, double near) {
+  std::map<int, std::pair<const LayerDelta*, const LayerDelta*>> blocks;
+  for (const LayerDelta& layer : a.layers) blocks[layer.block].first = &layer;
+  for (const LayerDelta& layer : b.layers) blocks[layer.block].second = &layer;
+  UpdateDifference out;
+  for (const auto& [block, pair] : blocks)
+    out.blocks.push_back(compare_layers(pair.first, pair.second));
+  out.anchors_a = count(a.anchors);
+  out.anchors_b = count(b.anchors);
+  out.anchors_near = count_near(a.anchors, b.anchors, near);
+  return out;
+}
+
+int64_t UpdateDifference::rows_a() const {
+  return count_over(blocks, &BlockDifference::rows_a);
+}
+int64_t UpdateDifference::rows_b() const {
+  return count_over(blocks, &BlockDifference::rows_b);
+}
+int64_t UpdateDifference::shared() const {
+  return count_over(blocks, &BlockDifference::shared);
+}
+double UpdateDifference::norm_a() const {
+  return norm_over(blocks, &BlockDifference::norm_a);
+}
+double UpdateDifference::norm_b() const {
+  return norm_over(blocks, &BlockDifference::norm_b);
+}
+double UpdateDifference::norm_difference() const {
+  return norm_over(blocks, &BlockDifference::norm_difference);
+}
+double UpdateDifference::shared_cosine() const {
+  double product = 0;
+  for (const auto& b : blocks) product += b.shared_dot;
+  const double norms = norm_over(blocks, &BlockDifference::shared_norm_a) *
+                       norm_over(blocks, &BlockDifference::shared_norm_b);
+  return norms > 0 ? product / norms : 0;
+}
+
+}  // namespace accrete

@@ -1,0 +1,296 @@
+#include "model/packed_pass.h"
+
+#include <ATen/ATen.h>
+#include <ATen/Parallel.h>
+
+#include <algorithm>
+
+#include "base/error.h"
+#include "model/kernels/rows.h"
+
+namespace accrete {
+namespace {
+
+float* data(const at::Tensor& t) {
+  return t.defined() ? t.mutable_data_ptr<float>() : nullptr;
+}
+
+// out = x w^T (+ bias), or out = to + x w^T (+ bias).
+void multiply(at::Tensor& out, const at::Tensor& x, const at::Tensor& w, const at::Tensor& bias) {
+  if (bias.defined())
+    at::addmm_out(out, bias, x, w.t());
+  else
+    at::mm_out(out, x, w.t());
+}
+void multiply_add(at::Tensor& out, const at::Tensor& to, const at::Tensor& x, const at::Tensor& w,
+                  const at::Tensor& bias) {
+  at::addmm_out(out, to, x, w.t());
+  if (bias.defined()) out.add_(bias);
+}
+
+// Elements per task: some ten microseconds of work. On a machine with other work to do it costs
+// more than that to wake a thread.
+constexpr int64_t kElements = 1 << 16;
+int64_t grain(int64_t width) {
+  return std::max<int64_t>(1, kElements / std::max<int64_t>(1, width));
+}
+constexpr int64_t kSequences = 8;  // the same for attention
+
+void norm(const at::Tensor& x, const at::Tensor& weight, double eps, const at::Tensor& out,
+          const at::Tensor& inverse) {
+  const int64_t d = x.size(1);
+  const float *from = data(x), *w = weight.const_data_ptr<float>();
+  float *to = data(out), *scale = data(inverse);
+  at::parallel_for(0, x.size(0), grain(d), [&](int64_t begin, int64_t end) {
+    kernels::rms_norm_rows(from + begin * d, w, end - begin, d, static_cast<float>(eps),
+                           to + begin * d, scale == nullptr ? nullptr : scale + begin);
+  });
+}
+
+void norm_backward(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& inverse,
+                   const at::Tensor& gradient, const at::Tensor& dx) {
+  const int64_t d = x.size(1);
+  const float *from = data(x), *w = weight.const_data_ptr<float>(), *g = data(gradient);
+  const float* scale = data(inverse);
+  float* to = data(dx);
+  at::parallel_for(0, x.size(0), grain(d), [&](int64_t begin, int64_t end) {
+    kernels::rms_norm_rows_backward(from + begin * d, w, scale + begin, g + begin * d, end - begin,
+                                    d, to + begin * d);
+  });
+}
+
+}  // namespace
+
+void PackedSequences::add(int64_t tokens, std::vector<Past> continued) {
+  begin.push_back(begin.back() + tokens);
+  past.push_back(std::move(continued));
+}
+
+bool PackedPass::supports(const Transformer& net) {
+  // A low-rank branch or a weight that trains wants gradients of its own.
+  const auto plain = [](const Linear& l) { return !l.a.defined() && !l.weight.requires_grad(); };
+  return net.device().is_cpu() && net.dtype() == at::kFloat &&
+         std::all_of(net.blocks_.begin(), net.blocks_.end(), [&](const auto& b) {
+           return plain(b.q) && plain(b.k) && plain(b.v) && plain(b.o) && plain(b.gate) &&
+                  plain(b.up) && plain(b.down);
+         });
+}
+
+PackedPass::PackedPass(const Transformer& net) : net_(net) {
+  if (!supports(net))
+    throw Error(ErrorCode::kUnsupported, "packed passes are for float32 on the CPU");
+}
+
+void PackedPass::prepare(int64_t rows, int64_t blocks, int64_t probabilities) {
+  const ModelConfig& c = net_.config();
+  const int64_t q = c.heads * c.head_dim, kv = c.kv_heads * c.head_dim;
+  const auto make = [](int64_t n, int64_t width) { return at::empty({n, width}, at::kFloat); };
+  if (rows > capacity_) {
+    saved_.clear();
+    capacity_ = rows;
+    x_ = make(rows, std::max(c.width, q));
+    y_ = make(rows, q);
+    activated_ = make(rows, c.ffn_width);
+    dq_ = make(rows, q);
+    dk_ = make(rows, kv);
+    dv_ = make(rows, kv);
+    last_ = make(rows, c.width);
+  }
+  if (probabilities > probability_capacity_) {
+    probability_capacity_ = probabilities + probabilities / 4;
+    for (Saved& saved : saved_) saved.probabilities = make(1, probability_capacity_);
+  }
+  while (static_cast<int64_t>(saved_.size()) < blocks) {
+    Saved s;
+    s.h = make(capacity_, c.width);
+    s.middle = make(capacity_, c.width);
+    s.h_inverse = make(capacity_, 1);
+    s.middle_inverse = make(capacity_, 1);
+    s.q = make(capacity_, q);
+    s.k = make(capacity_, kv);
+    s.v = make(capacity_, kv);
+    s.gate = make(capacity_, c.ffn_width);
+    s.up = make(capacity_, c.ffn_width);
+    s.probabilities = make(1, probability_capacity_);
+    saved_.push_back(std::move(s));
+  }
+}
+
+PackedPass::Saved PackedPass::views(size_t slot, int64_t rows) const {
+  const Saved& s = saved_[slot];
+  const auto part = [rows](const at::Tensor& t) { return t.narrow(0, 0, rows); };
+  return {part(s.h),  part(s.middle), part(s.h_inverse), part(s.middle_inverse),
+          part(s.q),  part(s.k),      part(s.v),         part(s.gate),
+          part(s.up), s.probabilities};
+}
+
+// The keys' rotation and, but for kKeys, the attention of one sequence, or their gradients.
+void PackedPass::attend_sequence(int64_t block, const Saved& saved, int64_t s, Attend what) {
+  const bool backward = what == Attend::kBackward;
+  const ModelConfig& c = net_.config();
+  const int64_t D = c.head_dim, q_width = c.heads * D, kv = c.kv_heads * D;
+  const auto i = static_cast<size_t>(s);
+  const int64_t row = sequences_.begin[i], tokens = sequences_.begin[i + 1] - row;
+  const auto& past = sequences_.past[i];
+  int64_t before = 0;
+  for (const Past& p : past) before += p.tokens;
+  kernels::AttentionShape shape;
+  shape.tokens = tokens;
+  shape.group = c.heads / c.kv_heads;
+  shape.head_dim = D;
+  shape.segments = static_cast<int64_t>(past.size()) + 1;
+  shape.q_stride = shape.out_stride = q_width;
+  const float* cos = net_.rope_cos_.const_data_ptr<float>();
+  const float* sin = net_.rope_sin_.const_data_ptr<float>();
+  const auto rotate = [&](float* rows, int64_t heads, float direction) {
+    for (int64_t t = 0; t < tokens; ++t)
+      kernels::rotate_row(rows + t * heads * D, heads, D, cos + (before + t) * (D / 2),
+                          sin + (before + t) * (D / 2), direction);
+  };
+  if (!backward) rotate(data(saved.k) + row * kv, c.kv_heads, 1);
+  if (what == Attend::kKeys) return;
+  if (!backward) rotate(data(saved.q) + row * q_width, c.heads, 1);
+  std::vector<kernels::KeySegment> segments(past.size() + 1);
+  float* probabilities = data(saved.probabilities) + probability_begin_[i];
+  for (int64_t h = 0; h < c.kv_heads; ++h) {
+    for (size_t p = 0; p < past.size(); ++p) {
+      const float* k = past[p].data + (block - past[p].first_block) * 2 * past[p].tokens * kv;
+      segments[p] = {k + h * D, k + past[p].tokens * kv + h * D, past[p].tokens, kv};
+    }
+    const int64_t own = row * kv + h * D;
+    segments.back() = {data(saved.k) + own, data(saved.v) + own, tokens, kv};
+    const int64_t q = row * q_width + h * shape.group * D;
+    float* p = probabilities + h * tokens * shape.group * (before + tokens);
+    if (backward)
+      kernels::attend_backward(shape, data(saved.q) + q, segments.data(), p, data(y_) + q, kv,
+                               data(dq_) + q, data(dk_) + own, data(dv_) + own);
+    else
+      kernels::attend(shape, data(saved.q) + q, segments.data(), nullptr, p, data(y_) + q);
+  }
+  if (backward) {
+    rotate(data(dq_) + row * q_width, c.heads, -1);
+    rotate(data(dk_) + row * kv, c.kv_heads, -1);
+  }
+}
+
+// saved.h to saved.middle.
+void PackedPass::attention(int64_t block, Saved& saved, int64_t rows,
+                           const PackedSequences& sequences, bool keys_only) {
+  const Transformer::Block& b = net_.blocks_[static_cast<size_t>(block)];
+  const double eps = net_.config().norm_eps;
+  auto x = x_.view({-1}).narrow(0, 0, rows * net_.config().width).view({rows, -1});
+  auto y = y_.narrow(0, 0, rows);
+  norm(saved.h, b.attention_norm, eps, x, saved.h_inverse);
+  multiply(saved.k, x, b.k.weight, b.k.bias);
+  multiply(saved.v, x, b.v.weight, b.v.bias);
+  if (!keys_only) multiply(saved.q, x, b.q.weight, b.q.bias);
+  at::parallel_for(0, sequences.size(), kSequences, [&](int64_t begin, int64_t end) {
+    for (int64_t s = begin; s < end; ++s)
+      attend_sequence(block, saved, s, keys_only ? Attend::kKeys : Attend::kForward);
+  });
+  if (!keys_only) multiply_add(saved.middle, saved.h, y, b.o.weight, b.o.bias);
+}
+
+at::Tensor PackedPass::forward(const at::Tensor& h, const PackedSequences& sequences, int64_t from,
+                               int64_t to, const Options& options) {
+  const at::NoGradGuard no_grad;
+  const ModelConfig& c = net_.config();
+  const int64_t N = sequences.rows();
+  if (h.dim() != 2 || h.size(0) != N || h.size(1) != c.width)
+    throw Error(ErrorCode::kInternal, fmt::format("{} rows for a packed pass of {}", h.size(0), N));
+  sequences_ = sequences;
+  from_ = from;
+  to_ = to;
+  probability_begin_.assign(1, 0);
+  for (int64_t s = 0; s < sequences.size(); ++s) {
+    const auto i = static_cast<size_t>(s);
+    const int64_t tokens = sequences.begin[i + 1] - sequences.begin[i];
+    int64_t keys = tokens;
+    for (const Past& p : sequences.past[i]) keys += p.tokens;
+    if (keys > c.max_positions)
+      throw Error(
+          ErrorCode::kInvalidArgument,
+          fmt::format("{} tokens do not fit: the model has {} positions", keys, c.max_positions),
+          "shorten the text");
+    probability_begin_.push_back(probability_begin_.back() + tokens * c.heads * keys);
+  }
+  prepare(N, options.for_backward ? to - from : 1, probability_begin_.back());
+  const auto slot = [&](int64_t block) {
+    return options.for_backward ? static_cast<size_t>(block - from) : size_t{0};
+  };
+  auto x = x_.view({-1}).narrow(0, 0, N * c.width).view({N, -1});
+  auto activated = activated_.narrow(0, 0, N);
+  auto last = last_.narrow(0, 0, N);
+  if (from >= to) return last.copy_(h);
+  views(slot(from), N).h.copy_(h);
+  for (int64_t i = from; i < to; ++i) {
+    const Transformer::Block& b = net_.blocks_[static_cast<size_t>(i)];
+    Saved saved = views(slot(i), N);
+    const bool keys_only = options.keys_only_at_end && i + 1 == to;
+    attention(i, saved, N, sequences, keys_only);
+    if (options.keys != nullptr) (*options.keys)(i, saved.k, saved.v);
+    if (keys_only) return last;
+    norm(saved.middle, b.ffn_norm, c.norm_eps, x, saved.middle_inverse);
+    multiply(saved.gate, x, b.gate.weight, b.gate.bias);
+    multiply(saved.up, x, b.up.weight, b.up.bias);
+    const float *gate = data(saved.gate), *up = data(saved.up);
+    float* act = data(activated);
+    at::parallel_for(0, N * c.ffn_width, kElements / 2, [&](int64_t begin, int64_t end) {
+      kernels::swiglu(gate + begin, up + begin, end - begin, act + begin);
+    });
+    at::Tensor out = i + 1 == to ? last : views(slot(i + 1), N).h;
+    multiply_add(out, saved.middle, activated, b.down.weight, b.down.bias);
+    if (options.add != nullptr) (*options.add)(i, x, out);
+  }
+  return last;
+}
+
+at::Tensor PackedPass::ffn_input(const at::Tensor& h, const PackedSequences& sequences,
+                                 int64_t block, const SeeKeys* keys) {
+  const at::NoGradGuard no_grad;
+  // A pass over no block sets everything up.
+  forward(h, sequences, block, block, {});
+  const int64_t N = sequences.rows();
+  Saved saved = views(0, N);
+  saved.h.copy_(h);
+  attention(block, saved, N, sequences, false);
+  if (keys != nullptr) (*keys)(block, saved.k, saved.v);
+  auto x = x_.view({-1}).narrow(0, 0, N * net_.config().width).view({N, -1});
+  norm(saved.middle, net_.blocks_[static_cast<size_t>(block)].ffn_norm, net_.config().norm_eps, x,
+       saved.middle_inverse);
+  return x;
+}
+
+void PackedPass::backward(at::Tensor gradient, const SeeGradient& see) {
+  const at::NoGradGuard no_grad;
+  const ModelConfig& c = net_.config();
+  const int64_t N = sequences_.rows();
+  auto x = x_.view({-1}).narrow(0, 0, N * c.width).view({N, -1});
+  auto y = y_.narrow(0, 0, N), activated = activated_.narrow(0, 0, N);
+  auto dq = dq_.narrow(0, 0, N), dk = dk_.narrow(0, 0, N), dv = dv_.narrow(0, 0, N);
+  for (int64_t i = to_ - 1; i >= from_; --i) {
+    see(i, gradient);
+    const Transformer::Block& b = net_.blocks_[static_cast<size_t>(i)];
+    Saved saved = views(static_cast<size_t>(i - from_), N);
+    at::mm_out(activated, gradient, b.down.weight);
+    float *gate = data(saved.gate), *up = data(saved.up);
+    const float* act = data(activated);
+    at::parallel_for(0, N * c.ffn_width, kElements / 2, [&](int64_t begin, int64_t end) {
+      kernels::swiglu_backward(act + begin, end - begin, gate + begin, up + begin);
+    });
+    at::mm_out(x, saved.gate, b.gate.weight);
+    x.addmm_(saved.up, b.up.weight);
+    norm_backward(saved.middle, b.ffn_norm, saved.middle_inverse, x, gradient);
+    at::mm_out(y, gradient, b.o.weight);
+    at::parallel_for(0, sequences_.size(), kSequences, [&](int64_t begin, int64_t end) {
+      for (int64_t s = begin; s < end; ++s) attend_sequence(i, saved, s, Attend::kBackward);
+    });
+    at::mm_out(x, dq, b.q.weight);
+    x.addmm_(dk, b.k.weight);
+    x.addmm_(dv, b.v.weight);
+    norm_backward(saved.h, b.attention_norm, saved.h_inverse, x, gradient);
+  }
+  see(from_ - 1, gradient);
+}
+
+}  // namespace accrete

@@ -1,0 +1,98 @@
+// Many short sequences through the blocks at once, their tokens packed as rows without padding:
+// forward, and backward to what is added to the blocks' outputs.
+//
+// A sequence may continue a past: tokens whose keys and values are known, shared between sequences
+// or not. The weights are constants, so the backward pass is the chain of products with them and
+// nothing else; every buffer is kept from one call to the next. On the CPU in float32 only: callers
+// ask `supports` and take Transformer::run where it says no.
+//
+// Non-goals: gradients of weights, generation (generate.h), padding.
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <cstdint>
+#include <functional>
+#include <vector>
+
+#include "model/transformer.h"
+
+namespace accrete {
+
+// Keys and values of `tokens` consecutive tokens: [blocks, 2, tokens, kv_heads * head_dim] float32,
+// keys (rotated) before values, from block `first_block` on.
+struct Past {
+  const float* data = nullptr;
+  int64_t tokens = 0;
+  int64_t first_block = 0;
+};
+
+struct PackedSequences {
+  std::vector<int64_t> begin = {0};     // [n + 1]: sequence s has rows begin[s] to begin[s + 1]
+  std::vector<std::vector<Past>> past;  // [n]: what sequence s continues, in order
+
+  int64_t size() const { return static_cast<int64_t>(begin.size()) - 1; }
+  int64_t rows() const { return begin.back(); }
+  void add(int64_t tokens, std::vector<Past> continued = {});
+};
+
+class PackedPass {
+ public:
+  static bool supports(const Transformer& net);
+
+  // `net` must outlive the pass.
+  explicit PackedPass(const Transformer& net);
+
+  // May add to a block's output h [N, d] in place, given its FFN's input x [N, d].
+  using Add = std::function<void(int64_t block, const at::Tensor& x, at::Tensor& h)>;
+  // Sees a block's keys (rotated) and values, [N, kv_heads * head_dim] each.
+  using SeeKeys = std::function<void(int64_t block, const at::Tensor& k, const at::Tensor& v)>;
+
+  struct Options {
+    const Add* add = nullptr;
+    const SeeKeys* keys = nullptr;
+    bool for_backward = false;      // keep what backward needs
+    bool keys_only_at_end = false;  // of the last block nothing but the keys is wanted
+  };
+  // Rows h [N, d] at block `from` to rows at `to`. The result is a buffer of this object, valid
+  // until the next call.
+  at::Tensor forward(const at::Tensor& h, const PackedSequences& sequences, int64_t from,
+                     int64_t to, const Options& options);
+
+  // The input of block `block`'s FFN, [N, d], for rows h at that block: its attention and norm.
+  at::Tensor ffn_input(const at::Tensor& h, const PackedSequences& sequences, int64_t block,
+                       const SeeKeys* keys = nullptr);
+
+  // After forward with `for_backward`: given the gradient at `to` [N, d] (changed in place), calls
+  // see(b, gradient of block b's output) for b from to - 1 down to `from`; then with from - 1, that
+  // is for the rows that went in.
+  using SeeGradient = std::function<void(int64_t block, const at::Tensor& gradient)>;
+  void backward(at::Tensor gradient, const SeeGradient& see);
+
+ private:
+  // What a block's backward pass needs of its forward pass.
+  struct Saved {
+    at::Tensor h, middle;                  // [N, d] its input; after attention
+    at::Tensor h_inverse, middle_inverse;  // [N] of their norms
+    at::Tensor q, k, v;                    // [N, heads * head_dim], [N, kv_heads * head_dim] twice
+    at::Tensor gate, up;                   // [N, ffn_width]
+    at::Tensor probabilities;              // of all sequences, one after another
+  };
+  void prepare(int64_t rows, int64_t blocks, int64_t probabilities);
+  void attention(int64_t block, Saved& saved, int64_t rows, const PackedSequences& sequences,
+                 bool keys_only);
+  enum class Attend { kKeys, kForward, kBackward };
+  void attend_sequence(int64_t block, const Saved& saved, int64_t s, Attend what);
+  Saved views(size_t slot, int64_t rows) const;
+
+  const Transformer& net_;
+  std::vector<Saved> saved_;  // [1] or one per block, with room for capacity_ rows
+  int64_t capacity_ = 0, probability_capacity_ = 0;
+  at::Tensor x_, y_, activated_, dq_, dk_, dv_, last_;
+  // Of the last forward pass.
+  PackedSequences sequences_;
+  std::vector<int64_t> probability_begin_;  // [n + 1]
+  int64_t from_ = 0, to_ = 0;
+};
+
+}  // namespace accrete
