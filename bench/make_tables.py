@@ -1,4 +1,4 @@
-"""Writes the measured tables of README.md and docs/benchmarks.md from bench/results/*.json; nothing there is typed by hand.
+"""Writes the measured tables of README.md and docs/benchmarks.md and the plot in docs/ from bench/results/; nothing there is typed by hand.
 
 usage: make_tables.py [--check]     --check: exit 1 if a table is not what the results give
 """
@@ -8,7 +8,10 @@ import os
 import re
 import sys
 
+import forgetting_report
+
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+FORGETTING = forgetting_report.load(os.path.join(ROOT, "bench", "results", "forgetting"))
 
 
 def load(name):
@@ -50,20 +53,16 @@ def facts():
 
 
 def forecast():
-    if not os.path.exists(os.path.join(ROOT, "bench", "results", "forecast.json")):
-        return "Not measured yet: bench/results has no forecast.json."
     result = load("forecast.json")
     lines = ["| probe | updates | Spearman | first order alone | with second order | measured within the range |",
              "| --- | --- | --- | --- | --- | --- |"]
     for name, s in result["summary"].items():
         lines.append(f"| {name} | {len(result['runs'])} | {s['spearman']:.2f} | {s['spearman_first_order']:.2f} | "
                      f"{s['spearman_second_order']:.2f} | {100 * s['inside_range']:.0f} % |")
-    return "\n".join(lines) + "\n\n![predicted against measured](forecast.svg)"
+    return "\n".join(lines)
 
 
 def sequence():
-    if not glob.glob(os.path.join(ROOT, "bench", "results", "sequence*.json")):
-        return "Not measured yet: bench/results has no sequence.json."
     lines = ["| method | updates | facts | recall | untaught wording | corrected facts | known sentences kept | known questions kept | bits per byte | rows used | "
              "largest row | seconds an update (first 10 / last 10 of facts) |",
              "| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |"]
@@ -80,18 +79,59 @@ def sequence():
     return "\n".join(lines)
 
 
-status = 0
-for name, tables in {"README.md": {"facts": readme}, "docs/benchmarks.md": {"facts": facts, "forecast": forecast, "sequence": sequence}}.items():
-    path = os.path.join(ROOT, name)
-    with open(path, encoding="utf-8") as f:
-        old = f.read()
-    new = old
+def baselines():
+    lines = ["| run in C++ and in Python | steps | largest difference of a step's loss | mean | taught phrasings' loss at the end, C++ / Python | untaught phrasings right, C++ / Python |",
+             "| --- | --- | --- | --- | --- | --- |"]
+    for r in load("check_baselines.json")["runs"]:
+        name = {"full": "full finetuning, AdamW", "sgd": "full finetuning, SGD", "lora": "LoRA"}[r["method"]] + f", rate {r['rate']:g}"
+        if r["first_factors"] is not None:
+            name += {"same": ", the same first factors", "peft": ", peft's own first factors"}[r["first_factors"]]
+        final = r["final"]
+        lines.append(f"| {name} | {r['steps']} | {r['loss_difference_max']:.5f} | {r['loss_difference_mean']:.5f} | "
+                     f"{final['taught']['cpp_nll']:.4f} / {final['taught']['python_nll']:.4f} | {100 * final['asked']['cpp_exact']:.1f} % / {100 * final['asked']['python_exact']:.1f} % |")
+    return "\n".join(lines)
+
+
+TABLES = {
+    "README.md": {"facts": readme},
+    "docs/benchmarks.md": {
+        "facts": facts,
+        "forgetting-one_go": lambda: forgetting_report.table(FORGETTING, "one_go"),
+        "forgetting-stream": lambda: forgetting_report.table(FORGETTING, "stream"),
+        "forgetting-verdict": lambda: forgetting_report.verdict(FORGETTING),
+        "baselines": baselines,
+        "forecast": forecast,
+        "sequence": sequence,
+    },
+}
+FILES = {"docs/forgetting.svg": lambda: forgetting_report.svg(FORGETTING), "docs/forgetting.html": lambda: forgetting_report.page(FORGETTING)}
+
+
+def made(make):
+    try:
+        return make()
+    except FileNotFoundError as e:
+        return f"Not measured yet: {os.path.relpath(e.filename, ROOT)} is absent."
+
+
+wanted = {name: make() for name, make in FILES.items()}
+for name, tables in TABLES.items():
+    with open(os.path.join(ROOT, name), encoding="utf-8") as f:
+        text = f.read()
     for key, make in tables.items():
         pattern = re.compile(f"(<!-- table {key}: bench/make_tables.py -->\n).*?(<!-- end -->)", re.S)
-        assert pattern.search(new), f"{name} has no place for the table {key}"
-        new = pattern.sub(lambda m: m.group(1) + make() + "\n" + m.group(2), new)
+        assert pattern.search(text), f"{name} has no place for the table {key}"
+        text = pattern.sub(lambda m: m.group(1) + made(make) + "\n" + m.group(2), text)
+    wanted[name] = text
+status = 0
+for name, new in wanted.items():
+    path = os.path.join(ROOT, name)
+    old = None
+    if os.path.exists(path):
+        with open(path, encoding="utf-8") as f:
+            old = f.read()
     if new != old and "--check" in sys.argv:
-        print(f"{name}: a table differs from bench/results; run bench/make_tables.py", file=sys.stderr)
+        print(f"{name} differs from bench/results; run bench/make_tables.py", file=sys.stderr)
         status = 1
     elif new != old:
         with open(path, "w", encoding="utf-8") as f:
