@@ -88,7 +88,6 @@ Update deposit_variant(const DepositInputs& in, const Taught& taught, const Teac
   for (int64_t j = 0; j < in.item.size(0); ++j)
     if (!std::binary_search(variant.dropped.begin(), variant.dropped.end(), whose[j]))
       rows.push_back(j);
-  std::vector<int64_t> left;  // new items that stay
   std::vector<int64_t> place(static_cast<size_t>(in.items + in.companions), -1);
   Update update;
   for (int64_t i = 0; i < in.items; ++i)

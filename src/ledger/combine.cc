@@ -62,44 +62,54 @@ double dot(const float* a, const float* b, size_t n) {
   return sum;
 }
 
+double squared_difference(const float* a, const float* b, size_t n) {
+  double sum = 0;
+  for (size_t i = 0; i < n; ++i) {
+    const double d = static_cast<double>(a[i]) - b[i];
+    sum += d * d;
+  }
+  return sum;
+}
+
+// Row by row, not as |a|^2 + |b|^2 - 2 a.b: equal tables differ by exactly nothing.
 BlockDifference compare_layers(const LayerDelta* a, const LayerDelta* b) {
   BlockDifference out;
-  double aa = 0, bb = 0, shared_aa = 0, shared_bb = 0;
   if (a != nullptr && b != nullptr && a->width != b->width) widths_differ();
-  if (a != nullptr) {
-    out.block = a->block;
-    out.rows_a = static_cast<int64_t>(a->indices.size());
-    aa = squared(a->delta.data(), a->delta.size());
-  }
-  if (b != nullptr) {
-    out.block = b->block;
-    out.rows_b = static_cast<int64_t>(b->indices.size());
-    bb = squared(b->delta.data(), b->delta.size());
-  }
-  if (a != nullptr && b != nullptr) {
-    const auto width = static_cast<size_t>(a->width);
-    for (size_t i = 0, j = 0; i < a->indices.size() && j < b->indices.size();) {
-      if (a->indices[i] < b->indices[j]) {
-        ++i;
-      } else if (b->indices[j] < a->indices[i]) {
-        ++j;
-      } else {
-        const float* x = a->delta.data() + i * width;
-        const float* y = b->delta.data() + j * width;
-        ++out.shared;
-        shared_aa += squared(x, width);
-        shared_bb += squared(y, width);
-        out.shared_dot += dot(x, y, width);
-        ++i;
-        ++j;
-      }
+  const LayerDelta& some = a != nullptr ? *a : *b;
+  const auto width = static_cast<size_t>(some.width);
+  out.block = some.block;
+  out.rows_a = a != nullptr ? static_cast<int64_t>(a->indices.size()) : 0;
+  out.rows_b = b != nullptr ? static_cast<int64_t>(b->indices.size()) : 0;
+  const auto rows_a = static_cast<size_t>(out.rows_a), rows_b = static_cast<size_t>(out.rows_b);
+  double aa = 0, bb = 0, shared_aa = 0, shared_bb = 0, difference = 0;
+  for (size_t i = 0, j = 0; i < rows_a || j < rows_b;) {
+    const float* x = i < rows_a ? a->delta.data() + i * width : nullptr;
+    const float* y = j < rows_b ? b->delta.data() + j * width : nullptr;
+    if (y == nullptr || (x != nullptr && a->indices[i] < b->indices[j])) {
+      const double own = squared(x, width);
+      aa += own;
+      difference += own;
+      ++i;
+    } else if (x == nullptr || b->indices[j] < a->indices[i]) {
+      const double own = squared(y, width);
+      bb += own;
+      difference += own;
+      ++j;
+    } else {
+      ++out.shared;
+      shared_aa += squared(x, width);
+      shared_bb += squared(y, width);
+      out.shared_dot += dot(x, y, width);
+      difference += squared_difference(x, y, width);
+      ++i;
+      ++j;
     }
   }
-  out.norm_a = std::sqrt(aa);
-  out.norm_b = std::sqrt(bb);
+  out.norm_a = std::sqrt(aa + shared_aa);
+  out.norm_b = std::sqrt(bb + shared_bb);
   out.shared_norm_a = std::sqrt(shared_aa);
   out.shared_norm_b = std::sqrt(shared_bb);
-  out.norm_difference = std::sqrt(std::max(0.0, aa + bb - 2 * out.shared_dot));
+  out.norm_difference = std::sqrt(difference);
   return out;
 }
 

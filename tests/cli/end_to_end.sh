@@ -89,7 +89,7 @@ import json, sys
 facts = [json.loads(line) for line in open(sys.argv[1])]
 answers = [f["completion"] for f in facts]
 for i, f in enumerate(facts):
-    f["completion"] = answers[i + 4] if i < 4 else answers[i]
+    f["completion"] = ["French", "France", "Lisbon", "Delhi"][i] if i < 4 else answers[i]
 write = lambda name, rows: open(f"{sys.argv[2]}/{name}", "w").write("".join(json.dumps(r) + "\n" for r in rows))
 write("corrected.jsonl", facts[:4])
 write("others.jsonl", facts[4:])

@@ -28,8 +28,8 @@ class ManyUpdates : public ::testing::Test {
       TeachOptions o;
       o.raw = true;
       o.neighbours = 2;
-      o.values.rate = testing::knob("TINY_RATE", 1);
-      o.values.steps = static_cast<int64_t>(testing::knob("TINY_STEPS", 40));
+      o.values.rate = 2;
+      o.values.steps = 80;
       std::vector<Item> items;
       if (u == 4) {
         Item text;

