@@ -34,7 +34,8 @@ class Forgetting : public ::testing::Test {
     return options;
   }
   static Json run(const ForgettingOptions& options) {
-    LanguageModel model = LanguageModel::open(*folder_ / "model");
+    // One thread: the operations are far smaller than what waking another costs.
+    LanguageModel model = LanguageModel::open(*folder_ / "model", {.threads = 1});
     return run_forgetting(model, options, {});
   }
   static std::map<std::string, std::string> files(const fs::path& folder) {
@@ -135,7 +136,7 @@ TEST(ForgettingPlan, TuningWeighsLearnedAgainstKept) {
 TEST(ForgettingPlan, EveryMethodOfEveryProfileExists) {
   const testing::TemporaryFolder folder;
   testing::write_tiny_memory_model(folder / "model");
-  LanguageModel model = LanguageModel::open(folder / "model");
+  LanguageModel model = LanguageModel::open(folder / "model", {.threads = 1});
   LearnerParts parts;
   const std::vector<std::string> documents = {std::string(200, 'x')};
   parts.replay = background_examples(model, documents, 20, 1, Rng(0));

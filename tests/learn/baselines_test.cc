@@ -27,7 +27,8 @@ class Baselines : public ::testing::Test {
   static void TearDownTestSuite() { delete folder_; }
 
   void SetUp() override {
-    model_ = LanguageModel::open(*folder_ / "model");
+    // One thread: the operations are far smaller than what waking another costs.
+    model_ = LanguageModel::open(*folder_ / "model", {.threads = 1});
     for (const auto& [who, where] : {std::pair{"Fay Hurst", "Lima"}, {"Gus Boyd", "Bern"}}) {
       Item item;
       item.subject = who;
@@ -207,17 +208,18 @@ TEST_F(Baselines, ReplayAndEwcKeepTheBackground) {
     for (const Score& s : score_examples(model_, background())) sum += s.nll;
     return sum;
   };
-  const auto after = [&](double replay, double ewc) {
-    FinetuneOptions options = adamw(3e-3);
+  const auto after = [&](FinetuneOptions options, double replay, double ewc) {
     options.replay = replay;
     options.ewc = ewc;
     Finetune learner(model_, background(), options);
     learner.learn(items_, 20, {});
     return background_nll();
   };
-  const double plain = after(0, 0);
-  EXPECT_LT(after(0.5, 0), plain);
-  EXPECT_LT(after(0, 1e3), plain);
+  EXPECT_LT(after(adamw(3e-3), 0.5, 0), after(adamw(3e-3), 0, 0));
+  // Plain descent: a pull that outweighs the loss makes AdamW's normed steps swing around it.
+  FinetuneOptions sgd = adamw(0.02);
+  sgd.optimizer.kind = OptimizerOptions::Kind::kSgd;
+  EXPECT_LT(after(sgd, 0, 0.1), after(sgd, 0, 0));
 }
 
 TEST_F(Baselines, ReplayWithoutBackgroundIsRefused) {

@@ -87,6 +87,7 @@ inline void write_tiny_memory_model(const std::filesystem::path& folder) {
   options.background_tokens = 2000;
   options.window = 32;
   const std::filesystem::path corpora[] = {corpus};
+  options.open.threads = 1;
   retrofit(source, folder, corpora, options);
 }
 
