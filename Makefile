@@ -29,12 +29,11 @@ format:
 tidy: build
 	@clang-tidy -p $(BUILD) --quiet $$(git ls-files 'src/*.cc')
 
-# Tests under AddressSanitizer and UBSan, of the layers without tensors.
+# Tests under AddressSanitizer and UBSan, then under ThreadSanitizer, of the layers without tensors (CMakePresets.json).
 sanitize:
 	@scripts/setup.sh
-	@cmake -S . -B build-sanitize -G Ninja -DACCRETE_SANITIZE=address,undefined > /dev/null
-	@cmake --build build-sanitize -j $(JOBS)
-	@cd build-sanitize && ctest --output-on-failure -j $(JOBS) -R '^(base|io|text|ledger)/'
+	@for preset in asan tsan; do cmake --preset $$preset > /dev/null && cmake --build --preset $$preset -j $(JOBS) && \
+	  ctest --preset $$preset -j $(JOBS) || exit 1; done
 
 # libFuzzer targets of the readers; `scripts/fuzz.sh` runs them.
 fuzz:

@@ -197,7 +197,8 @@ std::vector<std::string> make_neighbours(std::span<const Item> items,
     for (const std::string& prompt : item.prompts) {
       const size_t at = prompt.rfind(item.subject);
       if (at == std::string::npos) continue;
-      templates.insert(std::string(prompt).replace(at, item.subject.size(), kHole));
+      templates.insert(
+          prompt.substr(0, at).append(kHole).append(prompt.substr(at + item.subject.size())));
     }
   }
   std::vector<std::string> others;

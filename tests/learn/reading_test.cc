@@ -25,9 +25,9 @@ TEST(Reading, IsWhatWholePromptsRead) {
     Example e;
     e.tokens = model.tokenizer().encode(prompt);
     requests.push_back({e.tokens, static_cast<int64_t>(requests.size()) % 3});
-    e.tokens.push_back(0);
     e.label.resize(e.tokens.size());
-    e.label.back() = 1;
+    e.label.push_back(1);
+    e.tokens.push_back(0);
     e.subject.resize(e.tokens.size());
     examples.push_back(e);
   }
