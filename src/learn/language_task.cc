@@ -6,6 +6,7 @@
 #include <algorithm>
 
 #include "base/error.h"
+#include "learn/below_address.h"
 
 namespace accrete {
 
@@ -31,23 +32,9 @@ int64_t LanguageTask::tokens() const {
 const LanguageTask::Frozen& LanguageTask::frozen(size_t i) {
   Frozen& frozen = frozen_[i];
   if (frozen.h.defined()) return frozen;
-  const at::NoGradGuard no_grad;
-  const Memory& memory = model_.memory();
-  const Transformer& net = model_.net();
-  const Batch& batch = batches_[i];
-  frozen.h = net.run(net.embed(batch.ids.to(net.device())), 0, memory.address_block);
-  // One block further, only to see the input of the address block's FFN.
-  const FfnSide see = [&](int64_t, const at::Tensor& x) -> at::Tensor {
-    const auto flat = x.reshape({-1, x.size(-1)});
-    frozen.accesses = memory.keys.lookup(flat, batch.mask.reshape({-1}));
-    frozen.queries = memory.keys.queries(flat);
-    return {};
-  };
-  ForwardOptions forward;
-  forward.side = &see;
-  net.run(frozen.h, memory.address_block, memory.address_block + 1, forward);
-  if (memory.overlay.anchors.defined())
-    frozen.gate = memory.gate(frozen.queries, memory.overlay.anchors);
+  BelowAddress below = below_address(model_, batches_[i]);
+  frozen = {std::move(below.h), std::move(below.accesses), std::move(below.queries),
+            std::move(below.gate)};
   return frozen;
 }
 

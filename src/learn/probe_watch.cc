@@ -9,6 +9,7 @@
 #include <set>
 
 #include "base/error.h"
+#include "learn/below_address.h"
 
 namespace accrete {
 namespace {
@@ -81,22 +82,9 @@ int64_t WatchedProbe::tokens() const {
 WatchedProbe::Part& WatchedProbe::part(size_t i) {
   Part& part = parts_[i];
   if (part.h.defined()) return part;
-  const at::NoGradGuard no_grad;
-  const Memory& memory = model_.memory();
-  const Transformer& net = model_.net();
-  part.batch = batches_[i];
-  part.h = net.run(net.embed(part.batch.ids.to(net.device())), 0, memory.address_block);
-  const FfnSide see = [&](int64_t, const at::Tensor& x) -> at::Tensor {
-    const auto flat = x.reshape({-1, x.size(-1)});
-    part.accesses = memory.keys.lookup(flat, part.batch.mask.reshape({-1}));
-    part.queries = memory.keys.queries(flat);
-    return {};
-  };
-  ForwardOptions forward;
-  forward.side = &see;
-  net.run(part.h, memory.address_block, memory.address_block + 1, forward);
-  if (memory.overlay.anchors.defined())
-    part.gate_now = memory.gate(part.queries, memory.overlay.anchors);
+  BelowAddress below = below_address(model_, batches_[i]);
+  part = {batches_[i], std::move(below.h), std::move(below.accesses), std::move(below.queries),
+          std::move(below.gate)};
   return part;
 }
 
