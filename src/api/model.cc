@@ -79,10 +79,7 @@ struct Model::Impl {
   // The overlay as the ledger has it now.
   void refresh() {
     if (!model.has_memory()) return;
-    const Ledger ledger = Ledger::open(folder, Ledger::Mode::kRead);
-    std::vector<Update> updates;
-    for (const auto& record : ledger.active()) updates.push_back(ledger.load(record.id));
-    model.set_overlay(updates);
+    model.use_overlay(model.load_overlay(Ledger::open(folder, Ledger::Mode::kRead)));
   }
 
   TeachReport teach(const Dataset& data, const TeachOptions& options, const Callbacks& callbacks) {

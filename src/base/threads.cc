@@ -1,5 +1,6 @@
 #include "base/threads.h"
 
+#include <dlfcn.h>
 #include <sched.h>
 
 #include <algorithm>
@@ -101,6 +102,27 @@ int hardware_threads() {
   if (const auto limit = cgroup_cpu_limit(); limit && *limit < threads)
     threads = std::max(1, static_cast<int>(std::ceil(*limit)));
   return threads;
+}
+
+namespace {
+
+using SetLocal = int (*)(int);
+
+SetLocal mkl_set_local() {
+  // libtorch brings MKL with it; another build may have another BLAS.
+  static const auto set =
+      reinterpret_cast<SetLocal>(::dlsym(RTLD_DEFAULT, "MKL_Set_Num_Threads_Local"));
+  return set;
+}
+
+}  // namespace
+
+OneBlasThread::OneBlasThread() {
+  if (const auto set = mkl_set_local()) before_ = set(1);
+}
+
+OneBlasThread::~OneBlasThread() {
+  if (const auto set = mkl_set_local()) set(before_);
 }
 
 }  // namespace accrete

@@ -19,4 +19,19 @@ int hardware_threads();
 std::optional<double> cgroup_cpu_limit(const std::filesystem::path& groups = "/proc/self/cgroup",
                                        const std::filesystem::path& mount = "/sys/fs/cgroup");
 
+// While it lives, the calling thread's matrix products take one thread, where the BLAS is MKL. MKL
+// splits a product by the number of threads it was promised even where it gets only one (inside a
+// parallel region), and rounds accordingly: what is to be the same for any number of threads needs
+// this.
+class OneBlasThread {
+ public:
+  OneBlasThread();
+  ~OneBlasThread();
+  OneBlasThread(const OneBlasThread&) = delete;
+  OneBlasThread& operator=(const OneBlasThread&) = delete;
+
+ private:
+  int before_ = 0;
+};
+
 }  // namespace accrete

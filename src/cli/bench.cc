@@ -14,7 +14,9 @@ namespace {
 
 struct State {
   std::string model, split = "test", out, ranking = "interference";
-  int64_t facts = 200, seeds = 3, first_seed = 0, text_bytes = 40000;
+  std::string plasticity = "full";
+  int64_t facts = 200, seeds = 3, first_seed = 0, text_bytes = 40000, anchors = 0;
+  double lambda = DepositOptions().lambda;
   bool questions = false, no_gate = false;
   TeachOptions options;
 };
@@ -59,6 +61,20 @@ int bench_facts(const State& state, const Common& common) {
   const double clozes_before = kept(clozes.items), questions_before = kept(questions);
   const double bits_before = bits_per_byte(model, text, reporter);
 
+  // What is known of the other split: what is measured is never an anchor.
+  std::vector<Example> anchors;
+  if (state.anchors > 0) {
+    const std::string other = state.split == "test" ? "dev" : "test";
+    auto known =
+        discover(model, read_dataset(data / "known" / ("questions_" + other + ".jsonl")).items,
+                 few_shot, true, reporter);
+    for (Item& item : read_dataset(data / "known" / ("clozes_" + other + ".jsonl")).items)
+      known.push_back(std::move(item));
+    Rng(1).shuffle(std::span(known));
+    known.resize(std::min(known.size(), static_cast<size_t>(state.anchors)));
+    for (Item& item : known) item.prompts.resize(std::min<size_t>(item.prompts.size(), 1));
+    anchors = make_examples(model, known, raw);
+  }
   nlohmann::ordered_json runs = nlohmann::ordered_json::array();
   std::map<std::string, Column> columns;
   for (int64_t seed = state.first_seed; seed < state.first_seed + state.seeds; ++seed) {
@@ -73,8 +89,10 @@ int bench_facts(const State& state, const Common& common) {
     options.raw = how.raw;
     options.seed = static_cast<uint64_t>(seed);
     options.gated = !state.no_gate;
+    options.deposit.lambda = options.rows.lambda = state.lambda;
+    options.deposit.plasticity = options.rows.plasticity = parse_plasticity(state.plasticity);
     const auto start = std::chrono::steady_clock::now();
-    const Proposal proposal = propose(model, items, log, names, options, reporter);
+    const Proposal proposal = propose(model, items, log, names, options, reporter, {}, anchors);
     const double seconds =
         std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
     model.set_overlay({proposal.update});
@@ -106,6 +124,14 @@ int bench_facts(const State& state, const Common& common) {
                                        {"known_clozes", clozes.items.size()},
                                        {"ranking", state.ranking},
                                        {"gated", !state.no_gate},
+                                       {"low_precision", state.options.values.low_precision},
+                                       {"stepwise", state.options.stepwise},
+                                       {"plasticity", state.plasticity},
+                                       {"lambda", state.lambda},
+                                       {"adapt", state.options.rows.adapt},
+                                       {"anchors", anchors.size()},
+                                       {"anchor_weight", state.options.rows.anchor_weight},
+                                       {"anchor_log_weight", state.options.anchor_log_weight},
                                        {"runs", runs}};
   if (!state.out.empty()) write_file_atomically(state.out, json.dump(2) + "\n");
   constexpr const char* kShare = "{:.3f}  ({:.3f} .. {:.3f})";
@@ -161,6 +187,36 @@ void add_bench(CLI::App& app, Common& common, Run& run) {
       ->add_option("--slots", state->options.slots,
                    "Rows per memory layer at most; 0: by the number of facts")
       ->capture_default_str();
+  facts
+      ->add_flag("--low-precision,!--no-low-precision", state->options.values.low_precision,
+                 "The solver's products in bfloat16 where that is faster")
+      ->default_str("on");
+  facts->add_flag("--stepwise", state->options.stepwise,
+                  "Steps on the rows instead of vectors that are deposited");
+  facts->add_option("--plasticity", state->plasticity, "What the steps of slots are scaled by")
+      ->type_name("{full,diagonal,flat}")
+      ->capture_default_str();
+  facts->add_option("--lambda", state->lambda, "Small: the background counts for more")
+      ->type_name("X")
+      ->check(CLI::PositiveNumber)
+      ->capture_default_str();
+  facts
+      ->add_option("--anchors", state->anchors,
+                   "Known prompts of the other split that serve as anchors; 0: none")
+      ->check(CLI::NonNegativeNumber)
+      ->capture_default_str();
+  facts
+      ->add_option("--anchor-weight", state->options.rows.anchor_weight,
+                   "With --stepwise: weight of the anchors' contrastive loss")
+      ->type_name("X")
+      ->capture_default_str();
+  facts
+      ->add_option("--anchor-log", state->options.anchor_log_weight,
+                   "Weight of the anchors' tokens in the access log")
+      ->type_name("X")
+      ->capture_default_str();
+  facts->add_flag("--adapt", state->options.rows.adapt,
+                  "With --stepwise and anchors: slots where they object take smaller steps");
   facts->add_option("--out", state->out, "Write the JSON to this file as well")->type_name("FILE");
   add_common(*facts, common, "accrete bench facts my-model --facts 200 --seeds 3 --out bench.json");
   facts->callback([state, &common, &run] {

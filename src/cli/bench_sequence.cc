@@ -2,7 +2,8 @@
 //
 // The stream mixes small sets of facts, corrections of facts taught earlier, and short documents.
 // Every update is a whole `teach` on a folder of the benchmark's own, so the ledger is the
-// checkpoint: a run that was stopped goes on with the next update.
+// checkpoint: a run that was stopped goes on with the next update. Methods that have no updates
+// (LoRA, full finetuning, the published sparse steps) change a model in memory, and begin anew.
 #include <algorithm>
 #include <cmath>
 #include <cstdio>
@@ -14,8 +15,10 @@
 #include "base/file.h"
 #include "base/sha256.h"
 #include "cli/cli.h"
+#include "eval/forgetting_plan.h"
 #include "eval/score.h"
 #include "learn/audit.h"
+#include "learn/baselines/finetune.h"
 #include "learn/teach.h"
 
 namespace accrete::cli {
@@ -24,9 +27,19 @@ namespace {
 namespace fs = std::filesystem;
 
 struct State {
-  std::string model, work, split = "test", out, method = "interference";
+  std::string model, work, split = "test", out, method = "interference", hyper = "{}";
   int64_t updates = 100, sample = 200, text_bytes = 8000;
+  int64_t passes = 1;
   double max_seconds = 0, corrections = 0.15, documents = 0.1;
+
+  bool by_ledger() const {
+    try {
+      (void)parse_ranking(method);
+      return true;
+    } catch (const Error&) {
+      return false;
+    }
+  }
 };
 
 // The stream: a function of seed and number alone, but for what corrections need to know, which is
@@ -49,8 +62,9 @@ struct Stream {
   Step step(const State& state, Rng rng) {
     Step s;
     const double die = rng.uniform();
-    const uint64_t size = 1 + rng.below(4);
-    if (die < state.corrections && taught.size() >= 8) {
+    const uint64_t size = 1 + rng.below(3);
+    const bool no_facts = next_fact >= facts.size();
+    if ((die < state.corrections || no_facts) && taught.size() >= 8) {
       s.kind = "correction";
       std::vector<size_t> all;
       for (const auto& [i, item] : taught) all.push_back(i);
@@ -126,11 +140,8 @@ double kept(const LanguageModel& model, const std::vector<Item>& items, const Re
 }
 
 nlohmann::ordered_json measure(const State& state, const Common& common, const Stream& stream,
-                               const Known& known, int64_t updates, const Reporter& reporter) {
-  const auto begin = std::chrono::steady_clock::now();
-  const LanguageModel model = LanguageModel::open(state.work, common.open);
-  const double open_seconds =
-      std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
+                               const Known& known, int64_t updates, const LanguageModel& model,
+                               const Reporter& reporter) {
   std::vector<size_t> all;
   for (const auto& [i, item] : stream.taught) all.push_back(i);
   Rng(common.seed).split(71).shuffle(std::span(all));
@@ -155,7 +166,11 @@ nlohmann::ordered_json measure(const State& state, const Common& common, const S
   point["kept_clozes"] = kept(model, known.clozes, reporter) / known.clozes_before;
   point["kept_questions"] = kept(model, known.questions, reporter) / known.questions_before;
   point["bits_per_byte_change"] = bits_per_byte(model, known.text, reporter) - known.bits_before;
-  point["open_seconds"] = open_seconds;
+  return point;
+}
+
+// What the ledger and the files say after so many updates.
+void measure_ledger(const State& state, const LanguageModel& model, nlohmann::ordered_json& point) {
   const Ledger ledger = Ledger::open(state.work, Ledger::Mode::kRead);
   const auto active = load_earlier(ledger);
   const AuditReport report = audit(active, model.memory().blocks, model.memory().keys.slots(), 0);
@@ -171,7 +186,6 @@ nlohmann::ordered_json measure(const State& state, const Common& common, const S
     bytes += static_cast<int64_t>(
         fs::file_size(ledger.folder() / "updates" / update_file_name(e.record.id)));
   point["update_bytes"] = bytes;
-  return point;
 }
 
 bool is_point(int64_t k) {
@@ -184,6 +198,7 @@ int bench_sequence(const State& state, const Common& common) {
   const auto start = std::chrono::steady_clock::now();
   const auto data = data_folder();
   const Reporter reporter = common.reporter();
+  const bool by_ledger = state.by_ledger();
   if (!fs::exists(state.work)) make_work_folder(state.model, state.work);
 
   Stream stream;
@@ -203,15 +218,20 @@ int bench_sequence(const State& state, const Common& common) {
   candidates.resize(std::min<size_t>(candidates.size(), 120));
   known.text = {text.substr(0, static_cast<size_t>(state.text_bytes))};
 
-  const nlohmann::ordered_json setup = {
-      {"benchmark", "sequence"},      {"split", state.split},
-      {"seed", common.seed},          {"method", state.method},
-      {"sample", state.sample},       {"corrections", state.corrections},
-      {"documents", state.documents}, {"text_bytes", state.text_bytes}};
+  const nlohmann::ordered_json setup = {{"benchmark", "sequence"},
+                                        {"split", state.split},
+                                        {"seed", common.seed},
+                                        {"method", state.method},
+                                        {"sample", state.sample},
+                                        {"corrections", state.corrections},
+                                        {"documents", state.documents},
+                                        {"text_bytes", state.text_bytes},
+                                        {"hyper", nlohmann::ordered_json::parse(state.hyper)},
+                                        {"passes", state.passes}};
   nlohmann::ordered_json points = nlohmann::ordered_json::array(),
                          steps = nlohmann::ordered_json::array(), before;
   const fs::path progress = fs::path(state.work) / "sequence.json";
-  if (fs::exists(progress)) {
+  if (by_ledger && fs::exists(progress)) {
     const auto old = nlohmann::ordered_json::parse(read_file(progress), nullptr, false);
     if (!old.is_object() || old.value("setup", nlohmann::ordered_json()) != setup)
       throw Error(ErrorCode::kConflict, progress.string() + " is of another run of this benchmark",
@@ -220,20 +240,27 @@ int bench_sequence(const State& state, const Common& common) {
     steps = old["steps"];
     before = old["before"];
   }
-  {
-    OpenOptions bare = common.open;
-    bare.with_updates = false;
-    const LanguageModel model = LanguageModel::open(state.work, bare);
-    const auto few_shot = make_few_shot(read_dataset(data / "known" / "fewshot.jsonl").items);
-    known.questions = discover(model, candidates, few_shot, true, reporter);
-    for (Item& item : known.questions) item.answers.resize(1);  // the one that the model gives
-    if (before.is_null())
-      before = {{"clozes", kept(model, known.clozes, reporter)},
-                {"questions", kept(model, known.questions, reporter)},
-                {"bits_per_byte", bits_per_byte(model, known.text, reporter)}};
-    known.clozes_before = before["clozes"];
-    known.questions_before = before["questions"];
-    known.bits_before = before["bits_per_byte"];
+  OpenOptions bare = common.open;
+  bare.with_updates = false;
+  LanguageModel base = LanguageModel::open(state.work, bare);
+  const auto few_shot = make_few_shot(read_dataset(data / "known" / "fewshot.jsonl").items);
+  known.questions = discover(base, candidates, few_shot, true, reporter);
+  for (Item& item : known.questions) item.answers.resize(1);  // the one that the model gives
+  if (before.is_null())
+    before = {{"clozes", kept(base, known.clozes, reporter)},
+              {"questions", kept(base, known.questions, reporter)},
+              {"bits_per_byte", bits_per_byte(base, known.text, reporter)}};
+  known.clozes_before = before["clozes"];
+  known.questions_before = before["questions"];
+  known.bits_before = before["bits_per_byte"];
+  LearnerParts parts;
+  std::unique_ptr<Learner> learner;
+  if (!by_ledger) {
+    parts.background = load_background(state.work, base.memory().keys);
+    parts.names = load_names(state.work);
+    parts.replay = background_examples(base, read_corpus(data / "background.txt.zst"), 64, 1000,
+                                       Rng(0).split(41));
+    learner = make_learner(base, state.method, setup["hyper"], parts, common.seed);
   }
   const auto result = [&] {
     return nlohmann::ordered_json{
@@ -262,8 +289,17 @@ int bench_sequence(const State& state, const Common& common) {
     set.items = step.items;
     set.digest = sha256_hex(to_jsonl(step.items));
     // Committed, but killed before it was noted.
-    const auto updates = Ledger::open(state.work, Ledger::Mode::kRead).updates();
-    if (!updates.empty() && updates.back().source == source_of(k)) {
+    const auto updates = by_ledger ? Ledger::open(state.work, Ledger::Mode::kRead).updates()
+                                   : std::vector<UpdateRecord>();
+    if (learner) {
+      const auto begin = std::chrono::steady_clock::now();
+      learner->learn(step.items, state.passes, reporter);
+      s["seconds"] =
+          std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
+      s["peak_bytes"] = peak_memory_bytes();
+      s["dropped"] = std::vector<int64_t>();
+      stream.done(step, {});
+    } else if (!updates.empty() && updates.back().source == source_of(k)) {
       s["id"] = updates.back().id;
       s["seconds"] = updates.back().measurements.value("seconds", 0.0);
       s["rows"] = updates.back().rows;
@@ -302,7 +338,17 @@ int bench_sequence(const State& state, const Common& common) {
     save();
     if (!common.quiet) std::fprintf(stderr, "%s\n", s.dump().c_str());
     if (is_point(k + 1) || k + 1 == state.updates) {
-      points.push_back(measure(state, common, stream, known, k + 1, reporter));
+      if (learner) {
+        points.push_back(measure(state, common, stream, known, k + 1, base, reporter));
+      } else {
+        const auto begin = std::chrono::steady_clock::now();
+        const LanguageModel model = LanguageModel::open(state.work, common.open);
+        const double open_seconds =
+            std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
+        points.push_back(measure(state, common, stream, known, k + 1, model, reporter));
+        points.back()["open_seconds"] = open_seconds;
+        measure_ledger(state, model, points.back());
+      }
       save();
       if (!common.quiet) std::fprintf(stderr, "%s\n", points.back().dump().c_str());
     }
@@ -337,8 +383,16 @@ void add_bench_sequence(CLI::App& bench, Common& common, Run& run) {
   verb->add_option("--updates", state->updates, "How many updates")
       ->check(CLI::PositiveNumber)
       ->capture_default_str();
-  verb->add_option("--method", state->method, "How each update is learned: a ranking of slots")
-      ->type_name(kRankings)
+  verb->add_option("--method", state->method,
+                   "How each update is learned: a ranking of slots, or a method of `bench "
+                   "forgetting` (lora, full-adamw, tfidf-published, ...)")
+      ->type_name("METHOD")
+      ->capture_default_str();
+  verb->add_option("--hyper", state->hyper, "That method's numbers, as JSON")
+      ->type_name("JSON")
+      ->capture_default_str();
+  verb->add_option("--passes", state->passes, "That method's passes over each update")
+      ->check(CLI::PositiveNumber)
       ->capture_default_str();
   verb->add_option("--split", state->split, "The facts: dev is to tune on, test to report")
       ->check(CLI::IsMember({"dev", "test"}))

@@ -24,7 +24,7 @@ namespace accrete::cli {
 inline constexpr const char* kVersion = ACCRETE_VERSION;
 
 // The choices of --ranking.
-inline constexpr const char* kRankings = "{interference,tfidf,gradient,fisher,tf,random,all}";
+inline constexpr const char* kRankings = "{interference,tfidf,gradient,fisher,kl,tf,random,all}";
 
 struct Common {
   bool json = false;
@@ -32,6 +32,12 @@ struct Common {
   uint64_t seed = 0;
   OpenOptions open;
 
+  // To take a digest: the state as the update files say it, whatever is kept of it.
+  OpenOptions from_updates() const {
+    OpenOptions exact = open;
+    exact.from_updates = true;
+    return exact;
+  }
   // Progress on standard error (a bar on a terminal, plain lines in a pipe, nothing with --quiet),
   // and Ctrl-C.
   Reporter reporter() const;
@@ -72,7 +78,7 @@ void add_probe(CLI::App& app, Common& common, Run& run);
 void add_log(CLI::App& app, Common& common, Run& run);
 void add_undo(CLI::App& app, Common& common, Run& run);
 void add_history(CLI::App& app, Common& common, Run& run);  // diff, revert, tag
-void add_audit(CLI::App& app, Common& common, Run& run);  // audit, compact
+void add_audit(CLI::App& app, Common& common, Run& run);    // audit, compact
 void add_digest(CLI::App& app, Common& common, Run& run);
 void add_bench(CLI::App& app, Common& common, Run& run);
 void add_bench_forecast(CLI::App& bench, Common& common, Run& run);

@@ -110,7 +110,7 @@ void add_revert(CLI::App& app, Common& common, Run& run) {
         if (state->again) (void)ledger.load(id);  // its file must be there and whole
         ledger.set_active(id, state->again);
       }
-      const auto digest = LanguageModel::open(state->model, common.open).state_digest();
+      const auto digest = LanguageModel::open(state->model, common.from_updates()).state_digest();
       const char* what = state->again ? "activated" : "reverted";
       common.print({{what, {id}}, {"digest", digest}},
                    fmt::format("{} {}\nstate  {}\n", what, id, digest));

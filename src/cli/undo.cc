@@ -25,7 +25,7 @@ void add_undo(CLI::App& app, Common& common, Run& run) {
           Ledger ledger = Ledger::open(state->model, Ledger::Mode::kWrite);
           ids = undo ? ledger.undo(state->count) : ledger.redo(state->count);
         }
-        const auto digest = LanguageModel::open(state->model, common.open).state_digest();
+        const auto digest = LanguageModel::open(state->model, common.from_updates()).state_digest();
         std::string text;
         for (const auto& id : ids) text += (undo ? "undone " : "redone ") + id + "\n";
         common.print({{undo ? "undone" : "redone", ids}, {"digest", digest}},
@@ -46,7 +46,7 @@ void add_digest(CLI::App& app, Common& common, Run& run) {
   add_common(*verb, common, "accrete digest my-model");
   verb->callback([folder, &common, &run] {
     run = [folder, &common] {
-      const LanguageModel model = LanguageModel::open(*folder, common.open);
+      const LanguageModel model = LanguageModel::open(*folder, common.from_updates());
       const auto base = model.base_digest(), now = model.state_digest();
       common.print({{"base", base}, {"state", now}}, "base   " + base + "\nstate  " + now + "\n");
       return 0;

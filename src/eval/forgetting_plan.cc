@@ -61,7 +61,7 @@ std::vector<MethodPlan> small_methods(int64_t seeds, int64_t other_seeds) {
       {"full-sgd", kOneGo, lines({{0.1, {3, 6}}, {0.03, {6}}}, none), other_seeds},
   };
   const Json ranked = object({{"slots", kRankedSlots}});
-  for (const char* ranking : {"interference", "tfidf", "gradient", "fisher", "tf", "random"})
+  for (const char* ranking : {"interference", "tfidf", "gradient", "fisher", "kl", "tf", "random"})
     plan.push_back(
         {std::string("deposit-") + ranking, kOneGo, {GridLine{ranked, {1}}}, other_seeds});
   plan.push_back({"deposit-all", kOneGo, {GridLine{none, {1}}}, other_seeds});

@@ -89,6 +89,41 @@ std::string make_header(const std::filesystem::path& path, std::span<const Tenso
   return text;
 }
 
+// What comes before the tensors: the header's length and the header.
+std::string make_beginning(const std::filesystem::path& path, std::span<const TensorSpec> tensors,
+                           const Metadata& metadata, uint64_t& bytes) {
+  const std::string header = make_header(path, tensors, metadata, bytes);
+  std::string out(kLengthBytes, '\0');
+  for (size_t i = 0; i < kLengthBytes; ++i)
+    out[i] = static_cast<char>((uint64_t{header.size()} >> (8 * i)) & 0xFF);
+  return out + header;
+}
+
+// Tensors in the order that aligns them all, their sizes checked.
+struct Aligned {
+  std::vector<size_t> order;
+  std::vector<TensorSpec> specs;
+};
+Aligned align(const std::filesystem::path& path, std::span<const TensorView> tensors) {
+  Aligned out;
+  out.order.resize(tensors.size());
+  std::iota(out.order.begin(), out.order.end(), size_t{0});
+  std::stable_sort(out.order.begin(), out.order.end(), [&](size_t a, size_t b) {
+    return dtype_size(tensors[a].dtype) > dtype_size(tensors[b].dtype);
+  });
+  out.specs.reserve(tensors.size());
+  for (const size_t i : out.order) {
+    const TensorView& tensor = tensors[i];
+    out.specs.push_back({tensor.name, tensor.dtype, tensor.shape});
+    uint64_t size = 0;
+    advance(path, out.specs.back(), size);
+    if (tensor.bytes.size() != size)
+      refuse(path, fmt::format("tensor {} has {} bytes, its type and shape need {}",
+                               shown(tensor.name), tensor.bytes.size(), size));
+  }
+  return out;
+}
+
 }  // namespace
 
 void parse_safetensors(std::span<const std::byte> bytes, std::string_view source,
@@ -157,12 +192,7 @@ const TensorView& SafetensorsFile::at(std::string_view name) const {
 SafetensorsWriter::SafetensorsWriter(const std::filesystem::path& path,
                                      std::span<const TensorSpec> tensors, const Metadata& metadata)
     : file_(path) {
-  const std::string header = make_header(path, tensors, metadata, missing_);
-  std::string length(kLengthBytes, '\0');
-  for (size_t i = 0; i < kLengthBytes; ++i)
-    length[i] = static_cast<char>((uint64_t{header.size()} >> (8 * i)) & 0xFF);
-  file_.write(length);
-  file_.write(header);
+  file_.write(make_beginning(path, tensors, metadata, missing_));
 }
 
 void SafetensorsWriter::write(std::span<const std::byte> bytes) {
@@ -182,25 +212,21 @@ void SafetensorsWriter::commit() {
 
 void write_safetensors(const std::filesystem::path& path, std::span<const TensorView> tensors,
                        const Metadata& metadata) {
-  std::vector<size_t> order(tensors.size());
-  std::iota(order.begin(), order.end(), size_t{0});
-  std::stable_sort(order.begin(), order.end(), [&](size_t a, size_t b) {
-    return dtype_size(tensors[a].dtype) > dtype_size(tensors[b].dtype);
-  });
-  std::vector<TensorSpec> specs;
-  specs.reserve(tensors.size());
-  for (const size_t i : order) {
-    const TensorView& tensor = tensors[i];
-    specs.push_back({tensor.name, tensor.dtype, tensor.shape});
-    uint64_t size = 0;
-    advance(path, specs.back(), size);
-    if (tensor.bytes.size() != size)
-      refuse(path, fmt::format("tensor {} has {} bytes, its type and shape need {}",
-                               shown(tensor.name), tensor.bytes.size(), size));
-  }
-  SafetensorsWriter writer(path, specs, metadata);
-  for (const size_t i : order) writer.write(tensors[i].bytes);
+  const Aligned aligned = align(path, tensors);
+  SafetensorsWriter writer(path, aligned.specs, metadata);
+  for (const size_t i : aligned.order) writer.write(tensors[i].bytes);
   writer.commit();
+}
+
+std::string safetensors_bytes(std::string_view source, std::span<const TensorView> tensors,
+                              const Metadata& metadata) {
+  const Aligned aligned = align(source, tensors);
+  uint64_t size = 0;
+  std::string out = make_beginning(source, aligned.specs, metadata, size);
+  out.reserve(out.size() + size);
+  for (const size_t i : aligned.order)
+    out.append(reinterpret_cast<const char*>(tensors[i].bytes.data()), tensors[i].bytes.size());
+  return out;
 }
 
 }  // namespace accrete

@@ -75,11 +75,15 @@ class SafetensorsWriter {
   uint64_t missing_ = 0;
 };
 
-// Writes tensors in the order given, but stably sorted by the width of their type, widest first, so
-// that each is aligned, as other readers expect. Atomic; the same input gives the same bytes.
-// Throws kIo, kInvalidArgument (sizes that do not match, duplicate names).
+// Tensors in the order given, but stably sorted by the width of their type, widest first, so that
+// each is aligned, as other readers expect. Atomic; the same input gives the same bytes. Throws
+// kIo, kInvalidArgument (sizes that do not match, duplicate names).
 void write_safetensors(const std::filesystem::path& path, std::span<const TensorView> tensors,
                        const Metadata& metadata = {});
+
+// The bytes of that file. `source` names them in messages. Throws kInvalidArgument.
+std::string safetensors_bytes(std::string_view source, std::span<const TensorView> tensors,
+                              const Metadata& metadata = {});
 
 // A model's tensors: one file, or the shards that a `*.safetensors.index.json` names.
 class ShardedSafetensors {

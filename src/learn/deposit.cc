@@ -168,7 +168,8 @@ at::Tensor deposit(const Accesses& accesses, const at::Tensor& targets,
     places[read ? 0 : 1].push_back(static_cast<int64_t>(i));
   }
   const SlotIndex read(slots[0]), unread(slots[1]);
-  const Parts parts = solve(accesses, targets, read, unread, log.gram(read), options);
+  const Parts parts = solve(accesses, targets, read, unread,
+                            seen_gram(log.gram(read), options.plasticity), options);
   auto out = at::empty({static_cast<int64_t>(selected.size()), targets.size(1)}, at::kFloat);
   out.index_copy_(0, at::tensor(places[0], at::kLong), parts.read);
   out.index_copy_(0, at::tensor(places[1], at::kLong), parts.unread);

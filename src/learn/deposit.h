@@ -17,6 +17,7 @@
 
 #include <span>
 
+#include "learn/plasticity.h"
 #include "memory/access_log.h"
 #include "memory/accesses.h"
 #include "memory/sparse_rows.h"
@@ -26,6 +27,7 @@ namespace accrete {
 struct DepositOptions {
   double lambda = 1e-5;   // in units of G
   double epsilon = 1e-2;  // in units of the mean diagonal of A P A^T
+  Plasticity plasticity = Plasticity::kFull;
 };
 
 // `accesses` of n tokens, `targets` [n, d], `selected` the t slots S, `gram` G_SS [t, t], whose

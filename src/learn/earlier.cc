@@ -87,6 +87,14 @@ std::vector<EarlierUpdate> load_earlier(const Ledger& ledger) {
   return out;
 }
 
+std::vector<EarlierUpdate> outlines_of(std::vector<UpdateRecord> active, StateFile& state) {
+  auto records = state.take_records();
+  std::vector<EarlierUpdate> out;
+  for (size_t i = 0; i < active.size(); ++i)
+    out.push_back({std::move(active[i]), std::move(records[i].outline)});
+  return out;
+}
+
 std::vector<EarlierUpdate> load_members(const Ledger& ledger) {
   std::vector<EarlierUpdate> out;
   const auto add = [&](const auto& self, const UpdateRecord& record) -> void {

@@ -16,6 +16,7 @@
 
 #include "io/dataset.h"
 #include "ledger/ledger.h"
+#include "ledger/state_file.h"
 #include "memory/access_log.h"
 #include "memory/product_keys.h"
 
@@ -32,6 +33,8 @@ struct EarlierUpdate {
 
 // The active updates with their files, in ledger order.
 std::vector<EarlierUpdate> load_earlier(const Ledger& ledger);
+// The same as the state file has them: without the values of their rows.
+std::vector<EarlierUpdate> outlines_of(std::vector<UpdateRecord> active, StateFile& state);
 // The same with the members of folds (compact.h) in their place, where their files are there.
 std::vector<EarlierUpdate> load_members(const Ledger& ledger);
 // Their updates alone, as LanguageModel::set_overlay takes them.

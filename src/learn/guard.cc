@@ -80,9 +80,7 @@ class Search {
     g.variant = variant;
     g.update = std::move(update);
     g.change = std::move(change);
-    std::vector<const Update*> all = setup_.earlier;
-    all.push_back(&g.update);
-    g.overlay = setup_.model->make_overlay(all);
+    g.overlay = setup_.model->overlay_with(g.update);
     ++tried_;
     return g;
   }

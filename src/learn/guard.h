@@ -45,7 +45,6 @@ struct Guarded {
 struct GuardSetup {
   const LanguageModel* model = nullptr;  // its overlay is the state now
   WatchedProbes* probes = nullptr;
-  std::vector<const Update*> earlier;  // what is active now, in order
   // Share of taught phrasings that are answered under a state.
   std::function<double(const Overlay&)> learned;
   double learned_before = 0;

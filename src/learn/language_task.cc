@@ -9,6 +9,39 @@
 #include "learn/below_address.h"
 
 namespace accrete {
+namespace {
+
+void differentiate(const at::Tensor& loss, const std::map<int64_t, at::Tensor>& outputs,
+                   Pass& pass) {
+  std::vector<at::Tensor> leaves;
+  for (const auto& [block, y] : outputs) leaves.push_back(y);
+  const auto grads = torch::autograd::grad({loss}, leaves);
+  size_t k = 0;
+  for (const auto& [block, y] : outputs) pass.output_gradient[block] = grads[k++].detach();
+}
+
+// States from `h` [L, d] at the labels' positions, and the contrastive loss if there is one.
+void contrast(const Transformer& net, const Batch& batch, const at::Tensor& h,
+              const std::map<int64_t, at::Tensor>& outputs, const PassOptions& options,
+              Pass& pass) {
+  std::vector<int64_t> first(batch.examples.size(), -1);
+  const auto* owner = batch.owner.data_ptr<int64_t>();
+  for (int64_t l = batch.owner.size(0); l-- > 0;) first[static_cast<size_t>(owner[l])] = l;
+  auto states = rms_norm(h.index_select(0, at::tensor(first, at::kLong).to(h.device())),
+                         net.final_norm(), net.config().norm_eps)
+                    .to(at::kFloat);
+  states = states / at::linalg_vector_norm(states, 2, {1}, true).clamp_min(1e-12);
+  if (options.states) pass.states = states.detach().to(at::kCPU);
+  if (options.contrast == nullptr) return;
+  const Contrast& c = *options.contrast;
+  const auto likeness = at::mm(states, c.anchors.to(states.device()).t()) / c.temperature;
+  const auto own = at::tensor(batch.examples, at::kLong).to(states.device()).unsqueeze(1);
+  const auto loss = at::logsumexp(likeness, {1}) - likeness.gather(1, own).squeeze(1);
+  if (options.gradient) differentiate(loss.sum(), outputs, pass);
+  pass.loss = loss.detach().mean().item<double>();
+}
+
+}  // namespace
 
 LanguageTask::LanguageTask(const LanguageModel& model, std::vector<Example> examples,
                            int64_t batch_tokens)
@@ -117,6 +150,10 @@ Pass LanguageTask::run(const Batch& batch, const Frozen& frozen, const PassOptio
   forward.side = &side;
   auto h = net.run(frozen.h, memory.address_block, net.config().blocks, forward);
   h = h.reshape({-1, h.size(-1)}).index_select(0, batch.positions.to(device));
+  if (options.states || options.contrast != nullptr) {
+    contrast(net, batch, h, outputs, options, pass);
+    if (options.contrast != nullptr) return pass;
+  }
   const auto logits = net.logits(h).to(at::kFloat);
   const auto labels = batch.labels.to(device);
   const auto nll = at::logsumexp(logits, {1}) - logits.gather(1, labels.unsqueeze(1)).squeeze(1);
@@ -127,13 +164,7 @@ Pass LanguageTask::run(const Batch& batch, const Frozen& frozen, const PassOptio
   const auto count = at::bincount(owner, {}, B).to(at::kFloat);
   const auto per_example =
       at::zeros({B}, nll.options()).index_add(0, owner, nll / count.index_select(0, owner));
-  if (options.gradient) {
-    std::vector<at::Tensor> leaves;
-    for (const auto& [block, y] : outputs) leaves.push_back(y);
-    const auto grads = torch::autograd::grad({per_example.sum()}, leaves);
-    size_t k = 0;
-    for (const auto& [block, y] : outputs) pass.output_gradient[block] = grads[k++].detach();
-  }
+  if (options.gradient) differentiate(per_example.sum(), outputs, pass);
 
   const at::NoGradGuard no_grad;
   const auto right = (logits.argmax(1) == labels).to(at::kCPU);

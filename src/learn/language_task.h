@@ -29,6 +29,13 @@ struct RowChanges {
   std::map<int64_t, at::Tensor> delta;  // by block [t, d] float32
 };
 
+// A loss on states instead of labels (anchors.h): InfoNCE of each example's state with those of all
+// examples of the task.
+struct Contrast {
+  at::Tensor anchors;  // [examples, d] of length 1
+  double temperature = 0.1;
+};
+
 // What one pass over one batch gives.
 struct Pass {
   double loss = 0;                     // mean over examples of the mean NLL of their labels
@@ -36,6 +43,7 @@ struct Pass {
   std::vector<uint8_t> example_exact;  // [B] every label is the argmax
   std::map<int64_t, at::Tensor>
       output_gradient;  // by block [B T, d]: d (sum of example losses) / d memory output
+  at::Tensor states;  // [B, d], length 1, after the final norm, where the first label is predicted
 };
 
 struct PassOptions {
@@ -49,6 +57,8 @@ struct PassOptions {
   // be null.
   const RowChanges* changes = nullptr;
   at::Tensor keep;
+  bool states = false;                 // fill Pass::states
+  const Contrast* contrast = nullptr;  // this loss instead of the labels'
 };
 
 class LanguageTask {

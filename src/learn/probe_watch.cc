@@ -42,10 +42,6 @@ std::vector<Example> examples_of(const LanguageModel& model, const Probe& probe)
   return out;
 }
 
-at::Tensor read_rows(const SparseRows& rows, const Accesses& accesses, const at::Tensor& weights) {
-  return weighted_gather(rows.values, rows.index.rows(accesses.slots), weights);
-}
-
 Accesses select_rows(const Accesses& a, const at::Tensor& rows) {
   return {a.slots.index_select(0, rows), a.weights.index_select(0, rows)};
 }
@@ -141,20 +137,12 @@ MemoryOutputs WatchedProbe::outputs(const Overlay& overlay, std::span<const int6
   }
   const auto rows = at::tensor(tokens, at::kLong);
   const Accesses accesses = select_rows(p.accesses, rows);
-  at::Tensor gated_weights;
+  at::Tensor gates;
   if (overlay.anchors.defined())
-    gated_weights =
-        accesses.weights *
-        model_.memory().gate(p.queries.index_select(0, rows), overlay.anchors).unsqueeze(1);
-  for (const auto& [block, table] : overlay.by_block) {
-    at::Tensor y;
-    if (!table.open.empty()) y = read_rows(table.open, accesses, accesses.weights);
-    if (!table.gated.empty() && gated_weights.defined()) {
-      const auto gated = read_rows(table.gated, accesses, gated_weights);
-      y = y.defined() ? y + gated : gated;
-    }
-    if (y.defined()) out[block] = y.view({static_cast<int64_t>(group.size()), T, y.size(1)});
-  }
+    gates = model_.memory().gate(p.queries.index_select(0, rows), overlay.anchors);
+  for (const int64_t block : model_.memory().blocks)
+    if (const auto y = overlay.read(block, accesses, gates); y.defined())
+      out[block] = y.view({static_cast<int64_t>(group.size()), T, y.size(1)});
   return out;
 }
 

@@ -6,6 +6,7 @@
 #include <fstream>
 #include <map>
 #include <memory>
+#include <optional>
 
 #include "base/error.h"
 #include "learn/reading.h"
@@ -273,7 +274,7 @@ constexpr int64_t kMostProtected = 2048;
 // Everything else: preconditioned steps through the lookup.
 void teach_stepwise(const LanguageModel& model, const std::vector<Example>& examples,
                     const AccessLog& log, const TeachOptions& options, const Reporter& reporter,
-                    Proposal& proposal) {
+                    Anchors* anchors, Proposal& proposal) {
   LanguageTask task(model, examples, kBatchTokens / 2);
   SlotStatistics statistics;
   PassOptions with_gradient;
@@ -297,9 +298,9 @@ void teach_stepwise(const LanguageModel& model, const std::vector<Example>& exam
   }
   proposal.teach_tokens += task.tokens();
   const auto selected = select(statistics, log, options, 4000, options.rows.lambda);
-  const auto solved =
-      solve_rows(task, selected, log.gram(SlotIndex(selected)), model.memory().blocks,
-                 model.net().config().width, options.rows, Rng(options.seed).split(11), reporter);
+  const auto solved = solve_rows(task, selected, log.gram(SlotIndex(selected)),
+                                 model.memory().blocks, model.net().config().width, options.rows,
+                                 Rng(options.seed).split(11), reporter, anchors);
   proposal.teach_tokens += solved.tokens;
   proposal.stopped = solved.stopped;
   proposal.check_seconds = solved.check_seconds;
@@ -342,10 +343,18 @@ Update make_variant(const Proposal& proposal, const Variant& variant) {
 
 Proposal propose(const LanguageModel& model, std::vector<Item> items, const AccessLog& background,
                  const std::vector<std::string>& names, const TeachOptions& options,
-                 const Reporter& reporter, std::span<const Companion> companions) {
+                 const Reporter& reporter, std::span<const Companion> companions,
+                 std::vector<Example> anchor_examples) {
   fill_subjects(items);
   AccessLog log = background;
   add_neighbours(model, items, names, options, log, reporter);
+  std::optional<Anchors> anchors;
+  if (!anchor_examples.empty() &&
+      (options.anchor_log_weight > 0 || options.rows.anchor_weight > 0 || options.rows.adapt)) {
+    anchors.emplace(model, std::move(anchor_examples), options.rows.anchor_temperature, reporter);
+    if (options.anchor_log_weight > 0)
+      log.append(anchors->accesses(), options.anchor_log_weight, false);
+  }
 
   Lessons lessons;
   lessons.own = static_cast<int64_t>(items.size());
@@ -370,7 +379,7 @@ Proposal propose(const LanguageModel& model, std::vector<Item> items, const Acce
                 "facts and running text or conversations cannot be taught in one update",
                 "put them into two files and teach one after the other");
   if (with_subject.empty()) {
-    teach_stepwise(model, others, log, options, reporter, proposal);
+    teach_stepwise(model, others, log, options, reporter, anchors ? &*anchors : nullptr, proposal);
   } else {
     for (const Companion& c : companions) {
       lessons.items.push_back(c.item);

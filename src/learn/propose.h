@@ -40,9 +40,10 @@ struct TeachOptions {
   double neighbour_weight =
       3;  // nu: how much each of their tokens counts against one of the background
   double earlier_weight = 3;  // beta: the same for the tokens that earlier updates were taught with
-  bool stepwise = false;      // facts take the stepwise path as well
-  double max_seconds = 0;     // refuse rather than take longer; 0: no limit
-  double least_share = 0.5;   // of the set that must be left where facts have to be dropped
+  double anchor_log_weight = 0;  // the same for the tokens of anchors (anchors.h)
+  bool stepwise = false;         // facts take the stepwise path as well
+  double max_seconds = 0;        // refuse rather than take longer; 0: no limit
+  double least_share = 0.5;      // of the set that must be left where facts have to be dropped
   ForecastOptions forecast;
   std::string tool_version;
 };
@@ -68,10 +69,12 @@ struct Proposal {
 };
 
 // `items` must not be empty; `companions` are learned along (earlier.h). `background` is what is to
-// stay as it is. Throws kInvalidArgument, kRefused, kInterrupted.
+// stay as it is; so are `anchors`, as far as the options give them weight. Throws kInvalidArgument,
+// kRefused, kInterrupted.
 Proposal propose(const LanguageModel& model, std::vector<Item> items, const AccessLog& background,
                  const std::vector<std::string>& names, const TeachOptions& options,
-                 const Reporter& reporter, std::span<const Companion> companions = {});
+                 const Reporter& reporter, std::span<const Companion> companions = {},
+                 std::vector<Example> anchors = {});
 
 // The update of `proposal` as `variant` says. Throws kInvalidArgument when every item is dropped.
 Update make_variant(const Proposal& proposal, const Variant& variant);

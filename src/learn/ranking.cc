@@ -21,6 +21,7 @@ constexpr Name kNames[] = {{Ranking::kInterference, "interference"},
                            {Ranking::kTfidf, "tfidf"},
                            {Ranking::kGradient, "gradient"},
                            {Ranking::kFisher, "fisher"},
+                           {Ranking::kKl, "kl"},
                            {Ranking::kTf, "tf"},
                            {Ranking::kRandom, "random"},
                            {Ranking::kAll, "all"}};
@@ -141,6 +142,20 @@ std::vector<int64_t> select_slots(const SlotStatistics& statistics, const Access
     case Ranking::kFisher:
       score = statistics.squared_gradients();
       break;
+    case Ranking::kKl: {
+      // Tokens of one token each: how many background tokens read a slot.
+      const auto read = log.document_frequency(slots, 1);
+      const auto& c = statistics.counts();
+      const double total = std::accumulate(c.begin(), c.end(), 0.0);
+      const double K =
+          log.parts().empty() ? 1.0 : static_cast<double>(log.parts().front().accesses.per_token());
+      const double accesses = std::max(1.0, static_cast<double>(log.batches(1)) * K);
+      for (size_t i = 0; i < slots.size(); ++i) {
+        const double p = c[i] / total, q = (static_cast<double>(read[i]) + 0.5) / accesses;
+        score[i] = p > 0 ? p * std::log(p / q) : 0;
+      }
+      break;
+    }
     case Ranking::kTf:
       score = statistics.counts();
       break;

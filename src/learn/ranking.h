@@ -24,6 +24,8 @@ enum class Ranking {
                   // finetuning)
   kGradient,      // |dL/dV_i|
   kFisher,        // E |dL/dV_i|^2 over batches
+  kKl,            // p_i log(p_i / q_i): what slot i adds to the divergence of the teach set's
+                  // distribution of accesses, p, from the background's, q
   kTf,            // c_i: a control
   kRandom,        // a control
   kAll,           // every accessed slot: a control

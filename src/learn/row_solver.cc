@@ -17,24 +17,41 @@ double seconds_since(Clock::time_point start) {
   return std::chrono::duration<double>(Clock::now() - start).count();
 }
 
+// The gradient of the anchors' loss for the rows, by block; a batch of anchors a step, by turns.
+std::map<int64_t, at::Tensor> anchor_pull(Anchors* anchors, size_t step, const RowChanges& changes,
+                                          const RowSolverOptions& options) {
+  std::map<int64_t, at::Tensor> out;
+  if (anchors == nullptr || (options.anchor_weight <= 0 && !options.adapt)) return out;
+  const size_t i = step % anchors->batches();
+  const Pass pass = anchors->run(i, changes);
+  const Accesses& a = anchors->frozen(i).accesses;
+  const auto rows = changes.index.rows(a.slots);
+  const double scale = 1 / static_cast<double>(anchors->size(i));
+  for (const auto& [block, gradient] : pass.output_gradient)
+    out[block] =
+        scatter_rows(gradient * scale, rows, a.weights, static_cast<int64_t>(changes.slots.size()));
+  return out;
+}
+
 }  // namespace
 
 RowSolverResult solve_rows(LanguageTask& task, const std::vector<int64_t>& selected,
                            const at::Tensor& gram, const std::vector<int64_t>& blocks,
                            int64_t width, const RowSolverOptions& options, Rng rng,
-                           const Reporter& reporter) {
+                           const Reporter& reporter, Anchors* anchors) {
   RowSolverResult result;
   const auto t = static_cast<int64_t>(selected.size());
   result.changes.slots = selected;
   result.changes.index = SlotIndex(selected);
-  std::map<int64_t, at::Tensor> momentum;
+  std::map<int64_t, at::Tensor> momentum, plasticity;
   for (const int64_t block : blocks) {
     result.changes.delta[block] = at::zeros({t, width}, at::kFloat);
     momentum[block] = at::zeros({t, width}, at::kFloat);
+    plasticity[block] = at::ones({t, 1}, at::kFloat);
   }
   // lambda (G + lambda I)^-1 = (G / lambda + I)^-1
-  const auto [factor, info] =
-      at::linalg_cholesky_ex(gram / options.lambda + at::eye(t, at::kFloat));
+  const auto [factor, info] = at::linalg_cholesky_ex(
+      seen_gram(gram / options.lambda, options.plasticity) + at::eye(t, at::kFloat));
   if (info.item<int>() != 0)
     throw Error(ErrorCode::kInvalidArgument, "G_SS / lambda + I is not positive definite",
                 "raise --lambda");
@@ -86,8 +103,18 @@ RowSolverResult solve_rows(LanguageTask& task, const std::vector<int64_t>& selec
       const Accesses& a = task.frozen(i).accesses;
       const auto rows = result.changes.index.rows(a.slots);
       const auto weights = a.weights * keep.unsqueeze(1);
+      const auto pull = anchor_pull(anchors, static_cast<size_t>(done), result.changes, options);
       for (auto& [block, delta] : result.changes.delta) {
-        const auto grad = scatter_rows(pass.output_gradient.at(block) / B, rows, weights, t);
+        auto grad = scatter_rows(pass.output_gradient.at(block) / B, rows, weights, t);
+        if (const auto it = pull.find(block); it != pull.end()) {
+          if (options.adapt) {
+            auto& p = plasticity.at(block);
+            const auto against = (grad * it->second).sum(1, true) < 0;
+            p = at::where(against, p * 0.5, p * 1.1).clamp(1.0 / 16, 1);
+            grad = grad * p;
+          }
+          if (options.anchor_weight > 0) grad = grad + it->second * options.anchor_weight;
+        }
         auto& m = momentum.at(block);
         m = options.momentum * m + grad;
         delta = delta - options.rate * (1 - options.momentum) * at::cholesky_solve(m, factor);

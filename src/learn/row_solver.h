@@ -14,7 +14,9 @@
 
 #include "base/progress.h"
 #include "base/rng.h"
+#include "learn/anchors.h"
 #include "learn/language_task.h"
+#include "learn/plasticity.h"
 
 namespace accrete {
 
@@ -25,6 +27,12 @@ struct RowSolverOptions {
   double lambda = 1e-5;
   double dropout = 0.1;  // of a token's accesses
   double target = 0.03;  // mean loss at which it stops
+  Plasticity plasticity = Plasticity::kFull;
+  // Where a slot's gradient from the teach set works against the one from the anchors, its step is
+  // halved, down to 1/16, and recovers by a tenth where not. Needs anchors.
+  bool adapt = false;
+  double anchor_weight = 0;         // alpha (anchors.h); 0: none
+  double anchor_temperature = 0.1;  // tau
   // Whether a state may be kept; asked after a step, as often as `check_share` of the time allows.
   // When it says no, the run ends with the last state it agreed to.
   std::function<bool(const RowChanges&)> holds = nullptr;
@@ -40,11 +48,12 @@ struct RowSolverResult {
   bool stopped = false;  // by `holds`: the changes are those of an earlier step
 };
 
-// `selected` [t] ascending slots, `gram` G_SS [t, t], `blocks` that are written, `width` d. Throws
-// kRefused when the loss becomes not finite.
+// `anchors` may be null: a batch of them is passed through at every step. `selected` [t] ascending
+// slots, `gram` G_SS [t, t], `blocks` that are written, `width` d. Throws kRefused when the loss
+// becomes not finite.
 RowSolverResult solve_rows(LanguageTask& task, const std::vector<int64_t>& selected,
                            const at::Tensor& gram, const std::vector<int64_t>& blocks,
                            int64_t width, const RowSolverOptions& options, Rng rng,
-                           const Reporter& reporter);
+                           const Reporter& reporter, Anchors* anchors = nullptr);
 
 }  // namespace accrete

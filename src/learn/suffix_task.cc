@@ -272,6 +272,7 @@ std::vector<double> SuffixTask::run_batch(std::span<const int64_t> which,
   PackedPass::Options options;
   options.add = &add;
   options.for_backward = gradient != nullptr;
+  options.low_precision = options_.low_precision;
   h = pass_.forward(h, packed, A + 1, blocks, options);
   std::vector<double> loss(which.size(), 0.0);
   at::Tensor g;
@@ -320,7 +321,12 @@ void SuffixTask::head(const at::Tensor& h, const PackedSequences& sequences,
     kernels::rms_norm_rows(x.const_data_ptr<float>(), weight, n, d, eps,
                            normed.mutable_data_ptr<float>(), inverse.mutable_data_ptr<float>());
     auto logits = logits_.narrow(0, 0, n);
-    at::mm_out(logits, normed, net.head().t());
+    if (options_.low_precision) {
+      if (!low_head_.defined()) low_head_ = net.head().to(at::kBFloat16);
+      logits.copy_(at::mm(normed.to(at::kBFloat16), low_head_.t()));
+    } else {
+      at::mm_out(logits, normed, net.head().t());
+    }
     std::vector<float> nll(static_cast<size_t>(n));
     float* row = logits.mutable_data_ptr<float>();
     at::parallel_for(0, n, 1, [&](int64_t begin, int64_t end) {
@@ -335,7 +341,9 @@ void SuffixTask::head(const at::Tensor& h, const PackedSequences& sequences,
       loss[label.owner] += static_cast<double>(nll[static_cast<size_t>(l)]) * label.share;
     }
     if (gradient == nullptr) continue;
-    const auto dnormed = at::mm(logits, net.head());
+    const auto dnormed = options_.low_precision
+                             ? at::mm(logits.to(at::kBFloat16), low_head_).to(at::kFloat)
+                             : at::mm(logits, net.head());
     auto dx = at::zeros_like(x);
     kernels::rms_norm_rows_backward(
         x.const_data_ptr<float>(), weight, inverse.const_data_ptr<float>(),

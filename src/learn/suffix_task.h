@@ -29,6 +29,8 @@ namespace accrete {
 struct SuffixOptions {
   int64_t rows = 256;                       // of a batch
   int64_t cache_bytes = int64_t{96} << 20;  // of keys and values in memory; more lies on disk
+  bool low_precision =
+      false;  // products of the steps in bfloat16 (packed_pass.h); beginnings never
 };
 
 class SuffixTask {
@@ -77,6 +79,7 @@ class SuffixTask {
   KeyStore store_;                      // entry p: beginning p, blocks above the address block
   std::vector<std::vector<float>> room_;
   at::Tensor logits_;
+  at::Tensor low_head_;  // bfloat16 copy of the head
   int64_t tokens_before_ = 0;
 };
 

@@ -46,7 +46,7 @@ Reporter with_limit(const Reporter& reporter, double most, const Clock& clock) {
 struct Session {
   Ledger ledger;
   std::vector<UpdateRecord> active;
-  std::vector<EarlierUpdate> earlier;
+  std::vector<EarlierUpdate> earlier;  // their rows' values may be absent
   LanguageModel model;
   WatchedProbes probes;
   std::map<std::string, std::string> probe_digests;  // of their items
@@ -58,13 +58,12 @@ struct Session {
           Ledger::Mode mode)
       : ledger(Ledger::open(folder, mode)),
         active(ledger.active()),
-        earlier(load_earlier(ledger)),
         model(open_bare(folder, open)) {
     if (!model.has_memory())
       throw Error(ErrorCode::kInvalidArgument,
                   fmt::format("{} has no memory layers", folder.string()),
                   "make them with `accrete retrofit SRC MODEL`");
-    model.use_overlay(model.make_overlay(pointers()));
+    load_state(mode);
     for (Probe& probe : load_probes(ledger)) {
       const std::string name = probe.record.name;
       probe_digests[name] = sha256_hex(ledger.probe_items(name));
@@ -80,12 +79,6 @@ struct Session {
   Session(const Session&) = delete;
   Session& operator=(const Session&) = delete;
 
-  std::vector<const Update*> pointers() const {
-    std::vector<const Update*> out;
-    for (const EarlierUpdate& e : earlier) out.push_back(&e.update);
-    return out;
-  }
-
   // A correction and what is about the same subject must not be held back by what it corrects.
   AccessLog protected_log(double earlier_weight) const {
     AccessLog log = load_background(model.folder(), model.memory().keys);
@@ -93,24 +86,23 @@ struct Session {
     return log;
   }
 
+  // Those that share most slots with `update`.
   std::vector<Overlap> overlaps(const Update& update) const {
+    constexpr size_t kMost = 10;
+    int64_t rows = 0;
+    for (const LayerDelta& layer : update.layers)
+      rows += static_cast<int64_t>(layer.indices.size());
     std::vector<Overlap> out;
-    for (const EarlierUpdate& e : earlier) {
-      const auto d = compare_updates(update, e.update, 0);
-      if (d.shared() > 0)
-        out.push_back({e.record.id, e.record.tag, e.record.source, d.shared(),
-                       static_cast<double>(d.shared()) / static_cast<double>(d.rows_a()),
-                       d.shared_cosine()});
-    }
+    for (const EarlierUpdate& e : earlier)
+      if (const int64_t shared = shared_slots(update, e.update); shared > 0)
+        out.push_back({e.record.id, e.record.tag, e.record.source, shared,
+                       static_cast<double>(shared) / static_cast<double>(rows), 0});
     std::stable_sort(out.begin(), out.end(),
                      [](const Overlap& a, const Overlap& b) { return a.shared > b.shared; });
+    if (out.size() > kMost) out.resize(kMost);
+    for (Overlap& o : out)
+      o.cosine = compare_updates(update, ledger.load(o.update), 0).shared_cosine();
     return out;
-  }
-
-  Overlay overlay_with(const Update& update) const {
-    auto all = pointers();
-    all.push_back(&update);
-    return model.make_overlay(all);
   }
 
  private:
@@ -118,6 +110,31 @@ struct Session {
     OpenOptions bare = open;
     bare.with_updates = false;  // they are read already
     return LanguageModel::open(folder, bare);
+  }
+
+  // From the state file where it is at hand; else from the update files, and the next session finds
+  // a state file.
+  void load_state(Ledger::Mode mode) {
+    std::vector<std::string> ids;
+    for (const UpdateRecord& record : active) ids.push_back(record.id);
+    if (auto state = StateFile::open(ledger.folder(), ids)) {
+      model.use_overlay(model.overlay_of(*state));
+      earlier = outlines_of(active, *state);
+      return;
+    }
+    earlier = load_earlier(ledger);
+    std::vector<const Update*> all;
+    std::vector<NamedUpdate> named;
+    for (const EarlierUpdate& e : earlier) {
+      all.push_back(&e.update);
+      named.push_back({e.record.id, &e.update});
+    }
+    model.use_overlay(model.make_overlay(all));
+    if (mode != Ledger::Mode::kWrite || named.empty()) return;
+    try {
+      write_state(ledger.folder(), named);
+    } catch (const Error&) {  // it is a convenience: a full disk is told of where it matters
+    }
   }
 
   // What the probe scores in the state as it is, where that was measured: when the probe was made,
@@ -225,7 +242,7 @@ PlanResult plan(const std::filesystem::path& folder, const Dataset& data, const 
   result.overlaps = session.overlaps(proposal.update);
   ForecastOptions how = options.forecast;
   how.seed = options.seed;
-  result.forecast = forecast_all(session.probes, session.overlay_with(proposal.update),
+  result.forecast = forecast_all(session.probes, session.model.overlay_with(proposal.update),
                                  proposal.update, how, timed);
   for (const auto& probe : session.probes)
     result.floors[probe->probe().record.name] = probe->probe().record.floor;
@@ -270,7 +287,7 @@ TeachResult teach(const std::filesystem::path& folder, const Dataset& data, cons
     options.rows.holds = [&](const RowChanges& changes) {
       Overlay overlay = model.memory().overlay;
       for (const auto& [block, delta] : changes.delta)
-        overlay.by_block[block].open = overlay.by_block[block].open.plus(changes.slots, delta);
+        overlay.on_trial[block].open = SparseRows().plus(changes.slots, delta);
       return rolling.holds(overlay, timed);
     };
   Proposal proposal = propose(model, session.items, session.protected_log(options.earlier_weight),
@@ -280,7 +297,7 @@ TeachResult teach(const std::filesystem::path& folder, const Dataset& data, cons
 
   ForecastOptions how = options.forecast;
   how.seed = options.seed;
-  result.forecast = forecast_all(session.probes, session.overlay_with(proposal.update),
+  result.forecast = forecast_all(session.probes, session.model.overlay_with(proposal.update),
                                  proposal.update, how, timed);
   result.overlaps = session.overlaps(proposal.update);
 
@@ -295,7 +312,6 @@ TeachResult teach(const std::filesystem::path& folder, const Dataset& data, cons
   GuardSetup setup;
   setup.model = &model;
   setup.probes = &session.probes;
-  setup.earlier = session.pointers();
   setup.learned = [&](const Overlay& overlay) {
     return under(overlay, [&] { return exam.learned(model, timed); });
   };

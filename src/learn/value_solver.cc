@@ -67,7 +67,10 @@ class Shower {
       : examples_(examples), subject_of_(subject_of), options_(options) {
     if (options.cached && PackedPass::supports(model.net()))
       suffixes_ = std::make_unique<SuffixTask>(
-          model, examples, SuffixOptions{options.batch_tokens, options.cache_bytes}, reporter);
+          model, examples,
+          SuffixOptions{options.batch_tokens, options.cache_bytes,
+                        options.low_precision && PackedPass::fast_low_precision(model.net())},
+          reporter);
     else
       whole_ = std::make_unique<LanguageTask>(model, examples, 2 * options.batch_tokens);
     if (suffixes_) tokens = suffixes_->tokens_before();

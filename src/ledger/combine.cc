@@ -175,6 +175,23 @@ Update sum_updates(std::span<const Update> updates) {
   return sum;
 }
 
+int64_t shared_slots(const Update& a, const Update& b) {
+  int64_t shared = 0;
+  for (const LayerDelta& x : a.layers)
+    for (const LayerDelta& y : b.layers) {
+      if (x.block != y.block) continue;
+      auto i = x.indices.begin();
+      auto j = y.indices.begin();
+      while (i != x.indices.end() && j != y.indices.end()) {
+        if (*i == *j) ++shared;
+        const int64_t slot = std::min(*i, *j);
+        if (*i == slot) ++i;
+        if (*j == slot) ++j;
+      }
+    }
+  return shared;
+}
+
 UpdateDifference compare_updates(const Update& a, const Update& b, double near) {
   std::map<int, std::pair<const LayerDelta*, const LayerDelta*>> blocks;
   for (const LayerDelta& layer : a.layers) blocks[layer.block].first = &layer;

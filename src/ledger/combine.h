@@ -17,6 +17,9 @@ namespace accrete {
 // kInvalidArgument when widths of a block or of anchors differ.
 Update sum_updates(std::span<const Update> updates);
 
+// Slots that both write, over all blocks; values are not looked at, so outlines will do.
+int64_t shared_slots(const Update& a, const Update& b);
+
 // What two updates have to do with each other in one block.
 struct BlockDifference {
   int block = 0;

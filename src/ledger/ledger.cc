@@ -16,6 +16,7 @@
 #include "ledger/records.h"
 #include "ledger/schema.h"
 #include "ledger/sqlite.h"
+#include "ledger/state_file.h"
 #include "ledger/writer_lock.h"
 
 namespace accrete {
@@ -127,6 +128,20 @@ struct Ledger::Impl {
       throw Error(ErrorCode::kInvalidArgument,
                   fmt::format("{} was opened for reading only", folder.string()),
                   "open the ledger with Mode::kWrite");
+  }
+
+  // The state file follows where it can. It is derived: what goes wrong with it is no failure.
+  void extend_state(const Update& update, const std::string& id) {
+    try {
+      std::vector<std::string> before;
+      for (const UpdateRow& row : select("WHERE active = 1")) before.push_back(row.record.id);
+      if (before.empty() || before.back() != id) return;
+      before.pop_back();
+      append_state(folder, before, {id, &update});
+    } catch (const Error&) {
+      std::error_code ignored;
+      fs::remove(folder / kStateFile, ignored);
+    }
   }
 
   std::vector<UpdateRow> select(std::string_view condition) {
@@ -248,15 +263,16 @@ struct Ledger::Impl {
     for (const fs::path& part : {folder / kUpdates, folder / kProbes})
       for (const fs::path& path : files_in(part))
         if (is_temporary_name(path.filename().string())) remove_file(path);
-    remove_unfinished_databases(folder);
+    remove_unfinished_files(folder);
     settle_pending_probes();
     remove_leftovers();
   }
 
-  static void remove_unfinished_databases(const fs::path& folder) {
-    const std::string prefix = std::string(kDatabase) + ".tmp-";  // with -journal, -wal, -shm
+  static void remove_unfinished_files(const fs::path& folder) {
+    // A database's temporary name goes on with -journal, -wal or -shm.
     for (const fs::path& path : files_in(folder))
-      if (path.filename().string().starts_with(prefix)) remove_file(path);
+      for (const char* name : {kDatabase, kStateFile})
+        if (path.filename().string().starts_with(std::string(name) + ".tmp-")) remove_file(path);
   }
 
   void record_update(const UpdateRecord& record) {
@@ -318,7 +334,7 @@ Ledger Ledger::create(const fs::path& model) {
     lock = std::make_unique<WriterLock>(folder / kLock);
     if (lock->created()) made.push_back(folder / kLock);
     refuse_existing();  // another process may have been first
-    Impl::remove_unfinished_databases(folder);
+    Impl::remove_unfinished_files(folder);
     for (const char* name : {kUpdates, kProbes})
       if (make_folder(folder / name)) made.push_back(folder / name);
     create_ledger_database(folder / kDatabase);
@@ -437,6 +453,7 @@ UpdateRecord Ledger::commit(const Update& update, UpdateRecord record) {
       fs::remove(impl.folder / file, ignored);
     throw;
   }
+  impl.extend_state(update, record.id);
   return record;
 }
 

@@ -78,7 +78,8 @@ void check_writable(const Update& update) {
 }
 
 // `items` is what the views of the taught items point into.
-std::vector<TensorView> tensor_views(const Update& update, const std::string& items) {
+std::vector<TensorView> tensor_views(const Update& update, const std::string& items,
+                                     bool with_values) {
   // All indices before all deltas, so that every tensor starts at a multiple of its element's size.
   std::vector<TensorView> views;
   for (const LayerDelta& layer : update.layers)
@@ -86,11 +87,13 @@ std::vector<TensorView> tensor_views(const Update& update, const std::string& it
                      DType::kI64,
                      {static_cast<int64_t>(layer.indices.size())},
                      std::as_bytes(std::span(layer.indices))});
-  for (const LayerDelta& layer : update.layers)
+  for (const LayerDelta& layer : update.layers) {
+    if (!with_values) continue;
     views.push_back({std::to_string(layer.block) + std::string(kDelta),
                      DType::kF32,
                      {static_cast<int64_t>(layer.indices.size()), layer.width},
                      std::as_bytes(std::span(layer.delta))});
+  }
   if (const GateAnchors& a = update.anchors; !a.queries.empty())
     views.push_back({std::string(kAnchors),
                      DType::kF32,
@@ -136,20 +139,25 @@ std::vector<T> copy_values(const TensorView& view) {
   return values;
 }
 
-LayerDelta parse_layer(int block, const TensorView& indices, const TensorView& delta,
-                       std::string_view source) {
+LayerDelta parse_indices(int block, const TensorView& indices, std::string_view source) {
   if (indices.dtype != DType::kI64 || indices.shape.size() != 1 || indices.shape[0] < 1)
     refuse(source, fmt::format("{} is not I64 [t] with t >= 1", indices.name));
+  LayerDelta layer;
+  layer.block = block;
+  layer.indices = copy_values<int64_t>(indices);
+  if (!strictly_ascending_slots(layer.indices))
+    refuse(source, fmt::format("{} is not strictly ascending from 0", indices.name));
+  return layer;
+}
+
+LayerDelta parse_layer(int block, const TensorView& indices, const TensorView& delta,
+                       std::string_view source) {
+  LayerDelta layer = parse_indices(block, indices, source);
   if (delta.dtype != DType::kF32 || delta.shape.size() != 2 || delta.shape[0] != indices.shape[0] ||
       delta.shape[1] < 1)
     refuse(source, fmt::format("{} is not F32 [t, d] with the t of {}", delta.name, indices.name));
-  LayerDelta layer;
-  layer.block = block;
   layer.width = delta.shape[1];
-  layer.indices = copy_values<int64_t>(indices);
   layer.delta = copy_values<float>(delta);
-  if (!strictly_ascending_slots(layer.indices))
-    refuse(source, fmt::format("{} is not strictly ascending from 0", indices.name));
   if (!all_finite(layer.delta))
     refuse(source, fmt::format("{} holds values that are not finite", delta.name));
   return layer;
@@ -218,57 +226,7 @@ void check_format(Metadata& metadata, std::string_view source) {
   metadata.erase(format);
 }
 
-}  // namespace
-
-bool is_update_id(std::string_view text) {
-  return text.size() == kIdDigits &&
-         text.find_first_not_of("0123456789abcdef") == std::string_view::npos;
-}
-
-std::string update_file_name(std::string_view id) {
-  return std::string(id) + ".safetensors";
-}
-
-StagedUpdate::StagedUpdate(const std::filesystem::path& folder, const Update& update)
-    : folder_(folder) {
-  check_writable(update);
-  Metadata metadata = update.metadata;
-  metadata.emplace(kUpdateFormatKey, kUpdateFormat);
-  temporary_ = create_temporary_beside(folder / "staged.safetensors");
-  try {
-    write_safetensors(temporary_, tensor_views(update, taught_items_to_text(update.taught.items)),
-                      metadata);
-    id_ = sha256_hex(MappedFile(temporary_).bytes()).substr(0, kIdDigits);
-  } catch (...) {  // the destructor does not run when a constructor throws
-    std::error_code ignored;
-    std::filesystem::remove(temporary_, ignored);
-    throw;
-  }
-}
-
-StagedUpdate::~StagedUpdate() {
-  std::error_code ignored;
-  if (!temporary_.empty()) std::filesystem::remove(temporary_, ignored);
-}
-
-void StagedUpdate::publish() {
-  rename_durably(temporary_, folder_ / update_file_name(id_));
-  temporary_.clear();
-}
-
-std::string write_update(const std::filesystem::path& folder, const Update& update) {
-  StagedUpdate staged(folder, update);
-  staged.publish();
-  return staged.id();
-}
-
-Update parse_update(std::span<const std::byte> bytes, std::string_view source,
-                    const std::string& expected_id) {
-  if (!expected_id.empty()) {
-    const std::string id = sha256_hex(bytes).substr(0, kIdDigits);
-    if (id != expected_id)
-      refuse(source, fmt::format("its content has the id {}, not {}", id, expected_id));
-  }
+Update parse(std::span<const std::byte> bytes, std::string_view source, bool with_values) {
   Update update;
   std::vector<TensorView> tensors;
   parse_safetensors(bytes, source, tensors, update.metadata);
@@ -300,12 +258,79 @@ Update parse_update(std::span<const std::byte> bytes, std::string_view source,
   }
   if (blocks.empty()) refuse(source, "it changes no layer");
   for (const auto& [block, pair] : blocks) {
-    if (pair.indices == nullptr || pair.delta == nullptr)
-      refuse(source, fmt::format("block {} has only one of indices and delta", block));
-    update.layers.push_back(parse_layer(block, *pair.indices, *pair.delta, source));
+    if (pair.indices == nullptr || (pair.delta == nullptr) == with_values)
+      refuse(source, fmt::format("block {} has not just its indices{}", block,
+                                 with_values ? " and delta" : ""));
+    update.layers.push_back(with_values ? parse_layer(block, *pair.indices, *pair.delta, source)
+                                        : parse_indices(block, *pair.indices, source));
   }
   update.taught = parse_taught(taught, source);
   return update;
+}
+
+}  // namespace
+
+bool is_update_id(std::string_view text) {
+  return text.size() == kIdDigits &&
+         text.find_first_not_of("0123456789abcdef") == std::string_view::npos;
+}
+
+std::string update_file_name(std::string_view id) {
+  return std::string(id) + ".safetensors";
+}
+
+StagedUpdate::StagedUpdate(const std::filesystem::path& folder, const Update& update)
+    : folder_(folder) {
+  check_writable(update);
+  Metadata metadata = update.metadata;
+  metadata.emplace(kUpdateFormatKey, kUpdateFormat);
+  temporary_ = create_temporary_beside(folder / "staged.safetensors");
+  try {
+    write_safetensors(temporary_,
+                      tensor_views(update, taught_items_to_text(update.taught.items), true),
+                      metadata);
+    id_ = sha256_hex(MappedFile(temporary_).bytes()).substr(0, kIdDigits);
+  } catch (...) {  // the destructor does not run when a constructor throws
+    std::error_code ignored;
+    std::filesystem::remove(temporary_, ignored);
+    throw;
+  }
+}
+
+StagedUpdate::~StagedUpdate() {
+  std::error_code ignored;
+  if (!temporary_.empty()) std::filesystem::remove(temporary_, ignored);
+}
+
+void StagedUpdate::publish() {
+  rename_durably(temporary_, folder_ / update_file_name(id_));
+  temporary_.clear();
+}
+
+std::string write_update(const std::filesystem::path& folder, const Update& update) {
+  StagedUpdate staged(folder, update);
+  staged.publish();
+  return staged.id();
+}
+
+std::string outline_bytes(const Update& update) {
+  return safetensors_bytes("an outline",
+                           tensor_views(update, taught_items_to_text(update.taught.items), false),
+                           {{std::string(kUpdateFormatKey), std::string(kUpdateFormat)}});
+}
+
+Update parse_update(std::span<const std::byte> bytes, std::string_view source,
+                    const std::string& expected_id) {
+  if (!expected_id.empty()) {
+    const std::string id = sha256_hex(bytes).substr(0, kIdDigits);
+    if (id != expected_id)
+      refuse(source, fmt::format("its content has the id {}, not {}", id, expected_id));
+  }
+  return parse(bytes, source, true);
+}
+
+Update parse_outline(std::span<const std::byte> bytes, std::string_view source) {
+  return parse(bytes, source, false);
 }
 
 Update read_update(const std::filesystem::path& file, const std::string& expected_id) {

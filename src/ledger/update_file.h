@@ -64,6 +64,12 @@ Update read_update(const std::filesystem::path& file, const std::string& expecte
 Update parse_update(std::span<const std::byte> bytes, std::string_view source,
                     const std::string& expected_id = "");
 
+// An update without the values of its rows: what later teaches need to know of it. The bytes of a
+// safetensors file like the above without `b.delta`.
+std::string outline_bytes(const Update& update);
+// As strict as parse_update; layers come with their indices and an empty delta.
+Update parse_outline(std::span<const std::byte> bytes, std::string_view source);
+
 // An update file written to a temporary name, so that its id is known before anyone can see it;
 // removed again unless publish() is called. The ledger commits with it; others use write_update.
 class StagedUpdate {

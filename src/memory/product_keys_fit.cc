@@ -6,6 +6,7 @@
 #include <numeric>
 
 #include "base/error.h"
+#include "base/threads.h"
 #include "memory/csr.h"
 #include "memory/kernels/cpu.h"
 #include "memory/product_keys_internal.h"
@@ -29,6 +30,7 @@ template <class F>
 void sequentially(const F& f) {
   at::parallel_for(0, 2, 1, [&](int64_t begin, int64_t) {
     const at::NoGradGuard no_grad;
+    const OneBlasThread one;
     if (begin == 0) f();
   });
 }
@@ -38,6 +40,7 @@ template <class F>
 void over_chunks(int64_t rows, const F& f) {
   at::parallel_for(0, (rows + kChunk - 1) / kChunk, 1, [&](int64_t begin, int64_t end) {
     const at::NoGradGuard no_grad;
+    const OneBlasThread one;
     for (int64_t c = begin; c < end; ++c) f(c * kChunk, std::min(kChunk, rows - c * kChunk));
   });
 }

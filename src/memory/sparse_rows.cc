@@ -23,7 +23,8 @@ uint32_t hash(int32_t slot) {
 
 }  // namespace
 
-SlotIndex::SlotIndex(std::span<const int64_t> slots) : size_(static_cast<int64_t>(slots.size())) {
+SlotIndex::SlotIndex(std::span<const int64_t> slots, std::span<const int32_t> rows)
+    : size_(static_cast<int64_t>(slots.size())) {
   if (slots.empty()) return;
   if (slots.size() > (size_t{1} << 30))
     throw Error(ErrorCode::kInvalidArgument, fmt::format("{} rows are too many", slots.size()));
@@ -38,7 +39,7 @@ SlotIndex::SlotIndex(std::span<const int64_t> slots) : size_(static_cast<int64_t
     for (; (*table)[at].slot != kEmpty; at = (at + 1) & mask_)
       if ((*table)[at].slot == slot)
         throw Error(ErrorCode::kInvalidArgument, fmt::format("slot {} is given twice", slot));
-    (*table)[at] = {slot, static_cast<int32_t>(row)};
+    (*table)[at] = {slot, rows.empty() ? static_cast<int32_t>(row) : rows[row]};
   }
   table_ = std::move(table);
 }
@@ -64,6 +65,11 @@ at::Tensor SlotIndex::rows(const at::Tensor& slots) const {
     for (int64_t i = begin; i < end; ++i) to[i] = find(from[i]);
   });
   return out;
+}
+
+at::Tensor SparseRows::ordered_values() const {
+  if (places.empty()) return values;
+  return values.index_select(0, at::tensor(places, at::kInt));
 }
 
 SparseRows SparseRows::plus(std::span<const int64_t> more_slots,
@@ -100,7 +106,7 @@ SparseRows SparseRows::plus(std::span<const int64_t> more_slots,
 
   const int64_t d = more_values.size(1);
   const auto added = more_values.detach().to(at::kCPU, at::kFloat).contiguous();
-  const auto before = empty() ? at::Tensor() : values.detach().contiguous();
+  const auto before = empty() ? at::Tensor() : ordered_values().detach().contiguous();
   sum.values = at::empty({static_cast<int64_t>(sum.slots.size()), d}, added.options());
   const float* a = empty() ? nullptr : before.const_data_ptr<float>();
   const float* b = added.const_data_ptr<float>();

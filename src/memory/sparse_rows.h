@@ -21,8 +21,8 @@ namespace accrete {
 class SlotIndex {
  public:
   SlotIndex() = default;
-  // `slots` must be distinct and in [0, 2^31); row i belongs to slots[i].
-  explicit SlotIndex(std::span<const int64_t> slots);
+  // `slots` must be distinct and in [0, 2^31); row i belongs to slots[i], or rows[i] if given.
+  explicit SlotIndex(std::span<const int64_t> slots, std::span<const int32_t> rows = {});
   int32_t find(int32_t slot) const;  // -1 when absent
   int64_t size() const { return size_; }
   // slots [T, K] int32 (CPU) -> rows [T, K] int32, -1 where absent.
@@ -40,10 +40,15 @@ class SlotIndex {
 
 struct SparseRows {
   std::vector<int64_t> slots;  // [R] strictly ascending
-  at::Tensor values;           // [R, d] float32; undefined when R = 0
-  SlotIndex index;
+  // [R, d] float32, row i of slots[i]; or a larger table, for example a mapped file, in which
+  // slots[i] has row places[i]. Undefined when R = 0.
+  at::Tensor values;
+  SlotIndex index;  // slot -> row of `values`
+  std::vector<int32_t> places;
 
   bool empty() const { return slots.empty(); }
+  // [R, d]: row i of slots[i].
+  at::Tensor ordered_values() const;
   // Adds rows given by ascending slots and values [t, d]; returns the sum as a new table (in
   // float32, added in call order: exact replay gives exact bytes).
   SparseRows plus(std::span<const int64_t> more_slots, const at::Tensor& more_values) const;

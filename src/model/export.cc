@@ -82,7 +82,7 @@ std::vector<TensorView> write_overlay(const Memory& memory, const fs::path& path
                        DType::kI64,
                        {static_cast<int64_t>(table->slots.size())},
                        std::as_bytes(std::span(table->slots))});
-      add(p + "values", table->values);
+      add(p + "values", table->ordered_values());
     }
   // transformers reads only files that say so.
   write_safetensors(path, views, {{"format", "pt"}});

@@ -55,6 +55,28 @@ SparseRows sum_layers(const std::vector<const LayerDelta*>& parts) {
   return sum;
 }
 
+// Throws kFormat.
+void check_fits(const Memory& memory, const std::filesystem::path& folder, const Update& update) {
+  const GateAnchors& gate = update.anchors;
+  bool fits = gate.queries.empty() || gate.width == memory.keys.options().query_width;
+  for (const LayerDelta& delta : update.layers)
+    fits =
+        fits && delta.width == memory.keys.width() && delta.indices.back() < memory.keys.slots() &&
+        std::find(memory.blocks.begin(), memory.blocks.end(), delta.block) != memory.blocks.end();
+  if (!fits)
+    throw Error(ErrorCode::kFormat,
+                fmt::format("an update does not fit the memory layers of {}", folder.string()),
+                "it was made for another model");
+}
+
+// Refers to `update`.
+at::Tensor anchors_of(const Update& update) {
+  const GateAnchors& gate = update.anchors;
+  return at::from_blob(const_cast<float*>(gate.queries.data()),
+                       {static_cast<int64_t>(gate.queries.size()) / gate.width, gate.width},
+                       at::kFloat);
+}
+
 bool ends_with_space(const std::string& s) {
   return !s.empty() && std::strchr(" \t\n\r", s.back()) != nullptr;
 }
@@ -107,9 +129,7 @@ LanguageModel LanguageModel::open(const std::filesystem::path& folder, const Ope
     m.memory_ = load_memory(folder, m.net_.config());
     if (options.with_updates) {
       const auto ledger = Ledger::open(folder, Ledger::Mode::kRead);
-      std::vector<Update> updates;
-      for (const auto& record : ledger.active()) updates.push_back(ledger.load(record.id));
-      m.set_overlay(updates);
+      m.use_overlay(m.load_overlay(ledger, options.from_updates));
     }
   }
   return m;
@@ -123,17 +143,21 @@ const Memory& LanguageModel::memory() const {
   return *memory_;
 }
 
-at::Tensor Memory::read(int64_t block, const Accesses& accesses, const at::Tensor& gates) const {
-  const auto it = overlay.by_block.find(block);
-  if (it == overlay.by_block.end()) return {};
+at::Tensor Overlay::read(int64_t block, const Accesses& accesses, const at::Tensor& gates) const {
   at::Tensor y;
   const auto add = [&](const SparseRows& rows, const at::Tensor& weights) {
     const auto part = weighted_gather(rows.values, rows.index.rows(accesses.slots), weights);
     y = y.defined() ? y + part : part;
   };
-  if (!it->second.open.empty()) add(it->second.open, accesses.weights);
-  if (!it->second.gated.empty() && gates.defined())
-    add(it->second.gated, accesses.weights * gates.unsqueeze(1));
+  at::Tensor gated_weights;
+  for (const auto* rows : {&by_block, &on_trial}) {
+    const auto it = rows->find(block);
+    if (it == rows->end()) continue;
+    if (!it->second.open.empty()) add(it->second.open, accesses.weights);
+    if (it->second.gated.empty() || !gates.defined()) continue;
+    if (!gated_weights.defined()) gated_weights = accesses.weights * gates.unsqueeze(1);
+    add(it->second.gated, gated_weights);
+  }
   return y;
 }
 
@@ -169,29 +193,69 @@ Overlay LanguageModel::make_overlay(std::span<const Update* const> updates) cons
   };
   std::map<int64_t, Parts> parts;
   for (const Update* update : updates) {
-    const GateAnchors& gate = update->anchors;
-    const bool gated = !gate.queries.empty();
-    bool fits = !gated || gate.width == memory.keys.options().query_width;
-    for (const LayerDelta& delta : update->layers)
-      fits =
-          fits && delta.width == memory.keys.width() &&
-          delta.indices.back() < memory.keys.slots() &&
-          std::find(memory.blocks.begin(), memory.blocks.end(), delta.block) != memory.blocks.end();
-    if (!fits)
-      throw Error(ErrorCode::kFormat,
-                  fmt::format("an update does not fit the memory layers of {}", folder_.string()),
-                  "it was made for another model");
+    check_fits(memory, folder_, *update);
+    const bool gated = !update->anchors.queries.empty();
     for (const LayerDelta& delta : update->layers)
       (gated ? parts[delta.block].gated : parts[delta.block].open).push_back(&delta);
-    if (gated)
-      anchors.push_back(at::from_blob(
-          const_cast<float*>(gate.queries.data()),
-          {static_cast<int64_t>(gate.queries.size()) / gate.width, gate.width}, at::kFloat));
+    if (gated) anchors.push_back(anchors_of(*update));
   }
   for (const auto& [block, p] : parts)
     fresh.by_block[block] = {sum_layers(p.open), sum_layers(p.gated)};
   if (!anchors.empty()) fresh.anchors = at::cat(anchors);
   return fresh;
+}
+
+Overlay LanguageModel::overlay_with(const Update& update) const {
+  Overlay all = memory().overlay;
+  if (!all.on_trial.empty()) throw Error(ErrorCode::kInternal, "an update is on trial already");
+  const Update* one = &update;
+  Overlay added = make_overlay({&one, 1});
+  all.on_trial = std::move(added.by_block);
+  if (added.anchors.defined())
+    all.anchors = all.anchors.defined() ? at::cat({all.anchors, added.anchors}) : added.anchors;
+  return all;
+}
+
+Overlay LanguageModel::overlay_of(const StateFile& state) const {
+  Overlay overlay;
+  if (state.tables().empty()) return overlay;
+  const Memory& memory = this->memory();
+  const auto table = state.table();
+  // The map is read only; nothing writes to an overlay's values.
+  const auto values = at::from_blob(
+      const_cast<float*>(table.data()),
+      {static_cast<int64_t>(table.size()) / state.width(), state.width()},
+      [map = state.map()](void*) {}, at::kFloat);
+  for (const StateFile::Table& t : state.tables()) {
+    SparseRows rows;
+    rows.slots = t.slots;
+    rows.places = t.rows;
+    rows.index = SlotIndex(t.slots, t.rows);
+    rows.values = values;
+    auto& of = overlay.by_block[t.block];
+    (t.gated ? of.gated : of.open) = std::move(rows);
+  }
+  std::vector<at::Tensor> anchors;
+  for (const StateFile::Record& record : state.records()) {
+    check_fits(memory, folder_, record.outline);
+    if (!record.outline.anchors.queries.empty()) anchors.push_back(anchors_of(record.outline));
+  }
+  if (!anchors.empty()) overlay.anchors = at::cat(anchors);
+  return overlay;
+}
+
+Overlay LanguageModel::load_overlay(const Ledger& ledger, bool from_updates) const {
+  const auto active = ledger.active();
+  if (!from_updates) {
+    std::vector<std::string> ids;
+    for (const auto& record : active) ids.push_back(record.id);
+    if (const auto state = StateFile::open(ledger.folder(), ids)) return overlay_of(*state);
+  }
+  std::vector<Update> updates;
+  std::vector<const Update*> all;
+  for (const auto& record : active) updates.push_back(ledger.load(record.id));
+  for (const Update& update : updates) all.push_back(&update);
+  return make_overlay(all);
 }
 
 void LanguageModel::use_overlay(Overlay overlay) {
@@ -239,7 +303,7 @@ std::string LanguageModel::state_digest() const {
       const std::string prefix = fmt::format("overlay.{}.{}.", block, name);
       hash_tensor(hash, prefix + "slots", "I64", {&count, 1},
                   std::as_bytes(std::span(table->slots)));
-      hash_tensor(hash, prefix + "values", table->values);
+      hash_tensor(hash, prefix + "values", table->ordered_values());
     }
   if (memory_->overlay.anchors.defined())
     hash_tensor(hash, "overlay.anchors", memory_->overlay.anchors);

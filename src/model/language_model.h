@@ -18,6 +18,7 @@
 #include <vector>
 
 #include "ledger/ledger.h"
+#include "ledger/state_file.h"
 #include "memory/gate.h"
 #include "memory/product_keys.h"
 #include "memory/sparse_rows.h"
@@ -35,9 +36,15 @@ struct Overlay {
     SparseRows gated;  // speaks near the anchors only
   };
   std::map<int64_t, Rows> by_block;
+  // An update that is being tried, beside the sum rather than in it: to try one costs what that one
+  // holds, whatever else is there.
+  std::map<int64_t, Rows> on_trial;
   at::Tensor anchors;  // [M, query_width] of all gated updates; undefined: none
 
-  bool empty() const { return by_block.empty(); }
+  bool empty() const { return by_block.empty() && on_trial.empty(); }
+  // What it adds to block `block`'s output, [T, d], for tokens with these accesses and (of a gated
+  // overlay) gates [T]. Undefined: nothing.
+  at::Tensor read(int64_t block, const Accesses& accesses, const at::Tensor& gates) const;
 };
 
 // The memory layers of a model: one lookup, in the address block, whose accesses every memory block
@@ -49,9 +56,9 @@ struct Memory {
   Gate gate;
   Overlay overlay;
 
-  // What the overlay adds to block `block`'s output, [T, d], for tokens with these accesses and (of
-  // a gated overlay) gates [T]. Undefined: nothing.
-  at::Tensor read(int64_t block, const Accesses& accesses, const at::Tensor& gates) const;
+  at::Tensor read(int64_t block, const Accesses& accesses, const at::Tensor& gates) const {
+    return overlay.read(block, accesses, gates);
+  }
 };
 
 class LanguageModel {
@@ -80,6 +87,14 @@ class LanguageModel {
   void use_overlay(Overlay overlay);
   // That sum, without putting it in place: for trying a state. Throws as set_overlay does.
   Overlay make_overlay(std::span<const Update* const> updates) const;
+  // The overlay with `update` on trial. Throws as set_overlay does, and kInternal when one is on
+  // trial already.
+  Overlay overlay_with(const Update& update) const;
+  // The overlay that the ledger says, from the state file (ledger/state_file.h) where that is at
+  // hand, else from the update files: the same bits. Throws as Ledger::load and set_overlay do.
+  Overlay load_overlay(const Ledger& ledger, bool from_updates = false) const;
+  // From the state file alone; its records belong to `state`.
+  Overlay overlay_of(const StateFile& state) const;
   // One more update on top of the overlay: the same bits as set_overlay of all of them. Throws
   // kFormat and leaves the overlay as it was.
   void add_update(const Update& update);

@@ -13,6 +13,8 @@ struct OpenOptions {
   std::string dtype = "float32";  // "float32", "bfloat16", "float16"
   int threads = 0;                // 0: every core this process may use
   bool with_updates = true;       // false: the base alone
+  // Sum the update files even where the state file has their sum: what a digest is taken of.
+  bool from_updates = false;
 };
 
 }  // namespace accrete

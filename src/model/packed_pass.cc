@@ -5,6 +5,7 @@
 
 #include <algorithm>
 
+#include "base/cpu.h"
 #include "base/error.h"
 #include "model/kernels/rows.h"
 
@@ -79,6 +80,44 @@ bool PackedPass::supports(const Transformer& net) {
 PackedPass::PackedPass(const Transformer& net) : net_(net) {
   if (!supports(net))
     throw Error(ErrorCode::kUnsupported, "packed passes are for float32 on the CPU");
+}
+
+bool PackedPass::fast_low_precision(const Transformer& net) {
+  constexpr int64_t kNarrow = 256;
+  return supports(net) && net.config().width >= kNarrow && has_bfloat16_tiles();
+}
+
+const PackedPass::LowWeights& PackedPass::low_weights(int64_t block) {
+  if (low_.empty()) low_.resize(net_.blocks_.size());
+  LowWeights& low = low_[static_cast<size_t>(block)];
+  if (low.qkv.defined()) return low;
+  const Transformer::Block& b = net_.blocks_[static_cast<size_t>(block)];
+  const auto join = [](std::initializer_list<at::Tensor> parts) {
+    std::vector<at::Tensor> all;
+    for (const at::Tensor& part : parts) all.push_back(part.to(at::kBFloat16));
+    return all.size() == 1 ? all.front().contiguous() : at::cat(all);
+  };
+  low.qkv = join({b.q.weight, b.k.weight, b.v.weight});
+  low.o = join({b.o.weight});
+  low.gate_up = join({b.gate.weight, b.up.weight});
+  low.down = join({b.down.weight});
+  return low;
+}
+
+at::Tensor PackedPass::low_product(std::initializer_list<at::Tensor> x, const at::Tensor& w) {
+  const int64_t N = x.begin()->size(0);
+  const auto room = [N](at::Tensor& buffer, int64_t columns) {
+    if (!buffer.defined() || buffer.numel() < N * columns)
+      buffer = at::empty({N * columns}, at::kBFloat16);
+    return buffer.narrow(0, 0, N * columns).view({N, columns});
+  };
+  auto in = room(low_in_, w.size(0)), out = room(low_out_, w.size(1));
+  int64_t at = 0;
+  for (const at::Tensor& part : x) {
+    in.narrow(1, at, part.size(1)).copy_(part);
+    at += part.size(1);
+  }
+  return at::mm_out(out, in, w);
 }
 
 void PackedPass::prepare(int64_t rows, int64_t blocks, int64_t probabilities) {
@@ -175,20 +214,65 @@ void PackedPass::attend_sequence(int64_t block, const Saved& saved, int64_t s, A
 
 // saved.h to saved.middle.
 void PackedPass::attention(int64_t block, Saved& saved, int64_t rows,
-                           const PackedSequences& sequences, bool keys_only) {
+                           const PackedSequences& sequences, bool keys_only, bool low) {
   const Transformer::Block& b = net_.blocks_[static_cast<size_t>(block)];
   const double eps = net_.config().norm_eps;
   auto x = x_.view({-1}).narrow(0, 0, rows * net_.config().width).view({rows, -1});
   auto y = y_.narrow(0, 0, rows);
   norm(saved.h, b.attention_norm, eps, x, saved.h_inverse);
-  multiply(saved.k, x, b.k.weight, b.k.bias);
-  multiply(saved.v, x, b.v.weight, b.v.bias);
-  if (!keys_only) multiply(saved.q, x, b.q.weight, b.q.bias);
+  if (low) {
+    const auto qkv = low_product({x}, low_weights(block).qkv.t());
+    int64_t at = 0;
+    for (auto [to, bias] : {std::pair{&saved.q, &b.q.bias}, std::pair{&saved.k, &b.k.bias},
+                            std::pair{&saved.v, &b.v.bias}}) {
+      to->copy_(qkv.narrow(1, at, to->size(1)));
+      if (bias->defined()) to->add_(*bias);
+      at += to->size(1);
+    }
+  } else {
+    multiply(saved.k, x, b.k.weight, b.k.bias);
+    multiply(saved.v, x, b.v.weight, b.v.bias);
+    if (!keys_only) multiply(saved.q, x, b.q.weight, b.q.bias);
+  }
   at::parallel_for(0, sequences.size(), kSequences, [&](int64_t begin, int64_t end) {
     for (int64_t s = begin; s < end; ++s)
       attend_sequence(block, saved, s, keys_only ? Attend::kKeys : Attend::kForward);
   });
-  if (!keys_only) multiply_add(saved.middle, saved.h, y, b.o.weight, b.o.bias);
+  if (keys_only) return;
+  if (low) {
+    at::add_out(saved.middle, saved.h, low_product({y}, low_weights(block).o.t()));
+    if (b.o.bias.defined()) saved.middle.add_(b.o.bias);
+  } else {
+    multiply_add(saved.middle, saved.h, y, b.o.weight, b.o.bias);
+  }
+}
+
+// saved.middle, whose norm is `x`, to the block's output.
+void PackedPass::ffn(int64_t block, const Saved& saved, const at::Tensor& x,
+                     const at::Tensor& activated, at::Tensor& out, bool low) {
+  const Transformer::Block& b = net_.blocks_[static_cast<size_t>(block)];
+  auto gates = saved.gate, ups = saved.up;
+  if (low) {
+    const auto both = low_product({x}, low_weights(block).gate_up.t());
+    gates.copy_(both.narrow(1, 0, gates.size(1)));
+    ups.copy_(both.narrow(1, gates.size(1), ups.size(1)));
+    if (b.gate.bias.defined()) gates.add_(b.gate.bias);
+    if (b.up.bias.defined()) ups.add_(b.up.bias);
+  } else {
+    multiply(gates, x, b.gate.weight, b.gate.bias);
+    multiply(ups, x, b.up.weight, b.up.bias);
+  }
+  const float *gate = data(gates), *up = data(ups);
+  float* act = data(activated);
+  at::parallel_for(0, gates.numel(), kElements / 2, [&](int64_t begin, int64_t end) {
+    kernels::swiglu(gate + begin, up + begin, end - begin, act + begin);
+  });
+  if (low) {
+    at::add_out(out, saved.middle, low_product({activated}, low_weights(block).down.t()));
+    if (b.down.bias.defined()) out.add_(b.down.bias);
+  } else {
+    multiply_add(out, saved.middle, activated, b.down.weight, b.down.bias);
+  }
 }
 
 at::Tensor PackedPass::forward(const at::Tensor& h, const PackedSequences& sequences, int64_t from,
@@ -201,6 +285,7 @@ at::Tensor PackedPass::forward(const at::Tensor& h, const PackedSequences& seque
   sequences_ = sequences;
   from_ = from;
   to_ = to;
+  low_precision_ = options.low_precision;
   probability_begin_.assign(1, 0);
   for (int64_t s = 0; s < sequences.size(); ++s) {
     const auto i = static_cast<size_t>(s);
@@ -227,19 +312,12 @@ at::Tensor PackedPass::forward(const at::Tensor& h, const PackedSequences& seque
     const Transformer::Block& b = net_.blocks_[static_cast<size_t>(i)];
     Saved saved = views(slot(i), N);
     const bool keys_only = options.keys_only_at_end && i + 1 == to;
-    attention(i, saved, N, sequences, keys_only);
+    attention(i, saved, N, sequences, keys_only, low_precision_);
     if (options.keys != nullptr) (*options.keys)(i, saved.k, saved.v);
     if (keys_only) return last;
     norm(saved.middle, b.ffn_norm, c.norm_eps, x, saved.middle_inverse);
-    multiply(saved.gate, x, b.gate.weight, b.gate.bias);
-    multiply(saved.up, x, b.up.weight, b.up.bias);
-    const float *gate = data(saved.gate), *up = data(saved.up);
-    float* act = data(activated);
-    at::parallel_for(0, N * c.ffn_width, kElements / 2, [&](int64_t begin, int64_t end) {
-      kernels::swiglu(gate + begin, up + begin, end - begin, act + begin);
-    });
     at::Tensor out = i + 1 == to ? last : views(slot(i + 1), N).h;
-    multiply_add(out, saved.middle, activated, b.down.weight, b.down.bias);
+    ffn(i, saved, x, activated, out, low_precision_);
     if (options.add != nullptr) (*options.add)(i, x, out);
   }
   return last;
@@ -253,7 +331,7 @@ at::Tensor PackedPass::ffn_input(const at::Tensor& h, const PackedSequences& seq
   const int64_t N = sequences.rows();
   Saved saved = views(0, N);
   saved.h.copy_(h);
-  attention(block, saved, N, sequences, false);
+  attention(block, saved, N, sequences, false, false);
   if (keys != nullptr) (*keys)(block, saved.k, saved.v);
   auto x = x_.view({-1}).narrow(0, 0, N * net_.config().width).view({N, -1});
   norm(saved.middle, net_.blocks_[static_cast<size_t>(block)].ffn_norm, net_.config().norm_eps, x,
@@ -272,22 +350,36 @@ void PackedPass::backward(at::Tensor gradient, const SeeGradient& see) {
     see(i, gradient);
     const Transformer::Block& b = net_.blocks_[static_cast<size_t>(i)];
     Saved saved = views(static_cast<size_t>(i - from_), N);
-    at::mm_out(activated, gradient, b.down.weight);
+    if (low_precision_)
+      activated.copy_(low_product({gradient}, low_weights(i).down));
+    else
+      at::mm_out(activated, gradient, b.down.weight);
     float *gate = data(saved.gate), *up = data(saved.up);
     const float* act = data(activated);
     at::parallel_for(0, N * c.ffn_width, kElements / 2, [&](int64_t begin, int64_t end) {
       kernels::swiglu_backward(act + begin, end - begin, gate + begin, up + begin);
     });
-    at::mm_out(x, saved.gate, b.gate.weight);
-    x.addmm_(saved.up, b.up.weight);
+    if (low_precision_) {
+      x.copy_(low_product({saved.gate, saved.up}, low_weights(i).gate_up));
+    } else {
+      at::mm_out(x, saved.gate, b.gate.weight);
+      x.addmm_(saved.up, b.up.weight);
+    }
     norm_backward(saved.middle, b.ffn_norm, saved.middle_inverse, x, gradient);
-    at::mm_out(y, gradient, b.o.weight);
+    if (low_precision_)
+      y.copy_(low_product({gradient}, low_weights(i).o));
+    else
+      at::mm_out(y, gradient, b.o.weight);
     at::parallel_for(0, sequences_.size(), kSequences, [&](int64_t begin, int64_t end) {
       for (int64_t s = begin; s < end; ++s) attend_sequence(i, saved, s, Attend::kBackward);
     });
-    at::mm_out(x, dq, b.q.weight);
-    x.addmm_(dk, b.k.weight);
-    x.addmm_(dv, b.v.weight);
+    if (low_precision_) {
+      x.copy_(low_product({dq, dk, dv}, low_weights(i).qkv));
+    } else {
+      at::mm_out(x, dq, b.q.weight);
+      x.addmm_(dk, b.k.weight);
+      x.addmm_(dv, b.v.weight);
+    }
     norm_backward(saved.h, b.attention_norm, saved.h_inverse, x, gradient);
   }
   see(from_ - 1, gradient);

@@ -6,6 +6,12 @@
 // nothing else; every buffer is kept from one call to the next. On the CPU in float32 only: callers
 // ask `supports` and take Transformer::run where it says no.
 //
+// Products with the weights may be taken in bfloat16 (`Options::low_precision`), from copies of the
+// weights that are made at their first use, with the three products of a block that share an input
+// as one: where the processor has matrix units for it (`fast_low_precision`), that is several times
+// as fast, and for few rows, where reading the weights is all the work, twice. Sums along the
+// residual stream, norms, attention and everything that is kept stay float32.
+//
 // Non-goals: gradients of weights, generation (generate.h), padding.
 #pragma once
 
@@ -13,6 +19,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <initializer_list>
 #include <vector>
 
 #include "model/transformer.h"
@@ -40,6 +47,10 @@ class PackedPass {
  public:
   static bool supports(const Transformer& net);
 
+  // Whether bfloat16 products are faster here: AMX, and a model wide enough to gain
+  // (docs/speed.md). AVX512-BF16 without AMX was never measured and does not count.
+  static bool fast_low_precision(const Transformer& net);
+
   // `net` must outlive the pass.
   explicit PackedPass(const Transformer& net);
 
@@ -53,6 +64,7 @@ class PackedPass {
     const SeeKeys* keys = nullptr;
     bool for_backward = false;      // keep what backward needs
     bool keys_only_at_end = false;  // of the last block nothing but the keys is wanted
+    bool low_precision = false;     // products in bfloat16; backward does as forward did
   };
   // Rows h [N, d] at block `from` to rows at `to`. The result is a buffer of this object, valid
   // until the next call.
@@ -78,9 +90,18 @@ class PackedPass {
     at::Tensor gate, up;                   // [N, ffn_width]
     at::Tensor probabilities;              // of all sequences, one after another
   };
+  // bfloat16 copies, those with the same input (or, backward, the same output) one below the other.
+  struct LowWeights {
+    at::Tensor qkv, o, gate_up, down;
+  };
+  const LowWeights& low_weights(int64_t block);
+  // The tensors side by side as bfloat16, times `w` (or its transpose): [N, columns], a buffer.
+  at::Tensor low_product(std::initializer_list<at::Tensor> x, const at::Tensor& w);
   void prepare(int64_t rows, int64_t blocks, int64_t probabilities);
   void attention(int64_t block, Saved& saved, int64_t rows, const PackedSequences& sequences,
-                 bool keys_only);
+                 bool keys_only, bool low);
+  void ffn(int64_t block, const Saved& saved, const at::Tensor& x, const at::Tensor& activated,
+           at::Tensor& out, bool low);
   enum class Attend { kKeys, kForward, kBackward };
   void attend_sequence(int64_t block, const Saved& saved, int64_t s, Attend what);
   Saved views(size_t slot, int64_t rows) const;
@@ -89,10 +110,13 @@ class PackedPass {
   std::vector<Saved> saved_;  // [1] or one per block, with room for capacity_ rows
   int64_t capacity_ = 0, probability_capacity_ = 0;
   at::Tensor x_, y_, activated_, dq_, dk_, dv_, last_;
+  std::vector<LowWeights> low_;  // by block
+  at::Tensor low_in_, low_out_;  // bfloat16, of as many elements as were ever needed
   // Of the last forward pass.
   PackedSequences sequences_;
   std::vector<int64_t> probability_begin_;  // [n + 1]
   int64_t from_ = 0, to_ = 0;
+  bool low_precision_ = false;
 };
 
 }  // namespace accrete

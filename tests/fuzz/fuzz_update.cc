@@ -39,6 +39,12 @@ void check(const Update& update) {
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   using namespace accrete;
-  fuzz::allow_errors([&] { fuzz::check(parse_update(fuzz::bytes_of(data, size), "fuzz")); });
+  const auto bytes = fuzz::bytes_of(data, size);
+  fuzz::allow_errors([&] { fuzz::check(parse_update(bytes, "fuzz")); });
+  // The same without values: what the state file keeps.
+  fuzz::allow_errors([&] {
+    for (const LayerDelta& layer : parse_outline(bytes, "fuzz").layers)
+      fuzz::require(!layer.indices.empty() && layer.delta.empty());
+  });
   return 0;
 }

@@ -120,6 +120,27 @@ TEST_F(RankingTest, TfidfPrefersWhatTheBackgroundDoesNotRead) {
   EXPECT_EQ(select(Ranking::kTfidf), top(score, 8));
 }
 
+TEST_F(RankingTest, KlIsTheSlotsShareOfTheDivergence) {
+  double total = 0;
+  for (const auto& [slot, n] : counts()) total += static_cast<double>(n);
+  // How often the background reads each slot, counted here.
+  std::map<int64_t, double> read;
+  double tokens = 0, per_token = 0;
+  for (const auto& part : log_.parts()) {
+    if (!part.background) continue;
+    tokens += static_cast<double>(part.accesses.tokens());
+    per_token = static_cast<double>(part.accesses.per_token());
+    for (int64_t i = 0; i < part.accesses.slots.numel(); ++i)
+      if (const auto slot = part.accesses.slots.data_ptr<int32_t>()[i]; slot >= 0) ++read[slot];
+  }
+  std::map<int64_t, double> score;
+  for (const auto& [slot, n] : counts()) {
+    const double p = static_cast<double>(n) / total;
+    score[slot] = p * std::log(p / ((read[slot] + 0.5) / (tokens * per_token)));
+  }
+  EXPECT_EQ(select(Ranking::kKl), top(score, 8));
+}
+
 TEST_F(RankingTest, RandomDependsOnTheSeedOnly) {
   EXPECT_EQ(select(Ranking::kRandom), select(Ranking::kRandom));
   EXPECT_NE(select(Ranking::kRandom),
@@ -129,7 +150,8 @@ TEST_F(RankingTest, RandomDependsOnTheSeedOnly) {
 }
 
 TEST(Ranking, NamesGoBothWays) {
-  for (const char* name : {"interference", "tfidf", "gradient", "fisher", "tf", "random", "all"})
+  for (const char* name :
+       {"interference", "tfidf", "gradient", "fisher", "kl", "tf", "random", "all"})
     EXPECT_EQ(ranking_name(parse_ranking(name)), name);
   try {
     parse_ranking("nonsense");

@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <cstring>
 #include <filesystem>
 #include <map>
 #include <optional>
@@ -12,7 +13,9 @@
 
 #include "../base/testing.h"
 #include "base/rng.h"
+#include "ledger/combine.h"
 #include "ledger/ledger.h"
+#include "ledger/state_file.h"
 
 namespace accrete::testing {
 
@@ -296,6 +299,36 @@ inline std::string difference(const Ledger& ledger, const Reference& reference) 
 
 // The same for the folder: no file is missing, damaged or left over. For a ledger that was opened
 // for writing after whatever happened.
+// Empty when the state file says nothing of the ledger's state, or what the update files say.
+inline std::string state_file_difference(const Ledger& ledger) {
+  std::vector<std::string> ids;
+  std::vector<Update> updates;
+  for (const UpdateRecord& record : ledger.active()) {
+    ids.push_back(record.id);
+    updates.push_back(ledger.load(record.id));
+  }
+  const auto state = StateFile::open(ledger.folder(), ids);
+  if (!state) return {};
+  for (const bool gated : {false, true}) {
+    std::vector<Update> group;
+    for (const Update& u : updates)
+      if (u.anchors.queries.empty() != gated) group.push_back(u);
+    for (const LayerDelta& layer : sum_updates(group).layers) {
+      const auto table =
+          std::find_if(state->tables().begin(), state->tables().end(),
+                       [&](const auto& t) { return t.block == layer.block && t.gated == gated; });
+      if (table == state->tables().end() || table->slots != layer.indices)
+        return "the state file has other slots";
+      const auto d = static_cast<size_t>(layer.width);
+      for (size_t i = 0; i < layer.indices.size(); ++i)
+        if (std::memcmp(state->table().data() + static_cast<size_t>(table->rows[i]) * d,
+                        layer.delta.data() + i * d, d * sizeof(float)) != 0)
+          return "the state file has other values";
+    }
+  }
+  return {};
+}
+
 inline std::string folder_difference(const Ledger& ledger, const Reference& reference) {
   std::set<std::string> expected = {"ledger.db", "lock", "updates", "probes"};
   for (const Reference::Entry& entry : reference.entries) {
@@ -307,6 +340,8 @@ inline std::string folder_difference(const Ledger& ledger, const Reference& refe
   auto names = names_under(ledger.folder());
   names.erase("ledger.db-wal");
   names.erase("ledger.db-shm");
+  if (names.erase(kStateFile) > 0)
+    if (auto what = state_file_difference(ledger); !what.empty()) return what;
   if (names == expected) return {};
   std::string text = "files:";
   for (const std::string& name : names)

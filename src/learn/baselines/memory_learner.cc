@@ -32,7 +32,8 @@ LearnerCost MemoryLearner::cost() const {
   LearnerCost cost = cost_;
   for (const auto& [block, rows] : model_.memory().overlay.by_block)
     for (const auto* table : {&rows.open, &rows.gated})
-      if (!table->empty()) cost.parameters += table->values.numel();
+      if (!table->empty())
+        cost.parameters += static_cast<int64_t>(table->slots.size()) * table->values.size(1);
   return cost;
 }
 

@@ -1,0 +1,363 @@
+#include "ledger/state_file.h"
+
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <array>
+#include <cerrno>
+#include <cstring>
+#include <limits>
+#include <map>
+#include <system_error>
+#include <utility>
+
+#include "base/error.h"
+
+namespace accrete {
+namespace {
+
+namespace fs = std::filesystem;
+
+constexpr std::array<char, 8> kMagic = {'A', 'C', 'C', 'R', 'S', 'T', 'A', 'T'};
+constexpr std::array<char, 8> kRecordMagic = {'U', 'P', 'D', 'A', 'T', 'E', 'D', '1'};
+constexpr uint32_t kVersion = 1;
+constexpr int64_t kMaxWidth = 1 << 20;
+
+struct FileHeader {
+  std::array<char, 8> magic = kMagic;
+  uint32_t version = kVersion;
+  uint32_t width = 0;
+};
+
+struct RecordHeader {
+  std::array<char, 8> magic = kRecordMagic;
+  std::array<char, 16> id{};
+  uint64_t outline_bytes = 0;
+  uint64_t rows = 0;
+  uint64_t checksum = 0;  // of the outline, seeded with the fields before
+};
+static_assert(sizeof(FileHeader) == 16 && sizeof(RecordHeader) == 48);
+
+// FNV-1a over words of 8 bytes: a torn record is recognised, not an attack.
+uint64_t checksum(std::span<const std::byte> bytes, uint64_t seed) {
+  uint64_t hash = 0xcbf29ce484222325U ^ seed;
+  for (size_t i = 0; i < bytes.size(); i += 8) {
+    uint64_t word = 0;
+    std::memcpy(&word, bytes.data() + i, std::min<size_t>(8, bytes.size() - i));
+    hash = (hash ^ word) * 0x100000001b3U;
+    hash ^= hash >> 29;
+  }
+  return hash;
+}
+
+uint64_t checksum(const RecordHeader& header, std::span<const std::byte> outline) {
+  return checksum(outline, header.rows * 31 + header.outline_bytes);
+}
+
+int64_t units(int64_t bytes, int64_t unit) {
+  return (bytes + unit - 1) / unit;
+}
+
+// The state while records are read one after the other.
+struct Sums {
+  using Key = std::pair<int, bool>;
+  struct Entry {
+    int64_t slot;
+    int32_t row;
+  };
+  std::map<Key, std::vector<Entry>> entries;  // in the order of the records
+
+  // The rows of an update begin at unit `row`, layer after layer.
+  void add(const Update& outline, int64_t row) {
+    const bool gated = !outline.anchors.queries.empty();
+    for (const LayerDelta& layer : outline.layers) {
+      auto& table = entries[{layer.block, gated}];
+      for (const int64_t slot : layer.indices) table.push_back({slot, static_cast<int32_t>(row++)});
+    }
+  }
+
+  std::vector<StateFile::Table> tables() {
+    std::vector<StateFile::Table> out;
+    for (auto& [key, all] : entries) {
+      std::stable_sort(all.begin(), all.end(),
+                       [](const Entry& a, const Entry& b) { return a.slot < b.slot; });
+      StateFile::Table table{key.first, key.second, {}, {}};
+      for (size_t i = 0; i < all.size(); ++i) {
+        if (i + 1 < all.size() && all[i + 1].slot == all[i].slot) continue;  // the last one counts
+        table.slots.push_back(all[i].slot);
+        table.rows.push_back(all[i].row);
+      }
+      out.push_back(std::move(table));
+    }
+    return out;
+  }
+};
+
+int64_t rows_of(const Update& update) {
+  int64_t rows = 0;
+  for (const LayerDelta& layer : update.layers) rows += static_cast<int64_t>(layer.indices.size());
+  return rows;
+}
+
+// The record at `at`; nullopt: none, or a torn one.
+std::optional<StateFile::Record> read_record(std::span<const std::byte> bytes, int64_t at,
+                                             int64_t unit) {
+  const auto begin = static_cast<size_t>(at) * static_cast<size_t>(unit);
+  if (begin >= bytes.size() || bytes.size() - begin < sizeof(RecordHeader)) return std::nullopt;
+  RecordHeader header;
+  std::memcpy(&header, bytes.data() + begin, sizeof(header));
+  if (header.magic != kRecordMagic) return std::nullopt;
+  const size_t left = bytes.size() - begin - sizeof(header);
+  if (header.outline_bytes > left || header.rows > left / static_cast<size_t>(unit))
+    return std::nullopt;
+  const auto outline = bytes.subspan(begin + sizeof(header), header.outline_bytes);
+  if (checksum(header, outline) != header.checksum) return std::nullopt;
+  StateFile::Record record;
+  record.id.assign(header.id.data(), header.id.size());
+  try {
+    record.outline = parse_outline(outline, kStateFile);
+  } catch (const Error&) {
+    return std::nullopt;
+  }
+  const int64_t rows = rows_of(record.outline);
+  record.end = at + units(static_cast<int64_t>(sizeof(header) + header.outline_bytes), unit) + rows;
+  if (static_cast<uint64_t>(rows) != header.rows ||
+      record.end > std::numeric_limits<int32_t>::max() ||
+      record.end * unit > static_cast<int64_t>(bytes.size()))
+    return std::nullopt;
+  return record;
+}
+
+// The width; 0: not a file of ours.
+int64_t read_header(std::span<const std::byte> bytes) {
+  FileHeader header;
+  if (bytes.size() < sizeof(header)) return 0;
+  std::memcpy(&header, bytes.data(), sizeof(header));
+  if (header.magic != kMagic || header.version != kVersion || header.width > kMaxWidth) return 0;
+  return header.width;
+}
+
+[[noreturn]] void fail(const fs::path& path, const char* what) {
+  const int error = errno;
+  throw Error(
+      ErrorCode::kIo,
+      fmt::format("cannot {} {}: {}", what, path.string(), std::generic_category().message(error)),
+      "check the free disk space and the permissions of the model's folder");
+}
+
+// A file that is written in place.
+class Output {
+ public:
+  Output(fs::path path, int flags) : path_(std::move(path)) {
+    fd_ = ::open(path_.c_str(), flags | O_WRONLY | O_CLOEXEC, 0666);
+    if (fd_ < 0) fail(path_, "open");
+  }
+  ~Output() { ::close(fd_); }
+  Output(const Output&) = delete;
+  Output& operator=(const Output&) = delete;
+
+  void write(std::span<const std::byte> bytes, int64_t at) {
+    while (!bytes.empty()) {
+      const ssize_t n = ::pwrite(fd_, bytes.data(), bytes.size(), at);
+      if (n < 0 && errno == EINTR) continue;
+      if (n <= 0) fail(path_, "write");
+      bytes = bytes.subspan(static_cast<size_t>(n));
+      at += n;
+    }
+  }
+  void truncate(int64_t size) {
+    if (::ftruncate(fd_, size) != 0) fail(path_, "resize");
+  }
+  void sync() {
+    if (::fdatasync(fd_) != 0) fail(path_, "sync");
+  }
+
+ private:
+  fs::path path_;
+  int fd_ = -1;
+};
+
+struct Pending {
+  RecordHeader header;
+  std::string outline;
+  std::vector<float> rows;
+  int64_t units = 0;
+};
+
+// `row_now(block, gated, slot)`: the sum so far, nullptr for none.
+template <typename RowNow>
+Pending make_record(const NamedUpdate& added, int64_t width, const RowNow& row_now) {
+  const Update& update = *added.update;
+  const bool gated = !update.anchors.queries.empty();
+  Pending p;
+  if (added.id.size() != p.header.id.size())
+    throw Error(ErrorCode::kInvalidArgument, fmt::format("\"{}\" is no update's id", added.id));
+  std::copy(added.id.begin(), added.id.end(), p.header.id.begin());
+  p.outline = outline_bytes(update);
+  p.header.outline_bytes = p.outline.size();
+  p.header.rows = static_cast<uint64_t>(rows_of(update));
+  p.header.checksum = checksum(p.header, std::as_bytes(std::span(p.outline)));
+  const auto d = static_cast<size_t>(width);
+  p.rows.reserve(static_cast<size_t>(p.header.rows) * d);
+  for (const LayerDelta& layer : update.layers) {
+    if (layer.width != width)
+      throw Error(ErrorCode::kInvalidArgument, "two updates have rows of different width",
+                  "they were made for different models");
+    for (size_t i = 0; i < layer.indices.size(); ++i) {
+      const float* from = layer.delta.data() + i * d;
+      const float* before = row_now(layer.block, gated, layer.indices[i]);
+      // The first value is taken as it is: 0 + x would lose the sign of -0.
+      for (size_t k = 0; k < d; ++k) p.rows.push_back(before ? before[k] + from[k] : from[k]);
+    }
+  }
+  const int64_t unit = 4 * width;
+  p.units = units(static_cast<int64_t>(sizeof(RecordHeader) + p.outline.size()), unit) +
+            static_cast<int64_t>(p.header.rows);
+  return p;
+}
+
+// Everything but the header, which makes the record one; it goes last, when the rest is on disk.
+void write_body(Output& out, const Pending& p, int64_t at, int64_t unit) {
+  out.write(std::as_bytes(std::span(p.outline)),
+            at * unit + static_cast<int64_t>(sizeof(RecordHeader)));
+  out.write(std::as_bytes(std::span(p.rows)),
+            (at + p.units - static_cast<int64_t>(p.header.rows)) * unit);
+}
+
+void write_header(Output& out, const Pending& p, int64_t at, int64_t unit) {
+  out.write(std::as_bytes(std::span(&p.header, 1)), at * unit);
+}
+
+}  // namespace
+
+std::optional<StateFile> StateFile::open(const fs::path& accrete_folder,
+                                         std::span<const std::string> active) {
+  StateFile state;
+  try {
+    state.map_ = std::make_shared<const MappedFile>(accrete_folder / kStateFile);
+  } catch (const Error&) {
+    return std::nullopt;
+  }
+  const auto bytes = state.map_->bytes();
+  state.width_ = read_header(bytes);
+  if (state.width_ == 0) return std::nullopt;
+  const int64_t unit = 4 * state.width_;
+  int64_t at = units(sizeof(FileHeader), unit);
+  Sums sums;
+  for (const std::string& id : active) {
+    auto record = read_record(bytes, at, unit);
+    if (!record || record->id != id) return std::nullopt;
+    for (LayerDelta& layer : record->outline.layers) layer.width = state.width_;
+    sums.add(record->outline, record->end - rows_of(record->outline));
+    at = record->end;
+    state.records_.push_back(std::move(*record));
+  }
+  state.tables_ = sums.tables();
+  return state;
+}
+
+std::span<const float> StateFile::table() const {
+  const auto bytes = map_->bytes();
+  const size_t rows = bytes.size() / (4 * static_cast<size_t>(width_));
+  return {reinterpret_cast<const float*>(bytes.data()), rows * static_cast<size_t>(width_)};
+}
+
+void write_state(const fs::path& accrete_folder, std::span<const NamedUpdate> active) {
+  int64_t width = 0;
+  for (const NamedUpdate& u : active)
+    if (!u.update->layers.empty()) width = u.update->layers.front().width;
+  const fs::path path = accrete_folder / kStateFile;
+  if (width == 0) {
+    std::error_code ignored;
+    fs::remove(path, ignored);
+    return;
+  }
+  const int64_t unit = 4 * width;
+  const fs::path temporary = create_temporary_beside(path);
+  try {
+    Output out(temporary, 0);
+    FileHeader header;
+    header.width = static_cast<uint32_t>(width);
+    out.write(std::as_bytes(std::span(&header, 1)), 0);
+    int64_t at = units(sizeof(header), unit);
+    std::map<std::pair<int, bool>, std::map<int64_t, std::vector<float>>> sums;
+    for (const NamedUpdate& u : active) {
+      const Pending p = make_record(u, width, [&](int block, bool gated, int64_t slot) {
+        auto& table = sums[{block, gated}];
+        const auto it = table.find(slot);
+        return it == table.end() ? nullptr : it->second.data();
+      });
+      const float* row = p.rows.data();
+      for (const LayerDelta& layer : u.update->layers)
+        for (const int64_t slot : layer.indices) {
+          sums[{layer.block, !u.update->anchors.queries.empty()}][slot].assign(row, row + width);
+          row += width;
+        }
+      write_body(out, p, at, unit);
+      write_header(out, p, at, unit);
+      at += p.units;
+    }
+    out.sync();
+    rename_durably(temporary, path);
+  } catch (...) {
+    std::error_code ignored;
+    fs::remove(temporary, ignored);
+    throw;
+  }
+}
+
+bool append_state(const fs::path& accrete_folder, std::span<const std::string> active_before,
+                  const NamedUpdate& added) {
+  if (active_before.empty()) {
+    write_state(accrete_folder, {&added, 1});
+    return true;
+  }
+  const auto state = StateFile::open(accrete_folder, active_before);
+  if (!state) return false;
+  const int64_t unit = 4 * state->width();
+  std::map<std::pair<int, bool>, const StateFile::Table*> tables;
+  for (const auto& table : state->tables()) tables[{table.block, table.gated}] = &table;
+  const float* values = state->table().data();
+  const Pending p =
+      make_record(added, state->width(), [&](int block, bool gated, int64_t slot) -> const float* {
+        const auto it = tables.find({block, gated});
+        if (it == tables.end()) return nullptr;
+        const auto& slots = it->second->slots;
+        const auto found = std::lower_bound(slots.begin(), slots.end(), slot);
+        if (found == slots.end() || *found != slot) return nullptr;
+        const auto row =
+            static_cast<size_t>(it->second->rows[static_cast<size_t>(found - slots.begin())]);
+        return values + row * static_cast<size_t>(state->width());
+      });
+  const int64_t at = state->records().back().end;
+  const fs::path path = accrete_folder / kStateFile;
+  const auto bytes = state->map()->bytes();
+  if (read_record(bytes, at, unit)) {
+    // Records of updates that were undone follow: they may be mapped, so a new file takes over.
+    const fs::path temporary = create_temporary_beside(path);
+    try {
+      Output out(temporary, 0);
+      out.write(bytes.first(static_cast<size_t>(at) * static_cast<size_t>(unit)), 0);
+      write_body(out, p, at, unit);
+      write_header(out, p, at, unit);
+      out.sync();
+      rename_durably(temporary, path);
+    } catch (...) {
+      std::error_code ignored;
+      fs::remove(temporary, ignored);
+      throw;
+    }
+    return true;
+  }
+  Output out(path, 0);
+  out.truncate(at * unit);  // what a crash left behind the last record; nobody reads it
+  write_body(out, p, at, unit);
+  out.sync();
+  write_header(out, p, at, unit);
+  out.sync();
+  return true;
+}
+
+}  // namespace accrete
