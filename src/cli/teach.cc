@@ -76,6 +76,11 @@ void add_options(CLI::App& verb, State& state) {
       ->check(CLI::NonNegativeNumber)
       ->capture_default_str();
   verb.add_flag("--no-gate", state.no_gate, "Let the update speak everywhere (for comparison)");
+  verb.add_option("--text-share", o.text_share,
+                  "Share of a text's tokens, the rarest, that it may speak at; 1: all, everywhere")
+      ->type_name("X")
+      ->check(CLI::Range(0.0, 1.0))
+      ->capture_default_str();
   verb.add_flag("--stepwise", o.stepwise, "Preconditioned steps for facts too (for comparison)");
 }
 

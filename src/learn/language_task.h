@@ -27,6 +27,7 @@ struct RowChanges {
   std::vector<int64_t> slots;  // [t] strictly ascending
   SlotIndex index;
   std::map<int64_t, at::Tensor> delta;  // by block [t, d] float32
+  at::Tensor anchors;  // [m, query_width]: they speak near these; undefined: everywhere
 };
 
 // A loss on states instead of labels (anchors.h): InfoNCE of each example's state with those of all

@@ -57,6 +57,13 @@ void add_layer(Update& update, int64_t block, const std::vector<int64_t>& slots,
   if (!layer.indices.empty()) update.layers.push_back(std::move(layer));
 }
 
+void set_anchors(Update& update, const at::Tensor& queries) {
+  const auto anchors = queries.contiguous();
+  update.anchors.width = anchors.size(1);
+  update.anchors.queries.assign(anchors.data_ptr<float>(),
+                                anchors.data_ptr<float>() + anchors.numel());
+}
+
 std::vector<int64_t> select(const SlotStatistics& statistics, const AccessLog& log,
                             const TeachOptions& options, int64_t default_slots, double lambda) {
   return select_slots(statistics, log, options.ranking,
@@ -79,7 +86,6 @@ struct DepositInputs {
   at::Tensor queries;  // [n, query_width]
   std::vector<int64_t> blocks;
   int64_t items = 0, companions = 0;
-  int64_t query_width = 0;
 };
 
 Update deposit_variant(const DepositInputs& in, const Taught& taught, const TeachOptions& options,
@@ -108,11 +114,7 @@ Update deposit_variant(const DepositInputs& in, const Taught& taught, const Teac
   for (size_t b = 0; b < in.blocks.size(); ++b)
     add_layer(update, in.blocks[b], in.selected, delta.narrow(1, static_cast<int64_t>(b) * d, d));
   if (options.gated) {
-    const auto anchors =
-        thin_anchors(in.queries.index_select(0, keep), options.anchor_spacing).contiguous();
-    update.anchors.width = in.query_width;
-    update.anchors.queries.assign(anchors.data_ptr<float>(),
-                                  anchors.data_ptr<float>() + anchors.numel());
+    set_anchors(update, thin_anchors(in.queries.index_select(0, keep), options.anchor_spacing));
   }
   // What is written for companions is protected by the update that taught them.
   std::vector<int64_t> own;
@@ -255,7 +257,6 @@ void teach_subjects(const LanguageModel& model, const Lessons& lessons,
   for (const auto& [block, v] : values.by_block) inputs->blocks.push_back(block);
   inputs->items = lessons.own;
   inputs->companions = static_cast<int64_t>(lessons.items.size()) - lessons.own;
-  inputs->query_width = memory.keys.options().query_width;
   for (int64_t i = 0; i < lessons.own; ++i)
     proposal.item_queries.push_back(
         inputs->queries.index_select(0, (inputs->item == i).nonzero().view({-1})));
@@ -270,6 +271,37 @@ void teach_subjects(const LanguageModel& model, const Lessons& lessons,
 
 // Of at most `most` tokens that were trained on, evenly spread: what later updates should spare.
 constexpr int64_t kMostProtected = 2048;
+
+// Where running text may speak: at its own tokens, but for those whose slots the background reads
+// most, which are every text's.
+RowGate text_gate(LanguageTask& task, const AccessLog& log, const Memory& memory,
+                  const TeachOptions& options) {
+  const auto diagonal = log.diagonal();
+  const SlotIndex read(diagonal.slots);
+  const auto g = at::cat({at::tensor(diagonal.values, at::kFloat), at::zeros({1}, at::kFloat)});
+  const auto unread = static_cast<int64_t>(diagonal.values.size());
+  std::vector<at::Tensor> queries, common;
+  for (size_t i = 0; i < task.batches(); ++i) {
+    const LanguageTask::Frozen& frozen = task.frozen(i);
+    const auto real = task.batch(i).mask.reshape({-1}).nonzero().view({-1});
+    const auto slots = frozen.accesses.slots.index_select(0, real);
+    const auto weights = frozen.accesses.weights.index_select(0, real);
+    const auto rows = read.rows(slots).to(at::kLong);
+    const auto own = g.index_select(0, at::where(rows < 0, unread, rows).view({-1}));
+    common.push_back((weights.square() * own.view(weights.sizes())).sum(1));
+    queries.push_back(frozen.queries.index_select(0, real));
+  }
+  const auto all = at::cat(queries), how_common = at::cat(common);
+  const auto n = std::max<int64_t>(
+      1, static_cast<int64_t>(options.text_share * static_cast<double>(all.size(0))));
+  const auto rare = how_common.argsort().narrow(0, 0, std::min(n, all.size(0)));
+  RowGate gate;
+  gate.anchors = thin_anchors(all.index_select(0, std::get<0>(rare.sort())), options.anchor_spacing)
+                     .contiguous();
+  for (size_t i = 0; i < task.batches(); ++i)
+    gate.of_batch.push_back(memory.gate(task.frozen(i).queries, gate.anchors));
+  return gate;
+}
 
 // Everything else: preconditioned steps through the lookup.
 void teach_stepwise(const LanguageModel& model, const std::vector<Example>& examples,
@@ -297,6 +329,8 @@ void teach_stepwise(const LanguageModel& model, const std::vector<Example>& exam
                     static_cast<int64_t>(task.batches()));
   }
   proposal.teach_tokens += task.tokens();
+  RowGate gate;
+  if (options.gated && options.text_share < 1) gate = text_gate(task, log, model.memory(), options);
   const auto selected = select(statistics, log, options, 4000, options.rows.lambda);
   const auto solved = solve_rows(task, selected, log.gram(SlotIndex(selected)),
                                  model.memory().blocks, model.net().config().width, options.rows,
@@ -307,6 +341,7 @@ void teach_stepwise(const LanguageModel& model, const std::vector<Example>& exam
   proposal.step_seconds = solved.seconds;
   for (const auto& [block, delta] : solved.changes.delta)
     add_layer(proposal.update, block, solved.changes.slots, delta);
+  if (gate.anchors.defined()) set_anchors(proposal.update, gate.anchors);
 
   const auto tokens = static_cast<int64_t>(owner.size());
   std::vector<int64_t> kept, whose;

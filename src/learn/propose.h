@@ -34,8 +34,10 @@ struct TeachOptions {
   ValueSolverOptions values;
   RowSolverOptions rows;
   DepositOptions deposit;
-  int64_t neighbours = 20;    // prompts about other subjects per phrasing, in the log; 0: none
-  bool gated = true;          // facts with a subject speak near it only (memory/gate.h)
+  int64_t neighbours = 20;  // prompts about other subjects per phrasing, in the log; 0: none
+  bool gated = true;        // facts with a subject speak near it only (memory/gate.h)
+  double text_share =
+      0.5;  // of a text's tokens, the rarest, that its update speaks at; 1: all, and everywhere
   double anchor_spacing = 1;  // anchors nearer than this to another are left out
   double neighbour_weight =
       3;  // nu: how much each of their tokens counts against one of the background

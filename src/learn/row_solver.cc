@@ -38,11 +38,12 @@ std::map<int64_t, at::Tensor> anchor_pull(Anchors* anchors, size_t step, const R
 RowSolverResult solve_rows(LanguageTask& task, const std::vector<int64_t>& selected,
                            const at::Tensor& gram, const std::vector<int64_t>& blocks,
                            int64_t width, const RowSolverOptions& options, Rng rng,
-                           const Reporter& reporter, Anchors* anchors) {
+                           const Reporter& reporter, Anchors* anchors, const RowGate& gate) {
   RowSolverResult result;
   const auto t = static_cast<int64_t>(selected.size());
   result.changes.slots = selected;
   result.changes.index = SlotIndex(selected);
+  result.changes.anchors = gate.anchors;
   std::map<int64_t, at::Tensor> momentum, plasticity;
   for (const int64_t block : blocks) {
     result.changes.delta[block] = at::zeros({t, width}, at::kFloat);
@@ -90,6 +91,7 @@ RowSolverResult solve_rows(LanguageTask& task, const std::vector<int64_t>& selec
       const auto scale = static_cast<float>(1 / (1 - options.dropout));
       for (int64_t k = 0; k < tokens; ++k)
         keep.data_ptr<float>()[k] = rng.uniform() < options.dropout ? 0.0F : scale;
+      if (gate.anchors.defined()) keep = keep * gate.of_batch[i];
       PassOptions pass_options;
       pass_options.gradient = true;
       pass_options.changes = &result.changes;

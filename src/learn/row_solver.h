@@ -39,6 +39,13 @@ struct RowSolverOptions {
   double check_share = 0.1;
 };
 
+// Where the rows will speak: anchors (memory/gate.h), and the gate of every token of each batch of
+// the task, [B T]. Without anchors: everywhere.
+struct RowGate {
+  at::Tensor anchors;
+  std::vector<at::Tensor> of_batch;
+};
+
 struct RowSolverResult {
   RowChanges changes;
   double loss = 0;
@@ -54,6 +61,7 @@ struct RowSolverResult {
 RowSolverResult solve_rows(LanguageTask& task, const std::vector<int64_t>& selected,
                            const at::Tensor& gram, const std::vector<int64_t>& blocks,
                            int64_t width, const RowSolverOptions& options, Rng rng,
-                           const Reporter& reporter, Anchors* anchors = nullptr);
+                           const Reporter& reporter, Anchors* anchors = nullptr,
+                           const RowGate& gate = {});
 
 }  // namespace accrete

@@ -287,7 +287,11 @@ TeachResult teach(const std::filesystem::path& folder, const Dataset& data, cons
     options.rows.holds = [&](const RowChanges& changes) {
       Overlay overlay = model.memory().overlay;
       for (const auto& [block, delta] : changes.delta)
-        overlay.on_trial[block].open = SparseRows().plus(changes.slots, delta);
+        (changes.anchors.defined() ? overlay.on_trial[block].gated : overlay.on_trial[block].open) =
+            SparseRows().plus(changes.slots, delta);
+      if (changes.anchors.defined())
+        overlay.anchors = overlay.anchors.defined() ? at::cat({overlay.anchors, changes.anchors})
+                                                    : changes.anchors;
       return rolling.holds(overlay, timed);
     };
   Proposal proposal = propose(model, session.items, session.protected_log(options.earlier_weight),
@@ -324,7 +328,7 @@ TeachResult teach(const std::filesystem::path& folder, const Dataset& data, cons
   for (const int64_t i : guarded.variant.dropped)
     result.dropped_lines.push_back(proposal.update.taught.items[static_cast<size_t>(i)].line);
   result.asked_after = under(guarded.overlay, [&] { return exam.asked_rate(model, timed); });
-  if (!guarded.update.anchors.queries.empty() && result.learned_before < 1 &&
+  if (proposal.deposit_again && result.learned_before < 1 &&
       result.learned_after <= result.learned_before)
     throw Error(ErrorCode::kRefused, "none of the facts was learned; nothing was changed",
                 "give more phrasings of each and name its \"subject\", or raise --steps");
@@ -343,8 +347,8 @@ TeachResult teach(const std::filesystem::path& folder, const Dataset& data, cons
   record.source_digest = data.digest;
   record.parent = session.active.empty() ? "" : session.active.back().id;
   record.seed = options.seed;
-  record.method = ranking_name(options.ranking) +
-                  (guarded.update.anchors.queries.empty() ? "+steps" : "+deposit+gate");
+  record.method = ranking_name(options.ranking) + (proposal.deposit_again ? "+deposit" : "+steps") +
+                  (guarded.update.anchors.queries.empty() ? "" : "+gate");
   record.tool_version = options.tool_version;
   record.measurements = {
       {"learned", {{"before", result.learned_before}, {"after", result.learned_after}}},
