@@ -30,7 +30,8 @@ class Accesses:
 
     slots = None
     weights = None
-    gated_weights = None  # the weights times the token's gate
+    gated_weights = None  # the weights times the token's gate, of subjects
+    text_weights = None  # the same, of running text
 
 
 class Address(nn.Module):
@@ -50,6 +51,7 @@ class Address(nn.Module):
         self.register_buffer("keys", zeros(self.heads, 2, self.n, half))
         self.register_buffer("bias", zeros(self.heads, 2, self.n))
         self.register_buffer("anchors", zeros(memory["anchors"], self.query_width))
+        self.register_buffer("text_anchors", zeros(memory["text_anchors"], self.query_width))
 
     def forward(self, x, out):
         q = (x.float() - self.mean.float()) @ self.projection.float()  # [T, heads * query_width]
@@ -62,11 +64,13 @@ class Address(nn.Module):
         first_slot = torch.arange(self.heads, device=x.device).view(1, -1, 1) * self.n**2
         out.slots = (pairs.gather(-1, where) + first_slot).flatten(1)
         out.weights = (top.softmax(-1) / math.sqrt(self.heads)).flatten(1)
+        q = q[:, : self.query_width]
         if len(self.anchors):
-            out.gated_weights = out.weights * self.gate(q[:, : self.query_width])[:, None]
+            out.gated_weights = out.weights * self.gate(q, self.anchors.float())[:, None]
+        if len(self.text_anchors):
+            out.text_weights = out.weights * self.gate(q, self.text_anchors.float())[:, None]
 
-    def gate(self, q):
-        anchors = self.anchors.float()
+    def gate(self, q, anchors):
         cross = anchors.square().sum(1) - 2 * q @ anchors.T
         distance = (cross.amin(1) + q.square().sum(1)).clamp_min(0).sqrt()
         return ((self.radius - distance) / self.softness).clamp(0, 1)
@@ -99,6 +103,7 @@ class Memory(nn.Module):
         self.address = Address(width, memory) if block == memory["address_block"] else None
         self.open = Rows(rows["open"], width) if rows.get("open") else None
         self.gated = Rows(rows["gated"], width) if rows.get("gated") else None
+        self.text = Rows(rows["text"], width) if rows.get("text") else None
 
     @torch.no_grad()  # accesses and rows are constants, as they are in accrete
     def after_ffn(self, ffn, inputs, output):
@@ -112,6 +117,8 @@ class Memory(nn.Module):
                 y += self.open(self.accesses.slots, self.accesses.weights)
             if self.gated is not None:
                 y += self.gated(self.accesses.slots, self.accesses.gated_weights)
+            if self.text is not None:
+                y += self.text(self.accesses.slots, self.accesses.text_weights)
         with torch.enable_grad() if output.requires_grad else torch.no_grad():
             return output + y.view_as(x).to(output.dtype)
 

@@ -20,7 +20,7 @@ BelowAddress below_address(const LanguageModel& model, const Batch& batch) {
   ForwardOptions forward;
   forward.side = &see;
   net.run(out.h, memory.address_block, memory.address_block + 1, forward);
-  if (memory.overlay.anchors.defined()) out.gate = memory.gate(out.queries, memory.overlay.anchors);
+  out.gate = memory.overlay.gates(memory.gate, out.queries);
   return out;
 }
 

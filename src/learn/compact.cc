@@ -47,12 +47,12 @@ CompactResult compact(const std::filesystem::path& folder, const OpenOptions& op
   };
   std::vector<Fold> folds;
   std::vector<const Update*> after;
-  for (const bool gated : {true, false}) {
+  for (const Reach reach : {Reach::kSubjects, Reach::kText, Reach::kEverywhere}) {
     std::vector<Update> group;
     nlohmann::json folded = nlohmann::json::array();
     Fold fold;
     for (const EarlierUpdate& e : earlier) {
-      if (e.update.anchors.queries.empty() == gated) continue;
+      if (reach_of(e.update) != reach) continue;
       reporter.check_cancelled();
       group.push_back(e.update);
       // How many of the taught items are whose: `line` counts in the source of each.
@@ -61,14 +61,14 @@ CompactResult compact(const std::filesystem::path& folder, const OpenOptions& op
     }
     if (group.size() < 2) {
       for (const EarlierUpdate& e : earlier)
-        if (e.update.anchors.queries.empty() != gated) after.push_back(&e.update);
+        if (reach_of(e.update) == reach) after.push_back(&e.update);
       continue;
     }
     for (const auto& f : folded) result.folded.push_back(f["id"]);
     fold.update = sum_updates(group);
     fold.record.source = fmt::format("fold of {} updates", group.size());
     fold.record.parent = earlier.back().record.id;
-    fold.record.method = gated ? "fold+gate" : "fold";
+    fold.record.method = reach == Reach::kEverywhere ? "fold" : "fold+gate";
     fold.record.tool_version = tool_version;
     fold.record.measurements["folds"] = folded;
     fold.update.metadata["method"] = fold.record.method;
@@ -78,7 +78,7 @@ CompactResult compact(const std::filesystem::path& folder, const OpenOptions& op
   }
   if (folds.empty())
     throw Error(ErrorCode::kRefused, "there is nothing to fold",
-                "it takes two active updates that are both gated or both not");
+                "it takes two active updates that speak at the same kind of place");
   for (const Fold& fold : folds) after.push_back(&fold.update);
   result.digest_before = digest_with(model, before);
   result.digest_after = digest_with(model, after);

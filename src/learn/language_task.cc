@@ -87,7 +87,7 @@ LanguageTask::Selection LanguageTask::select(std::span<const int64_t> which) {
       frozen.h = at::zeros({B, T, from.h.size(2)}, from.h.options());
       frozen.accesses.slots = at::full({B * T, K}, -1, from.accesses.slots.options());
       frozen.accesses.weights = at::zeros({B * T, K}, from.accesses.weights.options());
-      if (from.gate.defined()) frozen.gate = at::zeros({B * T}, from.gate.options());
+      if (from.gate.defined()) frozen.gate = at::zeros({B * T, 2}, from.gate.options());
     }
     frozen.h[b].narrow(0, 0, n).copy_(from.h[row].narrow(0, 0, n));
     const int64_t source = row * from.h.size(1);

@@ -93,15 +93,17 @@ std::vector<int64_t> WatchedProbe::touched(const Overlay& overlay, const Update&
     changed.insert(layer.indices.begin(), layer.indices.end());
   const std::vector<int64_t> slots(changed.begin(), changed.end());
   const SlotIndex index(slots);
-  const bool gated = !change.anchors.queries.empty();
+  const Reach reach = reach_of(change);
   std::vector<int64_t> out;
   for (size_t i = 0; i < batches_.size(); ++i) {
     reporter.check_cancelled();
     Part& p = part(i);
     auto differs = (index.rows(p.accesses.slots) >= 0).any(1);  // [B T]
-    if (gated) {
-      const auto gate = memory.gate(p.queries, overlay.anchors);
-      const auto before = p.gate_now.defined() ? p.gate_now : at::zeros_like(gate);
+    if (reach != Reach::kEverywhere) {
+      const auto gates = overlay.gates(memory.gate, p.queries);
+      const int64_t kind = reach == Reach::kText ? 1 : 0;
+      const auto gate = gates.select(1, kind);
+      const auto before = p.gate_now.defined() ? p.gate_now.select(1, kind) : at::zeros_like(gate);
       // What earlier updates say changes too where their gate opens or closes.
       differs = differs.logical_and(gate > 0).logical_or(gate != before);
     }
@@ -137,9 +139,7 @@ MemoryOutputs WatchedProbe::outputs(const Overlay& overlay, std::span<const int6
   }
   const auto rows = at::tensor(tokens, at::kLong);
   const Accesses accesses = select_rows(p.accesses, rows);
-  at::Tensor gates;
-  if (overlay.anchors.defined())
-    gates = model_.memory().gate(p.queries.index_select(0, rows), overlay.anchors);
+  const auto gates = overlay.gates(model_.memory().gate, p.queries.index_select(0, rows));
   for (const int64_t block : model_.memory().blocks)
     if (const auto y = overlay.read(block, accesses, gates); y.defined())
       out[block] = y.view({static_cast<int64_t>(group.size()), T, y.size(1)});

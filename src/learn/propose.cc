@@ -195,7 +195,6 @@ void teach_subjects(const LanguageModel& model, const Lessons& lessons,
                     const std::vector<Example>& examples,
                     const std::map<int64_t, int64_t>& subject_of, int64_t subjects, AccessLog log,
                     const TeachOptions& options, const Reporter& reporter, Proposal& proposal) {
-  const Memory& memory = model.memory();
   const auto facts = static_cast<int64_t>(subject_of.size());
   ValueSolverOptions solver = options.values;
   if (solver.steps == 0 && model.uses_chat(options.raw)) solver.steps = kChatSteps;
@@ -341,7 +340,10 @@ void teach_stepwise(const LanguageModel& model, const std::vector<Example>& exam
   proposal.step_seconds = solved.seconds;
   for (const auto& [block, delta] : solved.changes.delta)
     add_layer(proposal.update, block, solved.changes.slots, delta);
-  if (gate.anchors.defined()) set_anchors(proposal.update, gate.anchors);
+  if (gate.anchors.defined()) {
+    set_anchors(proposal.update, gate.anchors);
+    proposal.update.anchors.text = true;
+  }
 
   const auto tokens = static_cast<int64_t>(owner.size());
   std::vector<int64_t> kept, whose;

@@ -22,8 +22,7 @@ struct OverlayPass {
 
   void see(const at::Tensor& x) {
     accesses = memory.keys.lookup(x);
-    if (memory.overlay.anchors.defined())
-      gate = memory.gate(memory.keys.queries(x), memory.overlay.anchors);
+    if (memory.overlay.gated()) gate = memory.overlay.gates(memory.gate, memory.keys.queries(x));
   }
 };
 

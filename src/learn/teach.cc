@@ -287,11 +287,9 @@ TeachResult teach(const std::filesystem::path& folder, const Dataset& data, cons
     options.rows.holds = [&](const RowChanges& changes) {
       Overlay overlay = model.memory().overlay;
       for (const auto& [block, delta] : changes.delta)
-        (changes.anchors.defined() ? overlay.on_trial[block].gated : overlay.on_trial[block].open) =
+        overlay.on_trial[block].of(changes.anchors.defined() ? Reach::kText : Reach::kEverywhere) =
             SparseRows().plus(changes.slots, delta);
-      if (changes.anchors.defined())
-        overlay.anchors = overlay.anchors.defined() ? at::cat({overlay.anchors, changes.anchors})
-                                                    : changes.anchors;
+      overlay.add_anchors(changes.anchors, true);
       return rolling.holds(overlay, timed);
     };
   Proposal proposal = propose(model, session.items, session.protected_log(options.earlier_weight),

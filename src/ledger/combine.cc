@@ -159,7 +159,10 @@ Update sum_updates(std::span<const Update> updates) {
     for (const LayerDelta& layer : update.layers) parts[layer.block].push_back(&layer);
     if (!update.anchors.queries.empty()) {
       if (sum.anchors.width != 0 && sum.anchors.width != update.anchors.width) widths_differ();
+      if (sum.anchors.width != 0 && sum.anchors.text != update.anchors.text)
+        throw Error(ErrorCode::kInvalidArgument, "anchors of text and of subjects have no sum");
       sum.anchors.width = update.anchors.width;
+      sum.anchors.text = update.anchors.text;
       sum.anchors.queries.insert(sum.anchors.queries.end(), update.anchors.queries.begin(),
                                  update.anchors.queries.end());
     }

@@ -12,9 +12,9 @@
 namespace accrete {
 
 // The sum of the layers of `updates`, added in float32 in the order given, as a model sums them: a
-// model that has the sum in their place has the same rows bit for bit (if all or none are gated).
-// Anchors are put one after the other, and so is what was taught; metadata is left empty. Throws
-// kInvalidArgument when widths of a block or of anchors differ.
+// model that has the sum in their place has the same rows bit for bit (if all have the same reach).
+// Anchors, which must be of one kind, are put one after the other, and so is what was taught;
+// metadata is left empty. Throws kInvalidArgument when widths of a block or of anchors differ.
 Update sum_updates(std::span<const Update> updates);
 
 // Slots that both write, over all blocks; values are not looked at, so outlines will do.

@@ -433,7 +433,9 @@ UpdateRecord Ledger::commit(const Update& update, UpdateRecord record) {
                   "it is active: there is nothing to do");
     // The same bytes again: the update that was undone or reverted comes back, in its old place.
     staged.publish();  // its file may have been lost meanwhile
-    return impl.reactivate(record.id);
+    record = impl.reactivate(record.id);
+    impl.extend_state(update, record.id);
+    return record;
   }
   record.order = impl.database.query_integer("SELECT coalesce(max(seq), 0) + 1 FROM updates");
   record.time = now();

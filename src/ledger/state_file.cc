@@ -62,7 +62,7 @@ int64_t units(int64_t bytes, int64_t unit) {
 
 // The state while records are read one after the other.
 struct Sums {
-  using Key = std::pair<int, bool>;
+  using Key = std::pair<int, Reach>;
   struct Entry {
     int64_t slot;
     int32_t row;
@@ -71,9 +71,8 @@ struct Sums {
 
   // The rows of an update begin at unit `row`, layer after layer.
   void add(const Update& outline, int64_t row) {
-    const bool gated = !outline.anchors.queries.empty();
     for (const LayerDelta& layer : outline.layers) {
-      auto& table = entries[{layer.block, gated}];
+      auto& table = entries[{layer.block, reach_of(outline)}];
       for (const int64_t slot : layer.indices) table.push_back({slot, static_cast<int32_t>(row++)});
     }
   }
@@ -186,11 +185,10 @@ struct Pending {
   int64_t units = 0;
 };
 
-// `row_now(block, gated, slot)`: the sum so far, nullptr for none.
+// `row_now(block, reach, slot)`: the sum so far, nullptr for none.
 template <typename RowNow>
 Pending make_record(const NamedUpdate& added, int64_t width, const RowNow& row_now) {
   const Update& update = *added.update;
-  const bool gated = !update.anchors.queries.empty();
   Pending p;
   if (added.id.size() != p.header.id.size())
     throw Error(ErrorCode::kInvalidArgument, fmt::format("\"{}\" is no update's id", added.id));
@@ -207,7 +205,7 @@ Pending make_record(const NamedUpdate& added, int64_t width, const RowNow& row_n
                   "they were made for different models");
     for (size_t i = 0; i < layer.indices.size(); ++i) {
       const float* from = layer.delta.data() + i * d;
-      const float* before = row_now(layer.block, gated, layer.indices[i]);
+      const float* before = row_now(layer.block, reach_of(update), layer.indices[i]);
       // The first value is taken as it is: 0 + x would lose the sign of -0.
       for (size_t k = 0; k < d; ++k) p.rows.push_back(before ? before[k] + from[k] : from[k]);
     }
@@ -282,17 +280,17 @@ void write_state(const fs::path& accrete_folder, std::span<const NamedUpdate> ac
     header.width = static_cast<uint32_t>(width);
     out.write(std::as_bytes(std::span(&header, 1)), 0);
     int64_t at = units(sizeof(header), unit);
-    std::map<std::pair<int, bool>, std::map<int64_t, std::vector<float>>> sums;
+    std::map<std::pair<int, Reach>, std::map<int64_t, std::vector<float>>> sums;
     for (const NamedUpdate& u : active) {
-      const Pending p = make_record(u, width, [&](int block, bool gated, int64_t slot) {
-        auto& table = sums[{block, gated}];
+      const Pending p = make_record(u, width, [&](int block, Reach reach, int64_t slot) {
+        auto& table = sums[{block, reach}];
         const auto it = table.find(slot);
         return it == table.end() ? nullptr : it->second.data();
       });
       const float* row = p.rows.data();
       for (const LayerDelta& layer : u.update->layers)
         for (const int64_t slot : layer.indices) {
-          sums[{layer.block, !u.update->anchors.queries.empty()}][slot].assign(row, row + width);
+          sums[{layer.block, reach_of(*u.update)}][slot].assign(row, row + width);
           row += width;
         }
       write_body(out, p, at, unit);
@@ -317,12 +315,12 @@ bool append_state(const fs::path& accrete_folder, std::span<const std::string> a
   const auto state = StateFile::open(accrete_folder, active_before);
   if (!state) return false;
   const int64_t unit = 4 * state->width();
-  std::map<std::pair<int, bool>, const StateFile::Table*> tables;
-  for (const auto& table : state->tables()) tables[{table.block, table.gated}] = &table;
+  std::map<std::pair<int, Reach>, const StateFile::Table*> tables;
+  for (const auto& table : state->tables()) tables[{table.block, table.reach}] = &table;
   const float* values = state->table().data();
   const Pending p =
-      make_record(added, state->width(), [&](int block, bool gated, int64_t slot) -> const float* {
-        const auto it = tables.find({block, gated});
+      make_record(added, state->width(), [&](int block, Reach reach, int64_t slot) -> const float* {
+        const auto it = tables.find({block, reach});
         if (it == tables.end()) return nullptr;
         const auto& slots = it->second->slots;
         const auto found = std::lower_bound(slots.begin(), slots.end(), slot);
@@ -334,7 +332,8 @@ bool append_state(const fs::path& accrete_folder, std::span<const std::string> a
   const int64_t at = state->records().back().end;
   const fs::path path = accrete_folder / kStateFile;
   const auto bytes = state->map()->bytes();
-  if (read_record(bytes, at, unit)) {
+  if (const auto next = read_record(bytes, at, unit)) {
+    if (next->id == added.id) return true;  // it was undone, and is taught again
     // Records of updates that were undone follow: they may be mapped, so a new file takes over.
     const fs::path temporary = create_temporary_beside(path);
     try {

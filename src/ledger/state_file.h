@@ -33,10 +33,10 @@ inline constexpr const char* kStateFile = "state.bin";
 
 class StateFile {
  public:
-  // The sum for one memory layer, of the updates that are gated or of those that are not.
+  // The sum for one memory layer, of the updates of one reach.
   struct Table {
     int block = 0;
-    bool gated = false;
+    Reach reach = Reach::kEverywhere;
     std::vector<int64_t> slots;  // strictly ascending
     std::vector<int32_t> rows;   // of table(), one a slot
   };

@@ -20,6 +20,7 @@ static_assert(std::endian::native == std::endian::little, "the formats are littl
 constexpr std::string_view kIndices = ".indices";
 constexpr std::string_view kDelta = ".delta";
 constexpr std::string_view kAnchors = "gate.anchors";
+constexpr std::string_view kTextAnchors = "gate.text_anchors";
 constexpr std::string_view kTaughtSlots = "taught.slots";
 constexpr std::string_view kTaughtWeights = "taught.weights";
 constexpr std::string_view kTaughtOwner = "taught.owner";
@@ -95,7 +96,7 @@ std::vector<TensorView> tensor_views(const Update& update, const std::string& it
                      std::as_bytes(std::span(layer.delta))});
   }
   if (const GateAnchors& a = update.anchors; !a.queries.empty())
-    views.push_back({std::string(kAnchors),
+    views.push_back({std::string(a.text ? kTextAnchors : kAnchors),
                      DType::kF32,
                      {static_cast<int64_t>(a.queries.size()) / a.width, a.width},
                      std::as_bytes(std::span(a.queries))});
@@ -163,14 +164,14 @@ LayerDelta parse_layer(int block, const TensorView& indices, const TensorView& d
   return layer;
 }
 
-GateAnchors parse_anchors(const TensorView& tensor, std::string_view source) {
+void parse_anchors(const TensorView& tensor, std::string_view source, GateAnchors& anchors) {
+  if (!anchors.queries.empty()) refuse(source, "it has gate anchors of both kinds");
   if (tensor.dtype != DType::kF32 || tensor.shape.size() != 2 || tensor.shape[0] < 1 ||
       tensor.shape[1] < 1)
     refuse(source, fmt::format("{} is not F32 [m, width] with m >= 1", tensor.name));
-  GateAnchors anchors{tensor.shape[1], copy_values<float>(tensor)};
+  anchors = {tensor.shape[1], copy_values<float>(tensor), tensor.name == kTextAnchors};
   if (!all_finite(anchors.queries))
     refuse(source, fmt::format("{} holds values that are not finite", tensor.name));
-  return anchors;
 }
 
 // The four tensors of what was taught, as far as they are there.
@@ -243,8 +244,8 @@ Update parse(std::span<const std::byte> bytes, std::string_view source, bool wit
       blocks[block].indices = &tensor;
     else if (const int other = block_of(tensor.name, kDelta); other >= 0)
       blocks[other].delta = &tensor;
-    else if (tensor.name == kAnchors)
-      update.anchors = parse_anchors(tensor, source);
+    else if (tensor.name == kAnchors || tensor.name == kTextAnchors)
+      parse_anchors(tensor, source, update.anchors);
     else if (tensor.name == kTaughtSlots)
       taught.slots = &tensor;
     else if (tensor.name == kTaughtWeights)
@@ -269,6 +270,11 @@ Update parse(std::span<const std::byte> bytes, std::string_view source, bool wit
 }
 
 }  // namespace
+
+Reach reach_of(const Update& update) {
+  if (update.anchors.queries.empty()) return Reach::kEverywhere;
+  return update.anchors.text ? Reach::kText : Reach::kSubjects;
+}
 
 bool is_update_id(std::string_view text) {
   return text.size() == kIdDigits &&

@@ -35,14 +35,22 @@ struct LayerDelta {
 struct GateAnchors {
   int64_t width = 0;           // of a query
   std::vector<float> queries;  // [m, width] row-major; empty: the update is not gated
+  bool text = false;           // they are tokens of running text, not subjects of facts
 };
 
 struct Update {
   std::vector<LayerDelta> layers;  // strictly ascending by block; at least one, each with t >= 1
-  GateAnchors anchors;             // the tensor `gate.anchors` F32 [m, width], absent when empty
-  Taught taught;                   // the tensors `taught.*`, absent when empty
+  GateAnchors anchors;  // the tensor `gate.anchors` or `gate.text_anchors` F32 [m, width], absent
+                        // when empty
+  Taught taught;        // the tensors `taught.*`, absent when empty
   Metadata metadata;
 };
+
+// Where the rows of an update speak. Each kind is summed by itself, and has a gate of its own: the
+// many tokens of a text must not open what was written for subjects.
+enum class Reach { kEverywhere, kSubjects, kText };
+inline constexpr Reach kReaches[] = {Reach::kEverywhere, Reach::kSubjects, Reach::kText};
+Reach reach_of(const Update& update);
 
 // The metadata key that marks an update file, and its value. write_update adds it and read_update
 // takes it away, so Update::metadata holds only the caller's keys.

@@ -71,11 +71,14 @@ std::vector<TensorView> write_overlay(const Memory& memory, const fs::path& path
   const std::string address = prefix(memory.address_block) + "address.";
   for (const auto& [name, tensor] : memory.keys.tensors()) add(address + name, tensor);
   const Overlay& overlay = memory.overlay;
-  add(address + "anchors", overlay.anchors.defined()
-                               ? overlay.anchors
-                               : at::zeros({0, memory.keys.options().query_width}, at::kFloat));
+  for (const auto& [name, anchors] :
+       {std::pair{"anchors", &overlay.anchors}, {"text_anchors", &overlay.text_anchors}})
+    add(address + name, anchors->defined()
+                            ? *anchors
+                            : at::zeros({0, memory.keys.options().query_width}, at::kFloat));
   for (const auto& [block, rows] : overlay.by_block)
-    for (const auto& [name, table] : {std::pair{"open", &rows.open}, {"gated", &rows.gated}}) {
+    for (const auto& [name, table] :
+         {std::pair{"open", &rows.open}, {"gated", &rows.gated}, {"text", &rows.text}}) {
       if (table->empty()) continue;
       const std::string p = prefix(block) + name + ".";
       views.push_back({p + "slots",
@@ -95,7 +98,8 @@ nlohmann::json memory_config(const Memory& memory, const std::vector<std::string
   nlohmann::json blocks = nlohmann::json::object();
   for (const auto& [block, rows] : overlay.by_block)
     blocks[std::to_string(block)] = {{"open", rows.open.slots.size()},
-                                     {"gated", rows.gated.slots.size()}};
+                                     {"gated", rows.gated.slots.size()},
+                                     {"text", rows.text.slots.size()}};
   return {{"version", kVersion},
           {"updates", updates},
           {"address_block", memory.address_block},
@@ -105,6 +109,7 @@ nlohmann::json memory_config(const Memory& memory, const std::vector<std::string
           {"query_width", o.query_width},
           {"gate", {{"radius", memory.gate.radius}, {"softness", memory.gate.softness}}},
           {"anchors", overlay.anchors.defined() ? overlay.anchors.size(0) : 0},
+          {"text_anchors", overlay.text_anchors.defined() ? overlay.text_anchors.size(0) : 0},
           {"blocks", std::move(blocks)}};
 }
 

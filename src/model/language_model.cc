@@ -143,20 +143,45 @@ const Memory& LanguageModel::memory() const {
   return *memory_;
 }
 
+SparseRows& Overlay::Rows::of(Reach reach) {
+  switch (reach) {
+    case Reach::kEverywhere:
+      return open;
+    case Reach::kSubjects:
+      return gated;
+    case Reach::kText:
+      return text;
+  }
+  return open;
+}
+
+at::Tensor Overlay::gates(const Gate& gate, const at::Tensor& queries) const {
+  if (!gated()) return {};
+  return at::stack({gate(queries, anchors), gate(queries, text_anchors)}, 1);
+}
+
+void Overlay::add_anchors(const at::Tensor& more, bool text) {
+  at::Tensor& to = text ? text_anchors : anchors;
+  if (more.defined()) to = to.defined() ? at::cat({to, more}) : more;
+}
+
 at::Tensor Overlay::read(int64_t block, const Accesses& accesses, const at::Tensor& gates) const {
   at::Tensor y;
   const auto add = [&](const SparseRows& rows, const at::Tensor& weights) {
     const auto part = weighted_gather(rows.values, rows.index.rows(accesses.slots), weights);
     y = y.defined() ? y + part : part;
   };
-  at::Tensor gated_weights;
-  for (const auto* rows : {&by_block, &on_trial}) {
-    const auto it = rows->find(block);
-    if (it == rows->end()) continue;
+  at::Tensor weights[2];
+  for (const auto* tables : {&by_block, &on_trial}) {
+    const auto it = tables->find(block);
+    if (it == tables->end()) continue;
     if (!it->second.open.empty()) add(it->second.open, accesses.weights);
-    if (it->second.gated.empty() || !gates.defined()) continue;
-    if (!gated_weights.defined()) gated_weights = accesses.weights * gates.unsqueeze(1);
-    add(it->second.gated, gated_weights);
+    for (const int64_t kind : {0, 1}) {
+      const SparseRows& rows = kind == 0 ? it->second.gated : it->second.text;
+      if (rows.empty() || !gates.defined()) continue;
+      if (!weights[kind].defined()) weights[kind] = accesses.weights * gates.narrow(1, kind, 1);
+      add(rows, weights[kind]);
+    }
   }
   return y;
 }
@@ -176,8 +201,8 @@ FfnSide LanguageModel::side(at::Tensor mask) const {
     if (block == memory.address_block) {
       const auto flat = x.reshape({-1, x.size(-1)});
       found->accesses = memory.keys.lookup(flat, mask);
-      if (memory.overlay.anchors.defined())
-        found->gates = memory.gate(memory.keys.queries(flat), memory.overlay.anchors);
+      if (memory.overlay.gated())
+        found->gates = memory.overlay.gates(memory.gate, memory.keys.queries(flat));
     }
     const auto y = memory.read(block, found->accesses, found->gates);
     return y.defined() ? y.view(x.sizes()).to(x.scalar_type()) : y;
@@ -187,21 +212,20 @@ FfnSide LanguageModel::side(at::Tensor mask) const {
 Overlay LanguageModel::make_overlay(std::span<const Update* const> updates) const {
   const Memory& memory = this->memory();
   Overlay fresh;
-  std::vector<at::Tensor> anchors;
-  struct Parts {
-    std::vector<const LayerDelta*> open, gated;
-  };
-  std::map<int64_t, Parts> parts;
+  std::vector<at::Tensor> anchors[2];
+  std::map<int64_t, std::map<Reach, std::vector<const LayerDelta*>>> parts;
   for (const Update* update : updates) {
     check_fits(memory, folder_, *update);
-    const bool gated = !update->anchors.queries.empty();
     for (const LayerDelta& delta : update->layers)
-      (gated ? parts[delta.block].gated : parts[delta.block].open).push_back(&delta);
-    if (gated) anchors.push_back(anchors_of(*update));
+      parts[delta.block][reach_of(*update)].push_back(&delta);
+    if (!update->anchors.queries.empty())
+      anchors[update->anchors.text ? 1 : 0].push_back(anchors_of(*update));
   }
-  for (const auto& [block, p] : parts)
-    fresh.by_block[block] = {sum_layers(p.open), sum_layers(p.gated)};
-  if (!anchors.empty()) fresh.anchors = at::cat(anchors);
+  for (const auto& [block, by_reach] : parts)
+    for (const auto& [reach, layers] : by_reach)
+      fresh.by_block[block].of(reach) = sum_layers(layers);
+  for (const bool text : {false, true})
+    if (!anchors[text].empty()) fresh.add_anchors(at::cat(anchors[text]), text);
   return fresh;
 }
 
@@ -211,8 +235,8 @@ Overlay LanguageModel::overlay_with(const Update& update) const {
   const Update* one = &update;
   Overlay added = make_overlay({&one, 1});
   all.on_trial = std::move(added.by_block);
-  if (added.anchors.defined())
-    all.anchors = all.anchors.defined() ? at::cat({all.anchors, added.anchors}) : added.anchors;
+  all.add_anchors(added.anchors, false);
+  all.add_anchors(added.text_anchors, true);
   return all;
 }
 
@@ -232,15 +256,16 @@ Overlay LanguageModel::overlay_of(const StateFile& state) const {
     rows.places = t.rows;
     rows.index = SlotIndex(t.slots, t.rows);
     rows.values = values;
-    auto& of = overlay.by_block[t.block];
-    (t.gated ? of.gated : of.open) = std::move(rows);
+    overlay.by_block[t.block].of(t.reach) = std::move(rows);
   }
-  std::vector<at::Tensor> anchors;
+  std::vector<at::Tensor> anchors[2];
   for (const StateFile::Record& record : state.records()) {
     check_fits(memory, folder_, record.outline);
-    if (!record.outline.anchors.queries.empty()) anchors.push_back(anchors_of(record.outline));
+    if (!record.outline.anchors.queries.empty())
+      anchors[record.outline.anchors.text ? 1 : 0].push_back(anchors_of(record.outline));
   }
-  if (!anchors.empty()) overlay.anchors = at::cat(anchors);
+  for (const bool text : {false, true})
+    if (!anchors[text].empty()) overlay.add_anchors(at::cat(anchors[text]), text);
   return overlay;
 }
 
@@ -274,12 +299,14 @@ void LanguageModel::add_update(const Update& update) {
   const Overlay added = make_overlay({&one, 1});
   Overlay all = memory_->overlay;
   for (const auto& [block, rows] : added.by_block) {
-    Overlay::Rows& sum = all.by_block[block];
-    if (!rows.open.empty()) sum.open = sum.open.plus(rows.open.slots, rows.open.values);
-    if (!rows.gated.empty()) sum.gated = sum.gated.plus(rows.gated.slots, rows.gated.values);
+    for (const Reach reach : kReaches)
+      if (const SparseRows& more = rows.of(reach); !more.empty()) {
+        SparseRows& sum = all.by_block[block].of(reach);
+        sum = sum.plus(more.slots, more.values);
+      }
   }
-  if (added.anchors.defined())
-    all.anchors = all.anchors.defined() ? at::cat({all.anchors, added.anchors}) : added.anchors;
+  all.add_anchors(added.anchors, false);
+  all.add_anchors(added.text_anchors, true);
   use_overlay(std::move(all));
 }
 
@@ -297,7 +324,8 @@ std::string LanguageModel::state_digest() const {
   for (const auto& [name, tensor] : memory_->keys.tensors())
     hash_tensor(hash, "memory." + name, tensor);
   for (const auto& [block, rows] : memory_->overlay.by_block)
-    for (const auto& [name, table] : {std::pair{"open", &rows.open}, {"gated", &rows.gated}}) {
+    for (const auto& [name, table] :
+         {std::pair{"open", &rows.open}, {"gated", &rows.gated}, {"text", &rows.text}}) {
       if (table->empty()) continue;
       const auto count = static_cast<int64_t>(table->slots.size());
       const std::string prefix = fmt::format("overlay.{}.{}.", block, name);
@@ -307,6 +335,8 @@ std::string LanguageModel::state_digest() const {
     }
   if (memory_->overlay.anchors.defined())
     hash_tensor(hash, "overlay.anchors", memory_->overlay.anchors);
+  if (memory_->overlay.text_anchors.defined())
+    hash_tensor(hash, "overlay.text_anchors", memory_->overlay.text_anchors);
   return hash.hex();
 }
 

@@ -34,16 +34,25 @@ struct Overlay {
   struct Rows {
     SparseRows open;   // speaks wherever its slots are read
     SparseRows gated;  // speaks near the anchors only
+    SparseRows text;   // speaks near the text anchors only
+
+    SparseRows& of(Reach reach);
+    const SparseRows& of(Reach reach) const { return const_cast<Rows*>(this)->of(reach); }
   };
   std::map<int64_t, Rows> by_block;
   // An update that is being tried, beside the sum rather than in it: to try one costs what that one
   // holds, whatever else is there.
   std::map<int64_t, Rows> on_trial;
-  at::Tensor anchors;  // [M, query_width] of all gated updates; undefined: none
+  at::Tensor anchors;       // [M, query_width] of all updates about subjects; undefined: none
+  at::Tensor text_anchors;  // the same of running text
 
+  bool gated() const { return anchors.defined() || text_anchors.defined(); }
+  // Gates of tokens with these queries: [T, 2], of subjects and of text. Undefined: nothing gated.
+  at::Tensor gates(const Gate& gate, const at::Tensor& queries) const;
+  void add_anchors(const at::Tensor& more, bool text);
   bool empty() const { return by_block.empty() && on_trial.empty(); }
   // What it adds to block `block`'s output, [T, d], for tokens with these accesses and (of a gated
-  // overlay) gates [T]. Undefined: nothing.
+  // overlay) gates [T, 2]. Undefined: nothing.
   at::Tensor read(int64_t block, const Accesses& accesses, const at::Tensor& gates) const;
 };
 

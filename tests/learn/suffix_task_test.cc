@@ -41,7 +41,7 @@ class SuffixTaskTest : public ::testing::Test {
     return make_examples(model, all, options);
   }
   // An update that speaks everywhere, or near `anchors` only.
-  static Update some_update(const LanguageModel& model, bool gated) {
+  static Update some_update(const LanguageModel& model, Reach reach) {
     const auto& memory = model.memory();
     Update update;
     const int64_t d = memory.keys.width();
@@ -56,8 +56,9 @@ class SuffixTaskTest : public ::testing::Test {
       }
       update.layers.push_back(std::move(layer));
     }
-    if (gated) {
+    if (reach != Reach::kEverywhere) {
       update.anchors.width = memory.keys.options().query_width;
+      update.anchors.text = reach == Reach::kText;
       update.anchors.queries.assign(static_cast<size_t>(2 * update.anchors.width), 0.1F);
     }
     return update;
@@ -117,14 +118,47 @@ TEST_F(SuffixTaskTest, GivesTheLossesAndGradientsOfWholePasses) {
 
 TEST_F(SuffixTaskTest, WithAnOverlay) {
   auto model = LanguageModel::open(*folder_ / "model");
-  for (const bool gated : {false, true}) {
-    model.set_overlay({some_update(model, gated)});
+  for (const Reach reach : kReaches) {
+    model.set_overlay({some_update(model, reach)});
     compare(model, {});
   }
 }
 
 TEST_F(SuffixTaskTest, InSmallBatchesWithTheCacheOnDisk) {
   compare(LanguageModel::open(*folder_ / "model"), {.rows = 12, .cache_bytes = 0});
+}
+
+// In bfloat16 the same, as far as it goes.
+TEST_F(SuffixTaskTest, LowPrecisionStaysNear) {
+  auto model = LanguageModel::open(*folder_ / "model");
+  model.set_overlay({some_update(model, Reach::kSubjects)});
+  const auto examples = SuffixTaskTest::examples(model);
+  const int64_t d = model.net().config().width;
+  std::map<int64_t, at::Tensor> values, exact, low;
+  at::manual_seed(3);
+  for (const int64_t block : model.memory().blocks) {
+    values[block] = 0.5 * at::randn({3, d});
+    exact[block] = at::zeros({3, d});
+    low[block] = at::zeros({3, d});
+  }
+  std::vector<int64_t> which, vectors;
+  for (size_t i = 0; i < examples.size(); ++i) {
+    which.push_back(static_cast<int64_t>(i));
+    vectors.push_back(examples[i].item);
+  }
+  SuffixTask task(model, examples, {}, {}), low_task(model, examples, {.low_precision = true}, {});
+  const auto loss = task.run(which, vectors, values, &exact);
+  const auto low_loss = low_task.run(which, vectors, values, &low);
+  bool differs = false;
+  for (size_t i = 0; i < loss.size(); ++i) {
+    EXPECT_NEAR(loss[i], low_loss[i], 0.1) << i;
+    differs = differs || loss[i] != low_loss[i];
+  }
+  EXPECT_TRUE(differs);  // it did run in bfloat16
+  for (const auto& [block, g] : exact) {
+    const double error = (g - low.at(block)).norm().item<double>();
+    EXPECT_LE(error, 0.08 * g.norm().item<double>() + 1e-6) << block;
+  }
 }
 
 TEST_F(SuffixTaskTest, OnlyWhatFollowsTheSubjectIsComputedAgain) {

@@ -309,14 +309,14 @@ inline std::string state_file_difference(const Ledger& ledger) {
   }
   const auto state = StateFile::open(ledger.folder(), ids);
   if (!state) return {};
-  for (const bool gated : {false, true}) {
+  for (const Reach reach : kReaches) {
     std::vector<Update> group;
     for (const Update& u : updates)
-      if (u.anchors.queries.empty() != gated) group.push_back(u);
+      if (reach_of(u) == reach) group.push_back(u);
     for (const LayerDelta& layer : sum_updates(group).layers) {
       const auto table =
           std::find_if(state->tables().begin(), state->tables().end(),
-                       [&](const auto& t) { return t.block == layer.block && t.gated == gated; });
+                       [&](const auto& t) { return t.block == layer.block && t.reach == reach; });
       if (table == state->tables().end() || table->slots != layer.indices)
         return "the state file has other slots";
       const auto d = static_cast<size_t>(layer.width);

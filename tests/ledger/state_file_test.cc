@@ -15,7 +15,7 @@ namespace {
 
 constexpr int64_t kWidth = 6;
 
-Update make_update(uint64_t seed, bool gated, int64_t slots = 40) {
+Update make_update(uint64_t seed, Reach reach, int64_t slots = 40) {
   Rng rng = Rng(seed).split(3);
   Update u;
   for (const int block : {1, 4}) {
@@ -29,8 +29,9 @@ Update make_update(uint64_t seed, bool gated, int64_t slots = 40) {
       layer.delta.push_back(rng.below(9) == 0 ? -0.0F : static_cast<float>(rng.normal()));
     u.layers.push_back(std::move(layer));
   }
-  if (gated) {
+  if (reach != Reach::kEverywhere) {
     u.anchors.width = 2;
+    u.anchors.text = reach == Reach::kText;
     for (int i = 0; i < 4; ++i) u.anchors.queries.push_back(static_cast<float>(rng.normal()));
   }
   TaughtItem item;
@@ -45,8 +46,8 @@ Update make_update(uint64_t seed, bool gated, int64_t slots = 40) {
 class StateFileTest : public ::testing::Test {
  protected:
   void SetUp() override {
-    for (uint64_t i = 0; i < 6; ++i) {
-      updates_.push_back(make_update(i, i % 3 != 1));
+    for (uint64_t i = 0; i < 7; ++i) {
+      updates_.push_back(make_update(i, kReaches[i % 3]));
       ids_.push_back(fmt::format("{:016x}", i));
     }
   }
@@ -64,16 +65,16 @@ class StateFileTest : public ::testing::Test {
     ASSERT_EQ(state->records().size(), n);
     ASSERT_EQ(state->width(), kWidth);
     size_t tables = 0;
-    for (const bool gated : {false, true}) {
+    for (const Reach reach : kReaches) {
       std::vector<Update> group;
       for (size_t i = 0; i < n; ++i)
-        if (updates_[i].anchors.queries.empty() != gated) group.push_back(updates_[i]);
+        if (reach_of(updates_[i]) == reach) group.push_back(updates_[i]);
       const Update sum = sum_updates(group);
       for (const LayerDelta& layer : sum.layers) {
         ++tables;
         const auto it =
             std::find_if(state->tables().begin(), state->tables().end(),
-                         [&](const auto& t) { return t.block == layer.block && t.gated == gated; });
+                         [&](const auto& t) { return t.block == layer.block && t.reach == reach; });
         ASSERT_NE(it, state->tables().end());
         ASSERT_EQ(it->slots, layer.indices);
         for (size_t i = 0; i < layer.indices.size(); ++i)
