@@ -71,8 +71,9 @@ bool PackedPass::supports(const Transformer& net) {
   const auto plain = [](const Linear& l) { return !l.a.defined() && !l.weight.requires_grad(); };
   return net.device().is_cpu() && net.dtype() == at::kFloat &&
          std::all_of(net.blocks_.begin(), net.blocks_.end(), [&](const auto& b) {
-           return plain(b.q) && plain(b.k) && plain(b.v) && plain(b.o) && plain(b.gate) &&
-                  plain(b.up) && plain(b.down);
+           return plain(b.q) && plain(b.k) && plain(b.v) && plain(b.o) &&
+                  (b.memory ? !b.memory->values.requires_grad()
+                            : plain(b.gate) && plain(b.up) && plain(b.down));
          });
 }
 
@@ -231,6 +232,12 @@ at::Tensor PackedPass::forward(const at::Tensor& h, const PackedSequences& seque
     if (options.keys != nullptr) (*options.keys)(i, saved.k, saved.v);
     if (keys_only) return last;
     norm(saved.middle, b.ffn_norm, c.norm_eps, x, saved.middle_inverse);
+    at::Tensor out = i + 1 == to ? last : views(slot(i + 1), N).h;
+    if (b.memory) {
+      at::add_out(out, saved.middle, (*b.memory)(x));
+      if (options.add != nullptr) (*options.add)(i, x, out);
+      continue;
+    }
     multiply(saved.gate, x, b.gate.weight, b.gate.bias);
     multiply(saved.up, x, b.up.weight, b.up.bias);
     const float *gate = data(saved.gate), *up = data(saved.up);
@@ -238,7 +245,6 @@ at::Tensor PackedPass::forward(const at::Tensor& h, const PackedSequences& seque
     at::parallel_for(0, N * c.ffn_width, kElements / 2, [&](int64_t begin, int64_t end) {
       kernels::swiglu(gate + begin, up + begin, end - begin, act + begin);
     });
-    at::Tensor out = i + 1 == to ? last : views(slot(i + 1), N).h;
     multiply_add(out, saved.middle, activated, b.down.weight, b.down.bias);
     if (options.add != nullptr) (*options.add)(i, x, out);
   }
@@ -271,6 +277,7 @@ void PackedPass::backward(at::Tensor gradient, const SeeGradient& see) {
   for (int64_t i = to_ - 1; i >= from_; --i) {
     see(i, gradient);
     const Transformer::Block& b = net_.blocks_[static_cast<size_t>(i)];
+    if (b.memory) throw Error(ErrorCode::kInternal, "no way back through a block of memory");
     Saved saved = views(static_cast<size_t>(i - from_), N);
     at::mm_out(activated, gradient, b.down.weight);
     float *gate = data(saved.gate), *up = data(saved.up);
