@@ -79,6 +79,7 @@ struct DepositInputs {
   std::vector<int64_t> blocks;
   int64_t items = 0, companions = 0;
   int64_t query_width = 0;
+  double anchor_spacing = 0;
 };
 
 Update deposit_variant(const DepositInputs& in, const Taught& taught, const TeachOptions& options,
@@ -108,7 +109,7 @@ Update deposit_variant(const DepositInputs& in, const Taught& taught, const Teac
     add_layer(update, in.blocks[b], in.selected, delta.narrow(1, static_cast<int64_t>(b) * d, d));
   if (options.gated) {
     const auto anchors =
-        thin_anchors(in.queries.index_select(0, keep), options.anchor_spacing).contiguous();
+        thin_anchors(in.queries.index_select(0, keep), in.anchor_spacing).contiguous();
     update.anchors.width = in.query_width;
     update.anchors.queries.assign(anchors.data_ptr<float>(),
                                   anchors.data_ptr<float>() + anchors.numel());
@@ -255,6 +256,7 @@ void teach_subjects(const LanguageModel& model, const Lessons& lessons,
   inputs->items = lessons.own;
   inputs->companions = static_cast<int64_t>(lessons.items.size()) - lessons.own;
   inputs->query_width = memory.keys.options().query_width;
+  inputs->anchor_spacing = options.anchor_spacing * memory.gate.radius / 6;
   for (int64_t i = 0; i < lessons.own; ++i)
     proposal.item_queries.push_back(
         inputs->queries.index_select(0, (inputs->item == i).nonzero().view({-1})));

@@ -34,9 +34,11 @@ struct TeachOptions {
   ValueSolverOptions values;
   RowSolverOptions rows;
   DepositOptions deposit;
-  int64_t neighbours = 20;    // prompts about other subjects per phrasing, in the log; 0: none
-  bool gated = true;          // facts with a subject speak near it only (memory/gate.h)
-  double anchor_spacing = 1;  // anchors nearer than this to another are left out
+  int64_t neighbours = 20;  // prompts about other subjects per phrasing, in the log; 0: none
+  bool gated = true;        // facts with a subject speak near it only (memory/gate.h)
+  // Anchors nearer than this to another are left out; in units of a sixth of the gate's radius,
+  // which is what fits the query space.
+  double anchor_spacing = 1;
   double neighbour_weight =
       3;  // nu: how much each of their tokens counts against one of the background
   double earlier_weight = 3;  // beta: the same for the tokens that earlier updates were taught with
