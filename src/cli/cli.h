@@ -72,12 +72,13 @@ void add_probe(CLI::App& app, Common& common, Run& run);
 void add_log(CLI::App& app, Common& common, Run& run);
 void add_undo(CLI::App& app, Common& common, Run& run);
 void add_history(CLI::App& app, Common& common, Run& run);  // diff, revert, tag
-void add_audit(CLI::App& app, Common& common, Run& run);  // audit, compact
+void add_audit(CLI::App& app, Common& common, Run& run);    // audit, compact
 void add_digest(CLI::App& app, Common& common, Run& run);
 void add_bench(CLI::App& app, Common& common, Run& run);
 void add_bench_forecast(CLI::App& bench, Common& common, Run& run);
 void add_bench_sequence(CLI::App& bench, Common& common, Run& run);
 void add_eval(CLI::App& app, Common& common, Run& run);
+void add_pretrain(CLI::App& app, Common& common, Run& run);
 void add_export(CLI::App& app, Common& common, Run& run);
 void add_completion(CLI::App& app, Common& common, Run& run);
 std::string completion_script(const CLI::App& app, const std::string& shell);
