@@ -9,6 +9,7 @@ pkg_check_modules(pcre2 REQUIRED IMPORTED_TARGET libpcre2-8)
 pkg_check_modules(zstd REQUIRED IMPORTED_TARGET libzstd)
 
 if(NOT ACCRETE_FUZZ)
+  pkg_check_modules(tomlplusplus REQUIRED IMPORTED_TARGET tomlplusplus)
   find_package(CLI11 REQUIRED)
   pkg_check_modules(hwy REQUIRED IMPORTED_TARGET libhwy)
 

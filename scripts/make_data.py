@@ -1,11 +1,12 @@
 #!/usr/bin/env python3
 """Makes the tracked sets under data/ from a folder of raw public sets and a model. See docs/data.md.
 
-    python scripts/make_data.py --data DIR [--model MODEL] [--scores FILE] [--out data]
+    python scripts/make_data.py --data DIR [--model MODEL] [--scores FILE] [--out data] [--only-native]
 
 DIR     a folder with the raw sets; see docs/data.md for what it holds and where it comes from
 MODEL   a Hugging Face folder of SmolLM2-135M-Instruct: says which facts and questions the model answers today.
         Needs torch and transformers. Not needed when FILE already has every score.
+--only-native   make native/known_facts.jsonl alone, from the tracked facts/; needs neither model nor scores
 FILE    the scores, read when there and completed with the model; keep it to build again without a model
 
 The same input and the same scores give the same bytes: every order is by SHA-256, nothing is drawn at random.
@@ -554,6 +555,22 @@ def fact_rows(facts, templates):
     return clozes, questions
 
 
+NATIVE_FACTS = 3000
+NATIVE_PER_OBJECT = 24
+
+
+def native_facts(rows, used, templates):
+    """facts for a model of our own to know from its pretraining: subjects of none that is taught or asked later; the
+    phrasings to be taught, and one to be asked in"""
+    shares, mine = Counter(), []
+    for r in rows:
+        if r[1] not in used and shares[r[0], r[2]] < NATIVE_PER_OBJECT:
+            shares[r[0], r[2]] += 1
+            mine.append(r)
+    chosen, _ = fact_rows(sorted(spread(mine, lambda r: r[0], NATIVE_FACTS), key=lambda r: sha(fact_id(r))), templates)
+    return [{**row, "asked": row["asked"][:1]} for row in chosen]
+
+
 def spread(rows, kind_of, n):
     """n rows, the kinds in turn, in the order given"""
     queues = defaultdict(list)
@@ -594,12 +611,17 @@ def main():
     parser.add_argument("--scores", type=Path, help="read and completed: what the model answers")
     parser.add_argument("--out", type=Path, default=Path(__file__).resolve().parent.parent / "data")
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--only-native", action="store_true", help="native/known_facts.jsonl alone")
     args = parser.parse_args()
     data, out = args.data, args.out
     scorer = Scorer(args.model, args.scores, args.threads)
     templates = json.loads((out / "facts" / "templates.json").read_text(encoding="utf-8"))
 
     rows = candidates(data, templates)
+    if args.only_native:
+        used = {r["subject"] for part in ("dev", "test") for r in read_jsonl(out / "facts" / f"{part}.jsonl")}
+        write_jsonl(out / "native" / "known_facts.jsonl", native_facts(rows, used, templates))
+        return
     facts, known = choose_facts(rows, templates, scorer)
     for part, chosen in facts.items():
         clozes, questions = fact_rows(chosen, templates)
@@ -650,6 +672,8 @@ def main():
     demo = [{"id": r["id"], "question": r["question"], "answers": r["answers"]} for r in questions["test"]]
     tag = lambda r: (r["id"].split("/")[0] == "known", r["id"].split("/")[1])
     write_jsonl(out / "demo" / "known.jsonl", sorted(spread(demo, tag, 120), key=lambda r: sha(r["question"])))
+
+    write_jsonl(out / "native" / "known_facts.jsonl", native_facts(rows, {f[1] for v in facts.values() for f in v}, templates))
 
     names = neighbours(rows, facts)
     (out / "neighbours.json").write_text(json.dumps(names, ensure_ascii=False, indent=1) + "\n", encoding="utf-8", newline="\n")

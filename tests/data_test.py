@@ -212,6 +212,23 @@ def test_demo_and_examples(subjects):
     check((DATA / "names.txt").read_text(encoding="utf-8").split("\n")[:-1] == every, "names.txt is not neighbours.json")
 
 
+def test_native(subjects, templates):
+    """what a model of our own is trained on: nothing that is taught or asked later"""
+    rows = read("native/known_facts.jsonl")
+    check(2000 <= len(rows) <= 4000, "known facts of the native model", len(rows))
+    check((DATA / "native" / "known_facts.jsonl").stat().st_size < 2_000_000, "native/known_facts.jsonl is too big")
+    check(len({r["id"] for r in rows}) == len(rows), "id twice")
+    for r in rows:
+        check(set(r) == {"id", "subject", "prompts", "asked", "completion"}, r["id"], sorted(r))
+        check(r["subject"] not in subjects, r["id"], "is about the subject of a fact that is taught later")
+        t = templates[r["id"].split("-")[0]]
+        check(len(r["prompts"]) == len(t["taught"]) and len(r["asked"]) == 1, r["id"])
+        check(not {fold(p) for p in r["prompts"]} & {fold(p) for p in r["asked"]}, r["id"], "asked as trained")
+        for p in r["prompts"] + r["asked"]:
+            plain(p, r["id"])
+            check(r["subject"] in p, r["id"], "no subject in", p)
+
+
 def test_readme(count):
     readme = (DATA / "README.md").read_text(encoding="utf-8")
     rows = [[c.strip() for c in line.strip().strip("|").split("|")] for line in readme.split("\n") if line.startswith("| `")]
@@ -245,5 +262,6 @@ if __name__ == "__main__":
     count, known = test_known(taught)
     test_text(known)
     test_demo_and_examples(subjects)
+    test_native(subjects, templates)
     size = test_readme(count)
     print(f"data: {checks} checks passed; facts {facts}, known {count}, {size} bytes")

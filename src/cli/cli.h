@@ -84,6 +84,7 @@ void add_bench(CLI::App& app, Common& common, Run& run);
 void add_bench_forecast(CLI::App& bench, Common& common, Run& run);
 void add_bench_sequence(CLI::App& bench, Common& common, Run& run);
 void add_eval(CLI::App& app, Common& common, Run& run);
+void add_pretrain(CLI::App& app, Common& common, Run& run);
 void add_export(CLI::App& app, Common& common, Run& run);
 void add_completion(CLI::App& app, Common& common, Run& run);
 std::string completion_script(const CLI::App& app, const std::string& shell);

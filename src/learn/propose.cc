@@ -86,6 +86,7 @@ struct DepositInputs {
   at::Tensor queries;  // [n, query_width]
   std::vector<int64_t> blocks;
   int64_t items = 0, companions = 0;
+  double anchor_spacing = 0;
 };
 
 Update deposit_variant(const DepositInputs& in, const Taught& taught, const TeachOptions& options,
@@ -114,7 +115,7 @@ Update deposit_variant(const DepositInputs& in, const Taught& taught, const Teac
   for (size_t b = 0; b < in.blocks.size(); ++b)
     add_layer(update, in.blocks[b], in.selected, delta.narrow(1, static_cast<int64_t>(b) * d, d));
   if (options.gated) {
-    set_anchors(update, thin_anchors(in.queries.index_select(0, keep), options.anchor_spacing));
+    set_anchors(update, thin_anchors(in.queries.index_select(0, keep), in.anchor_spacing));
   }
   // What is written for companions is protected by the update that taught them.
   std::vector<int64_t> own;
@@ -256,6 +257,7 @@ void teach_subjects(const LanguageModel& model, const Lessons& lessons,
   for (const auto& [block, v] : values.by_block) inputs->blocks.push_back(block);
   inputs->items = lessons.own;
   inputs->companions = static_cast<int64_t>(lessons.items.size()) - lessons.own;
+  inputs->anchor_spacing = options.anchor_spacing * model.memory().gate.radius / 6;
   for (int64_t i = 0; i < lessons.own; ++i)
     proposal.item_queries.push_back(
         inputs->queries.index_select(0, (inputs->item == i).nonzero().view({-1})));
@@ -295,7 +297,8 @@ RowGate text_gate(LanguageTask& task, const AccessLog& log, const Memory& memory
       1, static_cast<int64_t>(options.text_share * static_cast<double>(all.size(0))));
   const auto rare = how_common.argsort().narrow(0, 0, std::min(n, all.size(0)));
   RowGate gate;
-  gate.anchors = thin_anchors(all.index_select(0, std::get<0>(rare.sort())), options.anchor_spacing)
+  gate.anchors = thin_anchors(all.index_select(0, std::get<0>(rare.sort())),
+                              options.anchor_spacing * memory.gate.radius / 6)
                      .contiguous();
   for (size_t i = 0; i < task.batches(); ++i)
     gate.of_batch.push_back(memory.gate(task.frozen(i).queries, gate.anchors));

@@ -38,7 +38,9 @@ struct TeachOptions {
   bool gated = true;        // facts with a subject speak near it only (memory/gate.h)
   double text_share =
       0.5;  // of a text's tokens, the rarest, that its update speaks at; 1: all, and everywhere
-  double anchor_spacing = 1;  // anchors nearer than this to another are left out
+  // Anchors nearer than this to another are left out; in units of a sixth of the gate's radius,
+  // which is what fits the query space.
+  double anchor_spacing = 1;
   double neighbour_weight =
       3;  // nu: how much each of their tokens counts against one of the background
   double earlier_weight = 3;  // beta: the same for the tokens that earlier updates were taught with

@@ -1,62 +1,21 @@
 #include "learn/retrofit.h"
 
 #include <ATen/ATen.h>
-#include <ATen/Parallel.h>
-#include <c10/core/InferenceMode.h>
 
 #include <algorithm>
 #include <cmath>
 #include <nlohmann/json.hpp>
 
 #include "base/error.h"
-#include "base/file.h"
-#include "base/threads.h"
 #include "io/dataset.h"
 #include "io/hf_folder.h"
-#include "learn/subjects.h"
-#include "ledger/ledger.h"
+#include "learn/new_model.h"
 #include "model/memory_files.h"
 
 namespace accrete {
 namespace {
 
 namespace fs = std::filesystem;
-
-// Removes the half-made folder unless it was given its name.
-class StagingFolder {
- public:
-  explicit StagingFolder(const fs::path& target)
-      : target_(target), path_(target.string() + ".partial") {
-    if (fs::exists(target_) && !(fs::is_directory(target_) && fs::is_empty(target_)))
-      throw Error(ErrorCode::kConflict, fmt::format("{} exists already", target_.string()),
-                  "name a new folder, or remove this one first");
-    std::error_code ec;
-    fs::remove_all(path_, ec);
-    if (target_.has_parent_path()) fs::create_directories(target_.parent_path(), ec);
-    if (!target_.has_parent_path() || fs::is_directory(target_.parent_path())) return;
-    throw Error(ErrorCode::kIo, fmt::format("cannot create {}", target_.parent_path().string()),
-                "check the path and its permissions");
-  }
-  ~StagingFolder() {
-    std::error_code ec;
-    if (!path_.empty()) fs::remove_all(path_, ec);
-  }
-  StagingFolder(const StagingFolder&) = delete;
-  StagingFolder& operator=(const StagingFolder&) = delete;
-  const fs::path& path() const { return path_; }
-  void commit() {
-    std::error_code ec;
-    fs::remove(target_, ec);  // an empty folder
-    fs::rename(path_, target_, ec);
-    if (ec)
-      throw Error(ErrorCode::kIo,
-                  fmt::format("cannot name the model {}: {}", target_.string(), ec.message()));
-    path_.clear();
-  }
-
- private:
-  fs::path target_, path_;
-};
 
 std::vector<std::string> read_documents(std::span<const fs::path> corpus) {
   std::vector<std::string> documents;
@@ -106,47 +65,13 @@ std::vector<int64_t> default_memory_blocks(int64_t blocks) {
   return out;
 }
 
-std::vector<at::Tensor> collect_states(const Transformer& net,
-                                       const std::vector<std::vector<int32_t>>& windows,
-                                       std::span<const int64_t> blocks, const Reporter& reporter) {
-  const c10::InferenceMode inference;
-  const int64_t T = static_cast<int64_t>(windows.front().size());
-  const int64_t N = static_cast<int64_t>(windows.size());
-  const int64_t d = net.config().width;
-  std::vector<at::Tensor> states;
-  for (size_t i = 0; i < blocks.size(); ++i) states.push_back(at::empty({N, T - 1, d}, at::kFloat));
-  int64_t done = 0;
-  const FfnSide capture = [&](int64_t block, const at::Tensor& x) -> at::Tensor {
-    for (size_t i = 0; i < blocks.size(); ++i)
-      if (blocks[i] == block) states[i].narrow(0, done, x.size(0)).copy_(x.narrow(1, 1, T - 1));
-    return {};
-  };
-  ForwardOptions forward;
-  forward.side = &capture;
-  const int64_t top = *std::max_element(blocks.begin(), blocks.end()) + 1;
-  constexpr int64_t kRows = 16;
-  while (done < N) {
-    reporter.check_cancelled();
-    const int64_t n = std::min(kRows, N - done);
-    auto ids = at::empty({n, T}, at::kLong);
-    for (int64_t i = 0; i < n; ++i)
-      std::copy(windows[static_cast<size_t>(done + i)].begin(),
-                windows[static_cast<size_t>(done + i)].end(), ids.data_ptr<int64_t>() + i * T);
-    net.run(net.embed(ids.to(net.device())), 0, top, forward);
-    done += n;
-    reporter.report("read background", done * T, N * T);
-  }
-  for (auto& s : states) s = s.view({-1, d});
-  return states;
-}
-
 RetrofitResult retrofit(const fs::path& source, const fs::path& target,
                         std::span<const fs::path> corpus, const RetrofitOptions& options,
                         const Reporter& reporter) {
   if (corpus.empty())
     throw Error(ErrorCode::kInvalidArgument, "retrofit needs a background corpus",
                 "give one with --corpus FILE");
-  StagingFolder staging(target);
+  NewModelFolder staging(target);
   const auto documents = read_documents(corpus);
 
   if (source.extension() == ".gguf") {
@@ -189,21 +114,14 @@ RetrofitResult retrofit(const fs::path& source, const fs::path& target,
   memory.blocks = blocks;
   memory.gate = options.gate;
   memory.keys = ProductKeys::fit(states, options.keys, rng.split(100), reporter);
-  AccessLog log;
-  log.append(memory.keys.lookup(states), 1.0, true);
   const RetrofitResult result{blocks, memory.keys.slots(), tokens};
   nlohmann::json info;
   info["base_digest"] = model.base_digest();
   info["source"] = source.string();
   info["seed"] = options.seed;
-  info["background_tokens"] = tokens;
   info["tool_version"] = options.tool_version;
   for (const auto& file : corpus) info["corpus"].push_back(file.filename().string());
-  Ledger::create(staging.path());
-  save_memory(staging.path(), memory, log, info);
-  std::string names;
-  for (const auto& name : find_names(documents, 2000, rng.split(2))) names += name + "\n";
-  write_file_atomically(staging.path() / "accrete" / "names.txt", names);
+  write_memory_folder(staging.path(), memory, states, documents, info, rng);
   reporter.check_cancelled();
   staging.commit();
   return result;

@@ -4,7 +4,7 @@
 // (so the output is bit-identical until something is taught), and the background's access log is
 // stored beside them (design §3). The new model appears under its name only when it is complete.
 //
-// Non-goals: pretrained (native) memory layers; changing the source.
+// Non-goals: pretrained (native) memory layers (learn/pretrain); changing the source.
 #pragma once
 
 #include <cstdint>
@@ -45,11 +45,5 @@ std::vector<int64_t> default_memory_blocks(int64_t blocks);
 RetrofitResult retrofit(const std::filesystem::path& source, const std::filesystem::path& target,
                         std::span<const std::filesystem::path> corpus,
                         const RetrofitOptions& options, const Reporter& reporter = {});
-
-// FFN inputs of the given blocks for windows of tokens: per block [tokens, d] float32, the first
-// token of every window (whose state is an outlier) left out.
-std::vector<at::Tensor> collect_states(const Transformer& net,
-                                       const std::vector<std::vector<int32_t>>& windows,
-                                       std::span<const int64_t> blocks, const Reporter& reporter);
 
 }  // namespace accrete

@@ -54,6 +54,25 @@ void read_eos(const json& config, std::vector<int64_t>& out) {
     add(*it);
 }
 
+NativeMemory read_memory(const json& config, int64_t blocks, const std::string& source) {
+  const auto it = config.find("memory");
+  if (it == config.end() || !it->is_object())
+    throw Error(ErrorCode::kFormat, source + ": `memory` must be an object",
+                "was the model made by `accrete pretrain`?");
+  NativeMemory m;
+  m.block = optional_value<int64_t>(*it, "block", -1);
+  m.heads = require_positive(*it, "heads", source);
+  m.half_keys = require_positive(*it, "half_keys", source);
+  m.top_k = require_positive(*it, "top_k", source);
+  m.query_width = require_positive(*it, "query_width", source);
+  // Sizes of tensors are products of these: none may overflow.
+  if (m.block < 0 || m.block >= blocks || m.heads > 4096 || m.half_keys > 65536 ||
+      m.query_width > (1 << 20))
+    throw Error(ErrorCode::kFormat, source + ": `memory` describes an impossible layer",
+                "was the model made by `accrete pretrain`?");
+  return m;
+}
+
 [[noreturn]] void unsupported(const std::string& source, const std::string& what) {
   throw Error(ErrorCode::kUnsupported, fmt::format("{}: {}", source, what),
               "accrete reads the Llama family: llama, mistral, qwen2");
@@ -64,7 +83,8 @@ void read_eos(const json& config, std::vector<int64_t>& out) {
 ModelConfig ModelConfig::from_json(const json& json, const std::string& source) {
   ModelConfig c;
   c.model_type = optional_value<std::string>(json, "model_type", "");
-  if (c.model_type != "llama" && c.model_type != "mistral" && c.model_type != "qwen2")
+  if (c.model_type != "llama" && c.model_type != "mistral" && c.model_type != "qwen2" &&
+      c.model_type != "accrete_native")
     unsupported(source, fmt::format("model_type \"{}\" is not supported", c.model_type));
   c.vocab_size = require_positive(json, "vocab_size", source);
   c.width = require_positive(json, "hidden_size", source);
@@ -102,6 +122,7 @@ ModelConfig ModelConfig::from_json(const json& json, const std::string& source) 
   if (!(c.norm_eps > 0) || !(c.rope_theta > 0))
     throw Error(ErrorCode::kFormat, source + ": rms_norm_eps and rope_theta must be positive");
   read_eos(json, c.eos_ids);
+  if (c.model_type == "accrete_native") c.memory = read_memory(json, c.blocks, source);
   return c;
 }
 

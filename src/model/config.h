@@ -2,6 +2,8 @@
 //
 // Covers model types `llama`, `mistral` (without a sliding window) and `qwen2`: pre-norm RMSNorm
 // blocks, rotary positions, grouped-query attention, SwiGLU, tied or untied head, optional biases.
+// And `accrete_native`, what `accrete pretrain` makes: a Llama of which one block has a memory
+// layer in place of its FFN.
 //
 // Non-goals: weights (transformer.h), other families.
 #pragma once
@@ -9,10 +11,20 @@
 #include <cstdint>
 #include <filesystem>
 #include <nlohmann/json_fwd.hpp>
+#include <optional>
 #include <string>
 #include <vector>
 
 namespace accrete {
+
+// The memory layer in place of one block's FFN (memory_ffn.h).
+struct NativeMemory {
+  int64_t block = 0;
+  int64_t heads = 0;
+  int64_t half_keys = 0;  // n; there are heads * n^2 slots
+  int64_t top_k = 0;
+  int64_t query_width = 0;
+};
 
 struct ModelConfig {
   std::string model_type;
@@ -28,6 +40,7 @@ struct ModelConfig {
   double rope_theta = 10000.0;
   bool tied_head = false;
   std::vector<int64_t> eos_ids;  // any of them ends a text
+  std::optional<NativeMemory> memory;
 
   // Throws kFormat (a missing or impossible value, by key) and kUnsupported (another architecture,
   // activation, rope scaling, sliding window), naming `source`.

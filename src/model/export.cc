@@ -155,6 +155,13 @@ void add_overlay(const LanguageModel& model, const std::string& classes,
 
 ExportResult export_model(const fs::path& source, const fs::path& to, const Reporter& reporter) {
   LanguageModel model = open_model(source);
+  if (model.net().config().memory)
+    throw Error(
+        ErrorCode::kUnsupported,
+        fmt::format("{} cannot be exported: block {} has a memory in place of its FFN, "
+                    "which transformers knows no class for",
+                    source.string(), model.net().config().memory->block),
+        "copy the folder instead: accrete opens it everywhere; updates are shared as files");
   ExportResult result;
   if (model.has_memory()) {
     const auto ledger = Ledger::open(source, Ledger::Mode::kRead);

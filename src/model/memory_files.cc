@@ -81,9 +81,12 @@ void save_memory(const std::filesystem::path& folder, const Memory& memory,
   json["whitening"] = o.whitening;
   json["temperature"] = o.temperature;
   json["gate"] = {{"radius", memory.gate.radius}, {"softness", memory.gate.softness}};
-  TensorWriter keys;
-  for (const auto& [name, tensor] : memory.keys.tensors()) keys.add(name, tensor);
-  keys.write(tensors_path(folder), {});
+  // Learned keys are part of the base.
+  if (memory.keys.kind() == ProductKeys::Kind::kFitted) {
+    TensorWriter keys;
+    for (const auto& [name, tensor] : memory.keys.tensors()) keys.add(name, tensor);
+    keys.write(tensors_path(folder), {});
+  }
   std::vector<Accesses> parts;
   for (const auto& part : background.parts()) parts.push_back(part.accesses);
   save_accesses(background_path(folder), concat(parts));
@@ -103,9 +106,39 @@ nlohmann::json load_memory_info(const std::filesystem::path& folder) {
   return json;
 }
 
+namespace {
+
+ProductKeys load_fitted_keys(const std::filesystem::path& path, const ProductKeyOptions& options) {
+  const auto file = SafetensorsFile::open(path);
+  const auto get = [&](const char* name) {
+    return copy_of(file.at(name), DType::kF32, at::kFloat, path);
+  };
+  return ProductKeys::from_tensors(ProductKeys::Kind::kFitted, options, get("mean"),
+                                   get("projection"), get("keys"), get("bias"));
+}
+
+// Those of the memory layer in the base.
+ProductKeys load_learned_keys(const std::filesystem::path& folder, const ProductKeyOptions& options,
+                              int64_t block, int64_t width) {
+  const auto base = ShardedSafetensors::open(folder);
+  const auto get = [&](const char* key) {
+    const std::string name = fmt::format("model.layers.{}.memory.{}", block, key);
+    const TensorView* view = base.find(name);
+    if (view == nullptr)
+      throw Error(ErrorCode::kFormat,
+                  fmt::format("{}: the tensor `{}` is missing", folder.string(), name),
+                  "was the model made by `accrete pretrain`?");
+    return copy_of(*view, DType::kF32, at::kFloat, folder);
+  };
+  return ProductKeys::from_tensors(ProductKeys::Kind::kLearned, options,
+                                   at::zeros({width}, at::kFloat), get("projection"), get("keys"),
+                                   get("bias"));
+}
+
+}  // namespace
+
 Memory load_memory(const std::filesystem::path& folder, const ModelConfig& config) {
   const auto json = load_memory_info(folder);
-  const auto path = tensors_path(folder);
   const auto damaged = [&folder](const std::string& what) {
     return Error(ErrorCode::kFormat, fmt::format("{}: {}", json_path(folder).string(), what),
                  "run `accrete retrofit` again into a new folder");
@@ -135,13 +168,11 @@ Memory load_memory(const std::filesystem::path& folder, const ModelConfig& confi
   if (!(memory.gate.radius > 0) || !(memory.gate.softness > 0))
     throw damaged("the gate's radius and softness must be positive");
   memory.address_block = memory.blocks.front();
-  const auto file = SafetensorsFile::open(path);
-  const auto get = [&](const char* name) {
-    return copy_of(file.at(name), DType::kF32, at::kFloat, path);
-  };
-  memory.keys = ProductKeys::from_tensors(
-      kind == "fitted" ? ProductKeys::Kind::kFitted : ProductKeys::Kind::kLearned, o, get("mean"),
-      get("projection"), get("keys"), get("bias"));
+  if (kind == "learned" &&
+      (!config.memory || memory.blocks != std::vector<int64_t>{config.memory->block}))
+    throw damaged("learned keys belong to the block whose FFN is a memory, and to no other");
+  memory.keys = kind == "fitted" ? load_fitted_keys(tensors_path(folder), o)
+                                 : load_learned_keys(folder, o, memory.address_block, config.width);
   if (memory.keys.width() != config.width)
     throw damaged(
         fmt::format("the keys have width {}, the model {}", memory.keys.width(), config.width));

@@ -1,5 +1,6 @@
 // The memory layers and the background log on disk: `accrete/memory.json`, `memory.safetensors` and
-// `background.safetensors` (docs/formats.md).
+// `background.safetensors` (docs/formats.md). Learned keys are read from the base, of which they
+// are part.
 //
 // Non-goals: updates (ledger/).
 #pragma once

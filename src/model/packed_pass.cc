@@ -72,8 +72,9 @@ bool PackedPass::supports(const Transformer& net) {
   const auto plain = [](const Linear& l) { return !l.a.defined() && !l.weight.requires_grad(); };
   return net.device().is_cpu() && net.dtype() == at::kFloat &&
          std::all_of(net.blocks_.begin(), net.blocks_.end(), [&](const auto& b) {
-           return plain(b.q) && plain(b.k) && plain(b.v) && plain(b.o) && plain(b.gate) &&
-                  plain(b.up) && plain(b.down);
+           return plain(b.q) && plain(b.k) && plain(b.v) && plain(b.o) &&
+                  (b.memory ? !b.memory->values.requires_grad()
+                            : plain(b.gate) && plain(b.up) && plain(b.down));
          });
 }
 
@@ -317,7 +318,10 @@ at::Tensor PackedPass::forward(const at::Tensor& h, const PackedSequences& seque
     if (keys_only) return last;
     norm(saved.middle, b.ffn_norm, c.norm_eps, x, saved.middle_inverse);
     at::Tensor out = i + 1 == to ? last : views(slot(i + 1), N).h;
-    ffn(i, saved, x, activated, out, low_precision_);
+    if (b.memory)
+      at::add_out(out, saved.middle, (*b.memory)(x));
+    else
+      ffn(i, saved, x, activated, out, low_precision_);
     if (options.add != nullptr) (*options.add)(i, x, out);
   }
   return last;
@@ -349,6 +353,7 @@ void PackedPass::backward(at::Tensor gradient, const SeeGradient& see) {
   for (int64_t i = to_ - 1; i >= from_; --i) {
     see(i, gradient);
     const Transformer::Block& b = net_.blocks_[static_cast<size_t>(i)];
+    if (b.memory) throw Error(ErrorCode::kInternal, "no way back through a block of memory");
     Saved saved = views(static_cast<size_t>(i - from_), N);
     if (low_precision_)
       activated.copy_(low_product({gradient}, low_weights(i).down));

@@ -75,6 +75,7 @@ class PackedPass {
   at::Tensor ffn_input(const at::Tensor& h, const PackedSequences& sequences, int64_t block,
                        const SeeKeys* keys = nullptr);
 
+  // Not back through a block whose FFN is a memory: what is taught is added there or above.
   // After forward with `for_backward`: given the gradient at `to` [N, d] (changed in place), calls
   // see(b, gradient of block b's output) for b from to - 1 down to `from`; then with from - 1, that
   // is for the rows that went in.

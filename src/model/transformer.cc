@@ -60,6 +60,22 @@ struct Loader {
   }
 };
 
+MemoryFfn load_memory_ffn(Loader loader, const NativeMemory& m, int64_t width) {
+  loader.dtype = at::kFloat;  // what the lookup and the value read compute in
+  const std::string p = fmt::format("model.layers.{}.memory.", m.block);
+  MemoryFfn ffn;
+  ffn.options.heads = m.heads;
+  ffn.options.half_keys = m.half_keys;
+  ffn.options.top_k = m.top_k;
+  ffn.options.query_width = m.query_width;
+  ffn.projection = loader.get(p + "projection", {width, m.heads * m.query_width});
+  ffn.keys = loader.get(p + "keys", {m.heads, 2, m.half_keys, m.query_width / 2});
+  ffn.bias = loader.get(p + "bias", {m.heads, 2, m.half_keys});
+  ffn.values = loader.get(p + "values", {m.heads * m.half_keys * m.half_keys, width});
+  ffn.renew();
+  return ffn;
+}
+
 // Rotates pairs (x_i, x_{i + D/2}): the "rotate half" layout of Hugging Face checkpoints.
 // x is used up.
 at::Tensor rotate(const at::Tensor& x, const at::Tensor& cos, const at::Tensor& sin) {
@@ -126,9 +142,13 @@ Transformer Transformer::load(const std::filesystem::path& folder, at::Device de
     b.k = linear("self_attn.k_proj", kv_width, c.width);
     b.v = linear("self_attn.v_proj", kv_width, c.width);
     b.o = linear("self_attn.o_proj", c.width, q_width);
-    b.gate = linear("mlp.gate_proj", c.ffn_width, c.width);
-    b.up = linear("mlp.up_proj", c.ffn_width, c.width);
-    b.down = linear("mlp.down_proj", c.width, c.ffn_width);
+    if (c.memory && c.memory->block == i) {
+      b.memory = load_memory_ffn(loader, *c.memory, c.width);
+    } else {
+      b.gate = linear("mlp.gate_proj", c.ffn_width, c.width);
+      b.up = linear("mlp.up_proj", c.ffn_width, c.width);
+      b.down = linear("mlp.down_proj", c.width, c.ffn_width);
+    }
     m.blocks_.push_back(std::move(b));
   }
 
@@ -214,6 +234,10 @@ at::Tensor Transformer::attention(const Block& block, size_t index, const at::Te
   return block.o(y);
 }
 
+at::Tensor Transformer::ffn(const Block& block, const at::Tensor& x) const {
+  return block.memory ? (*block.memory)(x) : block.down(swiglu(block.gate(x), block.up(x)));
+}
+
 at::Tensor Transformer::run(at::Tensor h, int64_t from, int64_t to,
                             const ForwardOptions& options) const {
   const int64_t B = h.size(0), T = h.size(1);
@@ -237,7 +261,7 @@ at::Tensor Transformer::run(at::Tensor h, int64_t from, int64_t to,
     h = h + attention(b, static_cast<size_t>(i), rms_norm(h, b.attention_norm, config_.norm_eps),
                       cos, sin, options);
     const auto x = rms_norm(h, b.ffn_norm, config_.norm_eps);
-    auto y = b.down(swiglu(b.gate(x), b.up(x)));
+    auto y = ffn(b, x);
     if (options.side != nullptr)
       if (const auto memory = (*options.side)(i, x); memory.defined()) y = y + memory;
     h = h + y;
@@ -262,6 +286,13 @@ void Transformer::each_weight(
     const std::string p = fmt::format("model.layers.{}.", i);
     f(p + "input_layernorm.weight", blocks_[i].attention_norm);
     f(p + "post_attention_layernorm.weight", blocks_[i].ffn_norm);
+    if (auto& memory = blocks_[i].memory) {
+      f(p + "memory.projection", memory->projection);
+      f(p + "memory.keys", memory->keys);
+      f(p + "memory.bias", memory->bias);
+      f(p + "memory.values", memory->values);
+      memory->renew();
+    }
   }
   each_linear([&](const std::string& name, Linear& linear) {
     f(name + ".weight", linear.weight);
@@ -280,6 +311,7 @@ void Transformer::each_linear(
     f(p + "self_attn.k_proj", b.k);
     f(p + "self_attn.v_proj", b.v);
     f(p + "self_attn.o_proj", b.o);
+    if (b.memory) continue;
     f(p + "mlp.gate_proj", b.gate);
     f(p + "mlp.up_proj", b.up);
     f(p + "mlp.down_proj", b.down);

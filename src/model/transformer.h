@@ -6,7 +6,8 @@
 // tensors that require gradients, or give linear layers a low-rank branch. The folder never
 // changes.
 //
-// Non-goals: sampling (generate.h), memory layers (they enter through `FfnSide`), other families.
+// Non-goals: sampling (generate.h), memory layers beside an FFN (they enter through `FfnSide`; only
+// one in place of an FFN is part of the base), other families.
 #pragma once
 
 #include <ATen/core/Tensor.h>
@@ -15,11 +16,13 @@
 #include <functional>
 #include <map>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "io/safetensors.h"
 #include "model/config.h"
+#include "model/memory_ffn.h"
 
 namespace accrete {
 
@@ -92,8 +95,11 @@ class Transformer {
   friend class PackedPass;  // the same blocks for packed rows (packed_pass.h)
   struct Block {
     at::Tensor attention_norm, ffn_norm;
-    Linear q, k, v, o, gate, up, down;
+    Linear q, k, v, o;
+    Linear gate, up, down;            // without weights where there is a memory instead
+    std::optional<MemoryFfn> memory;  // in place of the FFN
   };
+  at::Tensor ffn(const Block& block, const at::Tensor& x) const;
   at::Tensor attention(const Block& block, size_t index, const at::Tensor& x, const at::Tensor& cos,
                        const at::Tensor& sin, const ForwardOptions& options) const;
 

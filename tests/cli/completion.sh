@@ -35,6 +35,8 @@ is "--version" accrete --v
 is "add discover list remove" accrete probe ""
 is "discover" accrete probe di
 is "--name" accrete probe discover model --na
+is "--resume" accrete pretrain tiny.toml --re
+is "model" accrete pretrain facts.jsonl --out m
 is "facts" accrete bench fa
 is "facts.jsonl" accrete teach model fa
 is "two words.txt" accrete teach model two

@@ -15,7 +15,8 @@ if not os.path.exists(os.path.join(source, "models", "SmolLM2-135M-Instruct.Q4_1
 
 MARK = re.compile(r"<!-- run by tests/docs/commands\.py -->\s*```sh\n(.*?)```", re.S)
 # What a document's commands must print, in this order.
-EXPECTED = {"README.md": ["known: ", "learned", "Mette Sand", "known", "undone"]}
+EXPECTED = {"README.md": ["known: ", "learned", "Mette Sand", "known", "undone"],
+            "docs/pretrain.md": ["stopped after step", "tiny: ", "held out: "]}
 
 for name, expected in EXPECTED.items():
     with open(os.path.join(source, name), encoding="utf-8") as f:
