@@ -40,14 +40,30 @@ def readme():
     ])
 
 
-def facts():
+def facts_name(r):
+    parts = [f"{r['facts']} {r['split']} {r['form']}", r["ranking"], "gate" if r["gated"] else "no gate"]
+    if r.get("stepwise"):
+        parts.append("steps on rows")
+    if r.get("plasticity", "full") != "full":
+        parts.append(f"{r['plasticity']} plasticity")
+    if r.get("lambda", 1e-5) != 1e-5:
+        parts.append(f"λ {r['lambda']:g}")
+    if r.get("adapt"):
+        parts.append("adapted")
+    if r.get("anchor_weight"):
+        parts.append(f"{r['anchors']} anchors, α {r['anchor_weight']:g}")
+    if r.get("anchor_log_weight"):
+        parts.append(f"{r['anchors']} anchors in the log, weight {r['anchor_log_weight']:g}")
+    return ", ".join(parts)
+
+
+def facts(pattern="facts*.json"):
     lines = ["| run | seeds | new facts, untaught phrasings | taught phrasings | known questions kept | known sentences kept | bits per byte | rows |",
              "| --- | --- | --- | --- | --- | --- | --- | --- |"]
-    for path in sorted(glob.glob(os.path.join(ROOT, "bench", "results", "facts*.json"))):
+    for path in sorted(glob.glob(os.path.join(ROOT, "bench", "results", pattern))):
         r = load(os.path.basename(path))
         runs = r["runs"]
-        name = f"{r['facts']} {r['split']} {r['form']}, {r['ranking']}, {'gate' if r['gated'] else 'no gate'}"
-        lines.append(f"| {name} | {len(runs)} | {spread(runs, 'asked_after')} | {spread(runs, 'taught_after')} | {spread(runs, 'kept_questions')} | "
+        lines.append(f"| {facts_name(r)} | {len(runs)} | {spread(runs, 'asked_after')} | {spread(runs, 'taught_after')} | {spread(runs, 'kept_questions')} | "
                      f"{spread(runs, 'kept_clozes')} | {spread(runs, 'bits_per_byte_change', 1, '{:+.4f}')} | {spread(runs, 'rows', 1, '{:.0f}')} |")
     return "\n".join(lines)
 
@@ -59,6 +75,23 @@ def forecast():
     for name, s in result["summary"].items():
         lines.append(f"| {name} | {len(result['runs'])} | {s['spearman']:.2f} | {s['spearman_first_order']:.2f} | "
                      f"{s['spearman_second_order']:.2f} | {100 * s['inside_range']:.0f} % |")
+    return "\n".join(lines)
+
+
+def slots(point):
+    if "blocks" not in point:
+        return " | "
+    blocks = point["blocks"]
+    return f"{sum(b['used'] for b in blocks)} of {sum(b['slots'] for b in blocks)} | {max(b['largest_row'] for b in blocks):.0f}"
+
+
+def update_cost():
+    r = load("update_cost.json")
+    lines = [f"| after {r['updates']} updates | untouched | after many | ratio |", "| --- | --- | --- | --- |"]
+    for key, name in (("teach", f"teach {r['items']} facts"), ("ask", "open and answer one token")):
+        lines.append(f"| {name}, s | {r['seconds']['untouched'][key]:.2f} | {r['seconds']['after many'][key]:.2f} | {r['ratio'][key]:.2f} |")
+    memory = {k: v / 1e9 for k, v in r["peak_bytes"].items()}
+    lines.append(f"| peak memory of teach, GB | {memory['untouched']:.2f} | {memory['after many']:.2f} | {r['ratio']['memory']:.2f} |")
     return "\n".join(lines)
 
 
@@ -75,7 +108,7 @@ def sequence():
             corrected = f"{100 * p['recall_corrected']:.1f} % of {p['corrected']}" if "recall_corrected" in p else ""
             lines.append(f"| {r['setup']['method']} | {p['updates']} | {p['facts']} | {100 * p['recall']:.1f} % | {100 * p['recall_untaught_wording']:.1f} % | {corrected} | "
                          f"{100 * p['kept_clozes']:.1f} % | {100 * p['kept_questions']:.1f} % | {p['bits_per_byte_change']:+.4f} | "
-                         f"{sum(b['used'] for b in p['blocks'])} of {sum(b['slots'] for b in p['blocks'])} | {max(b['largest_row'] for b in p['blocks']):.2f} | {cost} |")
+                         f"{slots(p)} | {cost} |")
     return "\n".join(lines)
 
 
@@ -102,6 +135,8 @@ TABLES = {
         "baselines": baselines,
         "forecast": forecast,
         "sequence": sequence,
+        "update-cost": update_cost,
+        "variants": lambda: facts("variant_*.json"),
     },
 }
 FILES = {"docs/forgetting.svg": lambda: forgetting_report.svg(FORGETTING), "docs/forgetting.html": lambda: forgetting_report.page(FORGETTING)}

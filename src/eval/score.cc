@@ -38,6 +38,7 @@ std::vector<Score> score_examples(const LanguageModel& model, std::span<const Ex
         const int64_t b = batch.owner.data_ptr<int64_t>()[at + i];
         Score& s = scores[static_cast<size_t>(batch.examples[static_cast<size_t>(b)])];
         s.exact = s.exact && right.data_ptr<bool>()[i];
+        s.right += right.data_ptr<bool>()[i];
         s.nll += nll.data_ptr<double>()[i];
         ++s.labels;
       }

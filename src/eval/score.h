@@ -21,6 +21,7 @@ struct Score {
   bool exact = false;
   double nll = 0;  // sum over the labels, in nats
   int64_t labels = 0;
+  int64_t right = 0;  // labels that are the model's first choice
 };
 
 // In the order of `examples`. `stage` names it in progress reports.

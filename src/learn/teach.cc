@@ -174,20 +174,31 @@ void count_rows(const Update& update, int64_t& rows, int64_t& parameters) {
   }
 }
 
-// Shares of taught and of asked phrasings that the model answers under its overlay.
+// Shares of taught and of asked phrasings that the model answers under its overlay. Nobody can say
+// a text by heart: of one the tokens count that it would have said.
 struct Exam {
   std::vector<Example> taught;
   std::vector<Item> asked;
+  std::vector<bool> is_fact;  // by item
   ExampleOptions options;
 
   Exam(const LanguageModel& model, const std::vector<Item>& items, bool raw) {
     options.raw = raw;
     taught = make_examples(model, items, options);
-    for (const Item& item : items)
+    for (const Item& item : items) {
       if (!item.asked.empty()) asked.push_back(item);
+      is_fact.push_back(item.kind == Item::Kind::kFact);
+    }
   }
   double learned(const LanguageModel& model, const Reporter& reporter) const {
-    return exact_rate(score_examples(model, taught, reporter, "ask"));
+    const auto scores = score_examples(model, taught, reporter, "ask");
+    double sum = 0;
+    for (size_t i = 0; i < scores.size(); ++i)
+      sum += is_fact[static_cast<size_t>(taught[i].item)]
+                 ? static_cast<double>(scores[i].exact)
+                 : static_cast<double>(scores[i].right) /
+                       static_cast<double>(std::max<int64_t>(scores[i].labels, 1));
+    return scores.empty() ? 0 : sum / static_cast<double>(scores.size());
   }
   std::optional<double> asked_rate(const LanguageModel& model, const Reporter& reporter) const {
     if (asked.empty()) return std::nullopt;
@@ -326,7 +337,7 @@ TeachResult teach(const std::filesystem::path& folder, const Dataset& data, cons
   for (const int64_t i : guarded.variant.dropped)
     result.dropped_lines.push_back(proposal.update.taught.items[static_cast<size_t>(i)].line);
   result.asked_after = under(guarded.overlay, [&] { return exam.asked_rate(model, timed); });
-  if (proposal.deposit_again && result.learned_before < 1 &&
+  if (reach_of(guarded.update) == Reach::kSubjects && result.learned_before < 1 &&
       result.learned_after <= result.learned_before)
     throw Error(ErrorCode::kRefused, "none of the facts was learned; nothing was changed",
                 "give more phrasings of each and name its \"subject\", or raise --steps");

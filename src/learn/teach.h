@@ -43,7 +43,9 @@ struct Overlap {
 struct TeachResult {
   std::string update;  // id; empty when nothing was committed
   int64_t items = 0;
-  double learned_before = 0;  // share of taught phrasings answered exactly
+  // Share of taught phrasings answered exactly; of running text and conversations, the share of
+  // their tokens that are the model's first choice.
+  double learned_before = 0;
   double learned_after = 0;
   std::optional<double> asked_before,
       asked_after;  // the same for phrasings that are asked and never taught, if the set has any

@@ -128,6 +128,7 @@ TEST_F(ManyUpdates, TheAuditAddsUp) {
     const auto& overlay = memory.overlay.by_block.at(b.block);
     std::set<int64_t> slots(overlay.open.slots.begin(), overlay.open.slots.end());
     slots.insert(overlay.gated.slots.begin(), overlay.gated.slots.end());
+    slots.insert(overlay.text.slots.begin(), overlay.text.slots.end());
     EXPECT_EQ(b.used, static_cast<int64_t>(slots.size()));
     used += b.used;
   }

@@ -145,8 +145,9 @@ TEST_F(StateFileTest, ATornFileIsAStateOfFewerUpdatesOrOfNone) {
   write_state(folder_.path(), named(4));
   const auto whole = std::filesystem::file_size(file());
   std::vector<int64_t> ends;
-  for (const auto& r : StateFile::open(folder_.path(), ids(4))->records())
-    ends.push_back(r.end * 4 * kWidth);
+  const auto state = StateFile::open(folder_.path(), ids(4));
+  ASSERT_TRUE(state);
+  for (const auto& r : state->records()) ends.push_back(r.end * 4 * kWidth);
   ASSERT_EQ(static_cast<int64_t>(whole), ends.back());
   for (uintmax_t size = whole; size-- > 0;) {
     std::filesystem::resize_file(file(), size);
