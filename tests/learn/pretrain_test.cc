@@ -150,21 +150,34 @@ TEST(Pretrain, LearnsItsFactsInOneWordingAndIsTaughtOthersExactlyUndoably) {
   Dataset data;
   data.path = "new.jsonl";
   data.digest = std::string(64, 'a');
-  for (const auto& [name, place] : {std::pair{"Uma Pell", "Cairo"}, {"Vic Dorn", "Lima"}}) {
+  ExampleOptions raw;
+  raw.raw = true;
+  for (const char* name : {"Uma Pell", "Vic Dorn", "Ivo Marsh"}) {
     Item item;
     item.prompts = {fmt::format("{} lives in", name), fmt::format("The home of {} is", name)};
-    item.answers = {place};
+    // The place that it would say least.
+    double least = -1;
+    for (const char* place : testing::kPlaces) {
+      Item guess = item;
+      guess.answers = {place};
+      const double nll = score_items(before, {&guess, 1}, raw, false).front().nll;
+      if (nll > least) item.answers = guess.answers;
+      least = std::max(least, nll);
+    }
     item.subject = name;
     item.line = static_cast<int64_t>(data.items.size()) + 1;
     data.items.push_back(item);
   }
   TeachOptions teach_options;
   teach_options.raw = true;
-  teach_options.slots = 40;
+  teach_options.slots = 200;
+  teach_options.deposit.lambda = 1e-2;  // all it has is a few people: little is free
   teach_options.values.steps = 200;
   teach_options.gated = false;  // so few people are not told apart well
   const auto taught = teach(model, data, one_thread(), teach_options, {});
-  EXPECT_GE(taught.learned_after, 0.5);
+  EXPECT_LT(taught.learned_before, 1);
+  EXPECT_GT(taught.learned_after, taught.learned_before);
+  EXPECT_GE(taught.learned_after, 0.6);
   {
     const auto after = LanguageModel::open(model, one_thread());
     EXPECT_EQ(after.base_digest(), base);
@@ -174,7 +187,7 @@ TEST(Pretrain, LearnsItsFactsInOneWordingAndIsTaughtOthersExactlyUndoably) {
     const auto update = ledger.load(ledger.active().front().id);
     ASSERT_EQ(update.layers.size(), 1u);
     EXPECT_EQ(update.layers[0].block, 1);
-    EXPECT_LE(update.layers[0].indices.size(), 40u);
+    EXPECT_LE(update.layers[0].indices.size(), 200u);
   }
   auto ledger = Ledger::open(model, Ledger::Mode::kWrite);
   ledger.undo(1);
