@@ -76,6 +76,14 @@ constexpr std::string_view kContexts[] = {
     "Here is something that I read in the newspaper last week.",
     "The following is a short note about it. In fact,", "Question: Tell me a fact.\nAnswer:"};
 
+// The state of a text's first token is an outlier, nearly the same whatever the token, and a short
+// subject at the beginning of a prompt may still lie there. An anchor at such a place would open
+// the gate at the first token of everything. [n] bool: `queries` that are clear of `first`.
+at::Tensor clear_of_first(const at::Tensor& queries, const at::Tensor& first, const Gate& gate) {
+  if (!first.defined() || first.size(0) == 0) return at::ones({queries.size(0)}, at::kBool);
+  return nearest_distance(queries, first) > gate.radius;
+}
+
 // What a deposit needs, kept so that variants of it cost one solve.
 struct DepositInputs {
   AccessLog log;
@@ -191,6 +199,16 @@ std::vector<Example> with_contexts(const LanguageModel& model, const Lessons& le
   return out;
 }
 
+// The queries of the first token of every prompt that was read from its beginning.
+at::Tensor first_token_queries(const Reads& reads, const std::vector<ReadRequest>& requests) {
+  std::vector<int64_t> rows;
+  for (size_t i = 0; i < requests.size(); ++i)
+    if (requests[i].from == 0 && reads.begin[i] < reads.begin[i + 1])
+      rows.push_back(reads.begin[i]);
+  if (rows.empty()) return {};
+  return reads.queries.index_select(0, at::tensor(rows, at::kLong));
+}
+
 // Facts with subjects: value vectors at the subject, deposited in the slots that the subject reads.
 void teach_subjects(const LanguageModel& model, const Lessons& lessons,
                     const std::vector<Example>& examples,
@@ -206,7 +224,9 @@ void teach_subjects(const LanguageModel& model, const Lessons& lessons,
   std::vector<Accesses> sites;
   std::vector<at::Tensor> queries, targets;
   std::vector<int64_t> item_of_site;
+  at::Tensor first_tokens;  // queries
   SlotStatistics statistics;
+  std::map<int64_t, int64_t> sites_of;  // by item: how many are left
   const auto collect = [&](const std::vector<Example>& what, bool bare, const char* stage) {
     // Of a prompt after a context nothing is wanted but the subject's last token.
     std::vector<ReadRequest> requests;
@@ -217,14 +237,29 @@ void teach_subjects(const LanguageModel& model, const Lessons& lessons,
       requests.push_back({{e.tokens.begin(), end}, bare ? 0 : site.back()});
     }
     const Reads reads = read_prompts(model, requests, true, reporter, stage);
+    if (bare) first_tokens = first_token_queries(reads, requests);
+    std::vector<int64_t> all_sites;
+    for (size_t i = 0; i < what.size(); ++i)
+      all_sites.push_back(reads.begin[i] + site[i] - requests[i].from);
+    const auto clear =
+        clear_of_first(reads.queries.index_select(0, at::tensor(all_sites, at::kLong)),
+                       first_tokens, model.memory().gate)
+            .contiguous();
     std::vector<int64_t> rows, whose, others;
     for (size_t i = 0; i < what.size(); ++i) {
-      const int64_t row = reads.begin[i] + site[i] - requests[i].from;
-      rows.push_back(row);
-      whose.push_back(subject_of.at(what[i].item));
-      item_of_site.push_back(what[i].item);
+      const int64_t row = all_sites[i];
+      // The last site of a fact stays: it could not be learned without.
+      const bool write = !options.gated || clear.data_ptr<bool>()[static_cast<int64_t>(i)] ||
+                         sites_of[what[i].item] <= 1;
+      if (write) {
+        rows.push_back(row);
+        whose.push_back(subject_of.at(what[i].item));
+        item_of_site.push_back(what[i].item);
+      } else {
+        --sites_of[what[i].item];
+      }
       for (int64_t r = reads.begin[i]; r < reads.begin[i + 1]; ++r)
-        if (r != row) others.push_back(r);
+        if (r != row || !write) others.push_back(r);
     }
     const auto here = at::tensor(rows, at::kLong), owner = at::tensor(whose, at::kLong);
     sites.push_back(select_tokens(reads.accesses, here));
@@ -244,8 +279,11 @@ void teach_subjects(const LanguageModel& model, const Lessons& lessons,
       log.append(select_tokens(reads.accesses, at::tensor(others, at::kLong)),
                  options.neighbour_weight, false);
   };
+  const auto after_contexts = with_contexts(model, lessons, subject_of);
+  for (const auto* part : {&examples, &after_contexts})
+    for (const Example& e : *part) ++sites_of[e.item];
   collect(examples, true, "read subjects");
-  collect(with_contexts(model, lessons, subject_of), false, "read contexts");
+  collect(after_contexts, false, "read contexts");
 
   auto inputs = std::make_shared<DepositInputs>();
   inputs->selected = select(statistics, log, options, 40 * facts + 1000, options.deposit.lambda);
@@ -281,9 +319,12 @@ RowGate text_gate(LanguageTask& task, const AccessLog& log, const Memory& memory
   const SlotIndex read(diagonal.slots);
   const auto g = at::cat({at::tensor(diagonal.values, at::kFloat), at::zeros({1}, at::kFloat)});
   const auto unread = static_cast<int64_t>(diagonal.values.size());
-  std::vector<at::Tensor> queries, common;
+  std::vector<at::Tensor> queries, common, first;
   for (size_t i = 0; i < task.batches(); ++i) {
     const LanguageTask::Frozen& frozen = task.frozen(i);
+    const int64_t T = task.batch(i).ids.size(1);
+    first.push_back(
+        frozen.queries.index_select(0, at::arange(0, task.batch(i).ids.numel(), T, at::kLong)));
     const auto real = task.batch(i).mask.reshape({-1}).nonzero().view({-1});
     const auto slots = frozen.accesses.slots.index_select(0, real);
     const auto weights = frozen.accesses.weights.index_select(0, real);
@@ -292,7 +333,12 @@ RowGate text_gate(LanguageTask& task, const AccessLog& log, const Memory& memory
     common.push_back((weights.square() * own.view(weights.sizes())).sum(1));
     queries.push_back(frozen.queries.index_select(0, real));
   }
-  const auto all = at::cat(queries), how_common = at::cat(common);
+  auto all = at::cat(queries), how_common = at::cat(common);
+  if (const auto clear = clear_of_first(all, at::cat(first), memory.gate).nonzero().view({-1});
+      clear.size(0) > 0) {
+    all = all.index_select(0, clear);
+    how_common = how_common.index_select(0, clear);
+  }
   const auto n = std::max<int64_t>(
       1, static_cast<int64_t>(options.text_share * static_cast<double>(all.size(0))));
   const auto rare = how_common.argsort().narrow(0, 0, std::min(n, all.size(0)));

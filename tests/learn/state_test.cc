@@ -185,5 +185,42 @@ TEST_F(State, ATextSpeaksAtItsOwnTokensOnly) {
   EXPECT_GT(silent, 0);
 }
 
+// The first token of a prompt is an outlier that all prompts share: no anchor may lie there.
+TEST_F(State, TheGateIsShutAtFirstTokens) {
+  const LanguageModel m = LanguageModel::open(model(), testing::one_thread());
+  const Memory& memory = m.memory();
+  ExampleOptions raw;
+  raw.raw = true;
+  int shut = 0, open = 0;
+  const Ledger ledger = Ledger::open(model(), Ledger::Mode::kRead);
+  for (const auto& record : ledger.active()) {
+    const Update update = ledger.load(record.id);
+    if (reach_of(update) != Reach::kSubjects) continue;
+    const auto anchors =
+        at::from_blob(const_cast<float*>(update.anchors.queries.data()),
+                      {static_cast<int64_t>(update.anchors.queries.size()) / update.anchors.width,
+                       update.anchors.width},
+                      at::kFloat);
+    for (const TaughtItem& item : update.taught.items)
+      for (const auto& prompt : item.prompts) {
+        const auto ids = encode_prompt(m, prompt, raw);
+        const std::vector<int64_t> tokens(ids.begin(), ids.end());
+        at::Tensor gate;
+        const FfnSide side = [&](int64_t block, const at::Tensor& x) -> at::Tensor {
+          if (block == memory.address_block)
+            gate = memory.gate(memory.keys.queries(x.reshape({-1, x.size(-1)})), anchors);
+          return {};
+        };
+        ForwardOptions look;
+        look.side = &side;
+        m.net().forward(at::tensor(tokens, at::kLong).unsqueeze(0), look);
+        shut += gate[0].item<float>() == 0;
+        open += gate.max().item<float>() > 0;
+      }
+  }
+  EXPECT_EQ(shut, 6);
+  EXPECT_EQ(open, 6);  // at the subject
+}
+
 }  // namespace
 }  // namespace accrete

@@ -211,7 +211,8 @@ TEST_F(DoctoredUpdate, TypesAndShapes) {
   refused();
   tensors_[0] = view("4.indices", DType::kI64, {0}, std::vector<int64_t>());
   refused();
-  tensors_[0] = view("4.indices", DType::kI64, {}, std::vector<int64_t>{3});
+  const std::vector<int64_t> one = {3};
+  tensors_[0] = view("4.indices", DType::kI64, {}, one);
   refused();
   tensors_[0] = good_indices;
   const std::vector<double> wide = {1, 2, 3, 4, 5, 6};
