@@ -179,7 +179,7 @@ void add_bench(CLI::App& app, Common& common, Run& run) {
   facts
       ->add_option(
           "--steps", state->options.values.steps,
-          "Steps of a subject at most, for each fact about it; 0: 15 for raw text, 45 in a chat")
+          "Steps of a subject at most, for each fact about it; 0: 20 for raw text, 45 in a chat")
       ->capture_default_str();
   facts->add_option("--rate", state->options.values.rate, "First step length of the value vectors")
       ->capture_default_str();

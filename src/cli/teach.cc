@@ -61,7 +61,7 @@ void add_options(CLI::App& verb, State& state) {
   verb.add_flag("--raw", o.raw, "Prompts as they are, without the chat template");
   verb.add_option(
           "--steps", o.values.steps,
-          "Steps of a subject at most, for each fact about it; 0: 15 for raw text, 45 in a chat")
+          "Steps of a subject at most, for each fact about it; 0: 20 for raw text, 45 in a chat")
       ->check(CLI::NonNegativeNumber)
       ->capture_default_str();
   verb.add_option("--rate", o.values.rate, "First step length of the value vectors")

@@ -226,7 +226,7 @@ void teach_subjects(const LanguageModel& model, const Lessons& lessons,
   std::vector<int64_t> item_of_site;
   at::Tensor first_tokens;  // queries
   SlotStatistics statistics;
-  std::map<int64_t, int64_t> sites_of;  // by item: how many are left
+  std::map<int64_t, int64_t> sites_of, least_sites;  // by item: how many are left; have to be
   const auto collect = [&](const std::vector<Example>& what, bool bare, const char* stage) {
     // Of a prompt after a context nothing is wanted but the subject's last token.
     std::vector<ReadRequest> requests;
@@ -248,9 +248,9 @@ void teach_subjects(const LanguageModel& model, const Lessons& lessons,
     std::vector<int64_t> rows, whose, others;
     for (size_t i = 0; i < what.size(); ++i) {
       const int64_t row = all_sites[i];
-      // The last site of a fact stays: it could not be learned without.
+      // Half of a fact's sites stay in any case: it has to be learned somewhere.
       const bool write = !options.gated || clear.data_ptr<bool>()[static_cast<int64_t>(i)] ||
-                         sites_of[what[i].item] <= 1;
+                         sites_of[what[i].item] <= least_sites[what[i].item];
       if (write) {
         rows.push_back(row);
         whose.push_back(subject_of.at(what[i].item));
@@ -281,7 +281,7 @@ void teach_subjects(const LanguageModel& model, const Lessons& lessons,
   };
   const auto after_contexts = with_contexts(model, lessons, subject_of);
   for (const auto* part : {&examples, &after_contexts})
-    for (const Example& e : *part) ++sites_of[e.item];
+    for (const Example& e : *part) least_sites[e.item] = (++sites_of[e.item] + 1) / 2;
   collect(examples, true, "read subjects");
   collect(after_contexts, false, "read contexts");
 

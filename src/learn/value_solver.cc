@@ -33,7 +33,7 @@ at::Tensor write_sites(const Batch& batch, const std::vector<Example>& examples,
 
 namespace {
 
-constexpr int64_t kRawSteps = 15;
+constexpr int64_t kRawSteps = 20;
 
 // The phrasings of one fact, and what is known of them.
 struct Fact {

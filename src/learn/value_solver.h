@@ -23,7 +23,7 @@
 namespace accrete {
 
 struct ValueSolverOptions {
-  // Of a subject at most, for each fact about it; 0: 15 for raw text, 45 in a chat, where the
+  // Of a subject at most, for each fact about it; 0: 20 for raw text, 45 in a chat, where the
   // model's own way to begin an answer has to be overcome.
   int64_t steps = 0;
   int64_t most_facts = 4;  // facts beyond these bring a subject no more steps
