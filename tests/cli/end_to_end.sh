@@ -40,7 +40,7 @@ head -40 "$ACCRETE_DATA/known/clozes_test.jsonl" >"$work/known.jsonl"
 head -8 "$ACCRETE_DATA/facts/test.jsonl" >"$work/facts.jsonl"
 "$accrete" digest "$model" --json --quiet >"$work/digest0.json"
 # Every file that is not the ledger's: base weights, memory layers, background.
-files_digest() { (cd "$model" && find . -type f ! -path './accrete/ledger.db*' ! -path './accrete/updates/*' ! -path './accrete/lock' -print0 | sort -z | xargs -0 sha256sum); }
+files_digest() { (cd "$model" && find . -type f ! -path './accrete/ledger.db*' ! -path './accrete/updates/*' ! -path './accrete/lock' ! -path './accrete/state.bin' -print0 | sort -z | xargs -0 sha256sum); }
 files_digest >"$work/files0"
 
 "$accrete" teach "$model" "$work/facts.jsonl" --raw --json --quiet >"$work/teach.json"
