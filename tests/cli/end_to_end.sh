@@ -151,8 +151,12 @@ grep -q floor "$work/err" || fail "not refused for the floor: $(cat "$work/err")
 "$accrete" digest "$model" --json --quiet >"$work/digest3.json"
 [ "$(json "$work/digest3.json" 'o["state"]')" = "$(json "$work/digest0.json" 'o["state"]')" ] || fail "a refusal changed the model"
 # Killed in the middle of a teach: the old state.
-"$accrete" teach "$model" "$work/facts.jsonl" --raw --quiet >/dev/null 2>&1 & pid=$!
-sleep 4; kill -9 $pid 2>/dev/null || true; wait $pid 2>/dev/null || true
+"$accrete" teach "$model" "$work/facts.jsonl" --raw >/dev/null 2>"$work/progress" & pid=$!
+until grep -q '^teach: ' "$work/progress"; do
+  kill -0 $pid 2>/dev/null || fail "the teach ended before it could be killed: $(cat "$work/progress")"
+  sleep 0.05
+done
+kill -9 $pid; wait $pid 2>/dev/null || true
 "$accrete" digest "$model" --json --quiet >"$work/digest4.json"
 [ "$(json "$work/digest4.json" 'o["state"]')" = "$(json "$work/digest0.json" 'o["state"]')" ] || fail "a kill changed the model"
 echo "end to end: passed"
