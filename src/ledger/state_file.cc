@@ -228,6 +228,22 @@ void write_header(Output& out, const Pending& p, int64_t at, int64_t unit) {
   out.write(std::as_bytes(std::span(&p.header, 1)), at * unit);
 }
 
+// A new file in the place of the old one, which whoever has it mapped keeps.
+template <typename Fill>
+void replace(const fs::path& path, const Fill& fill) {
+  const fs::path temporary = create_temporary_beside(path);
+  try {
+    Output out(temporary, 0);
+    fill(out);
+    out.sync();
+    rename_durably(temporary, path);
+  } catch (...) {
+    std::error_code ignored;
+    fs::remove(temporary, ignored);
+    throw;
+  }
+}
+
 }  // namespace
 
 std::optional<StateFile> StateFile::open(const fs::path& accrete_folder,
@@ -273,9 +289,7 @@ void write_state(const fs::path& accrete_folder, std::span<const NamedUpdate> ac
     return;
   }
   const int64_t unit = 4 * width;
-  const fs::path temporary = create_temporary_beside(path);
-  try {
-    Output out(temporary, 0);
+  replace(path, [&](Output& out) {
     FileHeader header;
     header.width = static_cast<uint32_t>(width);
     out.write(std::as_bytes(std::span(&header, 1)), 0);
@@ -297,13 +311,7 @@ void write_state(const fs::path& accrete_folder, std::span<const NamedUpdate> ac
       write_header(out, p, at, unit);
       at += p.units;
     }
-    out.sync();
-    rename_durably(temporary, path);
-  } catch (...) {
-    std::error_code ignored;
-    fs::remove(temporary, ignored);
-    throw;
-  }
+  });
 }
 
 bool append_state(const fs::path& accrete_folder, std::span<const std::string> active_before,
@@ -335,19 +343,11 @@ bool append_state(const fs::path& accrete_folder, std::span<const std::string> a
   if (const auto next = read_record(bytes, at, unit)) {
     if (next->id == added.id) return true;  // it was undone, and is taught again
     // Records of updates that were undone follow: they may be mapped, so a new file takes over.
-    const fs::path temporary = create_temporary_beside(path);
-    try {
-      Output out(temporary, 0);
+    replace(path, [&](Output& out) {
       out.write(bytes.first(static_cast<size_t>(at) * static_cast<size_t>(unit)), 0);
       write_body(out, p, at, unit);
       write_header(out, p, at, unit);
-      out.sync();
-      rename_durably(temporary, path);
-    } catch (...) {
-      std::error_code ignored;
-      fs::remove(temporary, ignored);
-      throw;
-    }
+    });
     return true;
   }
   Output out(path, 0);
