@@ -69,13 +69,23 @@ void check_fits(const Memory& memory, const std::filesystem::path& folder, const
                 "it was made for another model");
 }
 
-// Refers to `update`.
-at::Tensor anchors_of(const Update& update) {
-  const GateAnchors& gate = update.anchors;
-  return at::from_blob(const_cast<float*>(gate.queries.data()),
-                       {static_cast<int64_t>(gate.queries.size()) / gate.width, gate.width},
-                       at::kFloat);
-}
+// Anchors of many updates, joined once. Refers to the updates.
+struct AnchorLists {
+  std::vector<at::Tensor> subjects, texts;
+
+  void add(const Update& update) {
+    const GateAnchors& gate = update.anchors;
+    if (gate.queries.empty()) return;
+    (gate.text ? texts : subjects)
+        .push_back(at::from_blob(
+            const_cast<float*>(gate.queries.data()),
+            {static_cast<int64_t>(gate.queries.size()) / gate.width, gate.width}, at::kFloat));
+  }
+  void join(Overlay& overlay) const {
+    if (!subjects.empty()) overlay.add_anchors(at::cat(subjects), false);
+    if (!texts.empty()) overlay.add_anchors(at::cat(texts), true);
+  }
+};
 
 bool ends_with_space(const std::string& s) {
   return !s.empty() && std::strchr(" \t\n\r", s.back()) != nullptr;
@@ -212,20 +222,18 @@ FfnSide LanguageModel::side(at::Tensor mask) const {
 Overlay LanguageModel::make_overlay(std::span<const Update* const> updates) const {
   const Memory& memory = this->memory();
   Overlay fresh;
-  std::vector<at::Tensor> anchors[2];
+  AnchorLists anchors;
   std::map<int64_t, std::map<Reach, std::vector<const LayerDelta*>>> parts;
   for (const Update* update : updates) {
     check_fits(memory, folder_, *update);
     for (const LayerDelta& delta : update->layers)
       parts[delta.block][reach_of(*update)].push_back(&delta);
-    if (!update->anchors.queries.empty())
-      anchors[update->anchors.text ? 1 : 0].push_back(anchors_of(*update));
+    anchors.add(*update);
   }
   for (const auto& [block, by_reach] : parts)
     for (const auto& [reach, layers] : by_reach)
       fresh.by_block[block].of(reach) = sum_layers(layers);
-  for (const bool text : {false, true})
-    if (!anchors[text].empty()) fresh.add_anchors(at::cat(anchors[text]), text);
+  anchors.join(fresh);
   return fresh;
 }
 
@@ -258,14 +266,12 @@ Overlay LanguageModel::overlay_of(const StateFile& state) const {
     rows.values = values;
     overlay.by_block[t.block].of(t.reach) = std::move(rows);
   }
-  std::vector<at::Tensor> anchors[2];
+  AnchorLists anchors;
   for (const StateFile::Record& record : state.records()) {
     check_fits(memory, folder_, record.outline);
-    if (!record.outline.anchors.queries.empty())
-      anchors[record.outline.anchors.text ? 1 : 0].push_back(anchors_of(record.outline));
+    anchors.add(record.outline);
   }
-  for (const bool text : {false, true})
-    if (!anchors[text].empty()) overlay.add_anchors(at::cat(anchors[text]), text);
+  anchors.join(overlay);
   return overlay;
 }
 
