@@ -8,6 +8,7 @@
 #include <numeric>
 
 #include "base/error.h"
+#include "memory/random_tensors.h"
 
 namespace accrete {
 namespace {
@@ -29,14 +30,6 @@ at::Tensor summed_loss(const LanguageModel& model, const Batch& batch) {
   const auto count =
       at::bincount(owner, {}, static_cast<int64_t>(batch.examples.size())).to(at::kFloat);
   return (nll / count.index_select(0, owner)).sum();
-}
-
-at::Tensor uniform(at::IntArrayRef shape, double bound, Rng rng) {
-  auto out = at::empty(shape, at::kFloat);
-  float* p = out.data_ptr<float>();
-  for (int64_t i = 0; i < out.numel(); ++i)
-    p[i] = static_cast<float>(bound) * (2 * rng.uniform() - 1);
-  return out;
 }
 
 }  // namespace
@@ -96,9 +89,9 @@ Finetune::Finetune(LanguageModel& model, std::vector<Example> background,
     uint64_t stream = 0;
     net.each_linear([&](const std::string& name, Linear& linear) {
       const int64_t out = linear.weight.size(0), in = linear.weight.size(1);
-      linear.a = add(
-          name + ".lora_A",
-          uniform({options.rank, in}, 1 / std::sqrt(static_cast<double>(in)), rng.split(stream++)));
+      linear.a = add(name + ".lora_A",
+                     random_uniform({options.rank, in}, 1 / std::sqrt(static_cast<double>(in)),
+                                    rng.split(stream++)));
       linear.b = add(name + ".lora_B", at::zeros({out, options.rank}, at::kFloat));
       linear.scale = options.alpha / static_cast<double>(options.rank);
     });

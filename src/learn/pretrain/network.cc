@@ -10,6 +10,7 @@
 #include "base/error.h"
 #include "learn/pretrain/functions.h"
 #include "memory/learned_lookup.h"
+#include "memory/random_tensors.h"
 #include "memory/sparse_rows.h"
 #include "model/kernels/rows.h"
 
@@ -19,22 +20,6 @@ namespace {
 constexpr double kQueryEps = 1e-5;
 constexpr double kQueryMomentum = 0.01;  // the running statistics are those of some 100 passes
 constexpr int64_t kHeadRows = 512;       // whose logits are there at a time
-
-at::Tensor normal(at::IntArrayRef shape, double deviation, Rng rng) {
-  auto out = at::empty(shape, at::kFloat);
-  float* p = out.data_ptr<float>();
-  const auto scale = static_cast<float>(deviation);
-  for (int64_t i = 0; i < out.numel(); ++i) p[i] = scale * rng.normal();
-  return out;
-}
-
-at::Tensor uniform(at::IntArrayRef shape, double bound, Rng rng) {
-  auto out = at::empty(shape, at::kFloat);
-  float* p = out.data_ptr<float>();
-  for (int64_t i = 0; i < out.numel(); ++i)
-    p[i] = static_cast<float>(bound) * (2 * rng.uniform() - 1);
-  return out;
-}
 
 }  // namespace
 
@@ -57,13 +42,14 @@ TrainingNetwork::TrainingNetwork(const PretrainConfig& config, int64_t vocabular
   size_t stream = 0;
   // Inputs keep their size; what joins the residual is smaller the more blocks add to it.
   const auto matrix = [&](int64_t out, int64_t in, double scale = 1) {
-    return normal({out, in}, scale / std::sqrt(static_cast<double>(in)), streams[stream++]);
+    return random_normal({out, in}, scale / std::sqrt(static_cast<double>(in)), streams[stream++]);
   };
   const double residual = 1 / std::sqrt(2.0 * static_cast<double>(c.blocks));
 
   embedding_ = add(
       "embedding",
-      normal({vocabulary, d}, 0.55 / std::sqrt(static_cast<double>(d)), streams[stream++]), false);
+      random_normal({vocabulary, d}, 0.55 / std::sqrt(static_cast<double>(d)), streams[stream++]),
+      false);
   for (int64_t b = 0; b < c.blocks; ++b) {
     const std::string p = fmt::format("block.{}.", b);
     Block block;
@@ -74,8 +60,8 @@ TrainingNetwork::TrainingNetwork(const PretrainConfig& config, int64_t vocabular
     if (c.memory->block == b) {
       projection_ = add("memory.projection", matrix(H * w, d), true);
       keys_ = add("memory.keys",
-                  uniform({H, 2, options_.half_keys, w / 2},
-                          std::sqrt(2.0 / static_cast<double>(w)), streams[stream++]),
+                  random_uniform({H, 2, options_.half_keys, w / 2},
+                                 std::sqrt(2.0 / static_cast<double>(w)), streams[stream++]),
                   false);
     } else {
       block.gate_up = add(p + "gate_up", matrix(2 * c.ffn_width, d), true);
@@ -84,8 +70,8 @@ TrainingNetwork::TrainingNetwork(const PretrainConfig& config, int64_t vocabular
     blocks_.push_back(block);
   }
   final_norm_ = add("final_norm", at::ones({d}), false);
-  values_ = normal({H * options_.half_keys * options_.half_keys, d},
-                   1 / std::sqrt(static_cast<double>(d)), streams[stream++]);
+  values_ = random_normal({H * options_.half_keys * options_.half_keys, d},
+                          1 / std::sqrt(static_cast<double>(d)), streams[stream++]);
   query_mean_ = at::zeros({H * w});
   query_variance_ = at::ones({H * w});
   half_.resize(parameters_.size());
