@@ -31,6 +31,7 @@ struct State {
   int64_t updates = 100, sample = 200, text_bytes = 8000;
   int64_t passes = 1;
   double max_seconds = 0, corrections = 0.15, documents = 0.1;
+  double earlier_weight = TeachOptions().earlier_weight;
 
   bool by_ledger() const {
     try {
@@ -227,7 +228,8 @@ int bench_sequence(const State& state, const Common& common) {
                                         {"documents", state.documents},
                                         {"text_bytes", state.text_bytes},
                                         {"hyper", nlohmann::ordered_json::parse(state.hyper)},
-                                        {"passes", state.passes}};
+                                        {"passes", state.passes},
+                                        {"earlier_weight", state.earlier_weight}};
   nlohmann::ordered_json points = nlohmann::ordered_json::array(),
                          steps = nlohmann::ordered_json::array(), before;
   const fs::path progress = fs::path(state.work) / "sequence.json";
@@ -316,6 +318,7 @@ int bench_sequence(const State& state, const Common& common) {
       TeachOptions options;
       options.ranking = parse_ranking(state.method);
       options.raw = true;
+      options.earlier_weight = state.earlier_weight;
       options.seed = common.seed + static_cast<uint64_t>(k);
       options.tool_version = kVersion;
       try {
@@ -393,6 +396,11 @@ void add_bench_sequence(CLI::App& bench, Common& common, Run& run) {
       ->capture_default_str();
   verb->add_option("--passes", state->passes, "That method's passes over each update")
       ->check(CLI::PositiveNumber)
+      ->capture_default_str();
+  verb->add_option("--earlier-weight", state->earlier_weight,
+                   "What earlier updates were taught with counts so often against the background")
+      ->type_name("X")
+      ->check(CLI::NonNegativeNumber)
       ->capture_default_str();
   verb->add_option("--split", state->split, "The facts: dev is to tune on, test to report")
       ->check(CLI::IsMember({"dev", "test"}))

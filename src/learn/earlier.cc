@@ -200,11 +200,15 @@ Accesses taught_accesses(const Taught& taught, const std::vector<bool>& keep) {
 }
 
 void protect_earlier(AccessLog& log, std::span<const EarlierUpdate> earlier,
-                     std::span<const Item> items, const ProductKeys& keys, double weight) {
+                     std::span<const Item> items, const ProductKeys& keys, double weight,
+                     Reach reach) {
   const Concerned concerned = concerned_by(items);
   std::vector<Accesses> all;
   for (const EarlierUpdate& e : earlier) {
     const Taught& taught = e.update.taught;
+    if (const Reach there = reach_of(e.update);
+        there != reach && there != Reach::kEverywhere && reach != Reach::kEverywhere)
+      continue;
     std::vector<bool> keep;
     for (const TaughtItem& item : taught.items) keep.push_back(!concerned.has(item));
     if (keep.empty()) continue;

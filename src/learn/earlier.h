@@ -64,10 +64,12 @@ std::vector<Companion> find_companions(std::span<const Item> items,
                                        int64_t per_subject = 8);
 
 // What the earlier updates were taught with joins `log` with `weight`, but for what is about a
-// subject of `items` or asks one of their questions. `items` may be empty: everything joins. Throws
-// kFormat when an update does not fit `keys`.
+// subject of `items` or asks one of their questions (`items` may be empty: everything joins), and
+// for what rows of `reach` do not speak at: the tokens of texts where subjects are written, those
+// of subjects where texts are. Throws kFormat when an update does not fit `keys`.
 void protect_earlier(AccessLog& log, std::span<const EarlierUpdate> earlier,
-                     std::span<const Item> items, const ProductKeys& keys, double weight);
+                     std::span<const Item> items, const ProductKeys& keys, double weight,
+                     Reach reach);
 
 // How an update's taught accesses are stored and read back; `owner` [n] int32 items.
 void set_taught_accesses(Taught& taught, const Accesses& accesses, const at::Tensor& owner);

@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <nlohmann/json.hpp>
+#include <set>
 
 #include "base/error.h"
 #include "base/file.h"
@@ -75,6 +76,24 @@ std::vector<at::Tensor> collect_states(const Transformer& net,
     reporter.report("read background", done * T, N * T);
   }
   for (auto& s : states) s = s.view({-1, d});
+  return states;
+}
+
+at::Tensor first_token_states(const Transformer& net,
+                              const std::vector<std::vector<int32_t>>& windows, int64_t block) {
+  const c10::InferenceMode inference;
+  std::set<int64_t> tokens;
+  for (const auto& window : windows) tokens.insert(window.front());
+  const std::vector<int64_t> ids(tokens.begin(), tokens.end());
+  at::Tensor states;
+  const FfnSide capture = [&](int64_t at, const at::Tensor& x) -> at::Tensor {
+    if (at == block) states = x.reshape({x.size(0), -1}).to(at::kCPU, at::kFloat).clone();
+    return {};
+  };
+  ForwardOptions forward;
+  forward.side = &capture;
+  const auto column = at::tensor(ids, at::kLong).unsqueeze(1).to(net.device());
+  net.run(net.embed(column), 0, block + 1, forward);
   return states;
 }
 

@@ -42,6 +42,10 @@ std::vector<at::Tensor> collect_states(const Transformer& net,
                                        const std::vector<std::vector<int32_t>>& windows,
                                        std::span<const int64_t> blocks, const Reporter& reporter);
 
+// FFN inputs of block `block` for the first tokens of windows alone: [distinct tokens, d] float32.
+at::Tensor first_token_states(const Transformer& net,
+                              const std::vector<std::vector<int32_t>>& windows, int64_t block);
+
 // Writes `accrete/`: the memory, the access log of a background whose states at the address block
 // are `states` [tokens, d], names out of `documents`, and an empty ledger. `info` goes into
 // memory.json, with the number of tokens.

@@ -77,9 +77,11 @@ constexpr std::string_view kContexts[] = {
     "The following is a short note about it. In fact,", "Question: Tell me a fact.\nAnswer:"};
 
 // The state of a text's first token is an outlier, nearly the same whatever the token, and a short
-// subject at the beginning of a prompt may still lie there. An anchor at such a place would open
-// the gate at the first token of everything. [n] bool: `queries` that are clear of `first`.
+// subject at the beginning of a prompt may still lie there. Where the gate knows that state it is
+// shut there; where it does not, an anchor near it would open the gate at the first token of
+// everything. [n] bool: `queries` that are clear of `first`.
 at::Tensor clear_of_first(const at::Tensor& queries, const at::Tensor& first, const Gate& gate) {
+  if (gate.shut_at.defined()) return gate.shut(queries).logical_not();
   if (!first.defined() || first.size(0) == 0) return at::ones({queries.size(0)}, at::kBool);
   return nearest_distance(queries, first) > gate.radius;
 }

@@ -43,7 +43,9 @@ struct TeachOptions {
   double anchor_spacing = 1;
   double neighbour_weight =
       3;  // nu: how much each of their tokens counts against one of the background
-  double earlier_weight = 3;  // beta: the same for the tokens that earlier updates were taught with
+  // beta: the same for the tokens that earlier updates were taught with. Of a subject they are few,
+  // and the gate, which spares the background anyway, is open there.
+  double earlier_weight = 300;
   double anchor_log_weight = 0;  // the same for the tokens of anchors (anchors.h)
   bool stepwise = false;         // facts take the stepwise path as well
   double max_seconds = 0;        // refuse rather than take longer; 0: no limit

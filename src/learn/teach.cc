@@ -80,9 +80,10 @@ struct Session {
   Session& operator=(const Session&) = delete;
 
   // A correction and what is about the same subject must not be held back by what it corrects.
-  AccessLog protected_log(double earlier_weight) const {
+  AccessLog protected_log(const TeachOptions& options) const {
     AccessLog log = load_background(model.folder(), model.memory().keys);
-    protect_earlier(log, earlier, items, model.memory().keys, earlier_weight);
+    protect_earlier(log, earlier, items, model.memory().keys, options.earlier_weight,
+                    reach(options));
     return log;
   }
 
@@ -106,6 +107,15 @@ struct Session {
   }
 
  private:
+  // Where what is taught will speak.
+  Reach reach(const TeachOptions& options) const {
+    if (!options.gated) return Reach::kEverywhere;
+    if (!options.stepwise && std::any_of(items.begin(), items.end(),
+                                         [](const Item& item) { return !item.subject.empty(); }))
+      return Reach::kSubjects;
+    return options.text_share < 1 ? Reach::kText : Reach::kEverywhere;
+  }
+
   static LanguageModel open_bare(const std::filesystem::path& folder, const OpenOptions& open) {
     OpenOptions bare = open;
     bare.with_updates = false;  // they are read already
@@ -246,9 +256,8 @@ PlanResult plan(const std::filesystem::path& folder, const Dataset& data, const 
   result.items = static_cast<int64_t>(data.items.size());
   result.conflicts = session.conflicts;
   result.companions = static_cast<int64_t>(session.companions.size());
-  const Proposal proposal =
-      propose(session.model, session.items, session.protected_log(options.earlier_weight),
-              load_names(folder), options, timed, session.companions);
+  const Proposal proposal = propose(session.model, session.items, session.protected_log(options),
+                                    load_names(folder), options, timed, session.companions);
   count_rows(proposal.update, result.rows, result.parameters);
   result.overlaps = session.overlaps(proposal.update);
   ForecastOptions how = options.forecast;
@@ -303,7 +312,7 @@ TeachResult teach(const std::filesystem::path& folder, const Dataset& data, cons
       overlay.add_anchors(changes.anchors, true);
       return rolling.holds(overlay, timed);
     };
-  Proposal proposal = propose(model, session.items, session.protected_log(options.earlier_weight),
+  Proposal proposal = propose(model, session.items, session.protected_log(options),
                               load_names(folder), options, timed, session.companions);
   result.check_share =
       proposal.step_seconds > 0 ? proposal.check_seconds / proposal.step_seconds : 0;

@@ -13,13 +13,25 @@
 
 namespace accrete {
 
+// The state of a text's first token is an outlier, nearly the same whatever the token. An anchor
+// near it would open the gate at the first token of everything; so within `shut_radius` of
+// `shut_at` the gate is shut, whatever the anchors.
 struct Gate {
   double radius = 6;
   double softness = 2;
+  at::Tensor shut_at;  // [w] float32; undefined: nowhere
+  double shut_radius = 0;
+
+  // q [T, w]; returns [T] bool: the gate is shut there for good.
+  at::Tensor shut(const at::Tensor& q) const;
 
   // q [T, w], anchors [M, w], float32; returns [T] float32 in [0, 1]. All 0 for no anchors.
   at::Tensor operator()(const at::Tensor& q, const at::Tensor& anchors) const;
 };
+
+// Shuts `gate` around the queries of first tokens, `first` [n, w], unless they lie so far apart
+// that they are no outlier: then it is left as it is.
+void shut_around(Gate& gate, const at::Tensor& first);
 
 // The smallest distance of each row of q [T, w] to a row of anchors [M, w], [T] float32; M >= 1.
 at::Tensor nearest_distance(const at::Tensor& q, const at::Tensor& anchors);

@@ -8,6 +8,7 @@
 #include "base/file.h"
 #include "io/hf_folder.h"
 #include "io/safetensors.h"
+#include "model/memory_files.h"
 #include "io/staged_folder.h"
 #include "io/strict_json.h"
 #include "model/language_model.h"
@@ -107,7 +108,7 @@ nlohmann::json memory_config(const Memory& memory, const std::vector<std::string
           {"half_keys", o.half_keys},
           {"top_k", o.top_k},
           {"query_width", o.query_width},
-          {"gate", {{"radius", memory.gate.radius}, {"softness", memory.gate.softness}}},
+          {"gate", gate_json(memory.gate)},
           {"anchors", overlay.anchors.defined() ? overlay.anchors.size(0) : 0},
           {"text_anchors", overlay.text_anchors.defined() ? overlay.text_anchors.size(0) : 0},
           {"blocks", std::move(blocks)}};

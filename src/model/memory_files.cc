@@ -63,6 +63,16 @@ at::Tensor copy_of(const TensorView& view, DType dtype, at::ScalarType type,
 
 }  // namespace
 
+nlohmann::json gate_json(const Gate& gate) {
+  nlohmann::json json = {{"radius", gate.radius}, {"softness", gate.softness}};
+  if (gate.shut_at.defined()) {
+    const auto at = gate.shut_at.contiguous();
+    json["shut_at"] = std::vector<float>(at.data_ptr<float>(), at.data_ptr<float>() + at.numel());
+    json["shut_radius"] = gate.shut_radius;
+  }
+  return json;
+}
+
 bool has_memory_files(const std::filesystem::path& folder) {
   return std::filesystem::exists(json_path(folder));
 }
@@ -80,7 +90,7 @@ void save_memory(const std::filesystem::path& folder, const Memory& memory,
   json["query_width"] = o.query_width;
   json["whitening"] = o.whitening;
   json["temperature"] = o.temperature;
-  json["gate"] = {{"radius", memory.gate.radius}, {"softness", memory.gate.softness}};
+  json["gate"] = gate_json(memory.gate);
   // Learned keys are part of the base.
   if (memory.keys.kind() == ProductKeys::Kind::kFitted) {
     TensorWriter keys;
@@ -157,6 +167,11 @@ Memory load_memory(const std::filesystem::path& folder, const ModelConfig& confi
     o.temperature = json.at("temperature").get<double>();
     memory.gate.radius = json.at("gate").at("radius").get<double>();
     memory.gate.softness = json.at("gate").at("softness").get<double>();
+    if (json.at("gate").contains("shut_at")) {
+      memory.gate.shut_at =
+          at::tensor(json.at("gate").at("shut_at").get<std::vector<float>>(), at::kFloat);
+      memory.gate.shut_radius = json.at("gate").at("shut_radius").get<double>();
+    }
   } catch (const nlohmann::json::exception& e) {
     throw damaged(e.what());
   }
@@ -167,6 +182,9 @@ Memory load_memory(const std::filesystem::path& folder, const ModelConfig& confi
   if (kind != "fitted" && kind != "learned") throw damaged("there are no keys of kind " + kind);
   if (!(memory.gate.radius > 0) || !(memory.gate.softness > 0))
     throw damaged("the gate's radius and softness must be positive");
+  if (memory.gate.shut_at.defined() &&
+      (memory.gate.shut_at.size(0) != o.query_width || !(memory.gate.shut_radius > 0)))
+    throw damaged("the gate's shut_at must have the width of a query, shut_radius be positive");
   memory.address_block = memory.blocks.front();
   if (kind == "learned" &&
       (!config.memory || memory.blocks != std::vector<int64_t>{config.memory->block}))

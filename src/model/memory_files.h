@@ -14,6 +14,8 @@
 namespace accrete {
 
 bool has_memory_files(const std::filesystem::path& folder);
+// The gate as memory.json and an exported config.json have it.
+nlohmann::json gate_json(const Gate& gate);
 
 // `info` goes into memory.json beside the keys' shapes: corpus, seed, base digest.
 void save_memory(const std::filesystem::path& folder, const Memory& memory,

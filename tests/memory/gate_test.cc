@@ -17,11 +17,32 @@ TEST(Gate, NearestDistanceIsTheSmallestNorm) {
 }
 
 TEST(Gate, OpensNearAnAnchorAndShutsFarAway) {
-  const Gate gate{.radius = 6, .softness = 2};
+  const Gate gate;  // radius 6, softness 2
   const auto anchors = at::zeros({1, 2});
   const auto q = at::tensor({0.F, 0.F, 3.9F, 0.F, 5.F, 0.F, 6.F, 0.F, 40.F, 0.F}).view({5, 2});
   const auto want = at::tensor({1.F, 1.F, 0.5F, 0.F, 0.F});
   EXPECT_TRUE(at::allclose(gate(q, anchors), want, 1e-3, 1e-3));
+}
+
+TEST(Gate, IsShutWhereFirstTokensLie) {
+  Gate gate;
+  const auto first = 0.1 * normals({20, 4}, 7) + 3;
+  shut_around(gate, first);
+  ASSERT_TRUE(gate.shut_at.defined());
+  EXPECT_LT(gate.shut_radius, 1);
+  // Anchors among them open it nowhere near, and beside them as ever.
+  EXPECT_EQ(gate(first, first).max().item<float>(), 0);
+  const auto beside = first + 1;
+  EXPECT_EQ(gate(beside, first).min().item<float>(), 1);
+  EXPECT_TRUE(gate.shut(first).all().item<bool>());
+  EXPECT_FALSE(gate.shut(beside).any().item<bool>());
+}
+
+TEST(Gate, IsNotShutWhereFirstTokensAreLikeAnyOther) {
+  Gate gate;
+  shut_around(gate, 8 * normals({20, 4}, 7));
+  EXPECT_FALSE(gate.shut_at.defined());
+  EXPECT_FALSE(gate.shut(normals({3, 4}, 1)).any().item<bool>());
 }
 
 TEST(Gate, WithoutAnchorsItIsShut) {
