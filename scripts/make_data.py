@@ -1,12 +1,13 @@
 #!/usr/bin/env python3
 """Makes the tracked sets under data/ from a folder of raw public sets and a model. See docs/data.md.
 
-    python scripts/make_data.py --data DIR [--model MODEL] [--scores FILE] [--out data] [--only-native]
+    python scripts/make_data.py --data DIR [--model MODEL] [--scores FILE] [--out data] [--only-native | --only-about-known]
 
 DIR     a folder with the raw sets; see docs/data.md for what it holds and where it comes from
 MODEL   a Hugging Face folder of SmolLM2-135M-Instruct: says which facts and questions the model answers today.
         Needs torch and transformers. Not needed when FILE already has every score.
 --only-native   make native/known_facts.jsonl alone, from the tracked facts/; needs neither model nor scores
+--only-about-known   make facts/about_known_*.jsonl alone, from the tracked known/ and facts/; likewise
 FILE    the scores, read when there and completed with the model; keep it to build again without a model
 
 The same input and the same scores give the same bytes: every order is by SHA-256, nothing is drawn at random.
@@ -571,6 +572,45 @@ def native_facts(rows, used, templates):
     return [{**row, "asked": row["asked"][:1]} for row in chosen]
 
 
+# of what a known sentence says, the subject; and relations that something else may be said of it in
+ABOUT = [(r"The native language of (.*) is", "person"), (r"The country of citizenship of (.*) is", "person"), (r"(.*) convicted of", "person"),
+         (r"The official language of (.*) is", "place"), (r"In (.*), the official language is", "place"), (r"The capital of (.*) is", "place"),
+         (r"The country that produced (.*) is", "thing"), (r"(.*) is based in", "thing"), (r"(.*) is built by", "thing"),
+         (r"(.*) was developed by", "thing"), (r"(.*) is developed by", "thing")]
+ABOUT_RELATIONS = {"person": ["P19", "P937", "P108", "P106", "P101"], "place": ["P740", "P127"], "thing": ["P127", "P740"]}
+
+
+def about_known(clozes, facts, templates):
+    """an invented fact about the subject of each known sentence, of another relation than the sentence's; completions from `facts`"""
+    pool = defaultdict(set)
+    for f in facts:
+        pool[f["id"].split("-")[0]].add(f["completion"])
+    pool = {r: sorted(v) for r, v in pool.items()}
+    rows = {}
+    for cloze in clozes:
+        for pattern, kind in ABOUT:
+            match = re.fullmatch(pattern, cloze["prompt"])
+            if not match or match.group(1) in rows:
+                continue
+            subject = match.group(1)
+            dice = int(sha("about " + subject)[:16], 16)
+            relations = ABOUT_RELATIONS[kind]
+            relation = relations[dice % len(relations)]
+            answers = [a for a in pool[relation] if a not in subject]
+            completion = answers[dice // len(relations) % len(answers)]
+            text = {k: [render(t, subject, completion) for t in templates[relation][k]] for k in ("taught", "asked")}
+            rows[subject] = {"id": f"{relation}-{sha('about ' + subject)[:10]}", "subject": subject, "prompts": text["taught"],
+                             "asked": text["asked"], "completion": completion}
+            break
+    return list(rows.values())
+
+
+def write_about_known(out, templates):
+    for part in ("dev", "test"):
+        write_jsonl(out / "facts" / f"about_known_{part}.jsonl",
+                    about_known(read_jsonl(out / "known" / f"clozes_{part}.jsonl"), read_jsonl(out / "facts" / f"{part}.jsonl"), templates))
+
+
 def spread(rows, kind_of, n):
     """n rows, the kinds in turn, in the order given"""
     queues = defaultdict(list)
@@ -612,8 +652,12 @@ def main():
     parser.add_argument("--out", type=Path, default=Path(__file__).resolve().parent.parent / "data")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--only-native", action="store_true", help="native/known_facts.jsonl alone")
+    parser.add_argument("--only-about-known", action="store_true", help="facts/about_known_*.jsonl alone")
     args = parser.parse_args()
     data, out = args.data, args.out
+    if args.only_about_known:
+        write_about_known(out, json.loads((out / "facts" / "templates.json").read_text(encoding="utf-8")))
+        return
     scorer = Scorer(args.model, args.scores, args.threads)
     templates = json.loads((out / "facts" / "templates.json").read_text(encoding="utf-8"))
 
@@ -675,6 +719,7 @@ def main():
 
     write_jsonl(out / "native" / "known_facts.jsonl", native_facts(rows, {f[1] for v in facts.values() for f in v}, templates))
 
+    write_about_known(out, templates)
     names = neighbours(rows, facts)
     (out / "neighbours.json").write_text(json.dumps(names, ensure_ascii=False, indent=1) + "\n", encoding="utf-8", newline="\n")
     (out / "names.txt").write_text("".join(f"{n}\n" for v in names.values() for n in v), encoding="utf-8", newline="\n")

@@ -121,6 +121,16 @@ def test_facts(templates):
                 check(prompts.setdefault(p, c["completion"]) == c["completion"], "one prompt, two answers:", p)
             for p in c["asked"] + q["asked"]:
                 check(fold(p) not in taught, c["id"], "asked as taught:", p)
+        about = read(f"facts/about_known_{part}.jsonl")
+        sentences = [r["prompt"] for r in read(f"known/clozes_{part}.jsonl")]
+        check(len(about) >= 200 and len({r["subject"] for r in about}) == len(about), part, "facts about known subjects", len(about))
+        for r in about:
+            check(set(r) == {"id", "subject", "prompts", "asked", "completion"}, r["id"], sorted(r))
+            check(any(r["subject"] in p for p in sentences), r["id"], "no known sentence about", r["subject"])
+            check(all(p not in sentences for p in r["prompts"] + r["asked"]), r["id"], "a known sentence is taught")
+            check(r["completion"] not in r["subject"], r["id"], "the subject gives the completion away")
+            for p in r["prompts"] + r["asked"]:
+                plain(p, r["id"])
     # over all facts of both sides, too
     every = [r for part in ("dev", "test") for name in (f"facts/{part}.jsonl", f"facts/{part}_questions.jsonl") for r in read(name)]
     taught = {p for r in every for p in r.get("prompts", r.get("questions"))}

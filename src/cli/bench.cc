@@ -17,7 +17,7 @@ struct State {
   std::string plasticity = "full";
   int64_t facts = 200, seeds = 3, first_seed = 0, text_bytes = 40000, anchors = 0;
   double lambda = DepositOptions().lambda;
-  bool questions = false, no_gate = false;
+  bool questions = false, no_gate = false, about_known = false;
   TeachOptions options;
 };
 
@@ -43,8 +43,10 @@ int bench_facts(const State& state, const Common& common) {
   const AccessLog log = load_background(state.model, model.memory().keys);
   const auto names = load_names(state.model);
   const auto facts = read_dataset(
-      data / "facts" / (state.split + (state.questions ? "_questions.jsonl" : ".jsonl")));
-  const auto clozes = read_dataset(data / "known" / ("clozes_" + state.split + ".jsonl"));
+      data / "facts" /
+      (state.about_known ? "about_known_" + state.split + ".jsonl"
+                         : state.split + (state.questions ? "_questions.jsonl" : ".jsonl")));
+  auto clozes = read_dataset(data / "known" / ("clozes_" + state.split + ".jsonl"));
   const auto candidates = read_dataset(data / "known" / ("questions_" + state.split + ".jsonl"));
   const auto few_shot = make_few_shot(read_dataset(data / "known" / "fewshot.jsonl").items);
   const auto questions = discover(model, candidates.items, few_shot, true, reporter);
@@ -58,7 +60,7 @@ int bench_facts(const State& state, const Common& common) {
   const auto kept = [&](std::span<const Item> items) {
     return exact_rate(score_items(model, items, raw, false, reporter, "known"));
   };
-  const double clozes_before = kept(clozes.items), questions_before = kept(questions);
+  const double questions_before = kept(questions);
   const double bits_before = bits_per_byte(model, text, reporter);
 
   // What is known of the other split: what is measured is never an anchor.
@@ -82,7 +84,23 @@ int bench_facts(const State& state, const Common& common) {
     Rng(static_cast<uint64_t>(seed)).split(1).shuffle(std::span(items));
     if (static_cast<int64_t>(items.size()) > state.facts)
       items.resize(static_cast<size_t>(state.facts));
+    // Known sentences about the very subjects are counted apart.
+    std::vector<Item> same_subject;
+    std::vector<Item> others = clozes.items;
+    if (state.about_known) {
+      const auto about = [&](const Item& known) {
+        return std::any_of(items.begin(), items.end(), [&](const Item& fact) {
+          return known.prompts.front().find(fact.subject) != std::string::npos;
+        });
+      };
+      const auto middle = std::stable_partition(others.begin(), others.end(),
+                                                [&](const Item& known) { return !about(known); });
+      same_subject.assign(middle, others.end());
+      others.erase(middle, others.end());
+    }
     model.set_overlay({});
+    const double clozes_before = kept(others);
+    const double same_before = same_subject.empty() ? 0 : kept(same_subject);
     const double before = exact_rate(score_items(model, items, how, true, reporter, "ask"));
     TeachOptions options = state.options;
     options.ranking = parse_ranking(state.ranking);
@@ -97,14 +115,15 @@ int bench_facts(const State& state, const Common& common) {
         std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
     model.set_overlay({proposal.update});
     const auto taught = make_examples(model, items, how);
-    const std::map<std::string, double> row = {
+    std::map<std::string, double> row = {
         {"asked_before", before},
         {"asked_after", exact_rate(score_items(model, items, how, true, reporter, "ask"))},
         {"taught_after", exact_rate(score_examples(model, taught, reporter, "ask"))},
         {"kept_questions", kept(questions) / questions_before},
-        {"kept_clozes", kept(clozes.items) / clozes_before},
+        {"kept_clozes", kept(others) / clozes_before},
         {"bits_per_byte_change", bits_per_byte(model, text, reporter) - bits_before},
         {"seconds", seconds}};
+    if (same_before > 0) row["kept_same_subject"] = kept(same_subject) / same_before;
     nlohmann::ordered_json run = {{"seed", seed}, {"rows", 0}};
     int64_t rows = 0;
     for (const auto& l : proposal.update.layers) rows += static_cast<int64_t>(l.indices.size());
@@ -119,6 +138,8 @@ int bench_facts(const State& state, const Common& common) {
   const nlohmann::ordered_json json = {{"benchmark", "facts"},
                                        {"split", state.split},
                                        {"form", state.questions ? "chat questions" : "clozes"},
+                                       {"about_known", state.about_known},
+                                       {"hold", state.options.hold},
                                        {"facts", state.facts},
                                        {"known_questions", questions.size()},
                                        {"known_clozes", clozes.items.size()},
@@ -135,16 +156,20 @@ int bench_facts(const State& state, const Common& common) {
                                        {"runs", runs}};
   if (!state.out.empty()) write_file_atomically(state.out, json.dump(2) + "\n");
   constexpr const char* kShare = "{:.3f}  ({:.3f} .. {:.3f})";
-  common.print(
-      json, table({{"", "mean  (lowest .. highest seed)"},
-                   {"asked in other words, before", columns["asked_before"].text(kShare)},
-                   {"asked in other words, after", columns["asked_after"].text(kShare)},
-                   {"asked as taught, after", columns["taught_after"].text(kShare)},
-                   {"known questions kept", columns["kept_questions"].text(kShare)},
-                   {"known clozes kept", columns["kept_clozes"].text(kShare)},
-                   {"bits per byte, change",
-                    columns["bits_per_byte_change"].text("{:+.5f}  ({:+.5f} .. {:+.5f})")},
-                   {"seconds to teach", columns["seconds"].text("{:.0f}  ({:.0f} .. {:.0f})")}}));
+  std::vector<std::vector<std::string>> lines = {
+      {"", "mean  (lowest .. highest seed)"},
+      {"asked in other words, before", columns["asked_before"].text(kShare)},
+      {"asked in other words, after", columns["asked_after"].text(kShare)},
+      {"asked as taught, after", columns["taught_after"].text(kShare)},
+      {"known questions kept", columns["kept_questions"].text(kShare)},
+      {"known clozes kept", columns["kept_clozes"].text(kShare)},
+      {"bits per byte, change",
+       columns["bits_per_byte_change"].text("{:+.5f}  ({:+.5f} .. {:+.5f})")},
+      {"seconds to teach", columns["seconds"].text("{:.0f}  ({:.0f} .. {:.0f})")}};
+  if (columns.contains("kept_same_subject"))
+    lines.push_back(
+        {"known clozes of the same subjects", columns["kept_same_subject"].text(kShare)});
+  common.print(json, table(lines));
   return 0;
 }
 
@@ -172,6 +197,12 @@ void add_bench(CLI::App& app, Common& common, Run& run) {
       ->capture_default_str();
   facts->add_flag("--questions", state->questions,
                   "As questions in the chat template, not as sentences to complete");
+  facts
+      ->add_flag("--about-known", state->about_known,
+                 "Invented facts about subjects of known sentences; those are counted apart")
+      ->excludes("--questions");
+  facts->add_flag("--hold", state->options.hold,
+                  "Hold what else the model knows about the same subjects");
   facts->add_flag("--no-gate", state->no_gate, "Without the gate (for comparison)");
   facts->add_option("--ranking", state->ranking, "Which slots are written")
       ->type_name(kRankings)

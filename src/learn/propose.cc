@@ -17,6 +17,8 @@ namespace {
 
 constexpr int64_t kBatchTokens = 1024;
 constexpr int64_t kChatSteps = 45;
+constexpr int64_t kHoldSteps = 30;
+constexpr double kHoldSettled = 0.1;
 constexpr int64_t kPullRows = 512;
 
 Accesses select_tokens(const Accesses& accesses, const at::Tensor& which) {
@@ -215,11 +217,22 @@ at::Tensor first_token_queries(const Reads& reads, const std::vector<ReadRequest
 void teach_subjects(const LanguageModel& model, const Lessons& lessons,
                     const std::vector<Example>& examples,
                     const std::map<int64_t, int64_t>& subject_of, int64_t subjects, AccessLog log,
-                    const TeachOptions& options, const Reporter& reporter, Proposal& proposal) {
+                    const std::vector<std::string>& names, const TeachOptions& options,
+                    const Reporter& reporter, Proposal& proposal) {
   const auto facts = static_cast<int64_t>(subject_of.size());
   ValueSolverOptions solver = options.values;
   if (solver.steps == 0 && model.uses_chat(options.raw)) solver.steps = kChatSteps;
-  const Values values = solve_values(model, examples, subject_of, subjects, solver, reporter);
+  Held held;
+  if (options.hold) {
+    // What is held pulls against what is learned: more steps, and less of them past need.
+    if (solver.steps == 0) solver.steps = kHoldSteps;
+    solver.settled = std::max(solver.settled, kHoldSettled);
+    std::vector<std::string> texts(static_cast<size_t>(subjects));
+    for (const auto& [item, subject] : subject_of)
+      texts[static_cast<size_t>(subject)] = lessons.items[static_cast<size_t>(item)].subject;
+    held = find_held(model, examples, subject_of, texts, names, options.held, reporter);
+  }
+  const Values values = solve_values(model, examples, subject_of, subjects, solver, reporter, held);
   proposal.teach_tokens += values.tokens;
 
   // Where to write: the subject in every phrasing, bare and after each context.
@@ -433,6 +446,9 @@ Proposal propose(const LanguageModel& model, std::vector<Item> items, const Acce
                  const std::vector<std::string>& names, const TeachOptions& options,
                  const Reporter& reporter, std::span<const Companion> companions,
                  std::vector<Example> anchor_examples) {
+  if (options.hold && model.uses_chat(options.raw))
+    throw Error(ErrorCode::kUnsupported, "what is known about subjects is held in raw text only",
+                "teach sentences to complete with --raw, or leave out --hold");
   fill_subjects(items);
   AccessLog log = background;
   add_neighbours(model, items, names, options, log, reporter);
@@ -485,7 +501,7 @@ Proposal propose(const LanguageModel& model, std::vector<Item> items, const Acce
           subjects.try_emplace(subject, static_cast<int64_t>(subjects.size())).first->second;
     }
     teach_subjects(model, lessons, with_subject, subject_of, static_cast<int64_t>(subjects.size()),
-                   std::move(log), options, reporter, proposal);
+                   std::move(log), names, options, reporter, proposal);
   }
   if (proposal.update.layers.empty() && proposal.stopped)
     throw Error(ErrorCode::kRefused, "the first steps break a floor already; nothing was changed",

@@ -35,7 +35,9 @@ struct TeachOptions {
   RowSolverOptions rows;
   DepositOptions deposit;
   int64_t neighbours = 20;  // prompts about other subjects per phrasing, in the log; 0: none
-  bool gated = true;        // facts with a subject speak near it only (memory/gate.h)
+  bool hold = false;        // what else is known about the subjects (held.h); raw text only
+  HoldOptions held;
+  bool gated = true;  // facts with a subject speak near it only (memory/gate.h)
   double text_share =
       0.5;  // of a text's tokens, the rarest, that its update speaks at; 1: all, and everywhere
   // Anchors nearer than this to another are left out; in units of a sixth of the gate's radius,

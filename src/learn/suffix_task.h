@@ -20,6 +20,7 @@
 
 #include "base/progress.h"
 #include "learn/key_store.h"
+#include "learn/soft_label.h"
 #include "memory/accesses.h"
 #include "model/examples.h"
 #include "model/packed_pass.h"
@@ -47,6 +48,12 @@ class SuffixTask {
                           const std::map<int64_t, at::Tensor>& values,
                           std::map<int64_t, at::Tensor>* gradient);
 
+  // What the model predicts at the first label of each of these, without any vector.
+  std::vector<SoftLabel> predict(std::span<const int64_t> which);
+  // From now on each example's loss is its divergence from its soft label; of all examples, which
+  // have one label each.
+  void hold(std::vector<SoftLabel> labels) { held_ = std::move(labels); }
+
   // Tokens that the beginnings have, and those of an example that a step computes.
   int64_t tokens_before() const { return tokens_before_; }
   int64_t tokens_of(int64_t example) const;
@@ -68,6 +75,8 @@ class SuffixTask {
   void head(const at::Tensor& h, const PackedSequences& sequences, std::span<const int64_t> which,
             std::vector<double>& loss, at::Tensor* gradient);
 
+  std::vector<SoftLabel> held_;                    // of every example, or empty
+  std::vector<SoftLabel>* predictions_ = nullptr;  // filled by head() while it is set
   const LanguageModel& model_;
   std::span<const Example> examples_;
   SuffixOptions options_;

@@ -63,17 +63,24 @@ class Shower {
  public:
   Shower(const LanguageModel& model, const std::vector<Example>& examples,
          const std::map<int64_t, int64_t>& subject_of, const ValueSolverOptions& options,
-         const Reporter& reporter)
-      : examples_(examples), subject_of_(subject_of), options_(options) {
-    if (options.cached && PackedPass::supports(model.net()))
-      suffixes_ = std::make_unique<SuffixTask>(
-          model, examples,
-          SuffixOptions{options.batch_tokens, options.cache_bytes,
-                        options.low_precision && PackedPass::fast_low_precision(model.net())},
-          reporter);
-    else
+         const Reporter& reporter, const Held& held)
+      : examples_(examples), held_(held), subject_of_(subject_of), options_(options) {
+    if (options.cached && PackedPass::supports(model.net())) {
+      const SuffixOptions how{options.batch_tokens, options.cache_bytes,
+                              options.low_precision && PackedPass::fast_low_precision(model.net())};
+      suffixes_ = std::make_unique<SuffixTask>(model, examples, how, reporter);
+      tokens = suffixes_->tokens_before();
+      if (held.examples.empty()) return;
+      held_suffixes_ = std::make_unique<SuffixTask>(model, held.examples, how, reporter);
+      held_suffixes_->hold(held.labels);
+      tokens += held_suffixes_->tokens_before();
+    } else {
+      if (!held.examples.empty())
+        throw Error(ErrorCode::kUnsupported,
+                    "what is known about subjects is held in float32 on the CPU only",
+                    "teach without --hold, or with --dtype float32");
       whole_ = std::make_unique<LanguageTask>(model, examples, 2 * options.batch_tokens);
-    if (suffixes_) tokens = suffixes_->tokens_before();
+    }
   }
 
   // Calls see(example, loss); adds to `gradient`, by block [S, d].
@@ -81,18 +88,31 @@ class Shower {
             std::map<int64_t, at::Tensor>& gradient,
             const std::function<void(int64_t example, double loss)>& see) {
     if (!suffixes_) return show_whole(which, values, gradient, see);
-    std::vector<int64_t> vectors;
-    for (const int64_t i : which) {
-      vectors.push_back(subject_of_.at(examples_[static_cast<size_t>(i)].item));
-      tokens += suffixes_->tokens_of(i);
-    }
-    const auto loss = suffixes_->run(which, vectors, values, &gradient);
+    const auto loss = run(*suffixes_, examples_, which, values, gradient);
     for (size_t i = 0; i < which.size(); ++i) see(which[i], loss[i]);
+  }
+
+  // The same for some of what is held.
+  void show_held(const std::vector<int64_t>& which, const std::map<int64_t, at::Tensor>& values,
+                 std::map<int64_t, at::Tensor>& gradient) {
+    run(*held_suffixes_, held_.examples, which, values, gradient);
   }
 
   int64_t tokens = 0;  // passed so far
 
  private:
+  std::vector<double> run(SuffixTask& task, const std::vector<Example>& examples,
+                          const std::vector<int64_t>& which,
+                          const std::map<int64_t, at::Tensor>& values,
+                          std::map<int64_t, at::Tensor>& gradient) {
+    std::vector<int64_t> vectors;
+    for (const int64_t i : which) {
+      vectors.push_back(subject_of_.at(examples[static_cast<size_t>(i)].item));
+      tokens += task.tokens_of(i);
+    }
+    return task.run(which, vectors, values, &gradient);
+  }
+
   void show_whole(const std::vector<int64_t>& which, const std::map<int64_t, at::Tensor>& values,
                   std::map<int64_t, at::Tensor>& gradient,
                   const std::function<void(int64_t example, double loss)>& see) {
@@ -114,9 +134,10 @@ class Shower {
   }
 
   const std::vector<Example>& examples_;
+  const Held& held_;
   const std::map<int64_t, int64_t>& subject_of_;
   const ValueSolverOptions& options_;
-  std::unique_ptr<SuffixTask> suffixes_;
+  std::unique_ptr<SuffixTask> suffixes_, held_suffixes_;
   std::unique_ptr<LanguageTask> whole_;
 };
 
@@ -124,7 +145,7 @@ class Shower {
 
 Values solve_values(const LanguageModel& model, const std::vector<Example>& examples,
                     const std::map<int64_t, int64_t>& subject_of, int64_t subjects,
-                    const ValueSolverOptions& options, const Reporter& reporter) {
+                    const ValueSolverOptions& options, const Reporter& reporter, const Held& held) {
   const int64_t d = model.net().config().width;
   const int64_t steps_a_fact = options.steps > 0 ? options.steps : kRawSteps;
   std::vector<std::map<int64_t, Fact>> facts(static_cast<size_t>(subjects));  // by item
@@ -133,7 +154,11 @@ Values solve_values(const LanguageModel& model, const std::vector<Example>& exam
     fact.phrasings.push_back(static_cast<int64_t>(i));
     fact.loss.push_back(INFINITY);
   }
-  Shower task(model, examples, subject_of, options, reporter);
+  std::vector<std::vector<int64_t>> held_of(static_cast<size_t>(subjects));
+  for (size_t i = 0; i < held.examples.size(); ++i)
+    held_of[static_cast<size_t>(subject_of.at(held.examples[i].item))].push_back(
+        static_cast<int64_t>(i));
+  Shower task(model, examples, subject_of, options, reporter, held);
 
   Values out;
   std::map<int64_t, Adam> adam;
@@ -151,7 +176,7 @@ Values solve_values(const LanguageModel& model, const std::vector<Example>& exam
   int64_t done = 0;
   for (int64_t step = 0; step < last; ++step) {
     // One phrasing of each fact of each subject that is not settled, by turns.
-    std::vector<int64_t> show, moving;
+    std::vector<int64_t> show, show_held, moving;
     std::vector<float> rates;
     int64_t over = 0;
     for (int64_t s = 0; s < subjects; ++s) {
@@ -170,6 +195,10 @@ Values solve_values(const LanguageModel& model, const std::vector<Example>& exam
       moving.push_back(s);
       for (const auto& [item, fact] : about)
         show.push_back(fact.phrasings[static_cast<size_t>(step) % fact.phrasings.size()]);
+      const auto& also = held_of[static_cast<size_t>(s)];
+      const auto most = std::min(options.held, static_cast<int64_t>(also.size()));
+      for (int64_t k = 0; k < most; ++k)
+        show_held.push_back(also[static_cast<size_t>(step * most + k) % also.size()]);
     }
     if (moving.empty()) break;
     done = std::max(done, over);
@@ -180,11 +209,18 @@ Values solve_values(const LanguageModel& model, const std::vector<Example>& exam
     double loss = 0;
     // A part at a time, so that a reporter is heard often enough.
     constexpr size_t kPart = 64;
+    const auto part_of = [](const std::vector<int64_t>& all, size_t at) {
+      return std::vector<int64_t>(
+          all.begin() + static_cast<ptrdiff_t>(at),
+          all.begin() + static_cast<ptrdiff_t>(std::min(all.size(), at + kPart)));
+    };
+    for (size_t at = 0; at < show_held.size(); at += kPart) {
+      reporter.check_cancelled();
+      task.show_held(part_of(show_held, at), out.by_block, gradient);
+    }
     for (size_t at = 0; at < show.size(); at += kPart) {
       reporter.check_cancelled();
-      const std::vector<int64_t> part(
-          show.begin() + static_cast<ptrdiff_t>(at),
-          show.begin() + static_cast<ptrdiff_t>(std::min(show.size(), at + kPart)));
+      const auto part = part_of(show, at);
       task.show(part, out.by_block, gradient, [&](int64_t example, double now) {
         const Example& e = examples[static_cast<size_t>(example)];
         Fact& fact = facts[static_cast<size_t>(subject_of.at(e.item))].at(e.item);

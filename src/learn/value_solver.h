@@ -18,6 +18,7 @@
 #include <vector>
 
 #include "base/progress.h"
+#include "learn/held.h"
 #include "learn/language_task.h"
 
 namespace accrete {
@@ -32,6 +33,7 @@ struct ValueSolverOptions {
   double beta1 = 0.7;
   double beta2 = 0.9;
   double settled = 0.02;  // a subject whose every phrasing was last seen below this loss rests
+  int64_t held = 4;       // of what is held about a subject, so many prompts in a step, by turns
   int64_t batch_tokens = 256;
   // What comes before a subject's last token is computed once (suffix_task.h), where the model can
   // be run so; false: every token in every step, to compare. The results agree up to rounding.
@@ -49,10 +51,13 @@ struct Values {
 };
 
 // `examples[i].item` is the fact, `subject_of` its subject in [0, subjects); S = `subjects`. Every
-// example must have a subject marked. Throws kInterrupted.
+// example must have a subject marked. The loss of a subject is the sum of its facts' losses and of
+// the divergences of what is held about it. Throws kInterrupted, and kUnsupported when something is
+// held that the fast path cannot run.
 Values solve_values(const LanguageModel& model, const std::vector<Example>& examples,
                     const std::map<int64_t, int64_t>& subject_of, int64_t subjects,
-                    const ValueSolverOptions& options, const Reporter& reporter);
+                    const ValueSolverOptions& options, const Reporter& reporter,
+                    const Held& held = {});
 
 // Where the example's vector is written: the last token of its subject's span; -1: no subject.
 int64_t last_subject_token(const Example& example);

@@ -4,8 +4,12 @@
 #include <ATen/ATen.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
+#include <numeric>
+
 #include "../base/testing.h"
 #include "../model/tiny_model.h"
+#include "base/error.h"
 #include "learn/value_solver.h"
 
 namespace accrete {
@@ -192,6 +196,100 @@ TEST_F(SuffixTaskTest, ValuesAreTheSameWithTheCacheAndWithout) {
     // Adam divides by the size of the gradient, so that rounding can show where that is tiny.
     EXPECT_LT((v - without.by_block.at(block)).abs().mean().item<float>(), 1e-3F) << block;
   }
+}
+
+// Of each example only the first label, whatever it says.
+std::vector<Example> up_to_the_label(std::vector<Example> examples) {
+  for (Example& e : examples) {
+    const auto tokens =
+        static_cast<size_t>(std::find(e.label.begin(), e.label.end(), 1) - e.label.begin()) + 1;
+    e.tokens.resize(tokens);
+    e.label.resize(tokens);
+    e.subject.resize(tokens);
+  }
+  return examples;
+}
+
+TEST_F(SuffixTaskTest, PredictsWhatTheModelDoes) {
+  auto model = LanguageModel::open(*folder_ / "model");
+  model.set_overlay({some_update(model, Reach::kEverywhere)});
+  const auto examples = SuffixTaskTest::examples(model);
+  std::vector<int64_t> all(examples.size());
+  std::iota(all.begin(), all.end(), int64_t{0});
+  const auto labels = SuffixTask(model, examples, {.rows = 20}, {}).predict(all);
+  ASSERT_EQ(labels.size(), examples.size());
+  for (size_t i = 0; i < examples.size(); ++i) {
+    const Example& e = examples[i];
+    const auto first = std::find(e.label.begin(), e.label.end(), 1) - e.label.begin();
+    const std::vector<int64_t> ids(e.tokens.begin(), e.tokens.begin() + first);
+    const FfnSide side = model.side();
+    ForwardOptions forward;
+    forward.side = &side;
+    const auto h = model.net().run(model.net().embed(at::tensor(ids, at::kLong).unsqueeze(0)), 0,
+                                   model.net().config().blocks, forward);
+    const auto p = model.net().logits(h[0].narrow(0, first - 1, 1))[0].softmax(0);
+    EXPECT_EQ(labels[i].tokens[0], p.argmax().item<int64_t>());
+    for (size_t k = 0; k < labels[i].tokens.size(); ++k)
+      EXPECT_NEAR(labels[i].p[k], p[labels[i].tokens[k]].item<float>(), 1e-5) << i;
+  }
+}
+
+TEST_F(SuffixTaskTest, WhatIsHeldHasTheGradientOfItsDivergence) {
+  const auto model = LanguageModel::open(*folder_ / "model");
+  const auto examples = up_to_the_label(SuffixTaskTest::examples(model));
+  std::vector<int64_t> all(examples.size()), vectors;
+  std::iota(all.begin(), all.end(), int64_t{0});
+  for (const Example& e : examples) vectors.push_back(e.item);
+  SuffixTask task(model, examples, {}, {});
+  task.hold(task.predict(all));
+  const int64_t d = model.net().config().width, block = model.memory().blocks.front();
+  std::map<int64_t, at::Tensor> values = {{block, at::zeros({3, d})}}, gradient = {};
+  for (const double loss : task.run(all, vectors, values, nullptr)) EXPECT_NEAR(loss, 0, 1e-5);
+  at::manual_seed(8);
+  values[block] = 10 * at::randn({3, d});
+  gradient[block] = at::zeros({3, d});
+  const auto sum = [&] {
+    const auto loss = task.run(all, vectors, values, nullptr);
+    return std::accumulate(loss.begin(), loss.end(), 0.0);
+  };
+  EXPECT_GT(sum(), 0.01);
+  task.run(all, vectors, values, &gradient);
+  const auto direction = gradient[block] / gradient[block].norm();
+  values[block] += 0.5 * direction;
+  const double up = sum();
+  values[block] -= direction;
+  const double expected = (gradient[block] * direction).sum().item<double>();
+  EXPECT_NEAR(up - sum(), expected, 0.05 * expected);
+}
+
+// A vector that has to leave other prompts as they are changes them less.
+TEST_F(SuffixTaskTest, WhatIsHeldIsLeftAsItIs) {
+  const auto model = LanguageModel::open(*folder_ / "model");
+  const auto examples = SuffixTaskTest::examples(model);
+  const std::map<int64_t, int64_t> subject_of = {{0, 0}, {1, 1}, {2, 2}};
+  std::vector<Item> others = items();
+  for (Item& item : others) item.prompts = {item.subject + " eats", item.subject + " has a"};
+  ExampleOptions raw;
+  raw.raw = true;
+  Held held;
+  held.examples = up_to_the_label(make_examples(model, others, raw));
+  std::vector<int64_t> all(held.examples.size()), vectors;
+  std::iota(all.begin(), all.end(), int64_t{0});
+  for (const Example& e : held.examples) vectors.push_back(e.item);
+  SuffixTask task(model, held.examples, {}, {});
+  held.labels = task.predict(all);
+  task.hold(held.labels);
+  const auto moved = [&](const Values& values) {
+    const auto loss = task.run(all, vectors, values.by_block, nullptr);
+    return std::accumulate(loss.begin(), loss.end(), 0.0);
+  };
+  ValueSolverOptions options;
+  options.steps = 30;
+  const double with = moved(solve_values(model, examples, subject_of, 3, options, {}, held));
+  const double without = moved(solve_values(model, examples, subject_of, 3, options, {}));
+  EXPECT_LT(with, 0.5 * without);
+  options.cached = false;
+  EXPECT_THROW(solve_values(model, examples, subject_of, 3, options, {}, held), Error);
 }
 
 TEST(KeyStore, GivesBackWhatWasPutIn) {
