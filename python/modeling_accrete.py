@@ -50,9 +50,8 @@ class Address(nn.Module):
         self.register_buffer("projection", zeros(width, self.heads * self.query_width))
         self.register_buffer("keys", zeros(self.heads, 2, self.n, half))
         self.register_buffer("bias", zeros(self.heads, 2, self.n))
-        shut_at = memory["gate"].get("shut_at")  # the state of first tokens, where the gate is shut
-        self.shut_radius = memory["gate"].get("shut_radius", 0)
-        self.register_buffer("shut_at", torch.tensor(shut_at) if shut_at else None, persistent=False)
+        # The state of first tokens, where the gate is shut. Not a buffer: those come from the checkpoint.
+        self.shut_at, self.shut_radius = memory["gate"].get("shut_at"), memory["gate"].get("shut_radius", 0)
         self.register_buffer("anchors", zeros(memory["anchors"], self.query_width))
         self.register_buffer("text_anchors", zeros(memory["text_anchors"], self.query_width))
 
@@ -78,7 +77,8 @@ class Address(nn.Module):
         distance = (cross.amin(1) + q.square().sum(1)).clamp_min(0).sqrt()
         gate = ((self.radius - distance) / self.softness).clamp(0, 1)
         if self.shut_at is not None:
-            gate = gate.masked_fill((q - self.shut_at).norm(dim=1) < self.shut_radius, 0)
+            shut_at = q.new_tensor(self.shut_at)
+            gate = gate.masked_fill((q - shut_at).norm(dim=1) < self.shut_radius, 0)
         return gate
 
 
