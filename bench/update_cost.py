@@ -8,6 +8,7 @@ the runs.
 """
 import argparse
 import json
+import os
 import pathlib
 import shutil
 import statistics
@@ -38,6 +39,7 @@ with tempfile.TemporaryDirectory(dir=pathlib.Path(args.model).parent) as work:
     for name, source in (("untouched", args.base), ("after many", args.model)):
         folders[name] = pathlib.Path(work) / name.replace(" ", "-")
         shutil.copytree(source, folders[name], copy_function=shutil.copyfile)
+    os.sync()  # or the first commits would wait for the copies to reach the disk
     _, log = run("log", folders["after many"])
     updates = sum(u["active"] for u in log["updates"])
     times = {name: {"teach": [], "ask": [], "memory": []} for name in folders}
