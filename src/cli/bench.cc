@@ -46,7 +46,7 @@ int bench_facts(const State& state, const Common& common) {
       data / "facts" /
       (state.about_known ? "about_known_" + state.split + ".jsonl"
                          : state.split + (state.questions ? "_questions.jsonl" : ".jsonl")));
-  auto clozes = read_dataset(data / "known" / ("clozes_" + state.split + ".jsonl"));
+  const auto clozes = read_dataset(data / "known" / ("clozes_" + state.split + ".jsonl"));
   const auto candidates = read_dataset(data / "known" / ("questions_" + state.split + ".jsonl"));
   const auto few_shot = make_few_shot(read_dataset(data / "known" / "fewshot.jsonl").items);
   const auto questions = discover(model, candidates.items, few_shot, true, reporter);
@@ -60,7 +60,7 @@ int bench_facts(const State& state, const Common& common) {
   const auto kept = [&](std::span<const Item> items) {
     return exact_rate(score_items(model, items, raw, false, reporter, "known"));
   };
-  const double questions_before = kept(questions);
+  const double questions_before = kept(questions), all_clozes_before = kept(clozes.items);
   const double bits_before = bits_per_byte(model, text, reporter);
 
   // What is known of the other split: what is measured is never an anchor.
@@ -99,7 +99,7 @@ int bench_facts(const State& state, const Common& common) {
       others.erase(middle, others.end());
     }
     model.set_overlay({});
-    const double clozes_before = kept(others);
+    const double clozes_before = state.about_known ? kept(others) : all_clozes_before;
     const double same_before = same_subject.empty() ? 0 : kept(same_subject);
     const double before = exact_rate(score_items(model, items, how, true, reporter, "ask"));
     TeachOptions options = state.options;
