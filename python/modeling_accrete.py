@@ -25,13 +25,17 @@ from transformers import (
 )
 
 
+FIRST_REACH = 0.15  # of the radius within which first tokens lie
+
+
 class Accesses:
     """What the address block found out in a pass, for the memory blocks above it: [T, K] each."""
 
     slots = None
     weights = None
-    gated_weights = None  # the weights times the token's gate, of subjects
-    text_weights = None  # the same, of running text
+    # Which parts (updates) speak where: token [n], part [n], weight [n]; of subjects and of running text.
+    gated = None
+    text = None
 
 
 class Address(nn.Module):
@@ -50,10 +54,11 @@ class Address(nn.Module):
         self.register_buffer("projection", zeros(width, self.heads * self.query_width))
         self.register_buffer("keys", zeros(self.heads, 2, self.n, half))
         self.register_buffer("bias", zeros(self.heads, 2, self.n))
-        # The state of first tokens, where the gate is shut. Not a buffer: those come from the checkpoint.
-        self.shut_at, self.shut_radius = memory["gate"].get("shut_at"), memory["gate"].get("shut_radius", 0)
-        self.register_buffer("anchors", zeros(memory["anchors"], self.query_width))
-        self.register_buffer("text_anchors", zeros(memory["text_anchors"], self.query_width))
+        # Where first tokens lie. Not a buffer: those come from the checkpoint.
+        self.first_at, self.first_radius = memory["gate"].get("first_at"), memory["gate"].get("first_radius", 0)
+        for name in ("anchors", "text_anchors"):
+            self.register_buffer(name, zeros(memory[name], self.query_width))
+            self.register_buffer(name + "_part", torch.zeros(memory[name], dtype=torch.int64))
 
     def forward(self, x, out):
         q = (x.float() - self.mean.float()) @ self.projection.float()  # [T, heads * query_width]
@@ -68,32 +73,50 @@ class Address(nn.Module):
         out.weights = (top.softmax(-1) / math.sqrt(self.heads)).flatten(1)
         q = q[:, : self.query_width]
         if len(self.anchors):
-            out.gated_weights = out.weights * self.gate(q, self.anchors.float())[:, None]
+            out.gated = self.gates(q, self.anchors.float(), self.anchors_part.long())
         if len(self.text_anchors):
-            out.text_weights = out.weights * self.gate(q, self.text_anchors.float())[:, None]
+            out.text = self.gates(q, self.text_anchors.float(), self.text_anchors_part.long())
 
-    def gate(self, q, anchors):
-        cross = anchors.square().sum(1) - 2 * q @ anchors.T
-        distance = (cross.amin(1) + q.square().sum(1)).clamp_min(0).sqrt()
+    def gates(self, q, anchors, part):
+        cross = anchors.square().sum(1) - 2 * q @ anchors.T + q.square().sum(1)[:, None]
+        if self.first_at is not None:  # inside and outside do not hear each other; inside, distances count more
+            first_at = q.new_tensor(self.first_at)
+            inside, anchors_inside = ((x - first_at).norm(dim=1) < self.first_radius for x in (q, anchors))
+            stretch = self.radius / (FIRST_REACH * self.first_radius)
+            cross = torch.where(inside[:, None], cross * stretch**2, cross)
+            cross = cross.masked_fill(inside[:, None] != anchors_inside, 1e12)
+        parts = int(part[-1]) + 1
+        square = cross.new_full((len(q), parts), math.inf)
+        square = square.scatter_reduce(1, part.expand(len(q), -1), cross, "amin")
+        distance = square.clamp_min(0).sqrt()  # of every part
         gate = ((self.radius - distance) / self.softness).clamp(0, 1)
-        if self.shut_at is not None:
-            shut_at = q.new_tensor(self.shut_at)
-            gate = gate.masked_fill((q - shut_at).norm(dim=1) < self.shut_radius, 0)
-        return gate
+        # A part is silent where another's anchors are much nearer.
+        ahead = distance.amin(1, keepdim=True) + self.radius / 2 - distance
+        gate = gate * (ahead / (self.softness / 2)).clamp(0, 1)
+        token, part = gate.nonzero(as_tuple=True)
+        return token, part, gate[token, part]
 
 
 class Rows(nn.Module):
-    """A value table of which only the rows of some slots, ascending, are not zero."""
+    """A value table of which only the rows of some slots are not zero, ascending by part and slot."""
 
     def __init__(self, count, width):
         super().__init__()
+        self.register_buffer("part", torch.zeros(count, dtype=torch.int64))
         self.register_buffer("slots", torch.zeros(count, dtype=torch.int64))
         self.register_buffer("values", zeros(count, width))
 
+    def add_parts(self, y, accesses, speaking):
+        token, part, weight = speaking
+        slots = accesses.slots[token] + (part << 32)[:, None]
+        y.index_add_(0, token, self(slots, accesses.weights[token] * weight[:, None]))
+
     def forward(self, slots, weights):
-        slots, weights = slots.to(self.slots.device), weights.to(self.slots.device)
-        row = torch.searchsorted(self.slots, slots).clamp(max=len(self.slots) - 1)
-        weights = weights * (self.slots[row] == slots)
+        # Loading may have made floats of these integers; below 2**24 they are still exact.
+        own = (self.part.long() << 32) + self.slots.long()
+        slots, weights = slots.to(own.device), weights.to(own.device)
+        row = torch.searchsorted(own, slots).clamp(max=len(own) - 1)
+        weights = weights * (own[row] == slots)
         return nn.functional.embedding_bag(
             row, self.values.float(), per_sample_weights=weights, mode="sum"
         )
@@ -122,9 +145,9 @@ class Memory(nn.Module):
             if self.open is not None:
                 y += self.open(self.accesses.slots, self.accesses.weights)
             if self.gated is not None:
-                y += self.gated(self.accesses.slots, self.accesses.gated_weights)
+                self.gated.add_parts(y, self.accesses, self.accesses.gated)
             if self.text is not None:
-                y += self.text(self.accesses.slots, self.accesses.text_weights)
+                self.text.add_parts(y, self.accesses, self.accesses.text)
         with torch.enable_grad() if output.requires_grad else torch.no_grad():
             return output + y.view_as(x).to(output.dtype)
 

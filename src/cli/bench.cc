@@ -110,7 +110,7 @@ int bench_facts(const State& state, const Common& common) {
     options.deposit.lambda = options.rows.lambda = state.lambda;
     options.deposit.plasticity = options.rows.plasticity = parse_plasticity(state.plasticity);
     const auto start = std::chrono::steady_clock::now();
-    const Proposal proposal = propose(model, items, log, names, options, reporter, {}, anchors);
+    const Proposal proposal = propose(model, items, log, names, options, reporter, {}, {}, anchors);
     const double seconds =
         std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
     model.set_overlay({proposal.update});

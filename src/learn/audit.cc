@@ -65,8 +65,10 @@ AuditReport audit(const std::vector<EarlierUpdate>& active, const std::vector<in
   AuditReport report;
   std::map<int64_t, std::vector<Row>> rows;  // by block
   std::map<int64_t, int64_t> widths;
+  std::vector<Update> by_slot(active.size());  // of folds: an update owns a slot once
   for (size_t u = 0; u < active.size(); ++u) {
-    const Update& update = active[u].update;
+    if (parts_of(active[u].update) > 1) by_slot[u] = sum_updates({&active[u].update, 1});
+    const Update& update = by_slot[u].layers.empty() ? active[u].update : by_slot[u];
     OwnedSlots own;
     own.update = active[u].record.id;
     own.tag = active[u].record.tag;

@@ -16,7 +16,7 @@ struct BelowAddress {
   at::Tensor h;        // [B, T, d] at the address block
   Accesses accesses;   // of every token; none of padding
   at::Tensor queries;  // [B T, query_width]
-  at::Tensor gate;     // [B T, 2] of the model's own overlay; undefined when it is not gated
+  Gates gate;          // of the model's own overlay; undefined when it is not gated
 };
 
 // Without gradients. Throws when the model has no memory layers.

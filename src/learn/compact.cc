@@ -65,7 +65,7 @@ CompactResult compact(const std::filesystem::path& folder, const OpenOptions& op
       continue;
     }
     for (const auto& f : folded) result.folded.push_back(f["id"]);
-    fold.update = sum_updates(group);
+    fold.update = fold_updates(group);
     fold.record.source = fmt::format("fold of {} updates", group.size());
     fold.record.parent = earlier.back().record.id;
     fold.record.method = reach == Reach::kEverywhere ? "fold" : "fold+gate";

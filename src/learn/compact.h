@@ -1,8 +1,8 @@
 // Compact: many updates become one, without a bit of the model's state changing.
 //
-// Gated updates are summed into one gated update, open ones into one open update, in ledger order
-// and with the additions a model makes when it opens, so that rows, anchors and therefore every
-// output stay bit-identical: the state's digest before and after is the proof. The files of what
+// Gated updates become the parts of one, subjects and texts apart; open ones are summed with the
+// additions a model makes when it opens. All in ledger order, so that rows, anchors and therefore
+// every output stay bit-identical: the state's digest before and after is the proof. The files of what
 // was folded stay, and so does every way back (ledger.h).
 //
 // Non-goals: approximations, deleting files.

@@ -137,8 +137,10 @@ Parts solve(const Accesses& accesses, const at::Tensor& targets, const SlotIndex
   solve_lower(gram, y);
   auto k = at::mm(y.t(), y);
   k.addmm_(free.t(), free, 1, 1 / options.lambda);
-  const auto scale = ((k.diagonal() * count).sum() / count.sum()).item<double>();
-  k.diagonal().add_(options.epsilon * scale / count);
+  // In proportion to each token's own share: one that reads what the log reads all the time is
+  // written as well as any other.
+  const auto own = k.diagonal().clamp_min(1e-6 * k.diagonal().mean().item<double>());
+  k.diagonal().add_(options.epsilon * own / count);
   factorise(k, "A P A^T + epsilon I");
   auto alpha = all_targets.index_select(0, which);
   solve_lower(k, alpha);

@@ -26,7 +26,7 @@ namespace accrete {
 
 struct DepositOptions {
   double lambda = 1e-5;   // in units of G
-  double epsilon = 1e-2;  // in units of the mean diagonal of A P A^T
+  double epsilon = 1e-2;  // in units of each token's diagonal entry of A P A^T
   Plasticity plasticity = Plasticity::kFull;
 };
 

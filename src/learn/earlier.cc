@@ -199,23 +199,51 @@ Accesses taught_accesses(const Taught& taught, const std::vector<bool>& keep) {
   return out;
 }
 
+namespace {
+
+// Which parts of a kind have an anchor within the gate's radius of `queries`.
+std::vector<bool> parts_near(const Memory& memory, const Speaks& where) {
+  const PartAnchors& anchors = memory.overlay.anchors_of(where.reach);
+  std::vector<bool> near(static_cast<size_t>(anchors.parts), false);
+  if (anchors.parts == 0) return near;
+  const auto distance =
+      memory.gate.distance(anchors.queries, where.queries).to(at::kCPU).contiguous();
+  const auto part = anchors.part.contiguous();
+  for (int64_t m = 0; m < part.size(0); ++m)
+    if (distance.const_data_ptr<float>()[m] < memory.gate.radius)
+      near[static_cast<size_t>(part.const_data_ptr<int64_t>()[m])] = true;
+  return near;
+}
+
+}  // namespace
+
 void protect_earlier(AccessLog& log, std::span<const EarlierUpdate> earlier,
-                     std::span<const Item> items, const ProductKeys& keys, double weight,
-                     Reach reach) {
+                     std::span<const Item> items, const Memory& memory, double weight,
+                     const Speaks& where) {
   const Concerned concerned = concerned_by(items);
+  const bool gated = where.reach != Reach::kEverywhere;
+  const std::vector<bool> near = gated ? parts_near(memory, where) : std::vector<bool>();
+  size_t next_part = 0;  // of the reach
   std::vector<Accesses> all;
   for (const EarlierUpdate& e : earlier) {
     const Taught& taught = e.update.taught;
-    if (const Reach there = reach_of(e.update);
-        there != reach && there != Reach::kEverywhere && reach != Reach::kEverywhere)
+    const Reach there = reach_of(e.update);
+    if (gated && there == where.reach) {
+      const auto parts = static_cast<size_t>(parts_of(e.update));
+      const auto first = near.begin() + static_cast<std::ptrdiff_t>(next_part);
+      next_part += parts;
+      if (std::none_of(first, first + static_cast<std::ptrdiff_t>(parts), [](bool n) { return n; }))
+        continue;
+    } else if (gated && there != Reach::kEverywhere) {
       continue;
+    }
     std::vector<bool> keep;
     for (const TaughtItem& item : taught.items) keep.push_back(!concerned.has(item));
     if (keep.empty()) continue;
     all.push_back(taught_accesses(taught, keep));
     if (!all.back().defined()) continue;
-    if (all.back().per_token() != keys.accesses_per_token() ||
-        all.back().slots.max().item<int>() >= keys.slots())
+    if (all.back().per_token() != memory.keys.accesses_per_token() ||
+        all.back().slots.max().item<int>() >= memory.keys.slots())
       throw Error(ErrorCode::kFormat,
                   fmt::format("update {} does not fit the model's keys", e.record.id),
                   "it was made for another model");

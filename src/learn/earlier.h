@@ -18,7 +18,7 @@
 #include "ledger/ledger.h"
 #include "ledger/state_file.h"
 #include "memory/access_log.h"
-#include "memory/product_keys.h"
+#include "model/language_model.h"
 
 namespace accrete {
 
@@ -63,13 +63,21 @@ std::vector<Companion> find_companions(std::span<const Item> items,
                                        std::span<const EarlierUpdate> earlier,
                                        int64_t per_subject = 8);
 
+// Where a new update will speak: at tokens near `queries` [n, query_width], by a gate of `reach`;
+// kEverywhere: everywhere, without a gate.
+struct Speaks {
+  Reach reach = Reach::kEverywhere;
+  at::Tensor queries;
+};
+
 // What the earlier updates were taught with joins `log` with `weight`, but for what is about a
 // subject of `items` or asks one of their questions (`items` may be empty: everything joins), and
-// for what rows of `reach` do not speak at: the tokens of texts where subjects are written, those
-// of subjects where texts are. Throws kFormat when an update does not fit `keys`.
+// but for updates that the new one is not heard at: those of another reach, and those none of whose
+// anchors (of `memory`'s overlay, which is that of `earlier`) is within the gate's radius of it.
+// Throws kFormat when an update does not fit the keys.
 void protect_earlier(AccessLog& log, std::span<const EarlierUpdate> earlier,
-                     std::span<const Item> items, const ProductKeys& keys, double weight,
-                     Reach reach);
+                     std::span<const Item> items, const Memory& memory, double weight,
+                     const Speaks& where);
 
 // How an update's taught accesses are stored and read back; `owner` [n] int32 items.
 void set_taught_accesses(Taught& taught, const Accesses& accesses, const at::Tensor& owner);

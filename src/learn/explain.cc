@@ -11,7 +11,7 @@
 namespace accrete {
 namespace {
 
-// The part of an update that lies in `slots` (ascending); anchors are kept.
+// What an update has in `slots` (ascending); anchors are kept.
 Update rows_within(const Update& update, const std::vector<int64_t>& slots) {
   Update out;
   out.anchors = update.anchors;
@@ -19,18 +19,11 @@ Update rows_within(const Update& update, const std::vector<int64_t>& slots) {
     LayerDelta part;
     part.block = layer.block;
     part.width = layer.width;
-    for (size_t i = 0, j = 0; i < layer.indices.size() && j < slots.size();) {
-      if (layer.indices[i] < slots[j]) {
-        ++i;
-      } else if (slots[j] < layer.indices[i]) {
-        ++j;
-      } else {
-        const auto* row = layer.delta.data() + i * static_cast<size_t>(layer.width);
-        part.indices.push_back(slots[j]);
-        part.delta.insert(part.delta.end(), row, row + layer.width);
-        ++i;
-        ++j;
-      }
+    for (size_t i = 0; i < layer.indices.size(); ++i) {
+      if (!std::binary_search(slots.begin(), slots.end(), slot_of(layer.indices[i]))) continue;
+      const auto* row = layer.delta.data() + i * static_cast<size_t>(layer.width);
+      part.indices.push_back(layer.indices[i]);
+      part.delta.insert(part.delta.end(), row, row + layer.width);
     }
     if (!part.indices.empty()) out.layers.push_back(std::move(part));
   }
@@ -114,7 +107,7 @@ Explanation explain(const LanguageModel& model, const std::vector<EarlierUpdate>
     parts.push_back(rows_within(e.update, slots));
     if (!parts.back().layers.empty()) reading.push_back(parts.size() - 1);
   }
-  // Anchors of all: the gate of one update opens the rows of another.
+  // Anchors of all, also where no row is read: the gate of one update may silence another.
   const auto log_probability = [&](size_t without) {
     std::vector<const Update*> rest;
     for (size_t i = 0; i < parts.size(); ++i)

@@ -137,11 +137,11 @@ class Search {
   std::vector<int64_t> speakers(WatchedProbe& probe, int64_t example) {
     std::vector<int64_t> out;
     const auto q = probe.queries(example);
-    const double radius = setup_.model->memory().gate.radius;
+    const Gate& gate = setup_.model->memory().gate;
     for (size_t f = 0; f < proposal_.item_queries.size(); ++f) {
       const auto& anchors = proposal_.item_queries[f];
       if (anchors.defined() && anchors.size(0) > 0 &&
-          nearest_distance(q, anchors).min().item<double>() < radius)
+          gate.distance(q, anchors).min().item<double>() < gate.radius)
         out.push_back(static_cast<int64_t>(f));
     }
     return out;

@@ -77,6 +77,7 @@ LanguageTask::Selection LanguageTask::select(std::span<const int64_t> which) {
   out.batch = make_batch(examples_, which);
   const int64_t B = out.batch.ids.size(0), T = out.batch.ids.size(1);
   Frozen& frozen = out.frozen;
+  std::vector<Gates> gates;
   for (int64_t b = 0; b < B; ++b) {
     const auto example = static_cast<size_t>(which[static_cast<size_t>(b)]);
     const auto [i, row] = place_[example];
@@ -87,7 +88,6 @@ LanguageTask::Selection LanguageTask::select(std::span<const int64_t> which) {
       frozen.h = at::zeros({B, T, from.h.size(2)}, from.h.options());
       frozen.accesses.slots = at::full({B * T, K}, -1, from.accesses.slots.options());
       frozen.accesses.weights = at::zeros({B * T, K}, from.accesses.weights.options());
-      if (from.gate.defined()) frozen.gate = at::zeros({B * T, 2}, from.gate.options());
     }
     frozen.h[b].narrow(0, 0, n).copy_(from.h[row].narrow(0, 0, n));
     const int64_t source = row * from.h.size(1);
@@ -96,8 +96,11 @@ LanguageTask::Selection LanguageTask::select(std::span<const int64_t> which) {
     };
     copy(frozen.accesses.slots, from.accesses.slots);
     copy(frozen.accesses.weights, from.accesses.weights);
-    if (from.gate.defined()) copy(frozen.gate, from.gate);
+    if (!from.gate.defined()) continue;
+    gates.push_back(from.gate.narrow(source, n));
+    gates.push_back(Gates::none(T - n));
   }
+  frozen.gate = concat(gates);
   return out;
 }
 

@@ -80,7 +80,7 @@ class LanguageTask {
     at::Tensor h;        // [B, T, d] at the address block
     Accesses accesses;   // of every token; none of padding
     at::Tensor queries;  // [B T, query_width]
-    at::Tensor gate;     // [B T, 2] of the model's own overlay; undefined when it is not gated
+    Gates gate;          // of the model's own overlay; undefined when it is not gated
   };
   const Frozen& frozen(size_t batch);
 

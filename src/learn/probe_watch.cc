@@ -100,12 +100,13 @@ std::vector<int64_t> WatchedProbe::touched(const Overlay& overlay, const Update&
     Part& p = part(i);
     auto differs = (index.rows(p.accesses.slots) >= 0).any(1);  // [B T]
     if (reach != Reach::kEverywhere) {
-      const auto gates = overlay.gates(memory.gate, p.queries);
-      const int64_t kind = reach == Reach::kText ? 1 : 0;
-      const auto gate = gates.select(1, kind);
-      const auto before = p.gate_now.defined() ? p.gate_now.select(1, kind) : at::zeros_like(gate);
-      // What earlier updates say changes too where their gate opens or closes.
-      differs = differs.logical_and(gate > 0).logical_or(gate != before);
+      const Gates gates = overlay.gates(memory.gate, p.queries);
+      const auto own = gates.part == overlay.last_part(reach);
+      // Beside it, earlier updates may be silent now: their weights only fall, so sums tell.
+      const auto others = gates.weight.masked_fill(own, 0).sum(1, false, at::kDouble);
+      const auto before = p.gate_now.defined() ? p.gate_now.weight.sum(1, false, at::kDouble)
+                                               : at::zeros_like(others);
+      differs = differs.logical_and(own.any(1)).logical_or(others != before);
     }
     const int64_t T = p.batch.ids.size(1);
     const auto any = differs.logical_and(p.batch.mask.reshape({-1})).view({-1, T}).any(1);
@@ -139,7 +140,7 @@ MemoryOutputs WatchedProbe::outputs(const Overlay& overlay, std::span<const int6
   }
   const auto rows = at::tensor(tokens, at::kLong);
   const Accesses accesses = select_rows(p.accesses, rows);
-  const auto gates = overlay.gates(model_.memory().gate, p.queries.index_select(0, rows));
+  const Gates gates = overlay.gates(model_.memory().gate, p.queries.index_select(0, rows));
   for (const int64_t block : model_.memory().blocks)
     if (const auto y = overlay.read(block, accesses, gates); y.defined())
       out[block] = y.view({static_cast<int64_t>(group.size()), T, y.size(1)});

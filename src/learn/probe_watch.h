@@ -89,7 +89,7 @@ class WatchedProbe {
     at::Tensor h;         // [B, T, d]
     Accesses accesses;    // [B T, K]
     at::Tensor queries;   // [B T, query_width]
-    at::Tensor gate_now;  // [B T, 2]; undefined without anchors
+    Gates gate_now;       // undefined without anchors
   };
   Part& part(size_t i);
 

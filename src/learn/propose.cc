@@ -79,11 +79,11 @@ constexpr std::string_view kContexts[] = {
     "The following is a short note about it. In fact,", "Question: Tell me a fact.\nAnswer:"};
 
 // The state of a text's first token is an outlier, nearly the same whatever the token, and a short
-// subject at the beginning of a prompt may still lie there. Where the gate knows that state it is
-// shut there; where it does not, an anchor near it would open the gate at the first token of
-// everything. [n] bool: `queries` that are clear of `first`.
+// subject at the beginning of a prompt may still lie there. A gate that does not know where that is
+// would be opened by an anchor there at the first token of everything. [n] bool: `queries` that are
+// clear of `first`.
 at::Tensor clear_of_first(const at::Tensor& queries, const at::Tensor& first, const Gate& gate) {
-  if (gate.shut_at.defined()) return gate.shut(queries).logical_not();
+  if (gate.first_at.defined()) return at::ones({queries.size(0)}, at::kBool);
   if (!first.defined() || first.size(0) == 0) return at::ones({queries.size(0)}, at::kBool);
   return nearest_distance(queries, first) > gate.radius;
 }
@@ -98,6 +98,7 @@ struct DepositInputs {
   at::Tensor queries;  // [n, query_width]
   std::vector<int64_t> blocks;
   int64_t items = 0, companions = 0;
+  Gate gate;
   double anchor_spacing = 0;
 };
 
@@ -127,7 +128,8 @@ Update deposit_variant(const DepositInputs& in, const Taught& taught, const Teac
   for (size_t b = 0; b < in.blocks.size(); ++b)
     add_layer(update, in.blocks[b], in.selected, delta.narrow(1, static_cast<int64_t>(b) * d, d));
   if (options.gated) {
-    set_anchors(update, thin_anchors(in.queries.index_select(0, keep), in.anchor_spacing));
+    set_anchors(update,
+                thin_anchors(in.gate, in.queries.index_select(0, keep), in.anchor_spacing));
   }
   // What is written for companions is protected by the update that taught them.
   std::vector<int64_t> own;
@@ -218,7 +220,7 @@ void teach_subjects(const LanguageModel& model, const Lessons& lessons,
                     const std::vector<Example>& examples,
                     const std::map<int64_t, int64_t>& subject_of, int64_t subjects, AccessLog log,
                     const std::vector<std::string>& names, const TeachOptions& options,
-                    const Reporter& reporter, Proposal& proposal) {
+                    const Reporter& reporter, const Protect& protect, Proposal& proposal) {
   const auto facts = static_cast<int64_t>(subject_of.size());
   ValueSolverOptions solver = options.values;
   if (solver.steps == 0 && model.uses_chat(options.raw)) solver.steps = kChatSteps;
@@ -301,15 +303,17 @@ void teach_subjects(const LanguageModel& model, const Lessons& lessons,
   collect(after_contexts, false, "read contexts");
 
   auto inputs = std::make_shared<DepositInputs>();
+  inputs->queries = at::cat(queries);
+  if (protect) protect(log, options.gated ? Speaks{Reach::kSubjects, inputs->queries} : Speaks());
   inputs->selected = select(statistics, log, options, 40 * facts + 1000, options.deposit.lambda);
   inputs->log = std::move(log);
   inputs->sites = concat(sites);
   inputs->item = at::tensor(item_of_site, at::kLong);
   inputs->targets = at::cat(targets);
-  inputs->queries = at::cat(queries);
   for (const auto& [block, v] : values.by_block) inputs->blocks.push_back(block);
   inputs->items = lessons.own;
   inputs->companions = static_cast<int64_t>(lessons.items.size()) - lessons.own;
+  inputs->gate = model.memory().gate;
   inputs->anchor_spacing = options.anchor_spacing * model.memory().gate.radius / 6;
   for (int64_t i = 0; i < lessons.own; ++i)
     proposal.item_queries.push_back(
@@ -349,8 +353,11 @@ RowGate text_gate(LanguageTask& task, const AccessLog& log, const Memory& memory
     queries.push_back(frozen.queries.index_select(0, real));
   }
   auto all = at::cat(queries), how_common = at::cat(common);
-  if (const auto clear = clear_of_first(all, at::cat(first), memory.gate).nonzero().view({-1});
-      clear.size(0) > 0) {
+  // Not at its first token: that says no more than how many a text begins.
+  const auto elsewhere = memory.gate.first_at.defined()
+                             ? memory.gate.first(all).logical_not()
+                             : clear_of_first(all, at::cat(first), memory.gate);
+  if (const auto clear = elsewhere.nonzero().view({-1}); clear.size(0) > 0) {
     all = all.index_select(0, clear);
     how_common = how_common.index_select(0, clear);
   }
@@ -358,7 +365,7 @@ RowGate text_gate(LanguageTask& task, const AccessLog& log, const Memory& memory
       1, static_cast<int64_t>(options.text_share * static_cast<double>(all.size(0))));
   const auto rare = how_common.argsort().narrow(0, 0, std::min(n, all.size(0)));
   RowGate gate;
-  gate.anchors = thin_anchors(all.index_select(0, std::get<0>(rare.sort())),
+  gate.anchors = thin_anchors(memory.gate, all.index_select(0, std::get<0>(rare.sort())),
                               options.anchor_spacing * memory.gate.radius / 6)
                      .contiguous();
   for (size_t i = 0; i < task.batches(); ++i)
@@ -367,8 +374,8 @@ RowGate text_gate(LanguageTask& task, const AccessLog& log, const Memory& memory
 }
 
 // Everything else: preconditioned steps through the lookup.
-void teach_stepwise(const LanguageModel& model, const std::vector<Example>& examples,
-                    const AccessLog& log, const TeachOptions& options, const Reporter& reporter,
+void teach_stepwise(const LanguageModel& model, const std::vector<Example>& examples, AccessLog log,
+                    const TeachOptions& options, const Reporter& reporter, const Protect& protect,
                     Anchors* anchors, Proposal& proposal) {
   LanguageTask task(model, examples, kBatchTokens / 2);
   SlotStatistics statistics;
@@ -394,6 +401,8 @@ void teach_stepwise(const LanguageModel& model, const std::vector<Example>& exam
   proposal.teach_tokens += task.tokens();
   RowGate gate;
   if (options.gated && options.text_share < 1) gate = text_gate(task, log, model.memory(), options);
+  if (protect)
+    protect(log, gate.anchors.defined() ? Speaks{Reach::kText, gate.anchors} : Speaks());
   const auto selected = select(statistics, log, options, 4000, options.rows.lambda);
   const auto solved = solve_rows(task, selected, log.gram(SlotIndex(selected)),
                                  model.memory().blocks, model.net().config().width, options.rows,
@@ -444,8 +453,8 @@ Update make_variant(const Proposal& proposal, const Variant& variant) {
 
 Proposal propose(const LanguageModel& model, std::vector<Item> items, const AccessLog& background,
                  const std::vector<std::string>& names, const TeachOptions& options,
-                 const Reporter& reporter, std::span<const Companion> companions,
-                 std::vector<Example> anchor_examples) {
+                 const Reporter& reporter, const Protect& protect,
+                 std::span<const Companion> companions, std::vector<Example> anchor_examples) {
   if (options.hold && model.uses_chat(options.raw))
     throw Error(ErrorCode::kUnsupported, "what is known about subjects is held in raw text only",
                 "teach sentences to complete with --raw, or leave out --hold");
@@ -483,7 +492,8 @@ Proposal propose(const LanguageModel& model, std::vector<Item> items, const Acce
                 "facts and running text or conversations cannot be taught in one update",
                 "put them into two files and teach one after the other");
   if (with_subject.empty()) {
-    teach_stepwise(model, others, log, options, reporter, anchors ? &*anchors : nullptr, proposal);
+    teach_stepwise(model, others, std::move(log), options, reporter, protect,
+                   anchors ? &*anchors : nullptr, proposal);
   } else {
     for (const Companion& c : companions) {
       lessons.items.push_back(c.item);
@@ -501,7 +511,7 @@ Proposal propose(const LanguageModel& model, std::vector<Item> items, const Acce
           subjects.try_emplace(subject, static_cast<int64_t>(subjects.size())).first->second;
     }
     teach_subjects(model, lessons, with_subject, subject_of, static_cast<int64_t>(subjects.size()),
-                   std::move(log), names, options, reporter, proposal);
+                   std::move(log), names, options, reporter, protect, proposal);
   }
   if (proposal.update.layers.empty() && proposal.stopped)
     throw Error(ErrorCode::kRefused, "the first steps break a floor already; nothing was changed",

@@ -45,8 +45,8 @@ struct TeachOptions {
   double anchor_spacing = 1;
   double neighbour_weight =
       3;  // nu: how much each of their tokens counts against one of the background
-  // beta: the same for the tokens that earlier updates were taught with. Of a subject they are few,
-  // and the gate, which spares the background anyway, is open there.
+  // beta: the same for the tokens of earlier updates that the new one is heard at. Of a subject
+  // they are few, and the gate, which spares the background anyway, is open there.
   double earlier_weight = 300;
   double anchor_log_weight = 0;  // the same for the tokens of anchors (anchors.h)
   bool stepwise = false;         // facts take the stepwise path as well
@@ -76,13 +76,16 @@ struct Proposal {
   std::vector<at::Tensor> item_queries;
 };
 
+// Adds to a log what must stay besides the background, once it is known where rows will speak.
+using Protect = std::function<void(AccessLog&, const Speaks&)>;
+
 // `items` must not be empty; `companions` are learned along (earlier.h). `background` is what is to
-// stay as it is; so are `anchors`, as far as the options give them weight. Throws kInvalidArgument,
-// kRefused, kInterrupted.
+// stay as it is; so is what `protect` adds, and `anchors`, as far as the options give them weight.
+// Throws kInvalidArgument, kRefused, kInterrupted.
 Proposal propose(const LanguageModel& model, std::vector<Item> items, const AccessLog& background,
                  const std::vector<std::string>& names, const TeachOptions& options,
-                 const Reporter& reporter, std::span<const Companion> companions = {},
-                 std::vector<Example> anchors = {});
+                 const Reporter& reporter, const Protect& protect = {},
+                 std::span<const Companion> companions = {}, std::vector<Example> anchors = {});
 
 // The update of `proposal` as `variant` says. Throws kInvalidArgument when every item is dropped.
 Update make_variant(const Proposal& proposal, const Variant& variant);

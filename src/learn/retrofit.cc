@@ -114,7 +114,7 @@ RetrofitResult retrofit(const fs::path& source, const fs::path& target,
   memory.blocks = blocks;
   memory.gate = options.gate;
   memory.keys = ProductKeys::fit(states, options.keys, rng.split(100), reporter);
-  shut_around(memory.gate,
+  find_first(memory.gate,
               memory.keys.queries(first_token_states(model.net(), windows, memory.address_block)));
   const RetrofitResult result{blocks, memory.keys.slots(), tokens};
   nlohmann::json info;

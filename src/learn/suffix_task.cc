@@ -18,7 +18,7 @@ constexpr int64_t kLogitRows = 64;  // the head's output is large: so many label
 struct OverlayPass {
   const Memory& memory;
   Accesses accesses;
-  at::Tensor gate;
+  Gates gate;
 
   void see(const at::Tensor& x) {
     accesses = memory.keys.lookup(x);
@@ -202,7 +202,7 @@ void SuffixTask::read_prefixes(std::span<const std::vector<int64_t>> examples_of
       if (memory.overlay.empty()) continue;
       suffix.accesses = {overlay.accesses.slots.narrow(0, begin, n).clone(),
                          overlay.accesses.weights.narrow(0, begin, n).clone()};
-      if (overlay.gate.defined()) suffix.gate = overlay.gate.narrow(0, begin, n).clone();
+      if (overlay.gate.defined()) suffix.gate = overlay.gate.narrow(begin, n);
     }
     at = end;
   }
@@ -248,7 +248,8 @@ std::vector<double> SuffixTask::run_batch(std::span<const int64_t> which,
   const Memory& memory = model_.memory();
   const int64_t A = memory.address_block, blocks = model_.net().config().blocks;
   PackedSequences packed;
-  std::vector<at::Tensor> h_parts, gates;
+  std::vector<at::Tensor> h_parts;
+  std::vector<Gates> gates;
   std::vector<Accesses> accesses;
   if (room_.size() < which.size()) room_.resize(which.size());
   for (size_t i = 0; i < which.size(); ++i) {
@@ -265,7 +266,7 @@ std::vector<double> SuffixTask::run_batch(std::span<const int64_t> which,
   const auto sites = at::tensor(at::IntArrayRef(packed.begin.data(), which.size()), at::kLong);
   const auto vectors = at::tensor(at::IntArrayRef(vector_of.data(), vector_of.size()), at::kLong);
   const Accesses all = concat(accesses);
-  const auto gate = gates.empty() ? at::Tensor() : at::cat(gates);
+  const Gates gate = concat(gates);
 
   auto h = at::cat(h_parts);
   const auto add_values = [&](int64_t b, at::Tensor& to) {

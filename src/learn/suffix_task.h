@@ -64,7 +64,7 @@ class SuffixTask {
     int64_t prefix = -1;  // which of the distinct beginnings it has
     at::Tensor h;         // [tokens, d] after the address block
     Accesses accesses;    // of the same tokens, when the model has an overlay
-    at::Tensor gate;      // [tokens, 2], when that is gated
+    Gates gate;           // when that is gated
   };
   void read_common(const Reporter& reporter);
   void read_prefixes(std::span<const std::vector<int64_t>> examples_of, int64_t first,

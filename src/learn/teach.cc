@@ -80,11 +80,12 @@ struct Session {
   Session& operator=(const Session&) = delete;
 
   // A correction and what is about the same subject must not be held back by what it corrects.
-  AccessLog protected_log(const TeachOptions& options) const {
-    AccessLog log = load_background(model.folder(), model.memory().keys);
-    protect_earlier(log, earlier, items, model.memory().keys, options.earlier_weight,
-                    reach(options));
-    return log;
+  Proposal propose_update(const TeachOptions& options, const Reporter& reporter) const {
+    const Protect protect = [&](AccessLog& log, const Speaks& where) {
+      protect_earlier(log, earlier, items, model.memory(), options.earlier_weight, where);
+    };
+    return propose(model, items, load_background(model.folder(), model.memory().keys),
+                   load_names(model.folder()), options, reporter, protect, companions);
   }
 
   // Those that share most slots with `update`.
@@ -107,15 +108,6 @@ struct Session {
   }
 
  private:
-  // Where what is taught will speak.
-  Reach reach(const TeachOptions& options) const {
-    if (!options.gated) return Reach::kEverywhere;
-    if (!options.stepwise && std::any_of(items.begin(), items.end(),
-                                         [](const Item& item) { return !item.subject.empty(); }))
-      return Reach::kSubjects;
-    return options.text_share < 1 ? Reach::kText : Reach::kEverywhere;
-  }
-
   static LanguageModel open_bare(const std::filesystem::path& folder, const OpenOptions& open) {
     OpenOptions bare = open;
     bare.with_updates = false;  // they are read already
@@ -256,8 +248,7 @@ PlanResult plan(const std::filesystem::path& folder, const Dataset& data, const 
   result.items = static_cast<int64_t>(data.items.size());
   result.conflicts = session.conflicts;
   result.companions = static_cast<int64_t>(session.companions.size());
-  const Proposal proposal = propose(session.model, session.items, session.protected_log(options),
-                                    load_names(folder), options, timed, session.companions);
+  const Proposal proposal = session.propose_update(options, timed);
   count_rows(proposal.update, result.rows, result.parameters);
   result.overlaps = session.overlaps(proposal.update);
   ForecastOptions how = options.forecast;
@@ -305,15 +296,10 @@ TeachResult teach(const std::filesystem::path& folder, const Dataset& data, cons
                                      [](const auto& k) { return k.second.floor.has_value(); });
   if (any_floor)
     options.rows.holds = [&](const RowChanges& changes) {
-      Overlay overlay = model.memory().overlay;
-      for (const auto& [block, delta] : changes.delta)
-        overlay.on_trial[block].of(changes.anchors.defined() ? Reach::kText : Reach::kEverywhere) =
-            SparseRows().plus(changes.slots, delta);
-      overlay.add_anchors(changes.anchors, true);
-      return rolling.holds(overlay, timed);
+      return rolling.holds(
+          model.memory().overlay.with_trial(changes.slots, changes.delta, changes.anchors), timed);
     };
-  Proposal proposal = propose(model, session.items, session.protected_log(options),
-                              load_names(folder), options, timed, session.companions);
+  const Proposal proposal = session.propose_update(options, timed);
   result.check_share =
       proposal.step_seconds > 0 ? proposal.check_seconds / proposal.step_seconds : 0;
 

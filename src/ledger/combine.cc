@@ -14,29 +14,74 @@ namespace {
               "they were made for different models");
 }
 
-void add_layer(LayerDelta& sum, std::span<const LayerDelta* const> parts) {
-  std::vector<int64_t> slots;
-  for (const LayerDelta* part : parts) {
-    if (part->width != sum.width) widths_differ();
-    slots.insert(slots.end(), part->indices.begin(), part->indices.end());
+// The rows of `parts` added by slot, or with `by_part` by row key: then parts[i] begins with part
+// first_part[i].
+void add_layer(LayerDelta& sum, std::span<const LayerDelta* const> parts,
+               std::span<const int64_t> first_part, bool by_part) {
+  const auto name = [&](size_t p, int64_t key) {
+    return by_part ? key + row_key(first_part[p], 0) : slot_of(key);
+  };
+  std::vector<int64_t> names;
+  for (size_t p = 0; p < parts.size(); ++p) {
+    if (parts[p]->width != sum.width) widths_differ();
+    for (const int64_t key : parts[p]->indices) names.push_back(name(p, key));
   }
-  std::sort(slots.begin(), slots.end());
-  slots.erase(std::unique(slots.begin(), slots.end()), slots.end());
+  if (!by_part) std::sort(names.begin(), names.end());
+  names.erase(std::unique(names.begin(), names.end()), names.end());
   const auto width = static_cast<size_t>(sum.width);
-  sum.delta.assign(slots.size() * width, 0.0F);
-  std::vector<bool> written(slots.size(), false);
-  for (const LayerDelta* part : parts) {
-    size_t row = 0;
-    for (size_t i = 0; i < part->indices.size(); ++i) {
-      while (slots[row] < part->indices[i]) ++row;
-      const float* from = part->delta.data() + i * width;
+  sum.delta.assign(names.size() * width, 0.0F);
+  std::vector<bool> written(names.size(), false);
+  for (size_t p = 0; p < parts.size(); ++p)
+    for (size_t i = 0; i < parts[p]->indices.size(); ++i) {
+      const auto row = static_cast<size_t>(
+          std::lower_bound(names.begin(), names.end(), name(p, parts[p]->indices[i])) -
+          names.begin());
+      if (parts[p]->delta.empty()) continue;  // an outline
+      const float* from = parts[p]->delta.data() + i * width;
       float* to = sum.delta.data() + row * width;
       // The first value is taken as it is: 0 + x would lose the sign of -0.
       for (size_t k = 0; k < width; ++k) to[k] = written[row] ? to[k] + from[k] : from[k];
       written[row] = true;
     }
+  sum.indices = std::move(names);
+}
+
+void add_anchors(GateAnchors& sum, const GateAnchors& more) {
+  if (more.queries.empty()) return;
+  if (sum.width != 0 && sum.width != more.width) widths_differ();
+  sum.width = more.width;
+  sum.text = more.text;
+  sum.queries.insert(sum.queries.end(), more.queries.begin(), more.queries.end());
+}
+
+Update combine(std::span<const Update> updates, bool by_part) {
+  Update sum;
+  std::map<int, std::vector<const LayerDelta*>> parts;
+  std::map<int, std::vector<int64_t>> first_part;
+  int64_t part = 0;
+  for (const Update& update : updates) {
+    for (const LayerDelta& layer : update.layers) {
+      parts[layer.block].push_back(&layer);
+      first_part[layer.block].push_back(part);
+    }
+    part += parts_of(update);
+    add_anchors(sum.anchors, update.anchors);
   }
-  sum.indices = std::move(slots);
+  for (const auto& [block, layers] : parts) {
+    LayerDelta layer;
+    layer.block = block;
+    layer.width = layers.front()->width;
+    add_layer(layer, layers, first_part[block], by_part);
+    sum.layers.push_back(std::move(layer));
+  }
+  return sum;
+}
+
+// `update` itself, or without parts in `room`.
+const Update& by_slot(const Update& update, Update& room) {
+  if (parts_of(update) == 1) return update;
+  room = combine({&update, 1}, false);
+  return room;
 }
 
 void add_taught(Taught& sum, const Taught& more) {
@@ -152,33 +197,35 @@ int64_t count_over(const std::vector<BlockDifference>& blocks, Field field) {
 
 }  // namespace
 
-Update sum_updates(std::span<const Update> updates) {
-  Update sum;
-  std::map<int, std::vector<const LayerDelta*>> parts;
+Update fold_updates(std::span<const Update> updates) {
+  if (updates.empty()) return {};
+  const Reach reach = reach_of(updates.front());
+  for (const Update& update : updates)
+    if (reach_of(update) != reach)
+      throw Error(ErrorCode::kInvalidArgument,
+                  "updates that speak at different kinds of places cannot be folded");
+  Update fold = combine(updates, reach != Reach::kEverywhere);
+  int32_t part = 0;
   for (const Update& update : updates) {
-    for (const LayerDelta& layer : update.layers) parts[layer.block].push_back(&layer);
-    if (!update.anchors.queries.empty()) {
-      if (sum.anchors.width != 0 && sum.anchors.width != update.anchors.width) widths_differ();
-      if (sum.anchors.width != 0 && sum.anchors.text != update.anchors.text)
-        throw Error(ErrorCode::kInvalidArgument, "anchors of text and of subjects have no sum");
-      sum.anchors.width = update.anchors.width;
-      sum.anchors.text = update.anchors.text;
-      sum.anchors.queries.insert(sum.anchors.queries.end(), update.anchors.queries.begin(),
-                                 update.anchors.queries.end());
-    }
-    add_taught(sum.taught, update.taught);
+    add_taught(fold.taught, update.taught);
+    if (reach == Reach::kEverywhere) continue;
+    const size_t anchors =
+        update.anchors.queries.size() / static_cast<size_t>(update.anchors.width);
+    for (size_t i = 0; i < anchors; ++i)
+      fold.anchors.parts.push_back(part +
+                                   (update.anchors.parts.empty() ? 0 : update.anchors.parts[i]));
+    part += static_cast<int32_t>(parts_of(update));
   }
-  for (const auto& [block, layers] : parts) {
-    LayerDelta layer;
-    layer.block = block;
-    layer.width = layers.front()->width;
-    add_layer(layer, layers);
-    sum.layers.push_back(std::move(layer));
-  }
-  return sum;
+  return fold;
 }
 
-int64_t shared_slots(const Update& a, const Update& b) {
+Update sum_updates(std::span<const Update> updates) {
+  return combine(updates, false);
+}
+
+int64_t shared_slots(const Update& first, const Update& second) {
+  Update room[2];
+  const Update &a = by_slot(first, room[0]), &b = by_slot(second, room[1]);
   int64_t shared = 0;
   for (const LayerDelta& x : a.layers)
     for (const LayerDelta& y : b.layers) {
@@ -195,7 +242,9 @@ int64_t shared_slots(const Update& a, const Update& b) {
   return shared;
 }
 
-UpdateDifference compare_updates(const Update& a, const Update& b, double near) {
+UpdateDifference compare_updates(const Update& first, const Update& second, double near) {
+  Update room[2];
+  const Update &a = by_slot(first, room[0]), &b = by_slot(second, room[1]);
   std::map<int, std::pair<const LayerDelta*, const LayerDelta*>> blocks;
   for (const LayerDelta& layer : a.layers) blocks[layer.block].first = &layer;
   for (const LayerDelta& layer : b.layers) blocks[layer.block].second = &layer;

@@ -1,4 +1,4 @@
-// Updates as sparse tables: their sum, and how two of them relate.
+// Updates as sparse tables: folds of them, their sum, and how two of them relate.
 //
 // Non-goals: tensors, the order and activity of updates (ledger.h).
 #pragma once
@@ -11,10 +11,15 @@
 
 namespace accrete {
 
-// The sum of the layers of `updates`, added in float32 in the order given, as a model sums them: a
-// model that has the sum in their place has the same rows bit for bit (if all have the same reach).
-// Anchors, which must be of one kind, are put one after the other, and so is what was taught;
-// metadata is left empty. Throws kInvalidArgument when widths of a block or of anchors differ.
+// One update in the place of `updates`, which must be of one reach: a model that has it in their
+// place has the same rows bit for bit. Rows of gated updates stay apart, as parts; those of others
+// are added in float32 in the order given. Anchors are put one after the other, and so is what was
+// taught; metadata is left empty. Throws kInvalidArgument when reaches or widths differ.
+Update fold_updates(std::span<const Update> updates);
+
+// The rows of `updates` by slot, whatever their parts, added in the order given: to compare them
+// by. Anchors are put one after the other; what was taught and metadata are left empty. Throws
+// kInvalidArgument when widths differ.
 Update sum_updates(std::span<const Update> updates);
 
 // Slots that both write, over all blocks; values are not looked at, so outlines will do.
@@ -46,7 +51,7 @@ struct UpdateDifference {
   double shared_cosine() const;
 };
 
-// Blocks that only one has count with no rows in the other. Throws kInvalidArgument when widths
+// By slot, whatever the parts. Blocks that only one has count with no rows in the other. Throws kInvalidArgument when widths
 // differ.
 UpdateDifference compare_updates(const Update& a, const Update& b, double near);
 

@@ -22,7 +22,7 @@ namespace fs = std::filesystem;
 
 constexpr std::array<char, 8> kMagic = {'A', 'C', 'C', 'R', 'S', 'T', 'A', 'T'};
 constexpr std::array<char, 8> kRecordMagic = {'U', 'P', 'D', 'A', 'T', 'E', 'D', '1'};
-constexpr uint32_t kVersion = 1;
+constexpr uint32_t kVersion = 2;
 constexpr int64_t kMaxWidth = 1 << 20;
 
 struct FileHeader {
@@ -61,36 +61,51 @@ int64_t units(int64_t bytes, int64_t unit) {
 }
 
 // The state while records are read one after the other.
-struct Sums {
+struct Rows {
   using Key = std::pair<int, Reach>;
-  struct Entry {
-    int64_t slot;
-    int32_t row;
-  };
-  std::map<Key, std::vector<Entry>> entries;  // in the order of the records
+  std::map<Key, StateFile::Table> tables;
+  std::map<Reach, int64_t> parts;
 
   // The rows of an update begin at unit `row`, layer after layer.
   void add(const Update& outline, int64_t row) {
+    const Reach reach = reach_of(outline);
+    const int64_t first_part = reach == Reach::kEverywhere ? 0 : parts[reach];
+    parts[reach] += parts_of(outline);
     for (const LayerDelta& layer : outline.layers) {
-      auto& table = entries[{layer.block, reach_of(outline)}];
-      for (const int64_t slot : layer.indices) table.push_back({slot, static_cast<int32_t>(row++)});
+      StateFile::Table& table = tables[{layer.block, reach}];
+      for (const int64_t key : layer.indices) {
+        table.keys.push_back(key + row_key(first_part, 0));
+        table.rows.push_back(static_cast<int32_t>(row++));
+      }
     }
   }
 
-  std::vector<StateFile::Table> tables() {
+  std::vector<StateFile::Table> take() {
     std::vector<StateFile::Table> out;
-    for (auto& [key, all] : entries) {
-      std::stable_sort(all.begin(), all.end(),
-                       [](const Entry& a, const Entry& b) { return a.slot < b.slot; });
-      StateFile::Table table{key.first, key.second, {}, {}};
-      for (size_t i = 0; i < all.size(); ++i) {
-        if (i + 1 < all.size() && all[i + 1].slot == all[i].slot) continue;  // the last one counts
-        table.slots.push_back(all[i].slot);
-        table.rows.push_back(all[i].row);
-      }
+    for (auto& [key, table] : tables) {
+      table.block = key.first;
+      table.reach = key.second;
+      if (key.second == Reach::kEverywhere) keep_last(table);  // parts follow one another
       out.push_back(std::move(table));
     }
     return out;
+  }
+
+ private:
+  // Sorted, and of a key that occurs several times the last row.
+  static void keep_last(StateFile::Table& table) {
+    std::vector<size_t> order(table.keys.size());
+    for (size_t i = 0; i < order.size(); ++i) order[i] = i;
+    std::stable_sort(order.begin(), order.end(),
+                     [&](size_t a, size_t b) { return table.keys[a] < table.keys[b]; });
+    StateFile::Table sorted;
+    for (size_t i = 0; i < order.size(); ++i) {
+      if (i + 1 < order.size() && table.keys[order[i + 1]] == table.keys[order[i]]) continue;
+      sorted.keys.push_back(table.keys[order[i]]);
+      sorted.rows.push_back(table.rows[order[i]]);
+    }
+    table.keys = std::move(sorted.keys);
+    table.rows = std::move(sorted.rows);
   }
 };
 
@@ -185,7 +200,7 @@ struct Pending {
   int64_t units = 0;
 };
 
-// `row_now(block, reach, slot)`: the sum so far, nullptr for none.
+// `row_now(block, slot)`: the sum so far of updates that are not gated, nullptr for none.
 template <typename RowNow>
 Pending make_record(const NamedUpdate& added, int64_t width, const RowNow& row_now) {
   const Update& update = *added.update;
@@ -198,6 +213,7 @@ Pending make_record(const NamedUpdate& added, int64_t width, const RowNow& row_n
   p.header.rows = static_cast<uint64_t>(rows_of(update));
   p.header.checksum = checksum(p.header, std::as_bytes(std::span(p.outline)));
   const auto d = static_cast<size_t>(width);
+  const bool gated = reach_of(update) != Reach::kEverywhere;
   p.rows.reserve(static_cast<size_t>(p.header.rows) * d);
   for (const LayerDelta& layer : update.layers) {
     if (layer.width != width)
@@ -205,7 +221,7 @@ Pending make_record(const NamedUpdate& added, int64_t width, const RowNow& row_n
                   "they were made for different models");
     for (size_t i = 0; i < layer.indices.size(); ++i) {
       const float* from = layer.delta.data() + i * d;
-      const float* before = row_now(layer.block, reach_of(update), layer.indices[i]);
+      const float* before = gated ? nullptr : row_now(layer.block, layer.indices[i]);
       // The first value is taken as it is: 0 + x would lose the sign of -0.
       for (size_t k = 0; k < d; ++k) p.rows.push_back(before ? before[k] + from[k] : from[k]);
     }
@@ -259,16 +275,16 @@ std::optional<StateFile> StateFile::open(const fs::path& accrete_folder,
   if (state.width_ == 0) return std::nullopt;
   const int64_t unit = 4 * state.width_;
   int64_t at = units(sizeof(FileHeader), unit);
-  Sums sums;
+  Rows rows;
   for (const std::string& id : active) {
     auto record = read_record(bytes, at, unit);
     if (!record || record->id != id) return std::nullopt;
     for (LayerDelta& layer : record->outline.layers) layer.width = state.width_;
-    sums.add(record->outline, record->end - rows_of(record->outline));
+    rows.add(record->outline, record->end - rows_of(record->outline));
     at = record->end;
     state.records_.push_back(std::move(*record));
   }
-  state.tables_ = sums.tables();
+  state.tables_ = rows.take();
   return state;
 }
 
@@ -294,19 +310,20 @@ void write_state(const fs::path& accrete_folder, std::span<const NamedUpdate> ac
     header.width = static_cast<uint32_t>(width);
     out.write(std::as_bytes(std::span(&header, 1)), 0);
     int64_t at = units(sizeof(header), unit);
-    std::map<std::pair<int, Reach>, std::map<int64_t, std::vector<float>>> sums;
+    std::map<int, std::map<int64_t, std::vector<float>>> sums;
     for (const NamedUpdate& u : active) {
-      const Pending p = make_record(u, width, [&](int block, Reach reach, int64_t slot) {
-        auto& table = sums[{block, reach}];
+      const Pending p = make_record(u, width, [&](int block, int64_t slot) {
+        auto& table = sums[block];
         const auto it = table.find(slot);
         return it == table.end() ? nullptr : it->second.data();
       });
       const float* row = p.rows.data();
-      for (const LayerDelta& layer : u.update->layers)
-        for (const int64_t slot : layer.indices) {
-          sums[{layer.block, reach_of(*u.update)}][slot].assign(row, row + width);
-          row += width;
-        }
+      if (reach_of(*u.update) == Reach::kEverywhere)
+        for (const LayerDelta& layer : u.update->layers)
+          for (const int64_t slot : layer.indices) {
+            sums[layer.block][slot].assign(row, row + width);
+            row += width;
+          }
       write_body(out, p, at, unit);
       write_header(out, p, at, unit);
       at += p.units;
@@ -323,14 +340,15 @@ bool append_state(const fs::path& accrete_folder, std::span<const std::string> a
   const auto state = StateFile::open(accrete_folder, active_before);
   if (!state) return false;
   const int64_t unit = 4 * state->width();
-  std::map<std::pair<int, Reach>, const StateFile::Table*> tables;
-  for (const auto& table : state->tables()) tables[{table.block, table.reach}] = &table;
+  std::map<int, const StateFile::Table*> tables;
+  for (const auto& table : state->tables())
+    if (table.reach == Reach::kEverywhere) tables[table.block] = &table;
   const float* values = state->table().data();
   const Pending p =
-      make_record(added, state->width(), [&](int block, Reach reach, int64_t slot) -> const float* {
-        const auto it = tables.find({block, reach});
+      make_record(added, state->width(), [&](int block, int64_t slot) -> const float* {
+        const auto it = tables.find(block);
         if (it == tables.end()) return nullptr;
-        const auto& slots = it->second->slots;
+        const auto& slots = it->second->keys;
         const auto found = std::lower_bound(slots.begin(), slots.end(), slot);
         if (found == slots.end() || *found != slot) return nullptr;
         const auto row =

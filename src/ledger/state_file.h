@@ -1,14 +1,15 @@
-// The state file: the sum of the active updates, kept beside the ledger so that opening a model and
-// teaching it cost the same after a thousand updates as after one.
+// The state file: the rows of all active updates as a model reads them, kept beside the ledger so
+// that opening a model and teaching it cost the same after a thousand updates as after one.
 //
 // `<model>/accrete/state.bin` is derived: it says nothing that the ledger and the update files do
 // not say, it may be removed at any time, and whoever finds it missing, torn or of another state
-// sums the update files instead (`accrete digest` always does). It holds one record an update, in
-// ledger order: the update's outline (all but the values of its rows) and, for every slot that it
-// writes, the sum of all updates so far. A slot that is written again gets a new row, so the file
+// takes the update files instead (`accrete digest` always does). It holds one record an update, in
+// ledger order: the update's outline (all but the values of its rows) and its rows. Of a gated
+// update, which stays a part by itself, these are its own. Of others they are, for every slot that
+// it writes, the sum of all updates so far: a slot that is written again gets a new row. So the file
 // only grows, readers that have it mapped are never disturbed, and the state after any number of
-// its first records can be read from it: an undo needs no work. The sums are those of
-// sum_updates() bit for bit.
+// its first records can be read from it: an undo needs no work. Rows are those of fold_updates() bit
+// for bit.
 //
 // Layout (docs/formats.md): units of 4 d bytes, so that all of it is one table of rows [units, d].
 //
@@ -33,12 +34,12 @@ inline constexpr const char* kStateFile = "state.bin";
 
 class StateFile {
  public:
-  // The sum for one memory layer, of the updates of one reach.
+  // The rows of one memory layer, of the updates of one reach.
   struct Table {
     int block = 0;
     Reach reach = Reach::kEverywhere;
-    std::vector<int64_t> slots;  // strictly ascending
-    std::vector<int32_t> rows;   // of table(), one a slot
+    std::vector<int64_t> keys;  // slots, or of gated updates row keys; strictly ascending
+    std::vector<int32_t> rows;  // of table(), one a key
   };
   struct Record {
     std::string id;

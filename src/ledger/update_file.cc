@@ -5,6 +5,7 @@
 #include <charconv>
 #include <cmath>
 #include <cstring>
+#include <limits>
 #include <system_error>
 #include <utility>
 
@@ -21,6 +22,7 @@ constexpr std::string_view kIndices = ".indices";
 constexpr std::string_view kDelta = ".delta";
 constexpr std::string_view kAnchors = "gate.anchors";
 constexpr std::string_view kTextAnchors = "gate.text_anchors";
+constexpr std::string_view kParts = "gate.parts";
 constexpr std::string_view kTaughtSlots = "taught.slots";
 constexpr std::string_view kTaughtWeights = "taught.weights";
 constexpr std::string_view kTaughtOwner = "taught.owner";
@@ -47,6 +49,30 @@ bool all_finite(std::span<const float> values) {
   return std::all_of(values.begin(), values.end(), [](float v) { return std::isfinite(v); });
 }
 
+// Empty when rows and anchors name the same parts, else what does not fit.
+std::string parts_fault(const Update& update) {
+  const GateAnchors& anchors = update.anchors;
+  if (!anchors.parts.empty()) {
+    if (anchors.parts.size() * static_cast<size_t>(anchors.width) != anchors.queries.size())
+      return "gate.parts has not one entry an anchor";
+    for (size_t i = 0; i < anchors.parts.size(); ++i) {
+      const int32_t before = i == 0 ? 0 : anchors.parts[i - 1];
+      if (anchors.parts[i] != before && (i == 0 || anchors.parts[i] != before + 1))
+        return "gate.parts does not ascend from 0 without a gap";
+    }
+  }
+  const int64_t parts = parts_of(update);
+  for (const LayerDelta& layer : update.layers) {
+    if (part_of(layer.indices.back()) >= parts)
+      return fmt::format("block {} has rows of part {} of {}", layer.block,
+                         part_of(layer.indices.back()), parts);
+    for (const int64_t key : layer.indices)
+      if (slot_of(key) > std::numeric_limits<int32_t>::max())
+        return fmt::format("block {}: slot {} is out of range", layer.block, slot_of(key));
+  }
+  return {};
+}
+
 void check_writable(const Update& update) {
   if (update.layers.empty()) invalid("it has no layers");
   int previous = -1;
@@ -71,6 +97,7 @@ void check_writable(const Update& update) {
     invalid(fmt::format("{} values are no gate anchors of width {}", anchors.queries.size(),
                         anchors.width));
   if (!all_finite(anchors.queries)) invalid("its gate anchors are not finite");
+  if (const std::string what = parts_fault(update); !what.empty()) invalid(what);
   if (const std::string what = fault(update.taught); !what.empty()) invalid(what);
   for (const auto& [key, value] : update.metadata) {
     if (key == kUpdateFormatKey) invalid(fmt::format("the metadata key '{}' is reserved", key));
@@ -100,6 +127,11 @@ std::vector<TensorView> tensor_views(const Update& update, const std::string& it
                      DType::kF32,
                      {static_cast<int64_t>(a.queries.size()) / a.width, a.width},
                      std::as_bytes(std::span(a.queries))});
+  if (const GateAnchors& a = update.anchors; !a.parts.empty())
+    views.push_back({std::string(kParts),
+                     DType::kI32,
+                     {static_cast<int64_t>(a.parts.size())},
+                     std::as_bytes(std::span(a.parts))});
   const Taught& t = update.taught;
   if (!t.slots.empty()) {
     views.push_back(
@@ -169,7 +201,9 @@ void parse_anchors(const TensorView& tensor, std::string_view source, GateAnchor
   if (tensor.dtype != DType::kF32 || tensor.shape.size() != 2 || tensor.shape[0] < 1 ||
       tensor.shape[1] < 1)
     refuse(source, fmt::format("{} is not F32 [m, width] with m >= 1", tensor.name));
-  anchors = {tensor.shape[1], copy_values<float>(tensor), tensor.name == kTextAnchors};
+  anchors.width = tensor.shape[1];
+  anchors.queries = copy_values<float>(tensor);
+  anchors.text = tensor.name == kTextAnchors;
   if (!all_finite(anchors.queries))
     refuse(source, fmt::format("{} holds values that are not finite", tensor.name));
 }
@@ -239,6 +273,7 @@ Update parse(std::span<const std::byte> bytes, std::string_view source, bool wit
   };
   std::map<int, Pair> blocks;
   TaughtTensors taught;
+  const TensorView* parts = nullptr;
   for (const TensorView& tensor : tensors) {
     if (const int block = block_of(tensor.name, kIndices); block >= 0)
       blocks[block].indices = &tensor;
@@ -246,6 +281,8 @@ Update parse(std::span<const std::byte> bytes, std::string_view source, bool wit
       blocks[other].delta = &tensor;
     else if (tensor.name == kAnchors || tensor.name == kTextAnchors)
       parse_anchors(tensor, source, update.anchors);
+    else if (tensor.name == kParts)
+      parts = &tensor;
     else if (tensor.name == kTaughtSlots)
       taught.slots = &tensor;
     else if (tensor.name == kTaughtWeights)
@@ -265,6 +302,13 @@ Update parse(std::span<const std::byte> bytes, std::string_view source, bool wit
     update.layers.push_back(with_values ? parse_layer(block, *pair.indices, *pair.delta, source)
                                         : parse_indices(block, *pair.indices, source));
   }
+  if (parts != nullptr) {
+    if (parts->dtype != DType::kI32 || parts->shape.size() != 1 || parts->shape[0] < 1)
+      refuse(source, fmt::format("{} is not I32 [m] with m >= 1", kParts));
+    if (update.anchors.queries.empty()) refuse(source, "it has parts but no gate anchors");
+    update.anchors.parts = copy_values<int32_t>(*parts);
+  }
+  if (const std::string what = parts_fault(update); !what.empty()) refuse(source, what);
   update.taught = parse_taught(taught, source);
   return update;
 }
@@ -274,6 +318,10 @@ Update parse(std::span<const std::byte> bytes, std::string_view source, bool wit
 Reach reach_of(const Update& update) {
   if (update.anchors.queries.empty()) return Reach::kEverywhere;
   return update.anchors.text ? Reach::kText : Reach::kSubjects;
+}
+
+int64_t parts_of(const Update& update) {
+  return update.anchors.parts.empty() ? 1 : int64_t{update.anchors.parts.back()} + 1;
 }
 
 bool is_update_id(std::string_view text) {

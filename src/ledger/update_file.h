@@ -1,7 +1,7 @@
 // Update files: what one committed `teach` changed, and where it came from.
 //
 // A safetensors file with, for every memory layer b it touches, `b.indices` I64 [t] (slot ids,
-// strictly ascending) and `b.delta` F32 [t, d] (added to the value rows), what was taught
+// strictly ascending; row keys in a fold) and `b.delta` F32 [t, d] (added to the value rows), what was taught
 // (taught.h), and string metadata (base digest, parent, data digest, seed, method, measurements;
 // keys in docs/formats.md).
 // Content-addressed: the id is the first 16 hex digits of the SHA-256 of the file's bytes, so the
@@ -24,10 +24,23 @@
 
 namespace accrete {
 
+// A fold of gated updates (learn/compact.h) keeps each of them as a part, for the rows of each speak
+// near its own anchors. A row of it is named by part and slot; of other updates, which are part 0
+// of themselves, that is the slot.
+constexpr int64_t row_key(int64_t part, int64_t slot) {
+  return part << 32 | slot;
+}
+constexpr int64_t slot_of(int64_t key) {
+  return key & 0xffffffff;
+}
+constexpr int64_t part_of(int64_t key) {
+  return key >> 32;
+}
+
 struct LayerDelta {
   int block = 0;                 // the transformer block whose memory layer this is
   int64_t width = 0;             // d
-  std::vector<int64_t> indices;  // [t] strictly ascending slot ids
+  std::vector<int64_t> indices;  // [t] strictly ascending row keys
   std::vector<float> delta;      // [t, d] row-major
 };
 
@@ -36,18 +49,22 @@ struct GateAnchors {
   int64_t width = 0;           // of a query
   std::vector<float> queries;  // [m, width] row-major; empty: the update is not gated
   bool text = false;           // they are tokens of running text, not subjects of facts
+  std::vector<int32_t> parts;  // [m] of a fold: the part of each, ascending from 0 without a gap
 };
 
 struct Update {
   std::vector<LayerDelta> layers;  // strictly ascending by block; at least one, each with t >= 1
   GateAnchors anchors;  // the tensor `gate.anchors` or `gate.text_anchors` F32 [m, width], absent
-                        // when empty
+                        // when empty, and of a fold `gate.parts` I32 [m]
   Taught taught;        // the tensors `taught.*`, absent when empty
   Metadata metadata;
 };
 
-// Where the rows of an update speak. Each kind is summed by itself, and has a gate of its own: the
-// many tokens of a text must not open what was written for subjects.
+// 1, but for a fold of gated updates.
+int64_t parts_of(const Update& update);
+
+// Where the rows of an update speak. Each kind of anchors has a gate of its own: the many tokens of
+// a text must not silence what was written for subjects.
 enum class Reach { kEverywhere, kSubjects, kText };
 inline constexpr Reach kReaches[] = {Reach::kEverywhere, Reach::kSubjects, Reach::kText};
 Reach reach_of(const Update& update);

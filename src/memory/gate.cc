@@ -2,9 +2,42 @@
 
 #include <ATen/ATen.h>
 
+#include <algorithm>
+#include <cmath>
+#include <limits>
 #include <vector>
 
 namespace accrete {
+
+Gates Gates::none(int64_t T) {
+  return {at::empty({T, 0}, at::kLong), at::empty({T, 0}, at::kFloat)};
+}
+
+Gates Gates::narrow(int64_t begin, int64_t n) const {
+  return {part.narrow(0, begin, n), weight.narrow(0, begin, n)};
+}
+
+Gates Gates::select(const at::Tensor& tokens) const {
+  return {part.index_select(0, tokens), weight.index_select(0, tokens)};
+}
+
+Gates concat(std::span<const Gates> parts) {
+  if (parts.empty()) return {};
+  int64_t tokens = 0, widest = 0;
+  for (const Gates& g : parts) {
+    tokens += g.part.size(0);
+    widest = std::max(widest, g.part.size(1));
+  }
+  Gates out{at::full({tokens, widest}, -1, at::kLong), at::zeros({tokens, widest}, at::kFloat)};
+  int64_t at = 0;
+  for (const Gates& g : parts) {
+    const int64_t n = g.part.size(0), width = g.part.size(1);
+    out.part.narrow(0, at, n).narrow(1, 0, width).copy_(g.part);
+    out.weight.narrow(0, at, n).narrow(1, 0, width).copy_(g.weight);
+    at += n;
+  }
+  return out;
+}
 
 at::Tensor nearest_distance(const at::Tensor& q, const at::Tensor& anchors) {
   const at::NoGradGuard no_grad;
@@ -13,33 +46,111 @@ at::Tensor nearest_distance(const at::Tensor& q, const at::Tensor& anchors) {
   return (cross.amin(1) + q.square().sum(1)).clamp_min(0).sqrt();
 }
 
-at::Tensor Gate::shut(const at::Tensor& q) const {
-  if (!shut_at.defined()) return at::zeros({q.size(0)}, at::kBool);
-  return nearest_distance(q, shut_at.unsqueeze(0)) < shut_radius;
+at::Tensor Gate::first(const at::Tensor& q) const {
+  if (!first_at.defined()) return at::zeros({q.size(0)}, at::kBool);
+  return nearest_distance(q, first_at.unsqueeze(0)) < first_radius;
+}
+
+at::Tensor Gate::distance(const at::Tensor& q, const at::Tensor& anchors) const {
+  constexpr float kFar = std::numeric_limits<float>::infinity();
+  auto out = at::full({q.size(0)}, kFar, at::kFloat);
+  if (!anchors.defined() || anchors.size(0) == 0) return out;
+  if (!first_at.defined()) return nearest_distance(q, anchors);
+  const auto inside = first(q), anchors_inside = first(anchors);
+  for (const bool in : {false, true}) {
+    const auto here = (inside == in).nonzero().view({-1});
+    const auto heard = (anchors_inside == in).nonzero().view({-1});
+    if (here.size(0) == 0 || heard.size(0) == 0) continue;
+    const auto d = nearest_distance(q.index_select(0, here), anchors.index_select(0, heard));
+    out.index_copy_(0, here, in ? d * stretch() : d);
+  }
+  return out;
 }
 
 at::Tensor Gate::operator()(const at::Tensor& q, const at::Tensor& anchors) const {
-  if (!anchors.defined() || anchors.size(0) == 0) return at::zeros({q.size(0)}, at::kFloat);
-  const auto g = ((radius - nearest_distance(q, anchors)) / softness).clamp(0, 1);
-  return shut_at.defined() ? g.masked_fill(shut(q), 0) : g;
+  return ((radius - distance(q, anchors)) / softness).clamp(0, 1);
 }
 
-void shut_around(Gate& gate, const at::Tensor& first) {
+Gates Gate::by_part(const at::Tensor& q, const at::Tensor& anchors, const at::Tensor& part) const {
+  const at::NoGradGuard no_grad;
+  const int64_t T = q.size(0);
+  if (!anchors.defined() || anchors.size(0) == 0) return Gates::none(T);
+  constexpr int64_t kTokens = 512;  // a bounded piece of the matrix of all distances at a time
+  struct Open {
+    int64_t part;
+    double square;
+    float weight;
+  };
+  std::vector<std::vector<Open>> open(static_cast<size_t>(T));
+  size_t widest = 0;
+  const auto squares = anchors.square().sum(1).unsqueeze(0), transposed = anchors.t();
+  const auto inside = first(q).to(at::kCPU).contiguous();
+  const auto anchors_inside = first(anchors).to(at::kCPU).contiguous();
+  const auto owner = part.to(at::kCPU).contiguous();
+  const int64_t M = anchors.size(0);
+  for (int64_t begin = 0; begin < T; begin += kTokens) {
+    const int64_t n = std::min(kTokens, T - begin);
+    const auto some = q.narrow(0, begin, n);
+    const auto all =
+        at::addmm(squares, some, transposed, 1, -2).add_(some.square().sum(1, true)).to(at::kCPU);
+    const auto nearest = all.amin(1).contiguous();
+    for (int64_t t = 0; t < n; ++t) {
+      const bool in = inside.const_data_ptr<bool>()[begin + t];
+      const double reach = in ? radius / stretch() : radius;
+      if (nearest.const_data_ptr<float>()[t] >= reach * reach) continue;
+      const float* row = all.const_data_ptr<float>() + t * M;
+      auto& here = open[static_cast<size_t>(begin + t)];
+      for (int64_t m = 0; m < M; ++m) {
+        if (row[m] >= reach * reach || anchors_inside.const_data_ptr<bool>()[m] != in) continue;
+        const int64_t p = owner.const_data_ptr<int64_t>()[m];
+        const double square = std::max(0.0F, row[m]);
+        if (here.empty() || here.back().part != p)
+          here.push_back({p, square, 0});
+        else
+          here.back().square = std::min(here.back().square, square);
+      }
+      const auto distance_of = [&](const Open& o) {
+        return std::sqrt(o.square) * (in ? stretch() : 1);
+      };
+      double least = radius;
+      for (const Open& o : here) least = std::min(least, distance_of(o));
+      for (Open& o : here) {
+        const double d = distance_of(o);
+        o.weight = static_cast<float>(
+            std::clamp((radius - d) / softness, 0.0, 1.0) *
+            std::clamp((least + heard_within() - d) / (softness / 2), 0.0, 1.0));
+      }
+      std::erase_if(here, [](const Open& o) { return o.weight <= 0; });
+      widest = std::max(widest, here.size());
+    }
+  }
+  const auto P = static_cast<int64_t>(widest);
+  Gates out{at::full({T, P}, -1, at::kLong), at::zeros({T, P}, at::kFloat)};
+  for (int64_t t = 0; t < T; ++t)
+    for (size_t k = 0; k < open[static_cast<size_t>(t)].size(); ++k) {
+      const Open& o = open[static_cast<size_t>(t)][k];
+      out.part.mutable_data_ptr<int64_t>()[t * P + static_cast<int64_t>(k)] = o.part;
+      out.weight.mutable_data_ptr<float>()[t * P + static_cast<int64_t>(k)] = o.weight;
+    }
+  return out;
+}
+
+void find_first(Gate& gate, const at::Tensor& first) {
   const auto centre = first.mean(0);
   // The median, since a few tokens are unlike the others; all but half a percent lie within 2.5 of
   // it (measured on SmolLM2). It must be well inside the reach of an anchor.
   const double reach = 2.5 * nearest_distance(first, centre.unsqueeze(0)).median().item<double>();
   if (reach >= 0.5 * gate.radius) return;
-  gate.shut_at = centre;
-  gate.shut_radius = reach;
+  gate.first_at = centre;
+  gate.first_radius = reach;
 }
 
-at::Tensor thin_anchors(const at::Tensor& q, double spacing) {
+at::Tensor thin_anchors(const Gate& gate, const at::Tensor& q, double spacing) {
   std::vector<int64_t> kept;
   at::Tensor anchors;
   for (int64_t i = 0; i < q.size(0); ++i) {
     const auto row = q.narrow(0, i, 1);
-    if (anchors.defined() && nearest_distance(row, anchors).item<float>() <= spacing) continue;
+    if (anchors.defined() && gate.distance(row, anchors).item<float>() <= spacing) continue;
     kept.push_back(i);
     anchors = q.index_select(0, at::tensor(kept, at::kLong));
   }

@@ -25,7 +25,7 @@ constexpr const char* kOverlayFile = "accrete_overlay.safetensors";
 constexpr const char* kModelingFile = "modeling_accrete.py";
 constexpr const char* kIndexFile = "model.safetensors.index.json";
 constexpr const char* kBaseFile = "model-base.safetensors";
-constexpr int kVersion = 1;
+constexpr int kVersion = 2;
 
 // The classes of modeling_accrete.py begin with this.
 std::string class_prefix(const std::string& model_type) {
@@ -72,22 +72,41 @@ std::vector<TensorView> write_overlay(const Memory& memory, const fs::path& path
   const std::string address = prefix(memory.address_block) + "address.";
   for (const auto& [name, tensor] : memory.keys.tensors()) add(address + name, tensor);
   const Overlay& overlay = memory.overlay;
+  const auto add_ids = [&](std::string name, const std::vector<int64_t>& ids) {
+    held.push_back(at::tensor(ids, at::kLong));
+    views.push_back({std::move(name),
+                     DType::kI64,
+                     held.back().sizes().vec(),
+                     {static_cast<const std::byte*>(held.back().data_ptr()), held.back().nbytes()}});
+  };
   for (const auto& [name, anchors] :
-       {std::pair{"anchors", &overlay.anchors}, {"text_anchors", &overlay.text_anchors}})
-    add(address + name, anchors->defined()
-                            ? *anchors
-                            : at::zeros({0, memory.keys.options().query_width}, at::kFloat));
-  for (const auto& [block, rows] : overlay.by_block)
-    for (const auto& [name, table] :
-         {std::pair{"open", &rows.open}, {"gated", &rows.gated}, {"text", &rows.text}}) {
-      if (table->empty()) continue;
-      const std::string p = prefix(block) + name + ".";
-      views.push_back({p + "slots",
-                       DType::kI64,
-                       {static_cast<int64_t>(table->slots.size())},
-                       std::as_bytes(std::span(table->slots))});
-      add(p + "values", table->ordered_values());
+       {std::pair{"anchors", &overlay.anchors}, {"text_anchors", &overlay.text_anchors}}) {
+    const bool none = anchors->parts == 0;
+    add(address + name, none ? at::zeros({0, memory.keys.options().query_width}, at::kFloat)
+                             : anchors->queries);
+    std::vector<int64_t> part;
+    for (int64_t m = 0; !none && m < anchors->part.size(0); ++m)
+      part.push_back(anchors->part[m].item<int64_t>());
+    add_ids(address + name + "_part", part);
+  }
+  for (const auto& [block, rows] : overlay.by_block) {
+    if (!rows.open.empty()) {
+      add_ids(prefix(block) + "open.part", std::vector<int64_t>(rows.open.slots.size(), 0));
+      add_ids(prefix(block) + "open.slots", rows.open.slots);
+      add(prefix(block) + "open.values", rows.open.ordered_values());
     }
+    for (const auto& [name, table] : {std::pair{"gated", &rows.gated}, {"text", &rows.text}}) {
+      if (table->empty()) continue;
+      std::vector<int64_t> part, slots;
+      for (const int64_t key : table->keys) {
+        part.push_back(part_of(key));
+        slots.push_back(slot_of(key));
+      }
+      add_ids(prefix(block) + name + ".part", part);
+      add_ids(prefix(block) + name + ".slots", slots);
+      add(prefix(block) + name + ".values", table->ordered_values());
+    }
+  }
   // transformers reads only files that say so.
   write_safetensors(path, views, {{"format", "pt"}});
   return views;
@@ -96,11 +115,12 @@ std::vector<TensorView> write_overlay(const Memory& memory, const fs::path& path
 nlohmann::json memory_config(const Memory& memory, const std::vector<std::string>& updates) {
   const ProductKeyOptions& o = memory.keys.options();
   const Overlay& overlay = memory.overlay;
+  const auto count = [](const PartAnchors& a) { return a.parts > 0 ? a.queries.size(0) : 0; };
   nlohmann::json blocks = nlohmann::json::object();
   for (const auto& [block, rows] : overlay.by_block)
     blocks[std::to_string(block)] = {{"open", rows.open.slots.size()},
-                                     {"gated", rows.gated.slots.size()},
-                                     {"text", rows.text.slots.size()}};
+                                     {"gated", rows.gated.keys.size()},
+                                     {"text", rows.text.keys.size()}};
   return {{"version", kVersion},
           {"updates", updates},
           {"address_block", memory.address_block},
@@ -109,8 +129,8 @@ nlohmann::json memory_config(const Memory& memory, const std::vector<std::string
           {"top_k", o.top_k},
           {"query_width", o.query_width},
           {"gate", gate_json(memory.gate)},
-          {"anchors", overlay.anchors.defined() ? overlay.anchors.size(0) : 0},
-          {"text_anchors", overlay.text_anchors.defined() ? overlay.text_anchors.size(0) : 0},
+          {"anchors", count(overlay.anchors)},
+          {"text_anchors", count(overlay.text_anchors)},
           {"blocks", std::move(blocks)}};
 }
 

@@ -26,66 +26,21 @@ void hash_tensor(Sha256& hash, const std::string& name, const at::Tensor& tensor
               {static_cast<const std::byte*>(t.data_ptr()), t.nbytes()});
 }
 
-// The rows of all `parts` added in float32 in their order, in one pass over them: a table is never
-// copied for the next update, so that opening a model takes time in proportion to its updates.
-SparseRows sum_layers(const std::vector<const LayerDelta*>& parts) {
-  SparseRows sum;
-  if (parts.empty()) return sum;
-  for (const LayerDelta* part : parts)
-    sum.slots.insert(sum.slots.end(), part->indices.begin(), part->indices.end());
-  std::sort(sum.slots.begin(), sum.slots.end());
-  sum.slots.erase(std::unique(sum.slots.begin(), sum.slots.end()), sum.slots.end());
-  const int64_t width = parts.front()->width;
-  const auto count = static_cast<int64_t>(sum.slots.size());
-  sum.values = at::empty({count, width}, at::kFloat);
-  sum.index = SlotIndex(sum.slots);
-  float* values = sum.values.data_ptr<float>();
-  std::vector<bool> written(sum.slots.size(), false);
-  for (const LayerDelta* part : parts)
-    for (size_t i = 0; i < part->indices.size(); ++i) {
-      const auto row = static_cast<size_t>(sum.index.find(static_cast<int32_t>(part->indices[i])));
-      const float* from = part->delta.data() + i * static_cast<size_t>(width);
-      float* to = values + row * static_cast<size_t>(width);
-      if (!written[row])
-        std::copy(from, from + width, to);
-      else
-        for (int64_t k = 0; k < width; ++k) to[k] += from[k];
-      written[row] = true;
-    }
-  return sum;
-}
-
 // Throws kFormat.
 void check_fits(const Memory& memory, const std::filesystem::path& folder, const Update& update) {
   const GateAnchors& gate = update.anchors;
   bool fits = gate.queries.empty() || gate.width == memory.keys.options().query_width;
   for (const LayerDelta& delta : update.layers)
     fits =
-        fits && delta.width == memory.keys.width() && delta.indices.back() < memory.keys.slots() &&
+        fits && delta.width == memory.keys.width() &&
+        std::all_of(delta.indices.begin(), delta.indices.end(),
+                    [&](int64_t key) { return slot_of(key) < memory.keys.slots(); }) &&
         std::find(memory.blocks.begin(), memory.blocks.end(), delta.block) != memory.blocks.end();
   if (!fits)
     throw Error(ErrorCode::kFormat,
                 fmt::format("an update does not fit the memory layers of {}", folder.string()),
                 "it was made for another model");
 }
-
-// Anchors of many updates, joined once. Refers to the updates.
-struct AnchorLists {
-  std::vector<at::Tensor> subjects, texts;
-
-  void add(const Update& update) {
-    const GateAnchors& gate = update.anchors;
-    if (gate.queries.empty()) return;
-    (gate.text ? texts : subjects)
-        .push_back(at::from_blob(
-            const_cast<float*>(gate.queries.data()),
-            {static_cast<int64_t>(gate.queries.size()) / gate.width, gate.width}, at::kFloat));
-  }
-  void join(Overlay& overlay) const {
-    if (!subjects.empty()) overlay.add_anchors(at::cat(subjects), false);
-    if (!texts.empty()) overlay.add_anchors(at::cat(texts), true);
-  }
-};
 
 bool ends_with_space(const std::string& s) {
   return !s.empty() && std::strchr(" \t\n\r", s.back()) != nullptr;
@@ -153,49 +108,6 @@ const Memory& LanguageModel::memory() const {
   return *memory_;
 }
 
-SparseRows& Overlay::Rows::of(Reach reach) {
-  switch (reach) {
-    case Reach::kEverywhere:
-      return open;
-    case Reach::kSubjects:
-      return gated;
-    case Reach::kText:
-      return text;
-  }
-  return open;
-}
-
-at::Tensor Overlay::gates(const Gate& gate, const at::Tensor& queries) const {
-  if (!gated()) return {};
-  return at::stack({gate(queries, anchors), gate(queries, text_anchors)}, 1);
-}
-
-void Overlay::add_anchors(const at::Tensor& more, bool text) {
-  at::Tensor& to = text ? text_anchors : anchors;
-  if (more.defined()) to = to.defined() ? at::cat({to, more}) : more;
-}
-
-at::Tensor Overlay::read(int64_t block, const Accesses& accesses, const at::Tensor& gates) const {
-  at::Tensor y;
-  const auto add = [&](const SparseRows& rows, const at::Tensor& weights) {
-    const auto part = weighted_gather(rows.values, rows.index.rows(accesses.slots), weights);
-    y = y.defined() ? y + part : part;
-  };
-  at::Tensor weights[2];
-  for (const auto* tables : {&by_block, &on_trial}) {
-    const auto it = tables->find(block);
-    if (it == tables->end()) continue;
-    if (!it->second.open.empty()) add(it->second.open, accesses.weights);
-    for (const int64_t kind : {0, 1}) {
-      const SparseRows& rows = kind == 0 ? it->second.gated : it->second.text;
-      if (rows.empty() || !gates.defined()) continue;
-      if (!weights[kind].defined()) weights[kind] = accesses.weights * gates.narrow(1, kind, 1);
-      add(rows, weights[kind]);
-    }
-  }
-  return y;
-}
-
 FfnSide LanguageModel::side(at::Tensor mask) const {
   if (!memory_ || memory_->overlay.empty())
     return [](int64_t, const at::Tensor&) { return at::Tensor(); };
@@ -203,7 +115,7 @@ FfnSide LanguageModel::side(at::Tensor mask) const {
   // What the address block found out, for the blocks above it in the same pass.
   struct Found {
     Accesses accesses;
-    at::Tensor gates;
+    Gates gates;
   };
   auto found = std::make_shared<Found>();
   return [this, mask, found](int64_t block, const at::Tensor& x) -> at::Tensor {
@@ -221,31 +133,13 @@ FfnSide LanguageModel::side(at::Tensor mask) const {
 
 Overlay LanguageModel::make_overlay(std::span<const Update* const> updates) const {
   const Memory& memory = this->memory();
-  Overlay fresh;
-  AnchorLists anchors;
-  std::map<int64_t, std::map<Reach, std::vector<const LayerDelta*>>> parts;
-  for (const Update* update : updates) {
-    check_fits(memory, folder_, *update);
-    for (const LayerDelta& delta : update->layers)
-      parts[delta.block][reach_of(*update)].push_back(&delta);
-    anchors.add(*update);
-  }
-  for (const auto& [block, by_reach] : parts)
-    for (const auto& [reach, layers] : by_reach)
-      fresh.by_block[block].of(reach) = sum_layers(layers);
-  anchors.join(fresh);
-  return fresh;
+  for (const Update* update : updates) check_fits(memory, folder_, *update);
+  return Overlay::of(updates);
 }
 
 Overlay LanguageModel::overlay_with(const Update& update) const {
-  Overlay all = memory().overlay;
-  if (!all.on_trial.empty()) throw Error(ErrorCode::kInternal, "an update is on trial already");
-  const Update* one = &update;
-  Overlay added = make_overlay({&one, 1});
-  all.on_trial = std::move(added.by_block);
-  all.add_anchors(added.anchors, false);
-  all.add_anchors(added.text_anchors, true);
-  return all;
+  check_fits(memory(), folder_, update);
+  return memory().overlay.with_trial(update);
 }
 
 Overlay LanguageModel::overlay_of(const StateFile& state) const {
@@ -259,19 +153,25 @@ Overlay LanguageModel::overlay_of(const StateFile& state) const {
       {static_cast<int64_t>(table.size()) / state.width(), state.width()},
       [map = state.map()](void*) {}, at::kFloat);
   for (const StateFile::Table& t : state.tables()) {
-    SparseRows rows;
-    rows.slots = t.slots;
-    rows.places = t.rows;
-    rows.index = SlotIndex(t.slots, t.rows);
-    rows.values = values;
-    overlay.by_block[t.block].of(t.reach) = std::move(rows);
+    if (t.reach == Reach::kEverywhere) {
+      SparseRows& rows = overlay.by_block[t.block].open;
+      rows.slots = t.keys;
+      rows.places = t.rows;
+      rows.index = SlotIndex(t.keys, t.rows);
+      rows.values = values;
+    } else {
+      PartRows& rows = overlay.by_block[t.block].of(t.reach);
+      rows.keys = t.keys;
+      rows.places = t.rows;
+      rows.values = values;
+    }
   }
-  AnchorLists anchors;
+  std::vector<const Update*> outlines;
   for (const StateFile::Record& record : state.records()) {
     check_fits(memory, folder_, record.outline);
-    anchors.add(record.outline);
+    outlines.push_back(&record.outline);
   }
-  anchors.join(overlay);
+  overlay.append_anchors(outlines);
   return overlay;
 }
 
@@ -301,19 +201,8 @@ void LanguageModel::set_overlay(const std::vector<Update>& updates) {
 }
 
 void LanguageModel::add_update(const Update& update) {
-  const Update* one = &update;
-  const Overlay added = make_overlay({&one, 1});
-  Overlay all = memory_->overlay;
-  for (const auto& [block, rows] : added.by_block) {
-    for (const Reach reach : kReaches)
-      if (const SparseRows& more = rows.of(reach); !more.empty()) {
-        SparseRows& sum = all.by_block[block].of(reach);
-        sum = sum.plus(more.slots, more.values);
-      }
-  }
-  all.add_anchors(added.anchors, false);
-  all.add_anchors(added.text_anchors, true);
-  use_overlay(std::move(all));
+  check_fits(memory(), folder_, update);
+  use_overlay(memory().overlay.plus(update));
 }
 
 std::string LanguageModel::base_digest() const {
@@ -329,20 +218,31 @@ std::string LanguageModel::state_digest() const {
   if (!memory_) return hash.hex();
   for (const auto& [name, tensor] : memory_->keys.tensors())
     hash_tensor(hash, "memory." + name, tensor);
-  for (const auto& [block, rows] : memory_->overlay.by_block)
-    for (const auto& [name, table] :
-         {std::pair{"open", &rows.open}, {"gated", &rows.gated}, {"text", &rows.text}}) {
-      if (table->empty()) continue;
-      const auto count = static_cast<int64_t>(table->slots.size());
-      const std::string prefix = fmt::format("overlay.{}.{}.", block, name);
-      hash_tensor(hash, prefix + "slots", "I64", {&count, 1},
-                  std::as_bytes(std::span(table->slots)));
-      hash_tensor(hash, prefix + "values", table->ordered_values());
+  const auto hash_ids = [&](const std::string& name, const std::vector<int64_t>& ids) {
+    const auto count = static_cast<int64_t>(ids.size());
+    hash_tensor(hash, name, "I64", {&count, 1}, std::as_bytes(std::span(ids)));
+  };
+  const Overlay& overlay = memory_->overlay;
+  for (const auto& [block, rows] : overlay.by_block) {
+    const std::string prefix = fmt::format("overlay.{}.", block);
+    if (!rows.open.empty()) {
+      hash_ids(prefix + "open.slots", rows.open.slots);
+      hash_tensor(hash, prefix + "open.values", rows.open.ordered_values());
     }
-  if (memory_->overlay.anchors.defined())
-    hash_tensor(hash, "overlay.anchors", memory_->overlay.anchors);
-  if (memory_->overlay.text_anchors.defined())
-    hash_tensor(hash, "overlay.text_anchors", memory_->overlay.text_anchors);
+    for (const auto& [name, table] : {std::pair{"gated", &rows.gated}, {"text", &rows.text}}) {
+      if (table->empty()) continue;
+      hash_ids(prefix + name + ".keys", table->keys);
+      hash_tensor(hash, prefix + name + ".values", table->ordered_values());
+    }
+  }
+  for (const auto& [name, anchors] :
+       {std::pair{"anchors", &overlay.anchors}, {"text_anchors", &overlay.text_anchors}}) {
+    if (anchors->parts == 0) continue;
+    hash_tensor(hash, fmt::format("overlay.{}", name), anchors->queries);
+    const auto part = anchors->part.contiguous();
+    hash_ids(fmt::format("overlay.{}.part", name),
+             {part.const_data_ptr<int64_t>(), part.const_data_ptr<int64_t>() + part.numel()});
+  }
   return hash.hex();
 }
 

@@ -2,8 +2,8 @@
 // their overlay.
 //
 // Opening a folder reads the base by memory map, the memory layers of `accrete/` if there are any,
-// and sums the active updates of the ledger into the overlay, always from the base, so that a state
-// is reproducible bit for bit.
+// and puts the active updates of the ledger together to the overlay, always from the base, so that
+// a state is reproducible bit for bit.
 //
 // Non-goals: changing anything on disk (retrofit.h, ledger/), sampling (generate.h).
 #pragma once
@@ -21,40 +21,13 @@
 #include "ledger/state_file.h"
 #include "memory/gate.h"
 #include "memory/product_keys.h"
-#include "memory/sparse_rows.h"
 #include "model/open_options.h"
+#include "model/overlay.h"
 #include "model/transformer.h"
 #include "text/chat_template.h"
 #include "text/tokenizer.h"
 
 namespace accrete {
-
-// What the active updates add, summed.
-struct Overlay {
-  struct Rows {
-    SparseRows open;   // speaks wherever its slots are read
-    SparseRows gated;  // speaks near the anchors only
-    SparseRows text;   // speaks near the text anchors only
-
-    SparseRows& of(Reach reach);
-    const SparseRows& of(Reach reach) const { return const_cast<Rows*>(this)->of(reach); }
-  };
-  std::map<int64_t, Rows> by_block;
-  // An update that is being tried, beside the sum rather than in it: to try one costs what that one
-  // holds, whatever else is there.
-  std::map<int64_t, Rows> on_trial;
-  at::Tensor anchors;       // [M, query_width] of all updates about subjects; undefined: none
-  at::Tensor text_anchors;  // the same of running text
-
-  bool gated() const { return anchors.defined() || text_anchors.defined(); }
-  // Gates of tokens with these queries: [T, 2], of subjects and of text. Undefined: nothing gated.
-  at::Tensor gates(const Gate& gate, const at::Tensor& queries) const;
-  void add_anchors(const at::Tensor& more, bool text);
-  bool empty() const { return by_block.empty() && on_trial.empty(); }
-  // What it adds to block `block`'s output, [T, d], for tokens with these accesses and (of a gated
-  // overlay) gates [T, 2]. Undefined: nothing.
-  at::Tensor read(int64_t block, const Accesses& accesses, const at::Tensor& gates) const;
-};
 
 // The memory layers of a model: one lookup, in the address block, whose accesses every memory block
 // reads its own value table with. What is written can therefore never move an address.
@@ -65,7 +38,7 @@ struct Memory {
   Gate gate;
   Overlay overlay;
 
-  at::Tensor read(int64_t block, const Accesses& accesses, const at::Tensor& gates) const {
+  at::Tensor read(int64_t block, const Accesses& accesses, const Gates& gates) const {
     return overlay.read(block, accesses, gates);
   }
 };
@@ -90,11 +63,11 @@ class LanguageModel {
   // result refers to this model.
   FfnSide side(at::Tensor mask = {}) const;
 
-  // Replaces the overlay by the sum of `updates`, in order. Throws kFormat when one does not fit
+  // Replaces the overlay by that of `updates`, in order. Throws kFormat when one does not fit
   // the layers.
   void set_overlay(const std::vector<Update>& updates);
   void use_overlay(Overlay overlay);
-  // That sum, without putting it in place: for trying a state. Throws as set_overlay does.
+  // That overlay, without putting it in place: for trying a state. Throws as set_overlay does.
   Overlay make_overlay(std::span<const Update* const> updates) const;
   // The overlay with `update` on trial. Throws as set_overlay does, and kInternal when one is on
   // trial already.

@@ -65,10 +65,10 @@ at::Tensor copy_of(const TensorView& view, DType dtype, at::ScalarType type,
 
 nlohmann::json gate_json(const Gate& gate) {
   nlohmann::json json = {{"radius", gate.radius}, {"softness", gate.softness}};
-  if (gate.shut_at.defined()) {
-    const auto at = gate.shut_at.contiguous();
-    json["shut_at"] = std::vector<float>(at.data_ptr<float>(), at.data_ptr<float>() + at.numel());
-    json["shut_radius"] = gate.shut_radius;
+  if (gate.first_at.defined()) {
+    const auto at = gate.first_at.contiguous();
+    json["first_at"] = std::vector<float>(at.data_ptr<float>(), at.data_ptr<float>() + at.numel());
+    json["first_radius"] = gate.first_radius;
   }
   return json;
 }
@@ -167,10 +167,10 @@ Memory load_memory(const std::filesystem::path& folder, const ModelConfig& confi
     o.temperature = json.at("temperature").get<double>();
     memory.gate.radius = json.at("gate").at("radius").get<double>();
     memory.gate.softness = json.at("gate").at("softness").get<double>();
-    if (json.at("gate").contains("shut_at")) {
-      memory.gate.shut_at =
-          at::tensor(json.at("gate").at("shut_at").get<std::vector<float>>(), at::kFloat);
-      memory.gate.shut_radius = json.at("gate").at("shut_radius").get<double>();
+    if (json.at("gate").contains("first_at")) {
+      memory.gate.first_at =
+          at::tensor(json.at("gate").at("first_at").get<std::vector<float>>(), at::kFloat);
+      memory.gate.first_radius = json.at("gate").at("first_radius").get<double>();
     }
   } catch (const nlohmann::json::exception& e) {
     throw damaged(e.what());
@@ -182,9 +182,9 @@ Memory load_memory(const std::filesystem::path& folder, const ModelConfig& confi
   if (kind != "fitted" && kind != "learned") throw damaged("there are no keys of kind " + kind);
   if (!(memory.gate.radius > 0) || !(memory.gate.softness > 0))
     throw damaged("the gate's radius and softness must be positive");
-  if (memory.gate.shut_at.defined() &&
-      (memory.gate.shut_at.size(0) != o.query_width || !(memory.gate.shut_radius > 0)))
-    throw damaged("the gate's shut_at must have the width of a query, shut_radius be positive");
+  if (memory.gate.first_at.defined() &&
+      (memory.gate.first_at.size(0) != o.query_width || !(memory.gate.first_radius > 0)))
+    throw damaged("the gate's first_at must have the width of a query, first_radius be positive");
   memory.address_block = memory.blocks.front();
   if (kind == "learned" &&
       (!config.memory || memory.blocks != std::vector<int64_t>{config.memory->block}))

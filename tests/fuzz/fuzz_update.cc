@@ -32,6 +32,10 @@ void check(const Update& update) {
   require(all_finite(anchors.queries));
   if (!anchors.queries.empty())
     require(anchors.width > 0 && anchors.queries.size() % static_cast<size_t>(anchors.width) == 0);
+  if (!anchors.parts.empty())
+    require(anchors.parts.size() * static_cast<size_t>(anchors.width) == anchors.queries.size());
+  for (const LayerDelta& layer : update.layers)
+    require(part_of(layer.indices.back()) < parts_of(update));
 }
 
 }  // namespace

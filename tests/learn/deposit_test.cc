@@ -35,11 +35,12 @@ TEST(Deposit, IsTheRidgeSolution) {
   gram[1][1] = 0.3;
   const double lambda = 1e-2, epsilon = 1e-2;
   const auto delta = deposit(c.sites, c.targets, c.index, gram.clone(), {lambda, epsilon});
-  // (A^T A / e + G + lambda I)^-1 A^T V / e, with epsilon in units of mean diag A P A^T.
+  // (A^T E^-1 A + G + lambda I)^-1 A^T E^-1 V, with E = epsilon diag(A P A^T).
   const auto p = at::linalg_inv(gram.to(at::kDouble) + lambda * at::eye(3, at::kDouble));
-  const double e = epsilon * at::matmul(at::matmul(a, p), a.t()).diagonal().mean().item<double>();
-  const auto want = at::matmul(at::linalg_inv(at::matmul(a.t(), a) / e + at::linalg_inv(p)),
-                               at::matmul(a.t(), c.targets.to(at::kDouble)) / e);
+  const auto e = epsilon * at::matmul(at::matmul(a, p), a.t()).diagonal();
+  const auto weighed = a.t() / e;
+  const auto want = at::matmul(at::linalg_inv(at::matmul(weighed, a) + at::linalg_inv(p)),
+                               at::matmul(weighed, c.targets.to(at::kDouble)));
   EXPECT_TRUE(at::allclose(delta.to(at::kDouble), want, 1e-3, 1e-4));
 }
 
@@ -63,10 +64,9 @@ TEST(Deposit, IsTheRidgeSolutionOfManySlots) {
   const double lambda = 1e-2, epsilon = 1e-2;
   const auto p = at::linalg_inv(gram.to(at::kDouble) + lambda * at::eye(t, at::kDouble));
   const auto apa = at::matmul(at::matmul(a, p), a.t());
-  const double e = epsilon * apa.diagonal().mean().item<double>();
   const auto want = at::matmul(
-      at::matmul(p, a.t()),
-      at::matmul(at::linalg_inv(apa + e * at::eye(n, at::kDouble)), targets.to(at::kDouble)));
+      at::matmul(p, a.t()), at::matmul(at::linalg_inv(apa + epsilon * apa.diagonal().diag()),
+                                       targets.to(at::kDouble)));
   const auto delta = deposit(sites, targets, index, gram.clone(), {lambda, epsilon});
   EXPECT_TRUE(
       at::allclose(delta.to(at::kDouble), want, 1e-2, 1e-3 * want.abs().max().item<double>()));

@@ -127,7 +127,13 @@ TEST_F(State, AnUpdateOnTrialReadsAsItWillInTheSum) {
   at::manual_seed(1);
   const auto x = at::randn({40, memory.keys.width()});
   const Accesses accesses = memory.keys.lookup(x);
-  const auto gates = at::rand({40, 2});
+  // The part on trial speaks at every other token, each other part somewhere.
+  const Reach reach = reach_of(last);
+  const Gates gates{
+      at::stack({at::arange(40).remainder(memory.overlay.anchors.parts).mul(2),
+                 at::where(at::arange(40).remainder(2) == 0, tried.last_part(reach), int64_t{-1})},
+                1),
+      at::rand({40, 2})};
   for (const int64_t block : memory.blocks) {
     const auto a = tried.read(block, accesses, gates);
     const auto b = memory.overlay.read(block, accesses, gates);
@@ -136,8 +142,12 @@ TEST_F(State, AnUpdateOnTrialReadsAsItWillInTheSum) {
       EXPECT_TRUE(at::allclose(a, b, 1e-4, 1e-4)) << block;
     }
   }
-  EXPECT_TRUE(at::equal(tried.anchors, memory.overlay.anchors));
-  EXPECT_TRUE(at::equal(tried.text_anchors, memory.overlay.text_anchors));
+  for (const Reach kind : {Reach::kSubjects, Reach::kText}) {
+    const PartAnchors &a = tried.anchors_of(kind), &b = memory.overlay.anchors_of(kind);
+    EXPECT_EQ(a.parts, b.parts);
+    EXPECT_TRUE(at::equal(a.queries, b.queries));
+    EXPECT_TRUE(at::equal(a.part, b.part));
+  }
   testing::expect_error(ErrorCode::kInternal, [&] {
     m.use_overlay(tried);
     m.overlay_with(last);
@@ -166,7 +176,7 @@ TEST_F(State, ATextSpeaksAtItsOwnTokensOnly) {
     const std::string prompt = testing::random_word(rng);
     std::vector<int64_t> ids(prompt.begin(), prompt.end());
     const auto tokens = at::tensor(ids, at::kLong).unsqueeze(0);
-    at::Tensor gates;
+    Gates gates;
     const FfnSide side = [&](int64_t block, const at::Tensor& x) -> at::Tensor {
       if (block == memory.address_block)
         gates = memory.overlay.gates(memory.gate, memory.keys.queries(x.reshape({-1, x.size(-1)})));
@@ -175,7 +185,7 @@ TEST_F(State, ATextSpeaksAtItsOwnTokensOnly) {
     ForwardOptions look;
     look.side = &side;
     const auto plain = before.net().forward(tokens, look);
-    if (gates.max().item<float>() > 0) continue;
+    if (gates.part.size(1) > 0) continue;
     ++silent;
     const FfnSide real = after.side();
     ForwardOptions with;
@@ -185,8 +195,9 @@ TEST_F(State, ATextSpeaksAtItsOwnTokensOnly) {
   EXPECT_GT(silent, 0);
 }
 
-// The first token of a prompt is an outlier that all prompts share: no anchor may lie there.
-TEST_F(State, TheGateIsShutAtFirstTokens) {
+// The first token of a prompt is an outlier that all prompts share: an anchor there opens the gate
+// for its own token only.
+TEST_F(State, FirstTokensOfPromptsDoNotOpenTheGate) {
   const LanguageModel m = LanguageModel::open(model(), testing::one_thread());
   const Memory& memory = m.memory();
   ExampleOptions raw;

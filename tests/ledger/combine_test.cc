@@ -32,10 +32,34 @@ TEST(SumUpdates, AddsRowsInOrder) {
   });
 }
 
-TEST(SumUpdates, KeepsAnchorsAndWhatWasTaught) {
+TEST(FoldUpdates, KeepsGatedUpdatesApart) {
+  std::vector<Update> updates = {small(3, {1, 5}, {1, 2, 3, 4}), small(3, {5, 9}, {10, 20, 6, 5})};
+  for (Update& u : updates) u.anchors = {2, {0, 0, 1, 1}, false, {}};
+  const Update fold = fold_updates(updates);
+  EXPECT_EQ(parts_of(fold), 2);
+  EXPECT_EQ(fold.anchors.parts, (std::vector<int32_t>{0, 0, 1, 1}));
+  EXPECT_EQ(fold.layers[0].indices,
+            (std::vector<int64_t>{1, 5, row_key(1, 5), row_key(1, 9)}));
+  EXPECT_EQ(fold.layers[0].delta, (std::vector<float>{1, 2, 3, 4, 10, 20, 6, 5}));
+  // A fold of folds is that of what is in them.
+  const std::vector<Update> more = {fold, updates[0]}, flat = {updates[0], updates[1], updates[0]};
+  EXPECT_TRUE(testing::same(fold_updates(more), fold_updates(flat)));
+  // Compared by slot it is the sum.
+  const std::vector<Update> one = {fold};
+  EXPECT_EQ(sum_updates(one).layers[0].indices, (std::vector<int64_t>{1, 5, 9}));
+  EXPECT_EQ(sum_updates(one).layers[0].delta, (std::vector<float>{1, 2, 13, 24, 6, 5}));
+  EXPECT_EQ(shared_slots(fold, updates[1]), 2);
+  EXPECT_EQ(compare_updates(fold, updates[1], 0).shared(), 2);
+  testing::expect_error(ErrorCode::kInvalidArgument, [&] {
+    const std::vector<Update> bad = {updates[0], small(3, {1}, {1, 2})};
+    fold_updates(bad);
+  });
+}
+
+TEST(FoldUpdates, KeepsAnchorsAndWhatWasTaught) {
   std::vector<Update> updates = {testing::make_update(1), testing::make_update(13)};
   for (Update& u : updates) ASSERT_FALSE(u.taught.empty());
-  const Update sum = sum_updates(updates);
+  const Update sum = fold_updates(updates);
   EXPECT_EQ(sum.anchors.queries.size(), 8U);
   EXPECT_EQ(sum.taught.items.size(), 4U);
   EXPECT_EQ(sum.taught.owner, (std::vector<int32_t>{0, 0, 1, 2, 2, 3}));
@@ -46,8 +70,8 @@ TEST(CompareUpdates, CountsSharedSlotsAndNorms) {
   Update a = small(3, {1, 5}, {3, 0, 0, 4});
   Update b = small(3, {5, 9}, {0, -4, 2, 0});
   b.layers.push_back({7, 2, {1}, {1, 0}});
-  a.anchors = {2, {0, 0, 10, 10}};
-  b.anchors = {2, {0, 1}};
+  a.anchors = {2, {0, 0, 10, 10}, false, {}};
+  b.anchors = {2, {0, 1}, false, {}};
   const UpdateDifference d = compare_updates(a, b, 1.5);
   ASSERT_EQ(d.blocks.size(), 2U);
   EXPECT_EQ(d.rows_a(), 2);

@@ -35,7 +35,7 @@ inline Update make_update(uint64_t number, int64_t rows = 3, int64_t width = 4) 
     for (int64_t i = 0; i < rows * width; ++i) layer.delta.push_back(rng.normal());
     update.layers.push_back(std::move(layer));
   }
-  if (number % 3 == 1) update.anchors = {2, {rng.normal(), rng.normal(), 0, 1}};
+  if (number % 3 == 1) update.anchors = {2, {rng.normal(), rng.normal(), 0, 1}, false, {}};
   if (number % 4 == 1) {
     update.taught.items = {{1, {"Who?", "Who is it?"}, {"Ada"}, "it", true, ""},
                            {2, {}, {}, "", false, "Once upon a time"}};
@@ -62,7 +62,7 @@ inline UpdateRecord make_record(uint64_t number) {
 
 inline bool same(const Update& a, const Update& b) {
   return a.metadata == b.metadata && a.anchors.width == b.anchors.width &&
-         a.anchors.queries == b.anchors.queries && a.taught == b.taught &&
+         a.anchors.queries == b.anchors.queries && a.anchors.parts == b.anchors.parts && a.taught == b.taught &&
          std::equal(a.layers.begin(), a.layers.end(), b.layers.begin(), b.layers.end(),
                     [](const LayerDelta& x, const LayerDelta& y) {
                       return x.block == y.block && x.width == y.width && x.indices == y.indices &&
@@ -313,11 +313,11 @@ inline std::string state_file_difference(const Ledger& ledger) {
     std::vector<Update> group;
     for (const Update& u : updates)
       if (reach_of(u) == reach) group.push_back(u);
-    for (const LayerDelta& layer : sum_updates(group).layers) {
+    for (const LayerDelta& layer : fold_updates(group).layers) {
       const auto table =
           std::find_if(state->tables().begin(), state->tables().end(),
                        [&](const auto& t) { return t.block == layer.block && t.reach == reach; });
-      if (table == state->tables().end() || table->slots != layer.indices)
+      if (table == state->tables().end() || table->keys != layer.indices)
         return "the state file has other slots";
       const auto d = static_cast<size_t>(layer.width);
       for (size_t i = 0; i < layer.indices.size(); ++i)

@@ -58,7 +58,7 @@ class StateFileTest : public ::testing::Test {
   }
   std::vector<std::string> ids(size_t n) const { return {ids_.begin(), ids_.begin() + n}; }
 
-  // Bit for bit what sum_updates gives for the first n, gated and not.
+  // Bit for bit what fold_updates gives for the first n, gated and not.
   void expect_state(size_t n) {
     const auto state = StateFile::open(folder_.path(), ids(n));
     ASSERT_TRUE(state) << n;
@@ -69,14 +69,14 @@ class StateFileTest : public ::testing::Test {
       std::vector<Update> group;
       for (size_t i = 0; i < n; ++i)
         if (reach_of(updates_[i]) == reach) group.push_back(updates_[i]);
-      const Update sum = sum_updates(group);
+      const Update sum = fold_updates(group);
       for (const LayerDelta& layer : sum.layers) {
         ++tables;
         const auto it =
             std::find_if(state->tables().begin(), state->tables().end(),
                          [&](const auto& t) { return t.block == layer.block && t.reach == reach; });
         ASSERT_NE(it, state->tables().end());
-        ASSERT_EQ(it->slots, layer.indices);
+        ASSERT_EQ(it->keys, layer.indices);
         for (size_t i = 0; i < layer.indices.size(); ++i)
           ASSERT_EQ(0, std::memcmp(state->table().data() + it->rows[i] * kWidth,
                                    layer.delta.data() + i * kWidth, kWidth * sizeof(float)))

@@ -1,6 +1,6 @@
 #include "learn/baselines/memory_learner.h"
 
-#include <ATen/ATen.h>
+#include "learn/subjects.h"
 
 namespace accrete {
 
@@ -20,20 +20,23 @@ void MemoryLearner::learn(std::span<const Item> items, int64_t /*passes*/,
                           const Reporter& reporter) {
   TeachOptions options = options_;
   options.seed += updates_++;
-  const Proposal proposal =
-      propose(model_, {items.begin(), items.end()}, log_, names_, options, reporter);
+  std::vector<Item> own(items.begin(), items.end());
+  fill_subjects(own);
+  const Protect protect = [&](AccessLog& log, const Speaks& where) {
+    protect_earlier(log, earlier_, own, model_.memory(), options_.earlier_weight, where);
+  };
+  const Proposal proposal = propose(model_, own, log_, names_, options, reporter, protect,
+                                    find_companions(own, earlier_));
   model_.add_update(proposal.update);
-  if (const Accesses own = taught_accesses(proposal.update.taught); own.defined())
-    log_.append(own, options_.earlier_weight, false);
+  EarlierUpdate outline{{}, proposal.update};
+  outline.update.layers.clear();
+  earlier_.push_back(std::move(outline));
   cost_.tokens += proposal.teach_tokens;
 }
 
 LearnerCost MemoryLearner::cost() const {
   LearnerCost cost = cost_;
-  for (const auto& [block, rows] : model_.memory().overlay.by_block)
-    for (const auto* table : {&rows.open, &rows.gated, &rows.text})
-      if (!table->empty())
-        cost.parameters += static_cast<int64_t>(table->slots.size()) * table->values.size(1);
+  cost.parameters += model_.memory().overlay.parameters();
   return cost;
 }
 

@@ -1,6 +1,6 @@
 // accrete's own learner (teach.h's `propose`) behind the interface of the baselines: each call is
-// one update on top of the overlay, protected by the background and by what the updates before it
-// were taught with, as `teach` does it.
+// one update on top of the overlay, which leaves alone the background and what the updates before
+// it were taught with, as `teach` does it.
 //
 // Non-goals: validation, the ledger (teach.h).
 #pragma once
@@ -30,6 +30,7 @@ class MemoryLearner : public Learner {
  private:
   LanguageModel& model_;
   AccessLog log_;
+  std::vector<EarlierUpdate> earlier_;  // without rows
   std::vector<std::string> names_;
   TeachOptions options_;
   Overlay original_;

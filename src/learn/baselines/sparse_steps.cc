@@ -122,10 +122,7 @@ void SparseSteps::learn(std::span<const Item> items, int64_t passes, const Repor
 
 LearnerCost SparseSteps::cost() const {
   LearnerCost cost = cost_;
-  for (const auto& [block, rows] : model_.memory().overlay.by_block)
-    for (const auto* table : {&rows.open, &rows.gated, &rows.text})
-      if (!table->empty())
-        cost.parameters += static_cast<int64_t>(table->slots.size()) * table->values.size(1);
+  cost.parameters += model_.memory().overlay.parameters();
   return cost;
 }
 
