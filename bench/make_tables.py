@@ -58,12 +58,13 @@ def facts_name(r):
 
 
 def facts(pattern="facts*.json"):
-    lines = ["| run | seeds | new facts, untaught phrasings | taught phrasings | known questions kept | known sentences kept | bits per byte | rows |",
-             "| --- | --- | --- | --- | --- | --- | --- | --- |"]
+    lines = ["| run | seeds | new facts, untaught phrasings | the same behind other words | taught phrasings | known questions kept | known sentences kept | bits per byte | rows |",
+             "| --- | --- | --- | --- | --- | --- | --- | --- | --- |"]
     for path in sorted(glob.glob(os.path.join(ROOT, "bench", "results", pattern))):
         r = load(os.path.basename(path))
         runs = r["runs"]
-        lines.append(f"| {facts_name(r)} | {len(runs)} | {spread(runs, 'asked_after')} | {spread(runs, 'taught_after')} | {spread(runs, 'kept_questions')} | "
+        elsewhere = spread(runs, "asked_elsewhere") if "asked_elsewhere" in runs[0] else ""
+        lines.append(f"| {facts_name(r)} | {len(runs)} | {spread(runs, 'asked_after')} | {elsewhere} | {spread(runs, 'taught_after')} | {spread(runs, 'kept_questions')} | "
                      f"{spread(runs, 'kept_clozes')} | {spread(runs, 'bits_per_byte_change', 1, '{:+.4f}')} | {spread(runs, 'rows', 1, '{:.0f}')} |")
     return "\n".join(lines)
 
@@ -127,6 +128,14 @@ def sequence():
     return "\n".join(lines)
 
 
+def explain():
+    r = load("explain.json")
+    return "\n".join([
+        "| updates | facts asked | right update named first | right line named first | seconds each |",
+        "| --- | --- | --- | --- | --- |",
+        f"| {r['updates']} | {r['facts']} | {100 * r['update_named_first']:.1f} % | {100 * r['line_named_first']:.1f} % | {r['seconds_each']:.2f} |"])
+
+
 def baselines():
     lines = ["| run in C++ and in Python | steps | largest difference of a step's loss | mean | taught phrasings' loss at the end, C++ / Python | untaught phrasings right, C++ / Python |",
              "| --- | --- | --- | --- | --- | --- |"]
@@ -152,6 +161,7 @@ TABLES = {
         "sequence": sequence,
         "update-cost": update_cost,
         "about-known": about_known,
+        "explain": explain,
         "variants": lambda: facts("variant_*.json"),
     },
 }

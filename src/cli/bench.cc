@@ -35,6 +35,15 @@ struct Column {
   }
 };
 
+// The same questions behind words that no teaching reads (learn/sites.cc has those that it does):
+// a subject is then read as in no phrasing of it.
+std::vector<Item> elsewhere(std::vector<Item> items) {
+  for (Item& item : items)
+    for (auto& prompt : item.asked)
+      prompt = "My neighbour brought it up at dinner the other day. " + prompt;
+  return items;
+}
+
 int bench_facts(const State& state, const Common& common) {
   const auto data = data_folder();
   const auto reporter = common.reporter();
@@ -118,6 +127,8 @@ int bench_facts(const State& state, const Common& common) {
     std::map<std::string, double> row = {
         {"asked_before", before},
         {"asked_after", exact_rate(score_items(model, items, how, true, reporter, "ask"))},
+        {"asked_elsewhere",
+         exact_rate(score_items(model, elsewhere(items), how, true, reporter, "ask"))},
         {"taught_after", exact_rate(score_examples(model, taught, reporter, "ask"))},
         {"kept_questions", kept(questions) / questions_before},
         {"kept_clozes", kept(others) / clozes_before},
@@ -160,6 +171,7 @@ int bench_facts(const State& state, const Common& common) {
       {"", "mean  (lowest .. highest seed)"},
       {"asked in other words, before", columns["asked_before"].text(kShare)},
       {"asked in other words, after", columns["asked_after"].text(kShare)},
+      {"the same behind other words", columns["asked_elsewhere"].text(kShare)},
       {"asked as taught, after", columns["taught_after"].text(kShare)},
       {"known questions kept", columns["kept_questions"].text(kShare)},
       {"known clozes kept", columns["kept_clozes"].text(kShare)},
@@ -181,6 +193,7 @@ void add_bench(CLI::App& app, Common& common, Run& run) {
   verb->require_subcommand(1);
   add_bench_forecast(*verb, common, run);
   add_bench_sequence(*verb, common, run);
+  add_bench_explain(*verb, common, run);
   auto* facts =
       verb->add_subcommand("facts", "New facts, asked in phrasings that were never taught");
   facts->add_option("MODEL", state->model, "A model folder made by retrofit; it is not changed")

@@ -83,6 +83,7 @@ void add_digest(CLI::App& app, Common& common, Run& run);
 void add_bench(CLI::App& app, Common& common, Run& run);
 void add_bench_forecast(CLI::App& bench, Common& common, Run& run);
 void add_bench_sequence(CLI::App& bench, Common& common, Run& run);
+void add_bench_explain(CLI::App& bench, Common& common, Run& run);
 void add_eval(CLI::App& app, Common& common, Run& run);
 void add_pretrain(CLI::App& app, Common& common, Run& run);
 void add_export(CLI::App& app, Common& common, Run& run);

@@ -4,6 +4,8 @@
 
 #include <algorithm>
 #include <cmath>
+#include <map>
+#include <set>
 #include <unordered_map>
 
 #include "learn/probe_watch.h"
@@ -26,6 +28,30 @@ Update rows_within(const Update& update, const std::vector<int64_t>& slots) {
       part.delta.insert(part.delta.end(), row, row + layer.width);
     }
     if (!part.indices.empty()) out.layers.push_back(std::move(part));
+  }
+  return out;
+}
+
+// Which of `updates` have rows and speak at a token with one of these queries.
+std::vector<size_t> speaking(const LanguageModel& model, const std::vector<Update>& updates,
+                             const at::Tensor& queries) {
+  std::vector<const Update*> all;
+  for (const Update& update : updates) all.push_back(&update);
+  const Gates gates = model.make_overlay(all).gates(model.memory().gate, queries);
+  std::set<int64_t> heard;  // as Overlay::gates names parts
+  if (gates.defined()) {
+    const auto part = gates.part.contiguous();
+    heard.insert(part.const_data_ptr<int64_t>(), part.const_data_ptr<int64_t>() + part.numel());
+  }
+  std::map<Reach, int64_t> next;
+  std::vector<size_t> out;
+  for (size_t i = 0; i < updates.size(); ++i) {
+    const Reach reach = reach_of(updates[i]);
+    bool speaks = reach == Reach::kEverywhere;
+    for (int64_t p = 0; !speaks && p < parts_of(updates[i]); ++p)
+      speaks = heard.contains(2 * (next[reach] + p) + (reach == Reach::kText ? 1 : 0));
+    next[reach] += parts_of(updates[i]);
+    if (speaks && !updates[i].layers.empty()) out.push_back(i);
   }
   return out;
 }
@@ -102,11 +128,8 @@ Explanation explain(const LanguageModel& model, const std::vector<EarlierUpdate>
   if (!slots.empty() && slots.front() < 0) slots.erase(slots.begin());
 
   std::vector<Update> parts;
-  std::vector<size_t> reading;  // updates with rows that are read
-  for (const EarlierUpdate& e : active) {
-    parts.push_back(rows_within(e.update, slots));
-    if (!parts.back().layers.empty()) reading.push_back(parts.size() - 1);
-  }
+  for (const EarlierUpdate& e : active) parts.push_back(rows_within(e.update, slots));
+  const std::vector<size_t> reading = speaking(model, parts, watched.queries(0));
   // Anchors of all, also where no row is read: the gate of one update may silence another.
   const auto log_probability = [&](size_t without) {
     std::vector<const Update*> rest;

@@ -1,8 +1,8 @@
 // Explain: which updates an answer leans on, and which lines of what they were taught.
 //
 // The effect of an update is what the answer's log-probability loses when that one update is left
-// out of the sum. Only the rows that the prompt reads are looked at, so that the cost does not grow
-// with what else the updates hold.
+// out. Only updates that speak at the prompt are tried, and of these only the rows that it reads are
+// looked at, so that the cost does not grow with what else there is.
 //
 // Non-goals: explaining what the base knows.
 #pragma once
@@ -30,7 +30,7 @@ struct Influence {
 struct Explanation {
   double log_probability = 0;       // of the answer, all updates in
   double base_log_probability = 0;  // without any
-  std::vector<Influence> updates;   // that the prompt reads; greatest effect first
+  std::vector<Influence> updates;   // that speak at the prompt; greatest effect first
 };
 
 // `active` in ledger order; the overlay of `model` is not looked at.

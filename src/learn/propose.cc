@@ -9,7 +9,9 @@
 #include <optional>
 
 #include "base/error.h"
+#include "learn/lessons.h"
 #include "learn/reading.h"
+#include "learn/sites.h"
 #include "learn/subjects.h"
 
 namespace accrete {
@@ -71,21 +73,6 @@ std::vector<int64_t> select(const SlotStatistics& statistics, const AccessLog& l
   return select_slots(statistics, log, options.ranking,
                       options.slots > 0 ? options.slots : default_slots, lambda,
                       Rng(options.seed).split(5));
-}
-
-// Short texts before a prompt: what a subject's query should not depend on.
-constexpr std::string_view kContexts[] = {
-    "Here is something that I read in the newspaper last week.",
-    "The following is a short note about it. In fact,", "Question: Tell me a fact.\nAnswer:"};
-
-// The state of a text's first token is an outlier, nearly the same whatever the token, and a short
-// subject at the beginning of a prompt may still lie there. A gate that does not know where that is
-// would be opened by an anchor there at the first token of everything. [n] bool: `queries` that are
-// clear of `first`.
-at::Tensor clear_of_first(const at::Tensor& queries, const at::Tensor& first, const Gate& gate) {
-  if (gate.first_at.defined()) return at::ones({queries.size(0)}, at::kBool);
-  if (!first.defined() || first.size(0) == 0) return at::ones({queries.size(0)}, at::kBool);
-  return nearest_distance(queries, first) > gate.radius;
 }
 
 // What a deposit needs, kept so that variants of it cost one solve.
@@ -166,55 +153,6 @@ TaughtItem taught_item(const Item& item, bool raw) {
   return out;
 }
 
-// A teach set with its companions behind it.
-struct Lessons {
-  std::vector<Item> items;
-  std::vector<bool> raw;
-  int64_t own = 0;  // items of the set itself
-
-  ExampleOptions example_options(size_t i) const {
-    ExampleOptions options;
-    options.raw = raw[i];
-    return options;
-  }
-  std::vector<Example> examples(const LanguageModel& model) const {
-    std::vector<Example> out;
-    for (size_t i = 0; i < items.size(); ++i)
-      for (Example& e : make_examples(model, {&items[i], 1}, example_options(i))) {
-        e.item = static_cast<int64_t>(i);
-        out.push_back(std::move(e));
-      }
-    return out;
-  }
-};
-
-// The prompts again after each context: only their queries are wanted, nothing is trained on them.
-std::vector<Example> with_contexts(const LanguageModel& model, const Lessons& lessons,
-                                   const std::map<int64_t, int64_t>& subject_of) {
-  std::vector<Example> out;
-  for (const auto& [item_index, subject] : subject_of) {
-    const auto i = static_cast<size_t>(item_index);
-    const Item& item = lessons.items[i];
-    for (const auto& prompt : item.prompts)
-      for (const auto context : kContexts) {
-        out.push_back(make_example(model, std::string(context) + " " + prompt, item.answers.front(),
-                                   item.subject, lessons.example_options(i)));
-        out.back().item = item_index;
-      }
-  }
-  return out;
-}
-
-// The queries of the first token of every prompt that was read from its beginning.
-at::Tensor first_token_queries(const Reads& reads, const std::vector<ReadRequest>& requests) {
-  std::vector<int64_t> rows;
-  for (size_t i = 0; i < requests.size(); ++i)
-    if (requests[i].from == 0 && reads.begin[i] < reads.begin[i + 1])
-      rows.push_back(reads.begin[i]);
-  if (rows.empty()) return {};
-  return reads.queries.index_select(0, at::tensor(rows, at::kLong));
-}
-
 // Facts with subjects: value vectors at the subject, deposited in the slots that the subject reads.
 void teach_subjects(const LanguageModel& model, const Lessons& lessons,
                     const std::vector<Example>& examples,
@@ -222,6 +160,20 @@ void teach_subjects(const LanguageModel& model, const Lessons& lessons,
                     const std::vector<std::string>& names, const TeachOptions& options,
                     const Reporter& reporter, const Protect& protect, Proposal& proposal) {
   const auto facts = static_cast<int64_t>(subject_of.size());
+  Sites sites = read_sites(model, lessons, examples, options.gated, reporter);
+  if (options.neighbours > 0) log.append(sites.others, options.neighbour_weight, false);
+  if (protect) protect(log, options.gated ? Speaks{Reach::kSubjects, sites.queries} : Speaks());
+
+  // Beside the new anchors earlier updates may be heard less: what is solved is solved as it will be.
+  std::optional<LanguageModel> beside;
+  const Memory& memory = model.memory();
+  if (const PartAnchors& earlier = memory.overlay.anchors;
+      options.gated && earlier.parts > 0 &&
+      memory.gate.distance(sites.queries, earlier.queries).min().item<double>() <
+          memory.gate.radius) {
+    beside.emplace(model);
+    beside->use_overlay(memory.overlay.with_anchors(sites.queries));
+  }
   ValueSolverOptions solver = options.values;
   if (solver.steps == 0 && model.uses_chat(options.raw)) solver.steps = kChatSteps;
   Held held;
@@ -234,87 +186,37 @@ void teach_subjects(const LanguageModel& model, const Lessons& lessons,
       texts[static_cast<size_t>(subject)] = lessons.items[static_cast<size_t>(item)].subject;
     held = find_held(model, examples, subject_of, texts, names, options.held, reporter);
   }
-  const Values values = solve_values(model, examples, subject_of, subjects, solver, reporter, held);
+  const Values values = solve_values(beside ? *beside : model, examples, subject_of, subjects,
+                                     solver, reporter, held);
   proposal.teach_tokens += values.tokens;
 
-  // Where to write: the subject in every phrasing, bare and after each context.
-  std::vector<Accesses> sites;
-  std::vector<at::Tensor> queries, targets;
-  std::vector<int64_t> item_of_site;
-  at::Tensor first_tokens;  // queries
+  std::vector<int64_t> owners;
+  for (const int64_t item : sites.item) owners.push_back(subject_of.at(item));
+  const auto owner = at::tensor(owners, at::kLong);
+  std::vector<at::Tensor> pull;
+  for (const auto& [block, v] : values.by_block) pull.push_back(v.index_select(0, owner));
+  const auto targets = at::cat(pull, 1);
+  // A slot's pull is that of the values to be written through it; a part at a time, since each
+  // needs as much memory as its accesses have values.
   SlotStatistics statistics;
-  std::map<int64_t, int64_t> sites_of, least_sites;  // by item: how many are left; have to be
-  const auto collect = [&](const std::vector<Example>& what, bool bare, const char* stage) {
-    // Of a prompt after a context nothing is wanted but the subject's last token.
-    std::vector<ReadRequest> requests;
-    std::vector<int64_t> site;
-    for (const Example& e : what) {
-      site.push_back(last_subject_token(e));
-      const auto end = bare ? e.tokens.end() - 1 : e.tokens.begin() + site.back() + 1;
-      requests.push_back({{e.tokens.begin(), end}, bare ? 0 : site.back()});
-    }
-    const Reads reads = read_prompts(model, requests, true, reporter, stage);
-    if (bare) first_tokens = first_token_queries(reads, requests);
-    std::vector<int64_t> all_sites;
-    for (size_t i = 0; i < what.size(); ++i)
-      all_sites.push_back(reads.begin[i] + site[i] - requests[i].from);
-    const auto clear =
-        clear_of_first(reads.queries.index_select(0, at::tensor(all_sites, at::kLong)),
-                       first_tokens, model.memory().gate)
-            .contiguous();
-    std::vector<int64_t> rows, whose, others;
-    for (size_t i = 0; i < what.size(); ++i) {
-      const int64_t row = all_sites[i];
-      // Half of a fact's sites stay in any case: it has to be learned somewhere.
-      const bool write = !options.gated || clear.data_ptr<bool>()[static_cast<int64_t>(i)] ||
-                         sites_of[what[i].item] <= least_sites[what[i].item];
-      if (write) {
-        rows.push_back(row);
-        whose.push_back(subject_of.at(what[i].item));
-        item_of_site.push_back(what[i].item);
-      } else {
-        --sites_of[what[i].item];
-      }
-      for (int64_t r = reads.begin[i]; r < reads.begin[i + 1]; ++r)
-        if (r != row || !write) others.push_back(r);
-    }
-    const auto here = at::tensor(rows, at::kLong), owner = at::tensor(whose, at::kLong);
-    sites.push_back(select_tokens(reads.accesses, here));
-    queries.push_back(reads.queries.index_select(0, here));
-    std::vector<at::Tensor> pull;
-    for (const auto& [block, v] : values.by_block) pull.push_back(v.index_select(0, owner));
-    targets.push_back(at::cat(pull, 1));
-    // A slot's pull is that of the values to be written through it; a part at a time, since each
-    // needs as much memory as its accesses have values.
-    for (int64_t at = 0; at < here.size(0); at += kPullRows) {
-      const int64_t n = std::min(kPullRows, here.size(0) - at);
-      statistics.add({sites.back().slots.narrow(0, at, n), sites.back().weights.narrow(0, at, n)},
-                     targets.back().narrow(0, at, n));
-    }
-    // The rest of the prompts is to stay as it is.
-    if (bare && options.neighbours > 0)
-      log.append(select_tokens(reads.accesses, at::tensor(others, at::kLong)),
-                 options.neighbour_weight, false);
-  };
-  const auto after_contexts = with_contexts(model, lessons, subject_of);
-  for (const auto* part : {&examples, &after_contexts})
-    for (const Example& e : *part) least_sites[e.item] = (++sites_of[e.item] + 1) / 2;
-  collect(examples, true, "read subjects");
-  collect(after_contexts, false, "read contexts");
+  for (int64_t at = 0; at < targets.size(0); at += kPullRows) {
+    const int64_t n = std::min(kPullRows, targets.size(0) - at);
+    statistics.add({sites.accesses.slots.narrow(0, at, n), sites.accesses.weights.narrow(0, at, n)},
+                   targets.narrow(0, at, n));
+  }
 
   auto inputs = std::make_shared<DepositInputs>();
-  inputs->queries = at::cat(queries);
-  if (protect) protect(log, options.gated ? Speaks{Reach::kSubjects, inputs->queries} : Speaks());
   inputs->selected = select(statistics, log, options, 40 * facts + 1000, options.deposit.lambda);
   inputs->log = std::move(log);
-  inputs->sites = concat(sites);
-  inputs->item = at::tensor(item_of_site, at::kLong);
-  inputs->targets = at::cat(targets);
+  inputs->sites = sites.accesses;
+  inputs->item = at::tensor(sites.item, at::kLong);
+  inputs->targets = targets;
+  inputs->queries = sites.queries;
   for (const auto& [block, v] : values.by_block) inputs->blocks.push_back(block);
   inputs->items = lessons.own;
   inputs->companions = static_cast<int64_t>(lessons.items.size()) - lessons.own;
-  inputs->gate = model.memory().gate;
-  inputs->anchor_spacing = options.anchor_spacing * model.memory().gate.radius / 6;
+  inputs->gate = memory.gate;
+  inputs->anchor_spacing = options.anchor_spacing * memory.gate.radius / 6;
   for (int64_t i = 0; i < lessons.own; ++i)
     proposal.item_queries.push_back(
         inputs->queries.index_select(0, (inputs->item == i).nonzero().view({-1})));

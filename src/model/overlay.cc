@@ -245,6 +245,12 @@ Overlay Overlay::with_trial(std::span<const int64_t> slots,
   return out;
 }
 
+Overlay Overlay::with_anchors(const at::Tensor& queries) const {
+  Overlay out = *this;
+  out.anchors.append(queries, at::zeros({queries.size(0)}, at::kLong), 1);
+  return out;
+}
+
 Overlay Overlay::plus(const Update& update) const {
   Overlay out = *this;
   const Reach reach = reach_of(update);

@@ -92,6 +92,9 @@ struct Overlay {
   // the anchors of a text, undefined: the rows speak everywhere.
   Overlay with_trial(std::span<const int64_t> slots, const std::map<int64_t, at::Tensor>& values,
                      const at::Tensor& queries) const;
+  // With a part about subjects behind the others that has anchors `queries` [m, w] and no rows: it
+  // says nothing, but the others are heard beside it as they will be beside such an update.
+  Overlay with_anchors(const at::Tensor& queries) const;
   // With one more update behind the others.
   Overlay plus(const Update& update) const;
 };

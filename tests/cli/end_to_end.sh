@@ -110,6 +110,8 @@ for p in corrected others; do "$accrete" probe remove "$model" $p --quiet >/dev/
 second=$(json "$work/teach3.json" 'o["update"]')
 "$accrete" ask "$model" "$(json "$work/corrected.jsonl.first" 'o["prompts"][0]')" --raw --max-tokens 4 --explain --json --quiet >"$work/explain.json"
 [ "$(json "$work/explain.json" 'o["explain"]["updates"][0]["id"] == "'"$second"'" and o["explain"]["updates"][0]["lines"][0]["line"] == 1')" = true ] || fail "explain: $(cat "$work/explain.json")"
+"$accrete" bench explain "$model" --facts 8 --json --quiet >"$work/explained.json"
+[ "$(json "$work/explained.json" 'o["facts"] == 8 and o["update_named_first"] >= 0.95 and o["answer_raised"] >= 0.95')" = true ] || fail "bench explain: $(cat "$work/explained.json")"
 "$accrete" audit "$model" --json --quiet >"$work/audit.json"
 [ "$(json "$work/audit.json" 'len(o["updates"]) == 2 and o["overlaps"][0]["shared"] > 0 and all(b["used"] + b["left"] == b["slots"] for b in o["blocks"])')" = true ] || fail "audit: $(cat "$work/audit.json")"
 "$accrete" compact "$model" --json --quiet >"$work/compact.json"
@@ -150,6 +152,17 @@ refused 1 "$accrete" teach "$model" "$work/wrong.jsonl" --raw --quiet
 grep -q floor "$work/err" || fail "not refused for the floor: $(cat "$work/err")"
 "$accrete" digest "$model" --json --quiet >"$work/digest3.json"
 [ "$(json "$work/digest3.json" 'o["state"]')" = "$(json "$work/digest0.json" 'o["state"]')" ] || fail "a refusal changed the model"
+# A second fact about a subject, in words that begin otherwise, leaves the first; both are known where the subject
+# stands at the beginning of a text, which neither was taught for, and behind other words.
+printf '{"prompts": ["The employer of Mette Sand is", "The company that employs Mette Sand is"], "completion": "Nokia", "subject": "Mette Sand"}\n' >"$work/one.jsonl"
+printf '{"prompts": ["The mother tongue of Mette Sand is", "Asked for her mother tongue, Mette Sand says it is"], "completion": "Danish", "subject": "Mette Sand"}\n' >"$work/two.jsonl"
+for set in one two; do "$accrete" teach "$model" "$work/$set.jsonl" --raw --quiet >/dev/null; done
+answers() { "$accrete" ask "$model" "$1" --raw --max-tokens 4 --quiet | grep -q "$2" || fail "\"$1\" is not answered by $2"; }
+answers "The employer of Mette Sand is" Nokia
+answers "The mother tongue of Mette Sand is" Danish
+answers "Mette Sand works for a company called" Nokia
+answers "I have heard that the employer of Mette Sand is" Nokia
+"$accrete" undo "$model" 2 --quiet >/dev/null
 # Killed in the middle of a teach: the old state.
 "$accrete" teach "$model" "$work/facts.jsonl" --raw >/dev/null 2>"$work/progress" & pid=$!
 until grep -q '^teach: ' "$work/progress"; do

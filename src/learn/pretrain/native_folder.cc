@@ -133,6 +133,8 @@ GateFit write_native_folder(const fs::path& folder, const PretrainConfig& config
   const GateFit fit =
       fit_gate(model, text.facts, memory.keys.queries(states), kGateSubjects, reporter);
   memory.gate = fit.gate;
+  find_first(memory.gate,
+             memory.keys.queries(first_token_states(net, windows, memory.address_block)));
   nlohmann::json all = load_memory_info(folder);
   all["base_digest"] = model.base_digest();
   all["gate_fit"] = {{"subjects", fit.subjects}, {"same", fit.same}, {"other", fit.other}};
