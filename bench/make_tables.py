@@ -30,6 +30,8 @@ def readme():
     runs = result["runs"]
     command = f"`accrete bench facts MODEL --seeds {len(runs)}`"
     bits = spread(runs, "bits_per_byte_change", 1, "{:+.4f}")
+    last = load("sequence.json")["points"][-1]
+    row = f"`accrete bench sequence MODEL --work FOLDER --updates {last['updates']}`"
     return "\n".join([
         "| what | before | after | command |",
         "| --- | --- | --- | --- |",
@@ -37,6 +39,8 @@ def readme():
         f"| {result['known_questions']} questions that the model answered | 100 % | {spread(runs, 'kept_questions')} | the same |",
         f"| {result['known_clozes']} sentences that it completed | 100 % | {spread(runs, 'kept_clozes')} | the same |",
         f"| ordinary text (WikiText-2), bits per byte |  | {bits} | the same |",
+        f"| {last['updates']} updates in a row: what they taught, {last['facts']} facts | 0 % | {100 * last['recall']:.1f} %, in untaught phrasings {100 * last['recall_untaught_wording']:.1f} % | {row} |",
+        f"| then: sentences and questions that it knew | 100 % | {100 * last['kept_clozes']:.1f} % and {100 * last['kept_questions']:.1f} % | the same |",
     ])
 
 

@@ -1,6 +1,7 @@
 #include "ledger/state_file.h"
 
 #include <fcntl.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -144,6 +145,12 @@ std::optional<StateFile::Record> read_record(std::span<const std::byte> bytes, i
   return record;
 }
 
+// Pages of the map that were only looked at leave the process again: outlines lie far apart, and
+// each brings its neighbours with it. Rows are read when a token needs them.
+void forget_pages(std::span<const std::byte> bytes) {
+  (void)::madvise(const_cast<std::byte*>(bytes.data()), bytes.size(), MADV_DONTNEED);
+}
+
 // The width; 0: not a file of ours.
 int64_t read_header(std::span<const std::byte> bytes) {
   FileHeader header;
@@ -283,7 +290,9 @@ std::optional<StateFile> StateFile::open(const fs::path& accrete_folder,
     rows.add(record->outline, record->end - rows_of(record->outline));
     at = record->end;
     state.records_.push_back(std::move(*record));
+    if (state.records_.size() % 64 == 0) forget_pages(bytes);
   }
+  forget_pages(bytes);
   state.tables_ = rows.take();
   return state;
 }
