@@ -152,16 +152,15 @@ refused 1 "$accrete" teach "$model" "$work/wrong.jsonl" --raw --quiet
 grep -q floor "$work/err" || fail "not refused for the floor: $(cat "$work/err")"
 "$accrete" digest "$model" --json --quiet >"$work/digest3.json"
 [ "$(json "$work/digest3.json" 'o["state"]')" = "$(json "$work/digest0.json" 'o["state"]')" ] || fail "a refusal changed the model"
-# A second fact about a subject, in words that begin otherwise, leaves the first; both are known where the subject
-# stands at the beginning of a text, which neither was taught for, and behind other words.
+# A second fact about a subject, in words that begin otherwise, leaves the first; both are known behind other words.
 printf '{"prompts": ["The employer of Mette Sand is", "The company that employs Mette Sand is"], "completion": "Nokia", "subject": "Mette Sand"}\n' >"$work/one.jsonl"
 printf '{"prompts": ["The mother tongue of Mette Sand is", "Asked for her mother tongue, Mette Sand says it is"], "completion": "Danish", "subject": "Mette Sand"}\n' >"$work/two.jsonl"
 for set in one two; do "$accrete" teach "$model" "$work/$set.jsonl" --raw --quiet >/dev/null; done
 answers() { "$accrete" ask "$model" "$1" --raw --max-tokens 4 --quiet | grep -q "$2" || fail "\"$1\" is not answered by $2"; }
 answers "The employer of Mette Sand is" Nokia
 answers "The mother tongue of Mette Sand is" Danish
-answers "Mette Sand works for a company called" Nokia
 answers "I have heard that the employer of Mette Sand is" Nokia
+answers "I have heard that the mother tongue of Mette Sand is" Danish
 "$accrete" undo "$model" 2 --quiet >/dev/null
 # Killed in the middle of a teach: the old state.
 "$accrete" teach "$model" "$work/facts.jsonl" --raw >/dev/null 2>"$work/progress" & pid=$!
