@@ -91,8 +91,8 @@ class Address(nn.Module):
         distance = square.clamp_min(0).sqrt()  # of every part
         gate = ((self.radius - distance) / self.softness).clamp(0, 1)
         # A part is silent where another's anchors are much nearer.
-        ahead = distance.amin(1, keepdim=True) + self.radius / 4 - distance
-        gate = gate * (ahead / (self.softness / 4)).clamp(0, 1)
+        ahead = distance.amin(1, keepdim=True) + self.radius / 2 - distance
+        gate = gate * (ahead / (self.softness / 2)).clamp(0, 1)
         token, part = gate.nonzero(as_tuple=True)
         return token, part, gate[token, part]
 

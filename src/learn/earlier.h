@@ -73,7 +73,7 @@ struct Speaks {
 // What the earlier updates were taught with joins `log` with `weight`, but for what is about a
 // subject of `items` or asks one of their questions (`items` may be empty: everything joins), and
 // but for updates that the new one is not heard at: those of another reach, and those none of whose
-// anchors (of `memory`'s overlay, which is that of `earlier`) is within half the gate's radius of it.
+// anchors (of `memory`'s overlay, which is that of `earlier`) is within the gate's radius of it.
 // Throws kFormat when an update does not fit the keys.
 void protect_earlier(AccessLog& log, std::span<const EarlierUpdate> earlier,
                      std::span<const Item> items, const Memory& memory, double weight,

@@ -9,7 +9,7 @@
 // Each update is a *part* with anchors of its own, and several may be open at one token: at a
 // subject that two updates are about, both. Where one part's anchors are much nearer than another's
 // the other is silent, or names that look alike would answer for each other:
-//   g_p(q) = g(q; anchors of p) clamp((d + radius / 4 - d_p) / (softness / 4), 0, 1)
+//   g_p(q) = g(q; anchors of p) clamp((d + radius / 2 - d_p) / (softness / 2), 0, 1)
 // with d_p the distance to the nearest anchor of p and d the smallest of all.
 //
 // Non-goals: fitting radii per anchor.
@@ -64,7 +64,7 @@ struct Gate {
   // What distances inside count more than outside.
   double stretch() const { return radius / (kFirstReach * first_radius); }
   // How near an anchor of another part must be for that part to be heard at an anchor.
-  double heard_within() const { return radius / 4; }
+  double heard_within() const { return radius / 2; }
 };
 
 // Tells `gate` where the queries of first tokens, `first` [n, w], lie, unless they are so far apart
