@@ -201,8 +201,8 @@ Accesses taught_accesses(const Taught& taught, const std::vector<bool>& keep) {
 
 namespace {
 
-// Which parts of a kind have an anchor within the gate's radius of `queries`: the new one is heard at
-// their sites, which lie within a sixth of the radius of their anchors.
+// Which parts of a kind have an anchor within the gate's radius of `queries`: the new one is heard
+// at their sites, which lie within a sixth of the radius of their anchors.
 std::vector<bool> parts_near(const Memory& memory, const Speaks& where) {
   const PartAnchors& anchors = memory.overlay.anchors_of(where.reach);
   std::vector<bool> near(static_cast<size_t>(anchors.parts), false);
