@@ -42,10 +42,6 @@ std::vector<Example> examples_of(const LanguageModel& model, const Probe& probe)
   return out;
 }
 
-Accesses select_rows(const Accesses& a, const at::Tensor& rows) {
-  return {a.slots.index_select(0, rows), a.weights.index_select(0, rows)};
-}
-
 }  // namespace
 
 WatchedProbe::WatchedProbe(const LanguageModel& model, Probe probe)
@@ -139,7 +135,7 @@ MemoryOutputs WatchedProbe::outputs(const Overlay& overlay, std::span<const int6
     for (int64_t t = 0; t < T; ++t) tokens.push_back(row * T + t);
   }
   const auto rows = at::tensor(tokens, at::kLong);
-  const Accesses accesses = select_rows(p.accesses, rows);
+  const Accesses accesses = select_tokens(p.accesses, rows);
   const Gates gates = overlay.gates(model_.memory().gate, p.queries.index_select(0, rows));
   for (const int64_t block : model_.memory().blocks)
     if (const auto y = overlay.read(block, accesses, gates); y.defined())

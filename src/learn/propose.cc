@@ -23,10 +23,6 @@ constexpr int64_t kHoldSteps = 30;
 constexpr double kHoldSettled = 0.1;
 constexpr int64_t kPullRows = 512;
 
-Accesses select_tokens(const Accesses& accesses, const at::Tensor& which) {
-  return {accesses.slots.index_select(0, which), accesses.weights.index_select(0, which)};
-}
-
 // The accesses of prompts about other subjects join the log.
 void add_neighbours(const LanguageModel& model, std::span<const Item> items,
                     const std::vector<std::string>& names, const TeachOptions& options,

@@ -115,7 +115,7 @@ RetrofitResult retrofit(const fs::path& source, const fs::path& target,
   memory.gate = options.gate;
   memory.keys = ProductKeys::fit(states, options.keys, rng.split(100), reporter);
   find_first(memory.gate,
-              memory.keys.queries(first_token_states(model.net(), windows, memory.address_block)));
+             memory.keys.queries(first_token_states(model.net(), windows, memory.address_block)));
   const RetrofitResult result{blocks, memory.keys.slots(), tokens};
   nlohmann::json info;
   info["base_digest"] = model.base_digest();

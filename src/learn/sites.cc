@@ -60,11 +60,6 @@ at::Tensor first_token_queries(const Reads& reads, const std::vector<ReadRequest
   return reads.queries.index_select(0, at::tensor(rows, at::kLong));
 }
 
-Accesses select_tokens(const Accesses& accesses, const std::vector<int64_t>& which) {
-  const auto rows = at::tensor(which, at::kLong);
-  return {accesses.slots.index_select(0, rows), accesses.weights.index_select(0, rows)};
-}
-
 }  // namespace
 
 at::Tensor clear_of_first(const at::Tensor& queries, const at::Tensor& first, const Gate& gate) {
@@ -112,9 +107,10 @@ Sites read_sites(const LanguageModel& model, const Lessons& lessons,
       for (int64_t r = reads.begin[i]; r < reads.begin[i + 1]; ++r)
         if (r != row || !write) others.push_back(r);
     }
-    accesses.push_back(select_tokens(reads.accesses, rows));
-    queries.push_back(reads.queries.index_select(0, at::tensor(rows, at::kLong)));
-    if (whole) out.others = select_tokens(reads.accesses, others);
+    const auto here = at::tensor(rows, at::kLong);
+    accesses.push_back(select_tokens(reads.accesses, here));
+    queries.push_back(reads.queries.index_select(0, here));
+    if (whole) out.others = select_tokens(reads.accesses, at::tensor(others, at::kLong));
   };
   const auto after_contexts = with_contexts(model, lessons, examples);
   for (const auto& part : {examples, std::span<const Example>(after_contexts)})

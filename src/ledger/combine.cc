@@ -46,12 +46,18 @@ void add_layer(LayerDelta& sum, std::span<const LayerDelta* const> parts,
   sum.indices = std::move(names);
 }
 
-void add_anchors(GateAnchors& sum, const GateAnchors& more) {
+// With `by_part` the anchors name their parts, which count from `first_part` on.
+void add_anchors(GateAnchors& sum, const GateAnchors& more, int64_t first_part, bool by_part) {
   if (more.queries.empty()) return;
   if (sum.width != 0 && sum.width != more.width) widths_differ();
   sum.width = more.width;
   sum.text = more.text;
   sum.queries.insert(sum.queries.end(), more.queries.begin(), more.queries.end());
+  if (!by_part) return;
+  const size_t count = more.queries.size() / static_cast<size_t>(more.width);
+  for (size_t i = 0; i < count; ++i)
+    sum.parts.push_back(static_cast<int32_t>(first_part) +
+                        (more.parts.empty() ? 0 : more.parts[i]));
 }
 
 Update combine(std::span<const Update> updates, bool by_part) {
@@ -64,8 +70,8 @@ Update combine(std::span<const Update> updates, bool by_part) {
       parts[layer.block].push_back(&layer);
       first_part[layer.block].push_back(part);
     }
+    add_anchors(sum.anchors, update.anchors, part, by_part);
     part += parts_of(update);
-    add_anchors(sum.anchors, update.anchors);
   }
   for (const auto& [block, layers] : parts) {
     LayerDelta layer;
@@ -205,17 +211,7 @@ Update fold_updates(std::span<const Update> updates) {
       throw Error(ErrorCode::kInvalidArgument,
                   "updates that speak at different kinds of places cannot be folded");
   Update fold = combine(updates, reach != Reach::kEverywhere);
-  int32_t part = 0;
-  for (const Update& update : updates) {
-    add_taught(fold.taught, update.taught);
-    if (reach == Reach::kEverywhere) continue;
-    const size_t anchors =
-        update.anchors.queries.size() / static_cast<size_t>(update.anchors.width);
-    for (size_t i = 0; i < anchors; ++i)
-      fold.anchors.parts.push_back(part +
-                                   (update.anchors.parts.empty() ? 0 : update.anchors.parts[i]));
-    part += static_cast<int32_t>(parts_of(update));
-  }
+  for (const Update& update : updates) add_taught(fold.taught, update.taught);
   return fold;
 }
 

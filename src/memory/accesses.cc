@@ -23,4 +23,8 @@ Accesses concat(const std::vector<Accesses>& parts) {
   return {at::cat(slots, 0), at::cat(weights, 0)};
 }
 
+Accesses select_tokens(const Accesses& accesses, const at::Tensor& which) {
+  return {accesses.slots.index_select(0, which), accesses.weights.index_select(0, which)};
+}
+
 }  // namespace accrete

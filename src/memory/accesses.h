@@ -22,4 +22,7 @@ struct Accesses {
 // gives undefined accesses. Throws kInvalidArgument when K differs.
 Accesses concat(const std::vector<Accesses>& parts);
 
+// Those of the tokens `which` [n] int64.
+Accesses select_tokens(const Accesses& accesses, const at::Tensor& which);
+
 }  // namespace accrete

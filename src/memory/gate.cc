@@ -17,10 +17,6 @@ Gates Gates::narrow(int64_t begin, int64_t n) const {
   return {part.narrow(0, begin, n), weight.narrow(0, begin, n)};
 }
 
-Gates Gates::select(const at::Tensor& tokens) const {
-  return {part.index_select(0, tokens), weight.index_select(0, tokens)};
-}
-
 Gates concat(std::span<const Gates> parts) {
   if (parts.empty()) return {};
   int64_t tokens = 0, widest = 0;

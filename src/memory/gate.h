@@ -30,8 +30,7 @@ struct Gates {
   // T tokens at which nothing speaks.
   static Gates none(int64_t T);
   bool defined() const { return part.defined(); }
-  Gates narrow(int64_t begin, int64_t n) const;         // tokens begin .. begin + n
-  Gates select(const at::Tensor& tokens) const;  // [n] int64
+  Gates narrow(int64_t begin, int64_t n) const;  // tokens begin .. begin + n
 };
 // Of the tokens of all, one after the other; undefined when there are none.
 Gates concat(std::span<const Gates> parts);

@@ -60,11 +60,13 @@ void write_json(const fs::path& path, const nlohmann::json& json) {
 std::vector<TensorView> write_overlay(const Memory& memory, const fs::path& path) {
   std::vector<TensorView> views;
   std::vector<at::Tensor> held;  // while their views are written
+  // Ids as I64, all else as F32.
   const auto add = [&](std::string name, const at::Tensor& tensor) {
-    held.push_back(tensor.to(at::kCPU, at::kFloat).contiguous());
+    const bool ids = tensor.scalar_type() == at::kLong;
+    held.push_back(tensor.to(at::kCPU, ids ? at::kLong : at::kFloat).contiguous());
     views.push_back(
         {std::move(name),
-         DType::kF32,
+         ids ? DType::kI64 : DType::kF32,
          held.back().sizes().vec(),
          {static_cast<const std::byte*>(held.back().data_ptr()), held.back().nbytes()}});
   };
@@ -72,27 +74,18 @@ std::vector<TensorView> write_overlay(const Memory& memory, const fs::path& path
   const std::string address = prefix(memory.address_block) + "address.";
   for (const auto& [name, tensor] : memory.keys.tensors()) add(address + name, tensor);
   const Overlay& overlay = memory.overlay;
-  const auto add_ids = [&](std::string name, const std::vector<int64_t>& ids) {
-    held.push_back(at::tensor(ids, at::kLong));
-    views.push_back({std::move(name),
-                     DType::kI64,
-                     held.back().sizes().vec(),
-                     {static_cast<const std::byte*>(held.back().data_ptr()), held.back().nbytes()}});
-  };
   for (const auto& [name, anchors] :
        {std::pair{"anchors", &overlay.anchors}, {"text_anchors", &overlay.text_anchors}}) {
     const bool none = anchors->parts == 0;
     add(address + name, none ? at::zeros({0, memory.keys.options().query_width}, at::kFloat)
                              : anchors->queries);
-    std::vector<int64_t> part;
-    for (int64_t m = 0; !none && m < anchors->part.size(0); ++m)
-      part.push_back(anchors->part[m].item<int64_t>());
-    add_ids(address + name + "_part", part);
+    add(address + name + "_part", none ? at::zeros({0}, at::kLong) : anchors->part);
   }
   for (const auto& [block, rows] : overlay.by_block) {
     if (!rows.open.empty()) {
-      add_ids(prefix(block) + "open.part", std::vector<int64_t>(rows.open.slots.size(), 0));
-      add_ids(prefix(block) + "open.slots", rows.open.slots);
+      const auto slots = at::tensor(rows.open.slots, at::kLong);
+      add(prefix(block) + "open.part", at::zeros_like(slots));
+      add(prefix(block) + "open.slots", slots);
       add(prefix(block) + "open.values", rows.open.ordered_values());
     }
     for (const auto& [name, table] : {std::pair{"gated", &rows.gated}, {"text", &rows.text}}) {
@@ -102,8 +95,8 @@ std::vector<TensorView> write_overlay(const Memory& memory, const fs::path& path
         part.push_back(part_of(key));
         slots.push_back(slot_of(key));
       }
-      add_ids(prefix(block) + name + ".part", part);
-      add_ids(prefix(block) + name + ".slots", slots);
+      add(prefix(block) + name + ".part", at::tensor(part, at::kLong));
+      add(prefix(block) + name + ".slots", at::tensor(slots, at::kLong));
       add(prefix(block) + name + ".values", table->ordered_values());
     }
   }

@@ -97,8 +97,8 @@ TEST(Gate, GatesOfTokensAreCutAndJoined) {
   const Gates g = gate.by_part(q, anchors, at::arange(5));
   const std::vector<Gates> cut = {g.narrow(0, 4), Gates::none(2), g.narrow(4, 5)};
   const Gates joined = concat(cut);
-  EXPECT_TRUE(at::equal(joined.select(at::tensor({0, 1, 2, 3, 6, 7, 8, 9, 10}, at::kLong)).part,
-                        g.part));
+  EXPECT_TRUE(at::equal(
+      joined.part.index_select(0, at::tensor({0, 1, 2, 3, 6, 7, 8, 9, 10}, at::kLong)), g.part));
   EXPECT_TRUE(at::equal(joined.part.narrow(0, 4, 2), at::full({2, g.part.size(1)}, -1, at::kLong)));
   EXPECT_FALSE(concat(std::span<const Gates>()).defined());
   EXPECT_EQ(Gate().by_part(q, {}, {}).part.size(1), 0);
