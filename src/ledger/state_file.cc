@@ -23,7 +23,7 @@ namespace fs = std::filesystem;
 
 constexpr std::array<char, 8> kMagic = {'A', 'C', 'C', 'R', 'S', 'T', 'A', 'T'};
 constexpr std::array<char, 8> kRecordMagic = {'U', 'P', 'D', 'A', 'T', 'E', 'D', '1'};
-constexpr uint32_t kVersion = 2;
+constexpr uint32_t kVersion = 3;
 constexpr int64_t kMaxWidth = 1 << 20;
 
 struct FileHeader {
@@ -37,9 +37,10 @@ struct RecordHeader {
   std::array<char, 16> id{};
   uint64_t outline_bytes = 0;
   uint64_t rows = 0;
+  uint64_t before = 0;    // Chain::before of the state that the rows belong to
   uint64_t checksum = 0;  // of the outline, seeded with the fields before
 };
-static_assert(sizeof(FileHeader) == 16 && sizeof(RecordHeader) == 48);
+static_assert(sizeof(FileHeader) == 16 && sizeof(RecordHeader) == 56);
 
 // FNV-1a over words of 8 bytes: a torn record is recognised, not an attack.
 uint64_t checksum(std::span<const std::byte> bytes, uint64_t seed) {
@@ -54,8 +55,25 @@ uint64_t checksum(std::span<const std::byte> bytes, uint64_t seed) {
 }
 
 uint64_t checksum(const RecordHeader& header, std::span<const std::byte> outline) {
-  return checksum(outline, header.rows * 31 + header.outline_bytes);
+  return checksum(outline, header.rows * 31 + header.outline_bytes + header.before);
 }
+
+// Which updates the rows of the next one depend on. A gated update's rows are its own whatever else
+// is active, the others' are sums with all before them that have no gate.
+class Chain {
+ public:
+  uint64_t before(const Update& next) const {
+    return reach_of(next) == Reach::kEverywhere ? summed() : 0;
+  }
+  uint64_t summed() const { return summed_; }
+  void add(const std::string& id, const Update& update) {
+    if (reach_of(update) == Reach::kEverywhere)
+      summed_ = checksum(std::as_bytes(std::span(id)), summed_);
+  }
+
+ private:
+  uint64_t summed_ = 0;  // a hash of the ids
+};
 
 int64_t units(int64_t bytes, int64_t unit) {
   return (bytes + unit - 1) / unit;
@@ -116,10 +134,15 @@ int64_t rows_of(const Update& update) {
   return rows;
 }
 
-// The record at `at`; nullopt: none, or a torn one.
-std::optional<StateFile::Record> read_record(std::span<const std::byte> bytes, int64_t at,
-                                             int64_t unit) {
-  const auto begin = static_cast<size_t>(at) * static_cast<size_t>(unit);
+// Where a record lies, in units.
+struct Place {
+  int64_t at = 0, end = 0;
+};
+
+// The header at `place.at`, and the end of its record; nullopt: there is none, or a torn one.
+std::optional<RecordHeader> read_record_header(std::span<const std::byte> bytes, int64_t unit,
+                                               Place& place) {
+  const auto begin = static_cast<size_t>(place.at) * static_cast<size_t>(unit);
   if (begin >= bytes.size() || bytes.size() - begin < sizeof(RecordHeader)) return std::nullopt;
   RecordHeader header;
   std::memcpy(&header, bytes.data() + begin, sizeof(header));
@@ -127,22 +150,47 @@ std::optional<StateFile::Record> read_record(std::span<const std::byte> bytes, i
   const size_t left = bytes.size() - begin - sizeof(header);
   if (header.outline_bytes > left || header.rows > left / static_cast<size_t>(unit))
     return std::nullopt;
-  const auto outline = bytes.subspan(begin + sizeof(header), header.outline_bytes);
-  if (checksum(header, outline) != header.checksum) return std::nullopt;
-  StateFile::Record record;
-  record.id.assign(header.id.data(), header.id.size());
-  try {
-    record.outline = parse_outline(outline, kStateFile);
-  } catch (const Error&) {
+  place.end = place.at +
+              units(static_cast<int64_t>(sizeof(header) + header.outline_bytes), unit) +
+              static_cast<int64_t>(header.rows);
+  if (place.end > std::numeric_limits<int32_t>::max() ||
+      place.end * unit > static_cast<int64_t>(bytes.size()))
     return std::nullopt;
+  return header;
+}
+
+// The whole records of a file, of active updates and of such as were undone.
+struct Contents {
+  using Key = std::pair<std::string, uint64_t>;  // an update's id, and Chain::before
+  std::map<Key, Place> records;                  // of several with one key the last
+  int64_t end = 0;                               // of the last, in units
+};
+
+Contents scan(std::span<const std::byte> bytes, int64_t unit) {
+  Contents contents;
+  contents.end = units(sizeof(FileHeader), unit);
+  Place place{contents.end, 0};
+  while (const auto header = read_record_header(bytes, unit, place)) {
+    contents.records[{std::string(header->id.data(), header->id.size()), header->before}] = place;
+    contents.end = place.at = place.end;
   }
-  const int64_t rows = rows_of(record.outline);
-  record.end = at + units(static_cast<int64_t>(sizeof(header) + header.outline_bytes), unit) + rows;
-  if (static_cast<uint64_t>(rows) != header.rows ||
-      record.end > std::numeric_limits<int32_t>::max() ||
-      record.end * unit > static_cast<int64_t>(bytes.size()))
-    return std::nullopt;
-  return record;
+  return contents;
+}
+
+// The outline of the record at `place`; nullopt: it is damaged.
+std::optional<Update> read_outline(std::span<const std::byte> bytes, int64_t unit, Place place) {
+  const auto header = read_record_header(bytes, unit, place);
+  if (!header) return std::nullopt;
+  const auto outline =
+      bytes.subspan(static_cast<size_t>(place.at * unit) + sizeof(RecordHeader),
+                    header->outline_bytes);
+  if (checksum(*header, outline) != header->checksum) return std::nullopt;
+  try {
+    Update update = parse_outline(outline, kStateFile);
+    if (static_cast<uint64_t>(rows_of(update)) == header->rows) return update;
+  } catch (const Error&) {
+  }
+  return std::nullopt;
 }
 
 // Pages of the map that were only looked at leave the process again: outlines lie far apart, and
@@ -209,7 +257,8 @@ struct Pending {
 
 // `row_now(block, slot)`: the sum so far of updates that are not gated, nullptr for none.
 template <typename RowNow>
-Pending make_record(const NamedUpdate& added, int64_t width, const RowNow& row_now) {
+Pending make_record(const NamedUpdate& added, int64_t width, const Chain& chain,
+                    const RowNow& row_now) {
   const Update& update = *added.update;
   Pending p;
   if (added.id.size() != p.header.id.size())
@@ -218,6 +267,7 @@ Pending make_record(const NamedUpdate& added, int64_t width, const RowNow& row_n
   p.outline = outline_bytes(update);
   p.header.outline_bytes = p.outline.size();
   p.header.rows = static_cast<uint64_t>(rows_of(update));
+  p.header.before = chain.before(update);
   p.header.checksum = checksum(p.header, std::as_bytes(std::span(p.outline)));
   const auto d = static_cast<size_t>(width);
   const bool gated = reach_of(update) != Reach::kEverywhere;
@@ -281,15 +331,21 @@ std::optional<StateFile> StateFile::open(const fs::path& accrete_folder,
   state.width_ = read_header(bytes);
   if (state.width_ == 0) return std::nullopt;
   const int64_t unit = 4 * state.width_;
-  int64_t at = units(sizeof(FileHeader), unit);
+  const Contents contents = scan(bytes, unit);
   Rows rows;
+  Chain chain;
+  // A record says in its key what it depends on, and its outline, read next, whether that is so.
   for (const std::string& id : active) {
-    auto record = read_record(bytes, at, unit);
-    if (!record || record->id != id) return std::nullopt;
-    for (LayerDelta& layer : record->outline.layers) layer.width = state.width_;
-    rows.add(record->outline, record->end - rows_of(record->outline));
-    at = record->end;
-    state.records_.push_back(std::move(*record));
+    auto found = contents.records.find({id, chain.summed()});
+    if (found == contents.records.end()) found = contents.records.find({id, 0});
+    if (found == contents.records.end()) return std::nullopt;
+    auto outline = read_outline(bytes, unit, found->second);
+    if (!outline || chain.before(*outline) != found->first.second) return std::nullopt;
+    for (LayerDelta& layer : outline->layers) layer.width = state.width_;
+    const Place place = found->second;
+    rows.add(*outline, place.end - rows_of(*outline));
+    chain.add(id, *outline);
+    state.records_.push_back({id, std::move(*outline), place.at, place.end});
     if (state.records_.size() % 64 == 0) forget_pages(bytes);
   }
   forget_pages(bytes);
@@ -320,8 +376,9 @@ void write_state(const fs::path& accrete_folder, std::span<const NamedUpdate> ac
     out.write(std::as_bytes(std::span(&header, 1)), 0);
     int64_t at = units(sizeof(header), unit);
     std::map<int, std::map<int64_t, std::vector<float>>> sums;
+    Chain chain;
     for (const NamedUpdate& u : active) {
-      const Pending p = make_record(u, width, [&](int block, int64_t slot) {
+      const Pending p = make_record(u, width, chain, [&](int block, int64_t slot) {
         auto& table = sums[block];
         const auto it = table.find(slot);
         return it == table.end() ? nullptr : it->second.data();
@@ -336,6 +393,7 @@ void write_state(const fs::path& accrete_folder, std::span<const NamedUpdate> ac
       write_body(out, p, at, unit);
       write_header(out, p, at, unit);
       at += p.units;
+      chain.add(u.id, *u.update);
     }
   });
 }
@@ -353,8 +411,10 @@ bool append_state(const fs::path& accrete_folder, std::span<const std::string> a
   for (const auto& table : state->tables())
     if (table.reach == Reach::kEverywhere) tables[table.block] = &table;
   const float* values = state->table().data();
+  Chain chain;
+  for (const auto& record : state->records()) chain.add(record.id, record.outline);
   const Pending p =
-      make_record(added, state->width(), [&](int block, int64_t slot) -> const float* {
+      make_record(added, state->width(), chain, [&](int block, int64_t slot) -> const float* {
         const auto it = tables.find(block);
         if (it == tables.end()) return nullptr;
         const auto& slots = it->second->keys;
@@ -364,19 +424,34 @@ bool append_state(const fs::path& accrete_folder, std::span<const std::string> a
             static_cast<size_t>(it->second->rows[static_cast<size_t>(found - slots.begin())]);
         return values + row * static_cast<size_t>(state->width());
       });
-  const int64_t at = state->records().back().end;
   const fs::path path = accrete_folder / kStateFile;
   const auto bytes = state->map()->bytes();
-  if (const auto next = read_record(bytes, at, unit)) {
-    if (next->id == added.id) return true;  // it was undone, and is taught again
-    // Records of updates that were undone follow: they may be mapped, so a new file takes over.
+  // It was undone, and is taught again.
+  const Contents contents = scan(bytes, unit);
+  if (const auto it = contents.records.find({added.id, p.header.before});
+      it != contents.records.end() && read_outline(bytes, unit, it->second))
+    return true;
+
+  int64_t alive = p.units;
+  for (const auto& record : state->records()) alive += record.end - record.begin;
+  if (contents.end + p.units > 2 * alive) {
+    // More than half of it would be of updates that were undone. They may be mapped, so a new file
+    // takes over. Records do not depend on where they lie.
     replace(path, [&](Output& out) {
-      out.write(bytes.first(static_cast<size_t>(at) * static_cast<size_t>(unit)), 0);
+      int64_t at = units(sizeof(FileHeader), unit);
+      out.write(bytes.first(static_cast<size_t>(at * unit)), 0);
+      for (const auto& record : state->records()) {
+        out.write(bytes.subspan(static_cast<size_t>(record.begin * unit),
+                                static_cast<size_t>((record.end - record.begin) * unit)),
+                  at * unit);
+        at += record.end - record.begin;
+      }
       write_body(out, p, at, unit);
       write_header(out, p, at, unit);
     });
     return true;
   }
+  const int64_t at = contents.end;
   Output out(path, 0);
   out.truncate(at * unit);  // what a crash left behind the last record; nobody reads it
   write_body(out, p, at, unit);

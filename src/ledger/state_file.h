@@ -3,13 +3,14 @@
 //
 // `<model>/accrete/state.bin` is derived: it says nothing that the ledger and the update files do
 // not say, it may be removed at any time, and whoever finds it missing, torn or of another state
-// takes the update files instead (`accrete digest` always does). It holds one record an update, in
-// ledger order: the update's outline (all but the values of its rows) and its rows. Of a gated
-// update, which stays a part by itself, these are its own. Of others they are, for every slot that
-// it writes, the sum of all updates so far: a slot that is written again gets a new row. So the file
-// only grows, readers that have it mapped are never disturbed, and the state after any number of
-// its first records can be read from it: an undo needs no work. Rows are those of fold_updates() bit
-// for bit.
+// takes the update files instead (`accrete digest` always does). It holds one record an update: the
+// update's outline (all but the values of its rows) and its rows. Of a gated update, which stays a
+// part by itself, these are its own, whatever else is active. Of others they are, for every slot
+// that it writes, the sum of all active updates so far: a slot that is written again gets a new row,
+// and the record says what it was summed with. Records are found by id wherever they lie. So the
+// file only grows, readers that have it mapped are never disturbed, and an undo, a redo or a revert
+// needs no work; when more than half of it would be of updates that are not active, the next commit
+// writes it anew. Rows are those of fold_updates() bit for bit.
 //
 // Layout (docs/formats.md): units of 4 d bytes, so that all of it is one table of rows [units, d].
 //
@@ -43,13 +44,12 @@ class StateFile {
   };
   struct Record {
     std::string id;
-    Update outline;   // layers without delta
-    int64_t end = 0;  // units from the beginning of the file
+    Update outline;              // layers without delta
+    int64_t begin = 0, end = 0;  // units from the beginning of the file
   };
 
-  // What the file says of the state that `active` (ids in ledger order) makes: its first records
-  // must be these. nullopt: there is no such file, or it does not say. Never throws for what is in
-  // the file.
+  // What the file says of the state that `active` (ids in ledger order) makes. nullopt: there is no
+  // such file, or it does not say. Never throws for what is in the file.
   static std::optional<StateFile> open(const std::filesystem::path& accrete_folder,
                                        std::span<const std::string> active);
 

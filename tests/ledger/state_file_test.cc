@@ -121,21 +121,69 @@ TEST_F(StateFileTest, ACommitAfterAnUndoDoesNotDisturbWhoHasTheFileMapped) {
   write_state(folder_.path(), named(5));
   const auto before = StateFile::open(folder_.path(), ids(5));
   ASSERT_TRUE(before);
+  const auto old_size = std::filesystem::file_size(file());
   const std::vector<float> table(before->table().begin(), before->table().end());
-  // 3 and 4 were undone; 5 comes in their place.
-  std::swap(ids_[3], ids_[5]);
-  std::swap(updates_[3], updates_[5]);
-  ASSERT_TRUE(append_state(folder_.path(), ids(3), {ids_[3], &updates_[3]}));
-  expect_state(4);
+  // 4 was undone; 5 comes in its place, behind it.
+  std::swap(ids_[4], ids_[5]);
+  std::swap(updates_[4], updates_[5]);
+  ASSERT_TRUE(append_state(folder_.path(), ids(4), {ids_[4], &updates_[4]}));
+  EXPECT_GT(std::filesystem::file_size(file()), old_size);
+  expect_state(5);
   EXPECT_EQ(0, std::memcmp(table.data(), before->table().data(), table.size() * sizeof(float)));
+  // 5 is undone, and 4 taught again: the file has said it all the time.
+  const auto size = std::filesystem::file_size(file());
+  std::swap(ids_[4], ids_[5]);
+  std::swap(updates_[4], updates_[5]);
+  ASSERT_TRUE(append_state(folder_.path(), ids(4), {ids_[4], &updates_[4]}));
+  EXPECT_EQ(std::filesystem::file_size(file()), size);
+  expect_state(5);
+}
+
+TEST_F(StateFileTest, ARevertInTheMiddleLeavesWhatDoesNotDependOnIt) {
+  const size_t gated = 1, summed = 3;
+  ASSERT_NE(reach_of(updates_[gated]), Reach::kEverywhere);
+  ASSERT_EQ(reach_of(updates_[summed]), Reach::kEverywhere);
+  const auto revert = [&](size_t which) {
+    ids_.erase(ids_.begin() + static_cast<ptrdiff_t>(which));
+    updates_.erase(updates_.begin() + static_cast<ptrdiff_t>(which));
+  };
+  write_state(folder_.path(), named(7));
+  revert(gated);
+  expect_state(6);
+  revert(summed - 1);
+  for (size_t n = 1; n < 5; ++n) expect_state(n);
+  // The last one is a sum with the reverted one.
+  EXPECT_FALSE(StateFile::open(folder_.path(), ids(5)));
+  ASSERT_TRUE(append_state(folder_.path(), ids(4), {ids_[4], &updates_[4]}));
+  expect_state(5);
+}
+
+TEST_F(StateFileTest, AFileThatIsMostlyOfTheUndoneIsWrittenAnew) {
+  write_state(folder_.path(), named(4));
+  const auto mapped = StateFile::open(folder_.path(), ids(4));
+  const std::vector<float> table(mapped->table().begin(), mapped->table().end());
+  const auto of_four = std::filesystem::file_size(file());
+  uintmax_t size = of_four;
+  bool smaller = false;
+  for (uint64_t i = 0; i < 12; ++i) {
+    ids_[4] = fmt::format("{:016x}", 100 + i);
+    updates_[4] = make_update(100 + i, kReaches[i % 3]);
+    ASSERT_TRUE(append_state(folder_.path(), ids(4), {ids_[4], &updates_[4]}));
+    expect_state(5);
+    const auto now = std::filesystem::file_size(file());
+    smaller = smaller || now < size;
+    EXPECT_LT(now, 4 * of_four);
+    size = now;
+  }
+  EXPECT_TRUE(smaller);
+  EXPECT_EQ(0, std::memcmp(table.data(), mapped->table().data(), table.size() * sizeof(float)));
 }
 
 TEST_F(StateFileTest, AnotherStateIsNotItsBusiness) {
   write_state(folder_.path(), named(3));
   EXPECT_FALSE(StateFile::open(folder_.path(), ids(4)));
-  EXPECT_FALSE(StateFile::open(folder_.path(), std::vector<std::string>{ids_[1]}));
   EXPECT_FALSE(
-      append_state(folder_.path(), std::vector<std::string>{ids_[2]}, {ids_[4], &updates_[4]}));
+      append_state(folder_.path(), std::vector<std::string>{ids_[5]}, {ids_[4], &updates_[4]}));
   expect_state(3);
   std::filesystem::remove(file());
   EXPECT_FALSE(StateFile::open(folder_.path(), ids(1)));
@@ -208,7 +256,11 @@ TEST_F(StateFileTest, TheLedgerKeepsIt) {
   ledger.commit(updates_[4], {});
   EXPECT_TRUE(check());
   EXPECT_EQ(active.size(), 4U);
-  ledger.set_active(active[1], false);  // in the middle: the next teach writes it anew
+  ledger.set_active(active[1], false);  // gated: nothing depends on it
+  EXPECT_TRUE(check());
+  ledger.commit(updates_[6], {});  // a sum with 0
+  EXPECT_TRUE(check());
+  ledger.set_active(active[0], false);  // the next teach writes it anew
   EXPECT_FALSE(check());
   ledger.commit(updates_[5], {});
   EXPECT_FALSE(check());
