@@ -58,17 +58,20 @@ uint64_t checksum(const RecordHeader& header, std::span<const std::byte> outline
   return checksum(outline, header.rows * 31 + header.outline_bytes + header.before);
 }
 
+// What a record says in the place of a chain when it is of a gated update.
+constexpr uint64_t kOwnRows = std::numeric_limits<uint64_t>::max();
+
 // Which updates the rows of the next one depend on. A gated update's rows are its own whatever else
 // is active, the others' are sums with all before them that have no gate.
 class Chain {
  public:
   uint64_t before(const Update& next) const {
-    return reach_of(next) == Reach::kEverywhere ? summed() : 0;
+    return reach_of(next) == Reach::kEverywhere ? summed_ : kOwnRows;
   }
   uint64_t summed() const { return summed_; }
-  void add(const std::string& id, const Update& update) {
-    if (reach_of(update) == Reach::kEverywhere)
-      summed_ = checksum(std::as_bytes(std::span(id)), summed_);
+  // The next is one whose record says `before`.
+  void add(const std::string& id, uint64_t before) {
+    if (before != kOwnRows) summed_ = checksum(std::as_bytes(std::span(id)), summed_);
   }
 
  private:
@@ -159,26 +162,53 @@ std::optional<RecordHeader> read_record_header(std::span<const std::byte> bytes,
   return header;
 }
 
-// The whole records of a file, of active updates and of such as were undone.
-struct Contents {
-  using Key = std::pair<std::string, uint64_t>;  // an update's id, and Chain::before
-  std::map<Key, Place> records;                  // of several with one key the last
-  int64_t end = 0;                               // of the last, in units
+struct Located {
+  Place place;
+  uint64_t before = 0;
 };
 
-Contents scan(std::span<const std::byte> bytes, int64_t unit) {
-  Contents contents;
-  contents.end = units(sizeof(FileHeader), unit);
-  Place place{contents.end, 0};
-  while (const auto header = read_record_header(bytes, unit, place)) {
-    contents.records[{std::string(header->id.data(), header->id.size()), header->before}] = place;
-    contents.end = place.at = place.end;
+// The whole records of a file, of active updates and of such as were undone.
+class Contents {
+ public:
+  Contents(std::span<const std::byte> bytes, int64_t unit) {
+    Place place{units(sizeof(FileHeader), unit), 0};
+    while (const auto header = read_record_header(bytes, unit, place)) {
+      // Of several with one key the last.
+      records_[{std::string(header->id.data(), header->id.size()), header->before}] = place;
+      place.at = place.end;
+    }
+    end_ = place.at;
   }
-  return contents;
-}
+  int64_t end() const { return end_; }  // of the last record, in units
+  std::optional<Located> find(const std::string& id, uint64_t before) const {
+    const auto it = records_.find({id, before});
+    if (it == records_.end()) return std::nullopt;
+    return Located{it->second, before};
+  }
+  // The records of the state that `active` makes, and the chain behind them. nullopt: one is
+  // missing.
+  std::optional<std::vector<Located>> find(std::span<const std::string> active,
+                                           Chain& chain) const {
+    std::vector<Located> out;
+    for (const std::string& id : active) {
+      auto found = find(id, kOwnRows);
+      if (!found) found = find(id, chain.summed());
+      if (!found) return std::nullopt;
+      chain.add(id, found->before);
+      out.push_back(*found);
+    }
+    return out;
+  }
 
-// The outline of the record at `place`; nullopt: it is damaged.
-std::optional<Update> read_outline(std::span<const std::byte> bytes, int64_t unit, Place place) {
+ private:
+  std::map<std::pair<std::string, uint64_t>, Place> records_;  // by id and Chain::before
+  int64_t end_ = 0;
+};
+
+// The outline of a record; nullopt: it is damaged.
+std::optional<Update> read_outline(std::span<const std::byte> bytes, int64_t unit,
+                                   const Located& record, bool with_taught) {
+  Place place = record.place;
   const auto header = read_record_header(bytes, unit, place);
   if (!header) return std::nullopt;
   const auto outline =
@@ -186,8 +216,11 @@ std::optional<Update> read_outline(std::span<const std::byte> bytes, int64_t uni
                     header->outline_bytes);
   if (checksum(*header, outline) != header->checksum) return std::nullopt;
   try {
-    Update update = parse_outline(outline, kStateFile);
-    if (static_cast<uint64_t>(rows_of(update)) == header->rows) return update;
+    Update update = parse_outline(outline, kStateFile, with_taught);
+    const bool gated = reach_of(update) != Reach::kEverywhere;
+    if (static_cast<uint64_t>(rows_of(update)) == header->rows &&
+        gated == (record.before == kOwnRows))
+      return update;
   } catch (const Error&) {
   }
   return std::nullopt;
@@ -320,7 +353,7 @@ void replace(const fs::path& path, const Fill& fill) {
 }  // namespace
 
 std::optional<StateFile> StateFile::open(const fs::path& accrete_folder,
-                                         std::span<const std::string> active) {
+                                         std::span<const std::string> active, Detail detail) {
   StateFile state;
   try {
     state.map_ = std::make_shared<const MappedFile>(accrete_folder / kStateFile);
@@ -331,21 +364,20 @@ std::optional<StateFile> StateFile::open(const fs::path& accrete_folder,
   state.width_ = read_header(bytes);
   if (state.width_ == 0) return std::nullopt;
   const int64_t unit = 4 * state.width_;
-  const Contents contents = scan(bytes, unit);
-  Rows rows;
   Chain chain;
-  // A record says in its key what it depends on, and its outline, read next, whether that is so.
-  for (const std::string& id : active) {
-    auto found = contents.records.find({id, chain.summed()});
-    if (found == contents.records.end()) found = contents.records.find({id, 0});
-    if (found == contents.records.end()) return std::nullopt;
-    auto outline = read_outline(bytes, unit, found->second);
-    if (!outline || chain.before(*outline) != found->first.second) return std::nullopt;
-    for (LayerDelta& layer : outline->layers) layer.width = state.width_;
-    const Place place = found->second;
-    rows.add(*outline, place.end - rows_of(*outline));
-    chain.add(id, *outline);
-    state.records_.push_back({id, std::move(*outline), place.at, place.end});
+  const auto found = Contents(bytes, unit).find(active, chain);
+  if (!found) return std::nullopt;
+  Rows rows;
+  for (size_t i = 0; i < active.size(); ++i) {
+    auto outline = read_outline(bytes, unit, (*found)[i], detail == Detail::kAll);
+    if (!outline) return std::nullopt;
+    const int64_t end = (*found)[i].place.end;
+    rows.add(*outline, end - rows_of(*outline));
+    for (LayerDelta& layer : outline->layers) {
+      layer.width = state.width_;
+      if (detail == Detail::kRows) layer.indices = {};
+    }
+    state.records_.push_back({active[i], std::move(*outline), end});
     if (state.records_.size() % 64 == 0) forget_pages(bytes);
   }
   forget_pages(bytes);
@@ -393,7 +425,7 @@ void write_state(const fs::path& accrete_folder, std::span<const NamedUpdate> ac
       write_body(out, p, at, unit);
       write_header(out, p, at, unit);
       at += p.units;
-      chain.add(u.id, *u.update);
+      chain.add(u.id, p.header.before);
     }
   });
 }
@@ -404,54 +436,68 @@ bool append_state(const fs::path& accrete_folder, std::span<const std::string> a
     write_state(accrete_folder, {&added, 1});
     return true;
   }
-  const auto state = StateFile::open(accrete_folder, active_before);
-  if (!state) return false;
-  const int64_t unit = 4 * state->width();
-  std::map<int, const StateFile::Table*> tables;
-  for (const auto& table : state->tables())
-    if (table.reach == Reach::kEverywhere) tables[table.block] = &table;
-  const float* values = state->table().data();
-  Chain chain;
-  for (const auto& record : state->records()) chain.add(record.id, record.outline);
-  const Pending p =
-      make_record(added, state->width(), chain, [&](int block, int64_t slot) -> const float* {
-        const auto it = tables.find(block);
-        if (it == tables.end()) return nullptr;
-        const auto& slots = it->second->keys;
-        const auto found = std::lower_bound(slots.begin(), slots.end(), slot);
-        if (found == slots.end() || *found != slot) return nullptr;
-        const auto row =
-            static_cast<size_t>(it->second->rows[static_cast<size_t>(found - slots.begin())]);
-        return values + row * static_cast<size_t>(state->width());
-      });
   const fs::path path = accrete_folder / kStateFile;
-  const auto bytes = state->map()->bytes();
+  std::optional<MappedFile> map;
+  try {
+    map.emplace(path);
+  } catch (const Error&) {
+    return false;
+  }
+  const auto bytes = map->bytes();
+  const int64_t width = read_header(bytes), unit = 4 * width;
+  if (width == 0) return false;
+  const Contents contents(bytes, unit);
+  Chain chain;
+  const auto before = contents.find(active_before, chain);
+  if (!before) return false;
   // It was undone, and is taught again.
-  const Contents contents = scan(bytes, unit);
-  if (const auto it = contents.records.find({added.id, p.header.before});
-      it != contents.records.end() && read_outline(bytes, unit, it->second))
+  if (const auto known = contents.find(added.id, chain.before(*added.update));
+      known && read_outline(bytes, unit, *known, true))
     return true;
 
+  // What a sum is made with.
+  std::map<int, std::map<int64_t, const float*>> sums;
+  if (reach_of(*added.update) == Reach::kEverywhere)
+    for (const Located& record : *before) {
+      if (record.before == kOwnRows) continue;
+      const auto outline = read_outline(bytes, unit, record, false);
+      if (!outline) return false;
+      const float* row = reinterpret_cast<const float*>(bytes.data()) +
+                         (record.place.end - rows_of(*outline)) * width;
+      for (const LayerDelta& layer : outline->layers)
+        for (const int64_t slot : layer.indices) {
+          sums[layer.block][slot] = row;
+          row += width;
+        }
+    }
+  const Pending p =
+      make_record(added, width, chain, [&](int block, int64_t slot) -> const float* {
+        const auto& table = sums[block];
+        const auto it = table.find(slot);
+        return it == table.end() ? nullptr : it->second;
+      });
+
   int64_t alive = p.units;
-  for (const auto& record : state->records()) alive += record.end - record.begin;
-  if (contents.end + p.units > 2 * alive) {
+  for (const Located& record : *before) alive += record.place.end - record.place.at;
+  if (contents.end() + p.units > 2 * alive) {
     // More than half of it would be of updates that were undone. They may be mapped, so a new file
     // takes over. Records do not depend on where they lie.
     replace(path, [&](Output& out) {
       int64_t at = units(sizeof(FileHeader), unit);
       out.write(bytes.first(static_cast<size_t>(at * unit)), 0);
-      for (const auto& record : state->records()) {
-        out.write(bytes.subspan(static_cast<size_t>(record.begin * unit),
-                                static_cast<size_t>((record.end - record.begin) * unit)),
+      for (const Located& record : *before) {
+        const int64_t size = record.place.end - record.place.at;
+        out.write(bytes.subspan(static_cast<size_t>(record.place.at * unit),
+                                static_cast<size_t>(size * unit)),
                   at * unit);
-        at += record.end - record.begin;
+        at += size;
       }
       write_body(out, p, at, unit);
       write_header(out, p, at, unit);
     });
     return true;
   }
-  const int64_t at = contents.end;
+  const int64_t at = contents.end();
   Output out(path, 0);
   out.truncate(at * unit);  // what a crash left behind the last record; nobody reads it
   write_body(out, p, at, unit);

@@ -44,18 +44,24 @@ class StateFile {
   };
   struct Record {
     std::string id;
-    Update outline;              // layers without delta
-    int64_t begin = 0, end = 0;  // units from the beginning of the file
+    Update outline;   // layers without delta
+    int64_t end = 0;  // units from the beginning of the file
   };
 
+  enum class Detail {
+    kAll,
+    kRows,  // what reading the rows takes: outlines without indices and what was taught
+  };
   // What the file says of the state that `active` (ids in ledger order) makes. nullopt: there is no
   // such file, or it does not say. Never throws for what is in the file.
   static std::optional<StateFile> open(const std::filesystem::path& accrete_folder,
-                                       std::span<const std::string> active);
+                                       std::span<const std::string> active,
+                                       Detail detail = Detail::kAll);
 
   const std::vector<Record>& records() const { return records_; }
   std::vector<Record> take_records() { return std::move(records_); }
   const std::vector<Table>& tables() const { return tables_; }
+  std::vector<Table> take_tables() { return std::move(tables_); }
   int64_t width() const { return width_; }
   // The whole file as rows [units, width].
   std::span<const float> table() const;

@@ -261,7 +261,8 @@ void check_format(Metadata& metadata, std::string_view source) {
   metadata.erase(format);
 }
 
-Update parse(std::span<const std::byte> bytes, std::string_view source, bool with_values) {
+Update parse(std::span<const std::byte> bytes, std::string_view source, bool with_values,
+             bool with_taught) {
   Update update;
   std::vector<TensorView> tensors;
   parse_safetensors(bytes, source, tensors, update.metadata);
@@ -309,7 +310,7 @@ Update parse(std::span<const std::byte> bytes, std::string_view source, bool wit
     update.anchors.parts = copy_values<int32_t>(*parts);
   }
   if (const std::string what = parts_fault(update); !what.empty()) refuse(source, what);
-  update.taught = parse_taught(taught, source);
+  if (with_taught) update.taught = parse_taught(taught, source);
   return update;
 }
 
@@ -380,11 +381,12 @@ Update parse_update(std::span<const std::byte> bytes, std::string_view source,
     if (id != expected_id)
       refuse(source, fmt::format("its content has the id {}, not {}", id, expected_id));
   }
-  return parse(bytes, source, true);
+  return parse(bytes, source, true, true);
 }
 
-Update parse_outline(std::span<const std::byte> bytes, std::string_view source) {
-  return parse(bytes, source, false);
+Update parse_outline(std::span<const std::byte> bytes, std::string_view source,
+                     bool with_taught) {
+  return parse(bytes, source, false, with_taught);
 }
 
 Update read_update(const std::filesystem::path& file, const std::string& expected_id) {

@@ -92,8 +92,10 @@ Update parse_update(std::span<const std::byte> bytes, std::string_view source,
 // An update without the values of its rows: what later teaches need to know of it. The bytes of a
 // safetensors file like the above without `b.delta`.
 std::string outline_bytes(const Update& update);
-// As strict as parse_update; layers come with their indices and an empty delta.
-Update parse_outline(std::span<const std::byte> bytes, std::string_view source);
+// As strict as parse_update; layers come with their indices and an empty delta. Without
+// `with_taught`, what was taught is left out, and not looked at.
+Update parse_outline(std::span<const std::byte> bytes, std::string_view source,
+                     bool with_taught = true);
 
 // An update file written to a temporary name, so that its id is known before anyone can see it;
 // removed again unless publish() is called. The ledger commits with it; others use write_update.

@@ -67,7 +67,8 @@ at::Tensor Gate::operator()(const at::Tensor& q, const at::Tensor& anchors) cons
   return ((radius - distance(q, anchors)) / softness).clamp(0, 1);
 }
 
-Gates Gate::by_part(const at::Tensor& q, const at::Tensor& anchors, const at::Tensor& part) const {
+Gates Gate::by_part(const at::Tensor& q, const at::Tensor& anchors, const at::Tensor& part,
+                    const at::Tensor& squares) const {
   const at::NoGradGuard no_grad;
   const int64_t T = q.size(0);
   if (!anchors.defined() || anchors.size(0) == 0) return Gates::none(T);
@@ -79,16 +80,26 @@ Gates Gate::by_part(const at::Tensor& q, const at::Tensor& anchors, const at::Te
   };
   std::vector<std::vector<Open>> open(static_cast<size_t>(T));
   size_t widest = 0;
-  const auto squares = anchors.square().sum(1).unsqueeze(0), transposed = anchors.t();
+  const auto lengths = (squares.defined() ? squares : anchors.square().sum(1)).unsqueeze(0);
+  const auto transposed = anchors.t();
   const auto inside = first(q).to(at::kCPU).contiguous();
-  const auto anchors_inside = first(anchors).to(at::kCPU).contiguous();
   const auto owner = part.to(at::kCPU).contiguous();
-  const int64_t M = anchors.size(0);
+  const int64_t M = anchors.size(0), w = anchors.size(1);
+  // Of the few anchors that are near a token.
+  const auto rows = anchors.to(at::kCPU).contiguous();
+  const auto centre = first_at.defined() ? first_at.to(at::kCPU).contiguous() : at::Tensor();
+  const auto is_first = [&](int64_t m) {
+    if (!centre.defined()) return false;
+    const float *a = rows.const_data_ptr<float>() + m * w, *c = centre.const_data_ptr<float>();
+    double square = 0;
+    for (int64_t k = 0; k < w; ++k) square += (a[k] - c[k]) * (a[k] - c[k]);
+    return square < first_radius * first_radius;
+  };
   for (int64_t begin = 0; begin < T; begin += kTokens) {
     const int64_t n = std::min(kTokens, T - begin);
     const auto some = q.narrow(0, begin, n);
     const auto all =
-        at::addmm(squares, some, transposed, 1, -2).add_(some.square().sum(1, true)).to(at::kCPU);
+        at::addmm(lengths, some, transposed, 1, -2).add_(some.square().sum(1, true)).to(at::kCPU);
     const auto nearest = all.amin(1).contiguous();
     for (int64_t t = 0; t < n; ++t) {
       const bool in = inside.const_data_ptr<bool>()[begin + t];
@@ -97,7 +108,7 @@ Gates Gate::by_part(const at::Tensor& q, const at::Tensor& anchors, const at::Te
       const float* row = all.const_data_ptr<float>() + t * M;
       auto& here = open[static_cast<size_t>(begin + t)];
       for (int64_t m = 0; m < M; ++m) {
-        if (row[m] >= reach * reach || anchors_inside.const_data_ptr<bool>()[m] != in) continue;
+        if (row[m] >= reach * reach || is_first(m) != in) continue;
         const int64_t p = owner.const_data_ptr<int64_t>()[m];
         const double square = std::max(0.0F, row[m]);
         if (here.empty() || here.back().part != p)

@@ -58,8 +58,10 @@ struct Gate {
   // q [T, w], anchors [M, w], float32; returns [T] float32 in [0, 1]. All 0 for no anchors.
   at::Tensor operator()(const at::Tensor& q, const at::Tensor& anchors) const;
 
-  // The same with `part` [M] int64, ascending: the part that each anchor is of.
-  Gates by_part(const at::Tensor& q, const at::Tensor& anchors, const at::Tensor& part) const;
+  // The same with `part` [M] int64, ascending: the part that each anchor is of. `squares` [M] are
+  // the anchors' squared lengths, for who asks again and again; undefined: they are computed.
+  Gates by_part(const at::Tensor& q, const at::Tensor& anchors, const at::Tensor& part,
+                const at::Tensor& squares = {}) const;
   // What distances inside count more than outside.
   double stretch() const { return radius / (kFirstReach * first_radius); }
   // How near an anchor of another part must be for that part to be heard at an anchor.

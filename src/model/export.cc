@@ -91,7 +91,7 @@ std::vector<TensorView> write_overlay(const Memory& memory, const fs::path& path
     for (const auto& [name, table] : {std::pair{"gated", &rows.gated}, {"text", &rows.text}}) {
       if (table->empty()) continue;
       std::vector<int64_t> part, slots;
-      for (const int64_t key : table->keys) {
+      for (const int64_t key : table->key_span()) {
         part.push_back(part_of(key));
         slots.push_back(slot_of(key));
       }
@@ -112,8 +112,8 @@ nlohmann::json memory_config(const Memory& memory, const std::vector<std::string
   nlohmann::json blocks = nlohmann::json::object();
   for (const auto& [block, rows] : overlay.by_block)
     blocks[std::to_string(block)] = {{"open", rows.open.slots.size()},
-                                     {"gated", rows.gated.keys.size()},
-                                     {"text", rows.text.keys.size()}};
+                                     {"gated", rows.gated.size()},
+                                     {"text", rows.text.size()}};
   return {{"version", kVersion},
           {"updates", updates},
           {"address_block", memory.address_block},

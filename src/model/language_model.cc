@@ -27,19 +27,37 @@ void hash_tensor(Sha256& hash, const std::string& name, const at::Tensor& tensor
 }
 
 // Throws kFormat.
-void check_fits(const Memory& memory, const std::filesystem::path& folder, const Update& update) {
-  const GateAnchors& gate = update.anchors;
-  bool fits = gate.queries.empty() || gate.width == memory.keys.options().query_width;
-  for (const LayerDelta& delta : update.layers)
-    fits =
-        fits && delta.width == memory.keys.width() &&
-        std::all_of(delta.indices.begin(), delta.indices.end(),
-                    [&](int64_t key) { return slot_of(key) < memory.keys.slots(); }) &&
-        std::find(memory.blocks.begin(), memory.blocks.end(), delta.block) != memory.blocks.end();
+void check(bool fits, const std::filesystem::path& folder) {
   if (!fits)
     throw Error(ErrorCode::kFormat,
                 fmt::format("an update does not fit the memory layers of {}", folder.string()),
                 "it was made for another model");
+}
+
+bool anchors_fit(const Memory& memory, const GateAnchors& gate) {
+  return gate.queries.empty() || gate.width == memory.keys.options().query_width;
+}
+
+bool rows_fit(const Memory& memory, int block, int64_t width, std::span<const int64_t> keys) {
+  return width == memory.keys.width() &&
+         std::find(memory.blocks.begin(), memory.blocks.end(), block) != memory.blocks.end() &&
+         std::all_of(keys.begin(), keys.end(),
+                     [&](int64_t key) { return slot_of(key) < memory.keys.slots(); });
+}
+
+void check_fits(const Memory& memory, const std::filesystem::path& folder, const Update& update) {
+  bool fits = anchors_fit(memory, update.anchors);
+  for (const LayerDelta& delta : update.layers)
+    fits = fits && rows_fit(memory, delta.block, delta.width, delta.indices);
+  check(fits, folder);
+}
+
+// A tensor in the place of a vector, without a copy.
+template <typename T>
+at::Tensor tensor_of(std::vector<T>&& values, at::ScalarType type) {
+  const auto held = std::make_shared<std::vector<T>>(std::move(values));
+  return at::from_blob(
+      held->data(), {static_cast<int64_t>(held->size())}, [held](void*) {}, type);
 }
 
 bool ends_with_space(const std::string& s) {
@@ -142,7 +160,7 @@ Overlay LanguageModel::overlay_with(const Update& update) const {
   return memory().overlay.with_trial(update);
 }
 
-Overlay LanguageModel::overlay_of(const StateFile& state) const {
+Overlay LanguageModel::overlay_of(StateFile& state) const {
   Overlay overlay;
   if (state.tables().empty()) return overlay;
   const Memory& memory = this->memory();
@@ -152,23 +170,23 @@ Overlay LanguageModel::overlay_of(const StateFile& state) const {
       const_cast<float*>(table.data()),
       {static_cast<int64_t>(table.size()) / state.width(), state.width()},
       [map = state.map()](void*) {}, at::kFloat);
-  for (const StateFile::Table& t : state.tables()) {
+  auto tables = state.take_tables();
+  for (StateFile::Table& t : tables) {
+    check(rows_fit(memory, t.block, state.width(), t.keys), folder_);
     if (t.reach == Reach::kEverywhere) {
       SparseRows& rows = overlay.by_block[t.block].open;
-      rows.slots = t.keys;
-      rows.places = t.rows;
       rows.index = SlotIndex(t.keys, t.rows);
+      rows.slots = std::move(t.keys);
+      rows.places = std::move(t.rows);
       rows.values = values;
     } else {
-      PartRows& rows = overlay.by_block[t.block].of(t.reach);
-      rows.keys = t.keys;
-      rows.places = t.rows;
-      rows.values = values;
+      overlay.by_block[t.block].of(t.reach) = {tensor_of(std::move(t.keys), at::kLong), values,
+                                               tensor_of(std::move(t.rows), at::kInt)};
     }
   }
   std::vector<const Update*> outlines;
   for (const StateFile::Record& record : state.records()) {
-    check_fits(memory, folder_, record.outline);
+    check(anchors_fit(memory, record.outline.anchors), folder_);
     outlines.push_back(&record.outline);
   }
   overlay.append_anchors(outlines);
@@ -180,7 +198,8 @@ Overlay LanguageModel::load_overlay(const Ledger& ledger, bool from_updates) con
   if (!from_updates) {
     std::vector<std::string> ids;
     for (const auto& record : active) ids.push_back(record.id);
-    if (const auto state = StateFile::open(ledger.folder(), ids)) return overlay_of(*state);
+    if (auto state = StateFile::open(ledger.folder(), ids, StateFile::Detail::kRows))
+      return overlay_of(*state);
   }
   std::vector<Update> updates;
   std::vector<const Update*> all;
@@ -218,9 +237,9 @@ std::string LanguageModel::state_digest() const {
   if (!memory_) return hash.hex();
   for (const auto& [name, tensor] : memory_->keys.tensors())
     hash_tensor(hash, "memory." + name, tensor);
-  const auto hash_ids = [&](const std::string& name, const std::vector<int64_t>& ids) {
+  const auto hash_ids = [&](const std::string& name, std::span<const int64_t> ids) {
     const auto count = static_cast<int64_t>(ids.size());
-    hash_tensor(hash, name, "I64", {&count, 1}, std::as_bytes(std::span(ids)));
+    hash_tensor(hash, name, "I64", {&count, 1}, std::as_bytes(ids));
   };
   const Overlay& overlay = memory_->overlay;
   for (const auto& [block, rows] : overlay.by_block) {
@@ -231,7 +250,7 @@ std::string LanguageModel::state_digest() const {
     }
     for (const auto& [name, table] : {std::pair{"gated", &rows.gated}, {"text", &rows.text}}) {
       if (table->empty()) continue;
-      hash_ids(prefix + name + ".keys", table->keys);
+      hash_ids(prefix + name + ".keys", table->key_span());
       hash_tensor(hash, prefix + name + ".values", table->ordered_values());
     }
   }
@@ -241,7 +260,7 @@ std::string LanguageModel::state_digest() const {
     hash_tensor(hash, fmt::format("overlay.{}", name), anchors->queries);
     const auto part = anchors->part.contiguous();
     hash_ids(fmt::format("overlay.{}.part", name),
-             {part.const_data_ptr<int64_t>(), part.const_data_ptr<int64_t>() + part.numel()});
+             {part.const_data_ptr<int64_t>(), static_cast<size_t>(part.numel())});
   }
   return hash.hex();
 }

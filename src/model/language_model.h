@@ -75,8 +75,8 @@ class LanguageModel {
   // The overlay that the ledger says, from the state file (ledger/state_file.h) where that is at
   // hand, else from the update files: the same bits. Throws as Ledger::load and set_overlay do.
   Overlay load_overlay(const Ledger& ledger, bool from_updates = false) const;
-  // From the state file alone; its records belong to `state`.
-  Overlay overlay_of(const StateFile& state) const;
+  // From the state file alone, whose tables it takes.
+  Overlay overlay_of(StateFile& state) const;
   // One more update on top of the overlay: the same bits as set_overlay of all of them. Throws
   // kFormat and leaves the overlay as it was.
   void add_update(const Update& update);

@@ -45,32 +45,37 @@ at::Tensor values_of(const LayerDelta& layer) {
 
 // Rows of updates whose parts count from `first_part` on, one after the other.
 PartRows join_layers(const std::vector<std::pair<const LayerDelta*, int64_t>>& layers) {
-  PartRows out;
-  std::vector<at::Tensor> values;
+  std::vector<at::Tensor> keys, values;
   for (const auto& [layer, first_part] : layers) {
-    for (const int64_t key : layer->indices) out.keys.push_back(key + row_key(first_part, 0));
+    keys.push_back(at::tensor(layer->indices, at::kLong).add_(row_key(first_part, 0)));
     values.push_back(values_of(*layer));
   }
-  out.values = at::cat(values);  // a copy, of one as well
-  return out;
+  return {at::cat(keys), at::cat(values), {}};  // copies, of one as well
 }
 
 }  // namespace
 
+std::span<const int64_t> PartRows::key_span() const {
+  if (empty()) return {};
+  return {keys.const_data_ptr<int64_t>(), static_cast<size_t>(keys.size(0))};
+}
+
 at::Tensor PartRows::ordered_values() const {
-  return places.empty() ? values : values.index_select(0, at::tensor(places, at::kInt));
+  return places.defined() ? values.index_select(0, places) : values;
 }
 
 at::Tensor PartRows::rows(const at::Tensor& slots, const at::Tensor& part) const {
   const auto from = slots.contiguous(), whose = part.contiguous();
   const int64_t n = from.size(0), K = from.size(1);
   auto out = at::empty({n, K}, at::kInt);
+  const auto all = key_span();
+  const int32_t* place = places.defined() ? places.const_data_ptr<int32_t>() : nullptr;
   at::parallel_for(0, n, 64, [&](int64_t begin, int64_t end) {
     for (int64_t t = begin; t < end; ++t) {
       const int64_t p = whose.const_data_ptr<int64_t>()[t];
       // The part's own rows; among them a slot is found by bisection.
-      const auto first = std::lower_bound(keys.begin(), keys.end(), row_key(p, 0));
-      const auto last = std::lower_bound(first, keys.end(), row_key(p + 1, 0));
+      const auto first = std::lower_bound(all.begin(), all.end(), row_key(p, 0));
+      const auto last = std::lower_bound(first, all.end(), row_key(p + 1, 0));
       for (int64_t k = 0; k < K; ++k) {
         const int64_t slot = from.const_data_ptr<int32_t>()[t * K + k];
         int32_t& row = out.mutable_data_ptr<int32_t>()[t * K + k];
@@ -78,24 +83,27 @@ at::Tensor PartRows::rows(const at::Tensor& slots, const at::Tensor& part) const
         if (slot < 0) continue;
         const auto it = std::lower_bound(first, last, row_key(p, slot));
         if (it == last || *it != row_key(p, slot)) continue;
-        const auto i = static_cast<size_t>(it - keys.begin());
-        row = places.empty() ? static_cast<int32_t>(i) : places[i];
+        const auto i = it - all.begin();
+        row = place == nullptr ? static_cast<int32_t>(i) : place[i];
       }
     }
   });
   return out;
 }
 
-void PartRows::append(std::span<const int64_t> more_keys, const at::Tensor& more_values) {
-  values = empty() ? more_values : at::cat({ordered_values(), more_values});
-  places.clear();
-  keys.insert(keys.end(), more_keys.begin(), more_keys.end());
+void PartRows::append(const PartRows& more) {
+  values = empty() ? more.ordered_values() : at::cat({ordered_values(), more.ordered_values()});
+  keys = empty() ? more.keys : at::cat({keys, more.keys});
+  places = at::Tensor();
 }
 
 void PartAnchors::append(const at::Tensor& more, const at::Tensor& own, int64_t more_parts) {
-  queries = queries.defined() ? at::cat({queries, more}) : more;
-  const auto shifted = own + parts;
-  part = part.defined() ? at::cat({part, shifted}) : shifted;
+  const auto join = [](at::Tensor& all, const at::Tensor& some) {
+    all = all.defined() ? at::cat({all, some}) : some;
+  };
+  join(queries, more);
+  join(squares, more.square().sum(1));
+  join(part, own + parts);
   parts += more_parts;
 }
 
@@ -125,7 +133,7 @@ int64_t Overlay::parameters() const {
     if (!rows.open.empty())
       n += static_cast<int64_t>(rows.open.slots.size()) * rows.open.values.size(1);
     for (const auto* table : {&rows.gated, &rows.text})
-      if (!table->empty()) n += static_cast<int64_t>(table->keys.size()) * table->values.size(1);
+      if (!table->empty()) n += table->size() * table->values.size(1);
   }
   return n;
 }
@@ -137,7 +145,7 @@ Gates Overlay::gates(const Gate& gate, const at::Tensor& queries) const {
   for (const Reach kind : {Reach::kSubjects, Reach::kText}) {
     const PartAnchors& a = anchors_of(kind);
     if (a.parts == 0) continue;
-    const Gates g = gate.by_part(queries, a.queries, a.part);
+    const Gates g = gate.by_part(queries, a.queries, a.part, a.squares);
     part.push_back(g.part.mul(2).add(kind == Reach::kText ? 1 : 0).masked_fill(g.part < 0, -1));
     weight.push_back(g.weight);
   }
@@ -237,7 +245,7 @@ Overlay Overlay::with_trial(std::span<const int64_t> slots,
       continue;
     }
     PartRows& rows = out.on_trial[block].text;
-    for (const int64_t slot : slots) rows.keys.push_back(row_key(out.text_anchors.parts, slot));
+    rows.keys = at::tensor(slots, at::kLong).add_(row_key(out.text_anchors.parts, 0));
     rows.values = delta;
   }
   if (queries.defined())
@@ -259,8 +267,7 @@ Overlay Overlay::plus(const Update& update) const {
     if (reach == Reach::kEverywhere) {
       rows.open = rows.open.plus(layer.indices, values_of(layer));
     } else {
-      const PartRows more = join_layers({{&layer, out.anchors_of(reach).parts}});
-      rows.of(reach).append(more.keys, more.values);
+      rows.of(reach).append(join_layers({{&layer, out.anchors_of(reach).parts}}));
     }
   }
   const Update* one = &update;

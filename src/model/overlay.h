@@ -23,25 +23,29 @@
 
 namespace accrete {
 
-// The rows of many parts in one memory block.
+// The rows of many parts in one memory block. Tensors, so that copies of an overlay share them;
+// nobody writes to one.
 struct PartRows {
-  std::vector<int64_t> keys;  // row_key(part, slot), strictly ascending
-  at::Tensor values;          // [R, d] float32, row i of keys[i], or of keys[i] row places[i]
-  std::vector<int32_t> places;
+  at::Tensor keys;    // [R] int64: row_key(part, slot), strictly ascending; undefined: none
+  at::Tensor values;  // [R, d] float32, row i of keys[i], or of keys[i] row places[i]
+  at::Tensor places;  // [R] int32; undefined: row i
 
-  bool empty() const { return keys.empty(); }
+  int64_t size() const { return keys.defined() ? keys.size(0) : 0; }
+  bool empty() const { return size() == 0; }
+  std::span<const int64_t> key_span() const;
   // [R, d]: row i of keys[i].
   at::Tensor ordered_values() const;
   // slots [n, K] int32 of tokens at which part [n] int64 speaks -> rows [n, K] int32 of `values`,
   // -1 where absent.
   at::Tensor rows(const at::Tensor& slots, const at::Tensor& part) const;
-  // Rows of later parts, given by ascending keys and values [t, d].
-  void append(std::span<const int64_t> more_keys, const at::Tensor& more_values);
+  // Rows of later parts behind these.
+  void append(const PartRows& more);
 };
 
 // The anchors of the parts of one kind.
 struct PartAnchors {
   at::Tensor queries;  // [M, query_width]; undefined: none
+  at::Tensor squares;  // [M], of the queries' lengths
   at::Tensor part;     // [M] int64, ascending
   int64_t parts = 0;
 
