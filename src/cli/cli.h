@@ -32,12 +32,6 @@ struct Common {
   uint64_t seed = 0;
   OpenOptions open;
 
-  // To take a digest: the state as the update files say it, whatever is kept of it.
-  OpenOptions from_updates() const {
-    OpenOptions exact = open;
-    exact.from_updates = true;
-    return exact;
-  }
   // Progress on standard error (a bar on a terminal, plain lines in a pipe, nothing with --quiet),
   // and Ctrl-C.
   Reporter reporter() const;
@@ -76,8 +70,8 @@ void add_chat(CLI::App& app, Common& common, Run& run);
 void add_check(CLI::App& app, Common& common, Run& run);
 void add_probe(CLI::App& app, Common& common, Run& run);
 void add_log(CLI::App& app, Common& common, Run& run);
-void add_undo(CLI::App& app, Common& common, Run& run);
-void add_history(CLI::App& app, Common& common, Run& run);  // diff, revert, tag
+void add_undo(CLI::App& app, Common& common, Run& run);  // undo, redo, revert, tag
+void add_diff(CLI::App& app, Common& common, Run& run);
 void add_audit(CLI::App& app, Common& common, Run& run);    // audit, compact
 void add_digest(CLI::App& app, Common& common, Run& run);
 void add_bench(CLI::App& app, Common& common, Run& run);

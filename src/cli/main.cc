@@ -1,5 +1,5 @@
 // accrete: the program. What needs no tensors is done here, in milliseconds: help, completion, the
-// ledger's log. For everything else the library of all verbs is loaded, and libtorch with it.
+// ledger's log and what is active. For everything else the library of all verbs is loaded, and libtorch with it.
 #include <dlfcn.h>
 
 #include <cstdio>
@@ -20,8 +20,8 @@ using namespace accrete;
 namespace fs = std::filesystem;
 
 // Verbs that are whole in this program. They are in the library as well, for its help.
-constexpr cli::AddVerb kLightVerbs[] = {cli::add_log};
-constexpr const char* kLightNames[] = {"log", "show"};
+constexpr cli::AddVerb kLightVerbs[] = {cli::add_log, cli::add_undo};
+constexpr const char* kLightNames[] = {"log", "show", "undo", "redo", "revert", "tag"};
 
 // Where the library is: beside the program in the build, or where it was installed, wherever that
 // was moved to.

@@ -1,11 +1,23 @@
+// undo, redo, revert and tag: what is active, and what it is called. The ledger alone answers, in
+// milliseconds; `accrete digest` proves the state.
 #include "base/error.h"
 #include "cli/cli.h"
 #include "ledger/ledger.h"
-#include "model/language_model.h"
 
 namespace accrete::cli {
+namespace {
 
-void add_undo(CLI::App& app, Common& common, Run& run) {
+void print(const Common& common, const Ledger& ledger, const char* what,
+           const std::vector<std::string>& ids) {
+  const size_t active = ledger.active().size();
+  std::string text;
+  for (const auto& id : ids) text += fmt::format("{} {}\n", what, id);
+  common.print({{what, ids}, {"active", active}},
+               text + fmt::format("{} active\n",
+                                  active == 1 ? "1 update is" : fmt::format("{} updates are", active)));
+}
+
+void add_steps(CLI::App& app, Common& common, Run& run) {
   struct State {
     std::string model;
     int64_t count = 1;
@@ -20,16 +32,19 @@ void add_undo(CLI::App& app, Common& common, Run& run) {
     add_common(*verb, common, fmt::format("accrete {} my-model 2", name));
     verb->callback([state, undo, &common, &run] {
       run = [state, undo, &common] {
-        std::vector<std::string> ids;
-        {
-          Ledger ledger = Ledger::open(state->model, Ledger::Mode::kWrite);
-          ids = undo ? ledger.undo(state->count) : ledger.redo(state->count);
+        Ledger ledger = Ledger::open(state->model, Ledger::Mode::kWrite);
+        if (undo) {
+          print(common, ledger, "undone", ledger.undo(state->count));
+          return 0;
         }
-        const auto digest = LanguageModel::open(state->model, common.from_updates()).state_digest();
-        std::string text;
-        for (const auto& id : ids) text += (undo ? "undone " : "redone ") + id + "\n";
-        common.print({{undo ? "undone" : "redone", ids}, {"digest", digest}},
-                     text + "state  " + digest + "\n");
+        const auto ids = ledger.redo(state->count);
+        try {
+          for (const auto& id : ids) (void)ledger.load(id);  // its file must be there and whole
+        } catch (...) {
+          (void)ledger.undo(static_cast<int64_t>(ids.size()));
+          throw;
+        }
+        print(common, ledger, "redone", ids);
         return 0;
       };
     });
@@ -38,20 +53,73 @@ void add_undo(CLI::App& app, Common& common, Run& run) {
   add("redo", "Put the last N undone updates back", false);
 }
 
-void add_digest(CLI::App& app, Common& common, Run& run) {
-  auto folder = std::make_shared<std::string>();
-  auto* verb =
-      app.add_subcommand("digest", "SHA-256 of the base and of the state with its updates");
-  verb->add_option("MODEL", *folder, "A model folder")->type_name("FOLDER")->required();
-  add_common(*verb, common, "accrete digest my-model");
-  verb->callback([folder, &common, &run] {
-    run = [folder, &common] {
-      const LanguageModel model = LanguageModel::open(*folder, common.from_updates());
-      const auto base = model.base_digest(), now = model.state_digest();
-      common.print({{"base", base}, {"state", now}}, "base   " + base + "\nstate  " + now + "\n");
+void add_revert(CLI::App& app, Common& common, Run& run) {
+  struct State {
+    std::string model, id;
+    bool again = false;
+  };
+  auto state = std::make_shared<State>();
+  auto* verb = app.add_subcommand(
+      "revert", "Take one update back, anywhere in the order; the others stay as they are");
+  verb->add_option("MODEL", state->model, "A model folder")->type_name("FOLDER")->required();
+  verb->add_option("ID", state->id, "An update's id, its beginning, or a tag")->required();
+  verb->add_flag("--again", state->again, "Bring it back, in its old place");
+  add_common(*verb, common, "accrete revert my-model 3f2a && accrete revert my-model 3f2a --again");
+  verb->callback([state, &common, &run] {
+    run = [state, &common] {
+      Ledger ledger = Ledger::open(state->model, Ledger::Mode::kWrite);
+      const UpdateRecord record = ledger.find(state->id);
+      if (record.active == state->again)
+        throw Error(ErrorCode::kInvalidArgument,
+                    fmt::format("update {} is {} already", record.id,
+                                state->again ? "active" : "taken back"),
+                    state->again ? "`accrete log` shows which are not" : "--again brings it back");
+      if (state->again) (void)ledger.load(record.id);  // its file must be there and whole
+      ledger.set_active(record.id, state->again);
+      print(common, ledger, state->again ? "activated" : "reverted", {record.id});
       return 0;
     };
   });
+}
+
+void add_tag(CLI::App& app, Common& common, Run& run) {
+  struct State {
+    std::string model, id, name;
+    bool remove = false;
+  };
+  auto state = std::make_shared<State>();
+  auto* verb = app.add_subcommand("tag", "Give an update a name that every verb takes as its id");
+  verb->add_option("MODEL", state->model, "A model folder")->type_name("FOLDER")->required();
+  verb->add_option("ID", state->id, "An update's id, its beginning, or its tag")->required();
+  auto* name = verb->add_option("NAME", state->name, "Letters, digits, '_', '.' and '-'");
+  verb->add_flag("--remove", state->remove, "Take the update's tag away")->excludes(name);
+  add_common(*verb, common, "accrete tag my-model 3f2a prices-2025");
+  verb->callback([state, &common, &run] {
+    run = [state, &common] {
+      if (state->name.empty() != state->remove)
+        throw Error(ErrorCode::kInvalidArgument, "a tag needs a name",
+                    "give NAME, or --remove to take the tag away");
+      if (state->name == "base" || state->name == "state")
+        throw Error(ErrorCode::kInvalidArgument,
+                    fmt::format("\"{}\" cannot be a tag: diff has a meaning for it", state->name),
+                    "choose another name");
+      Ledger ledger = Ledger::open(state->model, Ledger::Mode::kWrite);
+      const std::string id = ledger.find(state->id).id;
+      ledger.tag(id, state->name);
+      common.print({{"id", id}, {"tag", state->name}},
+                   state->remove ? fmt::format("{} has no tag now\n", id)
+                                 : fmt::format("{} is {} now\n", id, state->name));
+      return 0;
+    };
+  });
+}
+
+}  // namespace
+
+void add_undo(CLI::App& app, Common& common, Run& run) {
+  add_steps(app, common, run);
+  add_revert(app, common, run);
+  add_tag(app, common, run);
 }
 
 }  // namespace accrete::cli

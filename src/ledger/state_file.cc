@@ -375,7 +375,7 @@ std::optional<StateFile> StateFile::open(const fs::path& accrete_folder,
     rows.add(*outline, end - rows_of(*outline));
     for (LayerDelta& layer : outline->layers) {
       layer.width = state.width_;
-      if (detail == Detail::kRows) layer.indices = {};
+      if (detail == Detail::kRows) std::vector<int64_t>().swap(layer.indices);
     }
     state.records_.push_back({active[i], std::move(*outline), end});
     if (state.records_.size() % 64 == 0) forget_pages(bytes);

@@ -1,30 +1,16 @@
 #include "model/language_model.h"
 
 #include <ATen/Parallel.h>
-#include <fmt/ranges.h>
 
 #include <algorithm>
 #include <cstring>
 
 #include "base/error.h"
-#include "base/sha256.h"
 #include "base/threads.h"
 #include "model/memory_files.h"
 
 namespace accrete {
 namespace {
-
-void hash_tensor(Sha256& hash, std::string_view name, std::string_view dtype,
-                 std::span<const int64_t> shape, std::span<const std::byte> bytes) {
-  hash.update(fmt::format("{}\n{}\n{}\n", name, dtype, fmt::join(shape, ",")));
-  hash.update(bytes);
-}
-
-void hash_tensor(Sha256& hash, const std::string& name, const at::Tensor& tensor) {
-  const auto t = tensor.to(at::kCPU, at::kFloat).contiguous();
-  hash_tensor(hash, name, "F32", {t.sizes().data(), static_cast<size_t>(t.dim())},
-              {static_cast<const std::byte*>(t.data_ptr()), t.nbytes()});
-}
 
 // Throws kFormat.
 void check(bool fits, const std::filesystem::path& folder) {
@@ -222,47 +208,6 @@ void LanguageModel::set_overlay(const std::vector<Update>& updates) {
 void LanguageModel::add_update(const Update& update) {
   check_fits(memory(), folder_, update);
   use_overlay(memory().overlay.plus(update));
-}
-
-std::string LanguageModel::base_digest() const {
-  Sha256 hash;
-  for (const TensorView* t : net_.base_tensors())
-    hash_tensor(hash, t->name, dtype_name(t->dtype), t->shape, t->bytes);
-  return hash.hex();
-}
-
-std::string LanguageModel::state_digest() const {
-  Sha256 hash;
-  hash.update(base_digest());
-  if (!memory_) return hash.hex();
-  for (const auto& [name, tensor] : memory_->keys.tensors())
-    hash_tensor(hash, "memory." + name, tensor);
-  const auto hash_ids = [&](const std::string& name, std::span<const int64_t> ids) {
-    const auto count = static_cast<int64_t>(ids.size());
-    hash_tensor(hash, name, "I64", {&count, 1}, std::as_bytes(ids));
-  };
-  const Overlay& overlay = memory_->overlay;
-  for (const auto& [block, rows] : overlay.by_block) {
-    const std::string prefix = fmt::format("overlay.{}.", block);
-    if (!rows.open.empty()) {
-      hash_ids(prefix + "open.slots", rows.open.slots);
-      hash_tensor(hash, prefix + "open.values", rows.open.ordered_values());
-    }
-    for (const auto& [name, table] : {std::pair{"gated", &rows.gated}, {"text", &rows.text}}) {
-      if (table->empty()) continue;
-      hash_ids(prefix + name + ".keys", table->key_span());
-      hash_tensor(hash, prefix + name + ".values", table->ordered_values());
-    }
-  }
-  for (const auto& [name, anchors] :
-       {std::pair{"anchors", &overlay.anchors}, {"text_anchors", &overlay.text_anchors}}) {
-    if (anchors->parts == 0) continue;
-    hash_tensor(hash, fmt::format("overlay.{}", name), anchors->queries);
-    const auto part = anchors->part.contiguous();
-    hash_ids(fmt::format("overlay.{}.part", name),
-             {part.const_data_ptr<int64_t>(), static_cast<size_t>(part.numel())});
-  }
-  return hash.hex();
 }
 
 std::string LanguageModel::prompt_text(const std::string& prompt, bool raw) const {

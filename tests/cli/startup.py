@@ -47,6 +47,10 @@ with tempfile.TemporaryDirectory() as model:
     check("log", "--help")
     check("log", os.path.join(model, "absent"), status=1)
     check("show", os.path.join(model, "absent"), "abc", status=1)
+    for verb in ("undo", "redo"):
+        check(verb, os.path.join(model, "absent"), status=1)
+    check("revert", os.path.join(model, "absent"), "abc", status=1)
+    check("tag", os.path.join(model, "absent"), "abc", "name", status=1)
     check("digest", os.path.join(model, "absent"), tensors=True, status=1)
 
 for problem in problems:

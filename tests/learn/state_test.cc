@@ -4,6 +4,7 @@
 #include "eval/score.h"
 #include "learn/teach.h"
 #include "ledger/state_file.h"
+#include "model/state_digest.h"
 #include "tiny_model.h"
 
 namespace accrete {
@@ -50,7 +51,14 @@ class State : public ::testing::Test {
   std::string digest(bool from_updates) const {
     OpenOptions open = testing::one_thread();
     open.from_updates = from_updates;
-    return LanguageModel::open(model(), open).state_digest();
+    const auto digest = LanguageModel::open(model(), open).state_digest();
+    if (from_updates) {
+      open.with_updates = false;
+      EXPECT_EQ(state_digest(LanguageModel::open(model(), open),
+                             Ledger::open(model(), Ledger::Mode::kRead)),
+                digest);
+    }
+    return digest;
   }
   bool has_state() const {
     const Ledger ledger = Ledger::open(model(), Ledger::Mode::kRead);

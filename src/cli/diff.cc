@@ -1,4 +1,4 @@
-// diff, revert and tag: the ledger's updates as one uses commits in git.
+// diff: two updates, or an update and the state, side by side.
 #include "base/error.h"
 #include "cli/cli.h"
 #include "ledger/combine.h"
@@ -22,6 +22,8 @@ Update side_of(const Ledger& ledger, const std::string& name, const std::string&
 std::string full_name(const Ledger& ledger, const std::string& name) {
   return name == "base" || name == "state" ? name : ledger.find(name).id;
 }
+
+}  // namespace
 
 void add_diff(CLI::App& app, Common& common, Run& run) {
   struct State {
@@ -81,82 +83,6 @@ void add_diff(CLI::App& app, Common& common, Run& run) {
       return 0;
     };
   });
-}
-
-void add_revert(CLI::App& app, Common& common, Run& run) {
-  struct State {
-    std::string model, id;
-    bool again = false;
-  };
-  auto state = std::make_shared<State>();
-  auto* verb = app.add_subcommand(
-      "revert", "Take one update back, anywhere in the order; the others stay as they are");
-  verb->add_option("MODEL", state->model, "A model folder")->type_name("FOLDER")->required();
-  verb->add_option("ID", state->id, "An update's id, its beginning, or a tag")->required();
-  verb->add_flag("--again", state->again, "Bring it back, in its old place");
-  add_common(*verb, common, "accrete revert my-model 3f2a && accrete revert my-model 3f2a --again");
-  verb->callback([state, &common, &run] {
-    run = [state, &common] {
-      std::string id;
-      {
-        Ledger ledger = Ledger::open(state->model, Ledger::Mode::kWrite);
-        const UpdateRecord record = ledger.find(state->id);
-        id = record.id;
-        if (record.active == state->again)
-          throw Error(
-              ErrorCode::kInvalidArgument,
-              fmt::format("update {} is {} already", id, state->again ? "active" : "taken back"),
-              state->again ? "`accrete log` shows which are not" : "--again brings it back");
-        if (state->again) (void)ledger.load(id);  // its file must be there and whole
-        ledger.set_active(id, state->again);
-      }
-      const auto digest = LanguageModel::open(state->model, common.from_updates()).state_digest();
-      const char* what = state->again ? "activated" : "reverted";
-      common.print({{what, {id}}, {"digest", digest}},
-                   fmt::format("{} {}\nstate  {}\n", what, id, digest));
-      return 0;
-    };
-  });
-}
-
-void add_tag(CLI::App& app, Common& common, Run& run) {
-  struct State {
-    std::string model, id, name;
-    bool remove = false;
-  };
-  auto state = std::make_shared<State>();
-  auto* verb = app.add_subcommand("tag", "Give an update a name that every verb takes as its id");
-  verb->add_option("MODEL", state->model, "A model folder")->type_name("FOLDER")->required();
-  verb->add_option("ID", state->id, "An update's id, its beginning, or its tag")->required();
-  auto* name = verb->add_option("NAME", state->name, "Letters, digits, '_', '.' and '-'");
-  verb->add_flag("--remove", state->remove, "Take the update's tag away")->excludes(name);
-  add_common(*verb, common, "accrete tag my-model 3f2a prices-2025");
-  verb->callback([state, &common, &run] {
-    run = [state, &common] {
-      if (state->name.empty() != state->remove)
-        throw Error(ErrorCode::kInvalidArgument, "a tag needs a name",
-                    "give NAME, or --remove to take the tag away");
-      if (state->name == "base" || state->name == "state")
-        throw Error(ErrorCode::kInvalidArgument,
-                    fmt::format("\"{}\" cannot be a tag: diff has a meaning for it", state->name),
-                    "choose another name");
-      Ledger ledger = Ledger::open(state->model, Ledger::Mode::kWrite);
-      const std::string id = ledger.find(state->id).id;
-      ledger.tag(id, state->name);
-      common.print({{"id", id}, {"tag", state->name}},
-                   state->remove ? fmt::format("{} has no tag now\n", id)
-                                 : fmt::format("{} is {} now\n", id, state->name));
-      return 0;
-    };
-  });
-}
-
-}  // namespace
-
-void add_history(CLI::App& app, Common& common, Run& run) {
-  add_diff(app, common, run);
-  add_revert(app, common, run);
-  add_tag(app, common, run);
 }
 
 }  // namespace accrete::cli
