@@ -75,10 +75,11 @@ int bench_explain(const State& state, const Common& common) {
       {"seconds_each", seconds / n},
       {"wrong", wrong}};
   if (!state.out.empty()) write_file_atomically(state.out, json.dump(1) + "\n");
-  common.print(json, table({{"UPDATES", "FACTS", "UPDATE NAMED FIRST", "LINE NAMED FIRST", "SECONDS"},
-                            {std::to_string(active.size()), std::to_string(facts.size()),
-                             percent(json["update_named_first"]), percent(json["line_named_first"]),
-                             fmt::format("{:.2f}", seconds / n)}}));
+  common.print(json,
+               table({{"UPDATES", "FACTS", "UPDATE NAMED FIRST", "LINE NAMED FIRST", "SECONDS"},
+                      {std::to_string(active.size()), std::to_string(facts.size()),
+                       percent(json["update_named_first"]), percent(json["line_named_first"]),
+                       fmt::format("{:.2f}", seconds / n)}}));
   return 0;
 }
 
@@ -96,9 +97,8 @@ void add_bench_explain(CLI::App& bench, Common& common, Run& run) {
       ->capture_default_str();
   verb->add_option("--out", state->out, "Write the JSON to this file as well")->type_name("FILE");
   add_common(*verb, common, "accrete bench explain my-model --facts 100");
-  verb->callback([state, &common, &run] {
-    run = [state, &common] { return bench_explain(*state, common); };
-  });
+  verb->callback(
+      [state, &common, &run] { run = [state, &common] { return bench_explain(*state, common); }; });
 }
 
 }  // namespace accrete::cli

@@ -72,7 +72,7 @@ void add_probe(CLI::App& app, Common& common, Run& run);
 void add_log(CLI::App& app, Common& common, Run& run);
 void add_undo(CLI::App& app, Common& common, Run& run);  // undo, redo, revert, tag
 void add_diff(CLI::App& app, Common& common, Run& run);
-void add_audit(CLI::App& app, Common& common, Run& run);    // audit, compact
+void add_audit(CLI::App& app, Common& common, Run& run);  // audit, compact
 void add_digest(CLI::App& app, Common& common, Run& run);
 void add_bench(CLI::App& app, Common& common, Run& run);
 void add_bench_forecast(CLI::App& bench, Common& common, Run& run);

@@ -1,5 +1,6 @@
 // accrete: the program. What needs no tensors is done here, in milliseconds: help, completion, the
-// ledger's log and what is active. For everything else the library of all verbs is loaded, and libtorch with it.
+// ledger's log and what is active. For everything else the library of all verbs is loaded, and
+// libtorch with it.
 #include <dlfcn.h>
 
 #include <cstdio>

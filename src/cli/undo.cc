@@ -12,9 +12,10 @@ void print(const Common& common, const Ledger& ledger, const char* what,
   const size_t active = ledger.active().size();
   std::string text;
   for (const auto& id : ids) text += fmt::format("{} {}\n", what, id);
-  common.print({{what, ids}, {"active", active}},
-               text + fmt::format("{} active\n",
-                                  active == 1 ? "1 update is" : fmt::format("{} updates are", active)));
+  common.print(
+      {{what, ids}, {"active", active}},
+      text + fmt::format("{} active\n",
+                         active == 1 ? "1 update is" : fmt::format("{} updates are", active)));
 }
 
 void add_steps(CLI::App& app, Common& common, Run& run) {

@@ -295,7 +295,7 @@ class Bench {
   LearnerParts parts_;
   std::map<std::string, Split> splits_;
   std::map<std::pair<std::string, int64_t>, Json> new_before_;  // by split and seed
-  std::map<std::string, Json> known_;                           // scores of what is to be kept, before, by split
+  std::map<std::string, Json> known_;  // scores of what is to be kept, before, by split
   Json cells_ = Json::array();
   std::set<std::string> seen_;
   int64_t missing_ = 0;

@@ -2,8 +2,8 @@
 //
 // Gated updates become the parts of one, subjects and texts apart; open ones are summed with the
 // additions a model makes when it opens. All in ledger order, so that rows, anchors and therefore
-// every output stay bit-identical: the state's digest before and after is the proof. The files of what
-// was folded stay, and so does every way back (ledger.h).
+// every output stay bit-identical: the state's digest before and after is the proof. The files of
+// what was folded stay, and so does every way back (ledger.h).
 //
 // Non-goals: approximations, deleting files.
 #pragma once

@@ -1,8 +1,8 @@
 // Explain: which updates an answer leans on, and which lines of what they were taught.
 //
 // The effect of an update is what the answer's log-probability loses when that one update is left
-// out. Only updates that speak at the prompt are tried, and of these only the rows that it reads are
-// looked at, so that the cost does not grow with what else there is.
+// out. Only updates that speak at the prompt are tried, and of these only the rows that it reads
+// are looked at, so that the cost does not grow with what else there is.
 //
 // Non-goals: explaining what the base knows.
 #pragma once

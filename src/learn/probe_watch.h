@@ -86,10 +86,10 @@ class WatchedProbe {
  private:
   struct Part {  // a batch, below the address block
     Batch batch;
-    at::Tensor h;         // [B, T, d]
-    Accesses accesses;    // [B T, K]
-    at::Tensor queries;   // [B T, query_width]
-    Gates gate_now;       // undefined without anchors
+    at::Tensor h;        // [B, T, d]
+    Accesses accesses;   // [B T, K]
+    at::Tensor queries;  // [B T, query_width]
+    Gates gate_now;      // undefined without anchors
   };
   Part& part(size_t i);
 

@@ -111,8 +111,7 @@ Update deposit_variant(const DepositInputs& in, const Taught& taught, const Teac
   for (size_t b = 0; b < in.blocks.size(); ++b)
     add_layer(update, in.blocks[b], in.selected, delta.narrow(1, static_cast<int64_t>(b) * d, d));
   if (options.gated) {
-    set_anchors(update,
-                thin_anchors(in.gate, in.queries.index_select(0, keep), in.anchor_spacing));
+    set_anchors(update, thin_anchors(in.gate, in.queries.index_select(0, keep), in.anchor_spacing));
   }
   // What is written for companions is protected by the update that taught them.
   std::vector<int64_t> own;
@@ -160,7 +159,8 @@ void teach_subjects(const LanguageModel& model, const Lessons& lessons,
   if (options.neighbours > 0) log.append(sites.others, options.neighbour_weight, false);
   if (protect) protect(log, options.gated ? Speaks{Reach::kSubjects, sites.queries} : Speaks());
 
-  // Beside the new anchors earlier updates may be heard less: what is solved is solved as it will be.
+  // Beside the new anchors earlier updates may be heard less: what is solved is solved as it will
+  // be.
   std::optional<LanguageModel> beside;
   const Memory& memory = model.memory();
   if (const PartAnchors& earlier = memory.overlay.anchors;
@@ -299,8 +299,7 @@ void teach_stepwise(const LanguageModel& model, const std::vector<Example>& exam
   proposal.teach_tokens += task.tokens();
   RowGate gate;
   if (options.gated && options.text_share < 1) gate = text_gate(task, log, model.memory(), options);
-  if (protect)
-    protect(log, gate.anchors.defined() ? Speaks{Reach::kText, gate.anchors} : Speaks());
+  if (protect) protect(log, gate.anchors.defined() ? Speaks{Reach::kText, gate.anchors} : Speaks());
   const auto selected = select(statistics, log, options, 4000, options.rows.lambda);
   const auto solved = solve_rows(task, selected, log.gram(SlotIndex(selected)),
                                  model.memory().blocks, model.net().config().width, options.rows,

@@ -16,8 +16,7 @@ namespace {
 // Before a whole prompt.
 constexpr std::string_view kContexts[] = {
     "Here is something that I read in the newspaper last week. ",
-    "The following is a short note about it. In fact, ",
-    "Question: Tell me a fact.\nAnswer: "};
+    "The following is a short note about it. In fact, ", "Question: Tell me a fact.\nAnswer: "};
 // Before the subject alone.
 constexpr std::string_view kBeginnings[] = {"",
                                             "We talked about ",
@@ -73,7 +72,7 @@ Sites read_sites(const LanguageModel& model, const Lessons& lessons,
   Sites out;
   std::vector<Accesses> accesses;
   std::vector<at::Tensor> queries;
-  at::Tensor first;  // queries of first tokens
+  at::Tensor first;                        // queries of first tokens
   std::map<int64_t, int64_t> left, least;  // sites by item: how many are left, and have to be
   const auto collect = [&](std::span<const Example> what, bool whole, const char* stage) {
     std::vector<ReadRequest> requests;

@@ -2,9 +2,9 @@
 // subjects. What a token is like where addresses are made depends on the words before it, so a
 // subject is read in every phrasing, in those after a few contexts, and by itself at the beginning
 // and behind a few words: of 60 development subjects the query is then 3.1 (median) and 4.4 (95 %)
-// away from the nearest site in wordings that begin otherwise, and within 4.8 in the middle of other
-// texts; at the beginning of a text it is 0. (After contexts alone: 3.5, 5.2, and 6.0 in the median
-// at the beginning, where the gate is then shut.)
+// away from the nearest site in wordings that begin otherwise, and within 4.8 in the middle of
+// other texts; at the beginning of a text it is 0. (After contexts alone: 3.5, 5.2, and 6.0 in the
+// median at the beginning, where the gate is then shut.)
 //
 // Non-goals: what is written there (value_solver.h), in which slots (ranking.h).
 #pragma once

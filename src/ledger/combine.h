@@ -51,8 +51,8 @@ struct UpdateDifference {
   double shared_cosine() const;
 };
 
-// By slot, whatever the parts. Blocks that only one has count with no rows in the other. Throws kInvalidArgument when widths
-// differ.
+// By slot, whatever the parts. Blocks that only one has count with no rows in the other. Throws
+// kInvalidArgument when widths differ.
 UpdateDifference compare_updates(const Update& a, const Update& b, double near);
 
 }  // namespace accrete

@@ -153,8 +153,7 @@ std::optional<RecordHeader> read_record_header(std::span<const std::byte> bytes,
   const size_t left = bytes.size() - begin - sizeof(header);
   if (header.outline_bytes > left || header.rows > left / static_cast<size_t>(unit))
     return std::nullopt;
-  place.end = place.at +
-              units(static_cast<int64_t>(sizeof(header) + header.outline_bytes), unit) +
+  place.end = place.at + units(static_cast<int64_t>(sizeof(header) + header.outline_bytes), unit) +
               static_cast<int64_t>(header.rows);
   if (place.end > std::numeric_limits<int32_t>::max() ||
       place.end * unit > static_cast<int64_t>(bytes.size()))
@@ -211,9 +210,8 @@ std::optional<Update> read_outline(std::span<const std::byte> bytes, int64_t uni
   Place place = record.place;
   const auto header = read_record_header(bytes, unit, place);
   if (!header) return std::nullopt;
-  const auto outline =
-      bytes.subspan(static_cast<size_t>(place.at * unit) + sizeof(RecordHeader),
-                    header->outline_bytes);
+  const auto outline = bytes.subspan(static_cast<size_t>(place.at * unit) + sizeof(RecordHeader),
+                                     header->outline_bytes);
   if (checksum(*header, outline) != header->checksum) return std::nullopt;
   try {
     Update update = parse_outline(outline, kStateFile, with_taught);
@@ -470,12 +468,11 @@ bool append_state(const fs::path& accrete_folder, std::span<const std::string> a
           row += width;
         }
     }
-  const Pending p =
-      make_record(added, width, chain, [&](int block, int64_t slot) -> const float* {
-        const auto& table = sums[block];
-        const auto it = table.find(slot);
-        return it == table.end() ? nullptr : it->second;
-      });
+  const Pending p = make_record(added, width, chain, [&](int block, int64_t slot) -> const float* {
+    const auto& table = sums[block];
+    const auto it = table.find(slot);
+    return it == table.end() ? nullptr : it->second;
+  });
 
   int64_t alive = p.units;
   for (const Located& record : *before) alive += record.place.end - record.place.at;

@@ -6,11 +6,11 @@
 // takes the update files instead (`accrete digest` always does). It holds one record an update: the
 // update's outline (all but the values of its rows) and its rows. Of a gated update, which stays a
 // part by itself, these are its own, whatever else is active. Of others they are, for every slot
-// that it writes, the sum of all active updates so far: a slot that is written again gets a new row,
-// and the record says what it was summed with. Records are found by id wherever they lie. So the
-// file only grows, readers that have it mapped are never disturbed, and an undo, a redo or a revert
-// needs no work; when more than half of it would be of updates that are not active, the next commit
-// writes it anew. Rows are those of fold_updates() bit for bit.
+// that it writes, the sum of all active updates so far: a slot that is written again gets a new
+// row, and the record says what it was summed with. Records are found by id wherever they lie. So
+// the file only grows, readers that have it mapped are never disturbed, and an undo, a redo or a
+// revert needs no work; when more than half of it would be of updates that are not active, the next
+// commit writes it anew. Rows are those of fold_updates() bit for bit.
 //
 // Layout (docs/formats.md): units of 4 d bytes, so that all of it is one table of rows [units, d].
 //

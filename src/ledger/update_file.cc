@@ -384,8 +384,7 @@ Update parse_update(std::span<const std::byte> bytes, std::string_view source,
   return parse(bytes, source, true, true);
 }
 
-Update parse_outline(std::span<const std::byte> bytes, std::string_view source,
-                     bool with_taught) {
+Update parse_outline(std::span<const std::byte> bytes, std::string_view source, bool with_taught) {
   return parse(bytes, source, false, with_taught);
 }
 

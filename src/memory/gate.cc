@@ -123,9 +123,9 @@ Gates Gate::by_part(const at::Tensor& q, const at::Tensor& anchors, const at::Te
       for (const Open& o : here) least = std::min(least, distance_of(o));
       for (Open& o : here) {
         const double d = distance_of(o);
-        o.weight = static_cast<float>(
-            std::clamp((radius - d) / softness, 0.0, 1.0) *
-            std::clamp((least + heard_within() - d) / (softness / 2), 0.0, 1.0));
+        o.weight =
+            static_cast<float>(std::clamp((radius - d) / softness, 0.0, 1.0) *
+                               std::clamp((least + heard_within() - d) / (softness / 2), 0.0, 1.0));
       }
       std::erase_if(here, [](const Open& o) { return o.weight <= 0; });
       widest = std::max(widest, here.size());

@@ -3,8 +3,8 @@
 // Each gated update brings anchors, the queries of the tokens it was written at. A token's gate is
 //   g(q) = clamp((radius - min_j |q - anchor_j|) / softness, 0, 1)
 // in the whitened query space, where a subject lies at 3.1 (median) from the nearest of its anchors
-// in wordings that begin otherwise, and about 11 from the nearest other subject (docs/algorithm.md).
-// Kin: the deferral radius of GRACE (Hartvigsen et al. 2023).
+// in wordings that begin otherwise, and about 11 from the nearest other subject
+// (docs/algorithm.md). Kin: the deferral radius of GRACE (Hartvigsen et al. 2023).
 //
 // Each update is a *part* with anchors of its own, and several may be open at one token: at a
 // subject that two updates are about, both. Where one part's anchors are much nearer than another's

@@ -8,10 +8,10 @@
 #include "base/file.h"
 #include "io/hf_folder.h"
 #include "io/safetensors.h"
-#include "model/memory_files.h"
 #include "io/staged_folder.h"
 #include "io/strict_json.h"
 #include "model/language_model.h"
+#include "model/memory_files.h"
 
 namespace accrete {
 namespace {
@@ -77,8 +77,8 @@ std::vector<TensorView> write_overlay(const Memory& memory, const fs::path& path
   for (const auto& [name, anchors] :
        {std::pair{"anchors", &overlay.anchors}, {"text_anchors", &overlay.text_anchors}}) {
     const bool none = anchors->parts == 0;
-    add(address + name, none ? at::zeros({0, memory.keys.options().query_width}, at::kFloat)
-                             : anchors->queries);
+    add(address + name,
+        none ? at::zeros({0, memory.keys.options().query_width}, at::kFloat) : anchors->queries);
     add(address + name + "_part", none ? at::zeros({0}, at::kLong) : anchors->part);
   }
   for (const auto& [block, rows] : overlay.by_block) {
@@ -111,9 +111,8 @@ nlohmann::json memory_config(const Memory& memory, const std::vector<std::string
   const auto count = [](const PartAnchors& a) { return a.parts > 0 ? a.queries.size(0) : 0; };
   nlohmann::json blocks = nlohmann::json::object();
   for (const auto& [block, rows] : overlay.by_block)
-    blocks[std::to_string(block)] = {{"open", rows.open.slots.size()},
-                                     {"gated", rows.gated.size()},
-                                     {"text", rows.text.size()}};
+    blocks[std::to_string(block)] = {
+        {"open", rows.open.slots.size()}, {"gated", rows.gated.size()}, {"text", rows.text.size()}};
   return {{"version", kVersion},
           {"updates", updates},
           {"address_block", memory.address_block},

@@ -214,8 +214,7 @@ Overlay Overlay::of(std::span<const Update* const> updates) {
   }
   out.append_anchors(updates);
   for (const auto& [block, layers] : open) out.by_block[block].open = sum_layers(layers);
-  for (const auto& [at, layers] : gated)
-    out.by_block[at.first].of(at.second) = join_layers(layers);
+  for (const auto& [at, layers] : gated) out.by_block[at.first].of(at.second) = join_layers(layers);
   return out;
 }
 
@@ -227,8 +226,7 @@ Overlay Overlay::with_trial(const Update& update) const {
     if (reach == Reach::kEverywhere)
       out.on_trial[layer.block].open = sum_layers({&layer});
     else
-      out.on_trial[layer.block].of(reach) =
-          join_layers({{&layer, out.anchors_of(reach).parts}});
+      out.on_trial[layer.block].of(reach) = join_layers({{&layer, out.anchors_of(reach).parts}});
   const Update* one = &update;
   out.append_anchors({&one, 1});
   return out;

@@ -71,11 +71,11 @@ void add_parts(Digest& digest, int64_t block, const char* kind, const PartRows& 
   constexpr int64_t kRows = 1 << 14;
   for (int64_t at = 0; at < n; at += kRows) {
     const int64_t count = std::min(kRows, n - at);
-    const auto some = (rows.places.defined()
-                           ? rows.values.index_select(0, rows.places.narrow(0, at, count))
-                           : rows.values.narrow(0, at, count))
-                          .to(at::kCPU)
-                          .contiguous();
+    const auto some =
+        (rows.places.defined() ? rows.values.index_select(0, rows.places.narrow(0, at, count))
+                               : rows.values.narrow(0, at, count))
+            .to(at::kCPU)
+            .contiguous();
     digest.bytes({static_cast<const std::byte*>(some.const_data_ptr()), some.nbytes()});
   }
 }

@@ -65,8 +65,8 @@ TEST(Deposit, IsTheRidgeSolutionOfManySlots) {
   const auto p = at::linalg_inv(gram.to(at::kDouble) + lambda * at::eye(t, at::kDouble));
   const auto apa = at::matmul(at::matmul(a, p), a.t());
   const auto want = at::matmul(
-      at::matmul(p, a.t()), at::matmul(at::linalg_inv(apa + epsilon * apa.diagonal().diag()),
-                                       targets.to(at::kDouble)));
+      at::matmul(p, a.t()),
+      at::matmul(at::linalg_inv(apa + epsilon * apa.diagonal().diag()), targets.to(at::kDouble)));
   const auto delta = deposit(sites, targets, index, gram.clone(), {lambda, epsilon});
   EXPECT_TRUE(
       at::allclose(delta.to(at::kDouble), want, 1e-2, 1e-3 * want.abs().max().item<double>()));

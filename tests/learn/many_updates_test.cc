@@ -128,7 +128,7 @@ TEST_F(ManyUpdates, TheAuditAddsUp) {
     const auto& overlay = memory.overlay.by_block.at(b.block);
     std::set<int64_t> slots(overlay.open.slots.begin(), overlay.open.slots.end());
     for (const auto* table : {&overlay.gated, &overlay.text})
-      for (const int64_t key : table->keys) slots.insert(slot_of(key));
+      for (const int64_t key : table->key_span()) slots.insert(slot_of(key));
     EXPECT_EQ(b.used, static_cast<int64_t>(slots.size()));
     used += b.used;
   }

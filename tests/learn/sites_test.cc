@@ -16,8 +16,7 @@ at::Tensor query_at_end(const LanguageModel& model, const std::string& text) {
   const Memory& memory = model.memory();
   at::Tensor queries;
   const FfnSide see = [&](int64_t block, const at::Tensor& x) -> at::Tensor {
-    if (block == memory.address_block)
-      queries = memory.keys.queries(x.reshape({-1, x.size(-1)}));
+    if (block == memory.address_block) queries = memory.keys.queries(x.reshape({-1, x.size(-1)}));
     return {};
   };
   ForwardOptions look;
@@ -64,8 +63,7 @@ TEST(Sites, AreWhereSubjectsEnd) {
   EXPECT_TRUE(is_site("We talked about abba", 0));
   EXPECT_TRUE(is_site("quick", 1));
   EXPECT_TRUE(is_site("She said: \"quick", 1));
-  EXPECT_TRUE(
-      is_site("Here is something that I read in the newspaper last week. The quick", 1));
+  EXPECT_TRUE(is_site("Here is something that I read in the newspaper last week. The quick", 1));
   EXPECT_FALSE(is_site("abba is", 0));
   EXPECT_FALSE(is_site("quick", 0));
 }

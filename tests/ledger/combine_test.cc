@@ -38,8 +38,7 @@ TEST(FoldUpdates, KeepsGatedUpdatesApart) {
   const Update fold = fold_updates(updates);
   EXPECT_EQ(parts_of(fold), 2);
   EXPECT_EQ(fold.anchors.parts, (std::vector<int32_t>{0, 0, 1, 1}));
-  EXPECT_EQ(fold.layers[0].indices,
-            (std::vector<int64_t>{1, 5, row_key(1, 5), row_key(1, 9)}));
+  EXPECT_EQ(fold.layers[0].indices, (std::vector<int64_t>{1, 5, row_key(1, 5), row_key(1, 9)}));
   EXPECT_EQ(fold.layers[0].delta, (std::vector<float>{1, 2, 3, 4, 10, 20, 6, 5}));
   // A fold of folds is that of what is in them.
   const std::vector<Update> more = {fold, updates[0]}, flat = {updates[0], updates[1], updates[0]};

@@ -62,7 +62,8 @@ inline UpdateRecord make_record(uint64_t number) {
 
 inline bool same(const Update& a, const Update& b) {
   return a.metadata == b.metadata && a.anchors.width == b.anchors.width &&
-         a.anchors.queries == b.anchors.queries && a.anchors.parts == b.anchors.parts && a.taught == b.taught &&
+         a.anchors.queries == b.anchors.queries && a.anchors.parts == b.anchors.parts &&
+         a.taught == b.taught &&
          std::equal(a.layers.begin(), a.layers.end(), b.layers.begin(), b.layers.end(),
                     [](const LayerDelta& x, const LayerDelta& y) {
                       return x.block == y.block && x.width == y.width && x.indices == y.indices &&

@@ -66,11 +66,11 @@ TEST(Gate, WithoutAnchorsItIsShut) {
 
 TEST(Gate, PartsAreHeardNearTheirOwnAnchors) {
   Gate gate;  // radius 6, softness 2
-  const auto anchors = at::tensor({0.0F, 0.0F, 1.0F, 0.0F, 0.9F, 0.0F, 30.0F, 0.0F, 34.0F, 0.0F})
-                           .view({5, 2});
+  const auto anchors =
+      at::tensor({0.0F, 0.0F, 1.0F, 0.0F, 0.9F, 0.0F, 30.0F, 0.0F, 34.0F, 0.0F}).view({5, 2});
   const auto part = at::tensor({0, 0, 1, 2, 3}, at::kLong);
-  const auto q = at::tensor({0.0F, 0.0F, 0.0F, 5.0F, 30.0F, 0.0F, 32.0F, 0.0F, 60.0F, 0.0F})
-                     .view({5, 2});
+  const auto q =
+      at::tensor({0.0F, 0.0F, 0.0F, 5.0F, 30.0F, 0.0F, 32.0F, 0.0F, 60.0F, 0.0F}).view({5, 2});
   const Gates g = gate.by_part(q, anchors, part);
   ASSERT_EQ(g.part.size(1), 2);
   const auto at = [](const at::Tensor& t, int64_t i, int64_t k) { return t[i][k].item<float>(); };
