@@ -31,13 +31,6 @@ bool rows_fit(const Memory& memory, int block, int64_t width, std::span<const in
                      [&](int64_t key) { return slot_of(key) < memory.keys.slots(); });
 }
 
-void check_fits(const Memory& memory, const std::filesystem::path& folder, const Update& update) {
-  bool fits = anchors_fit(memory, update.anchors);
-  for (const LayerDelta& delta : update.layers)
-    fits = fits && rows_fit(memory, delta.block, delta.width, delta.indices);
-  check(fits, folder);
-}
-
 // A tensor in the place of a vector, without a copy.
 template <typename T>
 at::Tensor tensor_of(std::vector<T>&& values, at::ScalarType type) {
@@ -135,14 +128,22 @@ FfnSide LanguageModel::side(at::Tensor mask) const {
   };
 }
 
-Overlay LanguageModel::make_overlay(std::span<const Update* const> updates) const {
+void LanguageModel::check_fits(const Update& update) const {
   const Memory& memory = this->memory();
-  for (const Update* update : updates) check_fits(memory, folder_, *update);
+  bool fits = anchors_fit(memory, update.anchors);
+  for (const LayerDelta& delta : update.layers)
+    fits = fits && rows_fit(memory, delta.block, delta.width, delta.indices);
+  check(fits, folder_);
+}
+
+Overlay LanguageModel::make_overlay(std::span<const Update* const> updates) const {
+  (void)memory();  // throws when there is none
+  for (const Update* update : updates) check_fits(*update);
   return Overlay::of(updates);
 }
 
 Overlay LanguageModel::overlay_with(const Update& update) const {
-  check_fits(memory(), folder_, update);
+  check_fits(update);
   return memory().overlay.with_trial(update);
 }
 
@@ -206,7 +207,7 @@ void LanguageModel::set_overlay(const std::vector<Update>& updates) {
 }
 
 void LanguageModel::add_update(const Update& update) {
-  check_fits(memory(), folder_, update);
+  check_fits(update);
   use_overlay(memory().overlay.plus(update));
 }
 

@@ -67,6 +67,8 @@ class LanguageModel {
   // the layers.
   void set_overlay(const std::vector<Update>& updates);
   void use_overlay(Overlay overlay);
+  // Throws kFormat when the update is not for these memory layers.
+  void check_fits(const Update& update) const;
   // That overlay, without putting it in place: for trying a state. Throws as set_overlay does.
   Overlay make_overlay(std::span<const Update* const> updates) const;
   // The overlay with `update` on trial. Throws as set_overlay does, and kInternal when one is on

@@ -4,13 +4,10 @@
 #include <fmt/ranges.h>
 
 #include <algorithm>
-#include <memory>
+#include <optional>
 
-#include "base/error.h"
-#include "base/file.h"
 #include "base/sha256.h"
 #include "io/safetensors.h"
-#include "model/language_model.h"
 
 namespace accrete {
 namespace {
@@ -95,7 +92,7 @@ void add_anchors(Digest& digest, const Overlay& overlay) {
 struct Gated {
   Update outline;
   int64_t first_part = 0;
-  std::unique_ptr<MappedFile> file;
+  std::optional<SafetensorsFile> file;
   std::map<int, std::span<const std::byte>> values;  // by block
 };
 
@@ -104,14 +101,9 @@ Gated gated(const Ledger& ledger, const std::string& id, Update update, int64_t 
   for (LayerDelta& layer : update.layers) std::vector<float>().swap(layer.delta);
   out.outline = std::move(update);
   out.first_part = first_part;
-  const auto path = ledger.folder() / "updates" / update_file_name(id);
-  out.file = std::make_unique<MappedFile>(path);
-  std::vector<TensorView> tensors;
-  Metadata metadata;
-  parse_safetensors(out.file->bytes(), path.string(), tensors, metadata);
+  out.file = SafetensorsFile::open(ledger.folder() / "updates" / update_file_name(id));
   for (const LayerDelta& layer : out.outline.layers)
-    for (const TensorView& t : tensors)
-      if (t.name == fmt::format("{}.delta", layer.block)) out.values[layer.block] = t.bytes;
+    out.values[layer.block] = out.file->at(fmt::format("{}.delta", layer.block)).bytes;
   return out;
 }
 
@@ -148,13 +140,8 @@ std::string state_digest(const LanguageModel& model, const Ledger& ledger) {
   const int64_t width = model.memory().keys.width();
   for (const UpdateRecord& record : ledger.active()) {
     Update update = ledger.load(record.id);
-    for (const LayerDelta& layer : update.layers) {
-      if (layer.width != width)
-        throw Error(ErrorCode::kFormat,
-                    fmt::format("update {} does not fit the model's memory layers", record.id),
-                    "it was made for another model");
-      blocks.push_back(layer.block);
-    }
+    model.check_fits(update);
+    for (const LayerDelta& layer : update.layers) blocks.push_back(layer.block);
     const Reach reach = reach_of(update);
     if (reach == Reach::kEverywhere) {
       open.push_back(std::move(update));
