@@ -3,6 +3,7 @@
 #include <malloc.h>
 
 #include <cmath>
+#include <cstdlib>
 
 #include "base/error.h"
 #include "cli/cli.h"
@@ -63,9 +64,11 @@ void add_pretrain(CLI::App& app, Common& common, Run& run) {
   add_common(*verb, common, "accrete pretrain bench/native.toml --out native");
   verb->callback([state, verb, &common, &run] {
     run = [state, verb, &common] {
-      if (common.open.device != "cpu" || common.open.dtype != "float32")
-        throw Error(ErrorCode::kUnsupported, "pretraining is for the CPU, with float32 weights",
-                    "leave --device and --dtype away; `compute` in the config names bfloat16");
+      if (common.open.dtype != "float32")
+        throw Error(ErrorCode::kUnsupported, "pretraining keeps float32 weights",
+                    "leave --dtype away; `compute` in the config names bfloat16");
+      // What cuBLAS needs to repeat a product to the bit; it reads this when it starts.
+      if (common.open.device != "cpu") ::setenv("CUBLAS_WORKSPACE_CONFIG", ":4096:8", 0);
       // Every step makes and drops the same large tensors: to give their pages back to the system
       // and have them cleared again takes an eighth of the time.
       ::mallopt(M_MMAP_THRESHOLD, 1 << 30);
@@ -73,6 +76,7 @@ void add_pretrain(CLI::App& app, Common& common, Run& run) {
       if (verb->get_option("--seed")->count() > 0) state->options.seed = common.seed;
       state->options.data = state->data;
       state->options.threads = common.open.threads;
+      state->options.device = common.open.device;
       state->options.tool_version = kVersion;
       const auto r = pretrain(state->config, state->model, state->options, common.reporter());
       common.print({{"model", state->model},

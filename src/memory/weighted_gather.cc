@@ -8,6 +8,7 @@
 
 #include "base/error.h"
 #include "memory/csr.h"
+#include "memory/cuda_tensors.h"
 #include "memory/kernels/cpu.h"
 #include "memory/sparse_rows.h"
 
@@ -124,8 +125,29 @@ at::Tensor dots_reference(const at::Tensor& table, const at::Tensor& rows, const
 }
 
 bool kernels_apply(const at::Tensor& a, const at::Tensor& weights) {
-  return a.device().is_cpu() && a.scalar_type() == at::kFloat &&
-         weights.scalar_type() == at::kFloat;
+  if (weights.scalar_type() != at::kFloat) return false;
+  return cuda_kernels_apply(a) || (a.device().is_cpu() && a.scalar_type() == at::kFloat);
+}
+
+// By device, where kernels apply.
+at::Tensor gather(const at::Tensor& table, const at::Tensor& rows, const at::Tensor& weights) {
+#ifdef ACCRETE_CUDA
+  if (table.is_cuda()) return gather_cuda(table, rows, weights);
+#endif
+  return gather_cpu(table, rows, weights);
+}
+at::Tensor scatter(const at::Tensor& grad, const at::Tensor& rows, const at::Tensor& weights,
+                   int64_t R) {
+#ifdef ACCRETE_CUDA
+  if (grad.is_cuda()) return scatter_cuda(grad, rows, weights, R);
+#endif
+  return scatter_cpu(grad, rows, weights, R);
+}
+at::Tensor dots(const at::Tensor& table, const at::Tensor& rows, const at::Tensor& grad) {
+#ifdef ACCRETE_CUDA
+  if (table.is_cuda()) return dots_cuda(table, rows, grad);
+#endif
+  return dots_cpu(table, rows, grad);
 }
 
 using torch::autograd::AutogradContext;
@@ -135,7 +157,7 @@ struct WeightedGather : torch::autograd::Function<WeightedGather> {
   static at::Tensor forward(AutogradContext* ctx, const at::Tensor& table, const at::Tensor& rows,
                             const at::Tensor& weights) {
     ctx->save_for_backward({table, rows, weights});
-    return gather_cpu(table, rows, weights);
+    return gather(table, rows, weights);
   }
 
   static variable_list backward(AutogradContext* ctx, variable_list grads) {
@@ -148,9 +170,9 @@ struct WeightedGather : torch::autograd::Function<WeightedGather> {
     at::Tensor grad_table, grad_weights;
     if (ctx->needs_input_grad(0))
       grad_table = again ? scatter_reference(grad, rows, weights, table.size(0))
-                         : scatter_cpu(grad, rows, weights, table.size(0));
+                         : scatter(grad, rows, weights, table.size(0));
     if (ctx->needs_input_grad(2))
-      grad_weights = again ? dots_reference(table, rows, grad) : dots_cpu(table, rows, grad);
+      grad_weights = again ? dots_reference(table, rows, grad) : dots(table, rows, grad);
     return {grad_table, at::Tensor(), grad_weights};
   }
 };
@@ -182,7 +204,7 @@ at::Tensor scatter_rows(const at::Tensor& grad, const at::Tensor& rows, const at
                 fmt::format("gradients of {} tokens, accesses of {}", grad.size(0), rows.size(0)));
   const at::NoGradGuard no_grad;
   if (!kernels_apply(grad, weights)) return scatter_reference(grad, rows, weights, R);
-  return scatter_cpu(grad.contiguous(), rows.contiguous(), weights.contiguous(), R);
+  return scatter(grad.contiguous(), rows.contiguous(), weights.contiguous(), R);
 }
 
 }  // namespace accrete

@@ -95,6 +95,46 @@ TEST(CudaKernels, ProductTopKKeepsPaddingAndBadTokensOut) {
   expect_equal(found, on_cpu(scores, s, keep));
 }
 
+// The scores' gradient, against differences of sum_i c_i w_i.
+TEST(CudaKernels, ProductTopKBackwardIsTheDerivative) {
+  const ProductShape s{3, 2, 20, 4};
+  auto scores = normals(s.tokens * s.heads * 2 * s.n, 11);
+  const auto found = on_cuda(scores, s, nullptr);
+  const auto by = normals(static_cast<int64_t>(found.weights.size()), 12);
+  std::vector<float> gradient(scores.size(), 0);
+  for (int64_t t = 0; t < s.tokens; ++t)
+    for (int64_t h = 0; h < s.heads; ++h) {
+      const int64_t at = (t * s.heads + h) * s.top_k;
+      float* first = gradient.data() + (2 * h * s.tokens + t) * s.n;
+      cuda::product_top_k_backward_one(found.slots.data() + at, found.weights.data() + at,
+                                       by.data() + at, static_cast<int>(s.heads),
+                                       static_cast<int>(h), static_cast<int>(s.n),
+                                       static_cast<int>(s.top_k), first, first + s.tokens * s.n);
+    }
+  const auto value = [&] {
+    const auto now = on_cpu(scores, s, nullptr);
+    double sum = 0;
+    for (size_t i = 0; i < by.size(); ++i)
+      sum += now.slots[i] == found.slots[i]
+                 ? static_cast<double>(by[i]) * static_cast<double>(now.weights[i])
+                 : NAN;
+    return sum;
+  };
+  int compared = 0;
+  for (size_t i = 0; i < scores.size(); ++i) {
+    const float before = scores[i];
+    scores[i] = before + 1e-3f;
+    const double up = value();
+    scores[i] = before - 1e-3f;
+    const double down = value();
+    scores[i] = before;
+    if (std::isnan(up) || std::isnan(down)) continue;  // other slots
+    EXPECT_NEAR((up - down) / 2e-3, static_cast<double>(gradient[i]), 2e-3);
+    compared += gradient[i] != 0;
+  }
+  EXPECT_GT(compared, 20);
+}
+
 template <class T>
 struct Rounded {
   static std::vector<T> of(const std::vector<float>& v) {

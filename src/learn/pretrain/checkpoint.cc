@@ -11,7 +11,7 @@
 namespace accrete {
 namespace {
 
-constexpr const char* kFormat = "accrete-checkpoint/1";
+constexpr const char* kFormat = "accrete-checkpoint/2";
 
 using Named = std::vector<std::pair<std::string, at::Tensor>>;
 
@@ -63,12 +63,14 @@ void require_same(const Metadata& metadata, const std::string& key, const std::s
 void save_checkpoint(const std::filesystem::path& file, const TrainingNetwork& network,
                      const DenseAdamW& dense, const RowAdam& rows, const RunState& state) {
   std::vector<TensorView> views;
-  const Named tensors = tensors_of(network, dense, rows);
-  for (const auto& [name, t] : tensors)
+  Named tensors = tensors_of(network, dense, rows);
+  for (auto& [name, t] : tensors) {
+    t = t.cpu();
     views.push_back({name,
                      file_type(t),
                      t.sizes().vec(),
                      {static_cast<const std::byte*>(t.const_data_ptr()), t.nbytes()}});
+  }
   write_safetensors(file, views,
                     {{"format", kFormat},
                      {"step", std::to_string(state.step)},
@@ -77,6 +79,7 @@ void save_checkpoint(const std::filesystem::path& file, const TrainingNetwork& n
                      {"event_bytes", std::to_string(state.event_bytes)},
                      {"config_digest", state.config_digest},
                      {"text_digest", state.text_digest},
+                     {"device", network.device().str()},
                      {"threads", std::to_string(state.threads)}});
 }
 
@@ -94,13 +97,17 @@ void load_checkpoint(const std::filesystem::path& file, TrainingNetwork& network
                fmt::format("with {} threads, not {}", m.contains("threads") ? m.at("threads") : "?",
                            state.threads),
                "give the same --threads: sums round otherwise with another number");
+  require_same(m, "device", network.device().str(), file, "on another device",
+               "give the --device it was begun with");
   const at::NoGradGuard no_grad;
   for (auto& [name, t] : tensors_of(network, dense, rows)) {
     const TensorView& view = saved.at(name);
     if (view.dtype != file_type(t) || view.shape != t.sizes().vec())
       throw Error(ErrorCode::kFormat, fmt::format("{}: `{}` does not fit", file.string(), name),
                   "remove the run's folder to begin again");
-    std::memcpy(t.mutable_data_ptr(), view.bytes.data(), view.bytes.size());
+    auto read = at::empty(t.sizes(), at::TensorOptions().dtype(t.scalar_type()));
+    std::memcpy(read.mutable_data_ptr(), view.bytes.data(), view.bytes.size());
+    t.copy_(read);
   }
   state.step = value_of<int64_t>(m, "step", file);
   state.seconds = value_of<double>(m, "seconds", file);

@@ -14,7 +14,8 @@ namespace fs = std::filesystem;
 
 constexpr int64_t kMany = int64_t{1} << 31;
 
-void read_model(TomlTable table, ModelConfig& m) {
+void read_model(TomlTable table, PretrainConfig& c) {
+  ModelConfig& m = c.model;
   m.model_type = "accrete_native";
   m.tied_head = true;
   m.width = table.integer("width", 256, 8, 1 << 16);
@@ -26,6 +27,7 @@ void read_model(TomlTable table, ModelConfig& m) {
   m.rope_theta = table.number("rope_theta", 10000, 1, 1e9);
   m.norm_eps = table.number("norm_eps", 1e-5, 1e-12, 1);
   m.max_positions = table.integer("positions", 2048, 16, 1 << 20);
+  c.store_bfloat16 = table.choice("store", "float32", {"float32", "bfloat16"}) == "bfloat16";
   if (m.heads % m.kv_heads != 0)
     table.fail("kv_heads", fmt::format("{} heads cannot share {} of keys", m.heads, m.kv_heads),
                "let `kv_heads` divide `heads`");
@@ -107,6 +109,7 @@ std::string digest_of(const PretrainConfig& c) {
                      c.together, c.context, c.rate, c.value_rate, c.query_rate, c.warm_up,
                      c.final_rate, c.weight_decay, c.clip, c.bfloat16, c.seed);
   all += fmt::format("rest {} {}\n", c.held_out, c.background_tokens);
+  if (c.store_bfloat16) all += "store bfloat16\n";
   return sha256_hex(all);
 }
 
@@ -120,7 +123,7 @@ PretrainConfig PretrainConfig::read(const fs::path& file, const fs::path& data,
     throw Error(ErrorCode::kNotFound, fmt::format("there is no data folder {}", data.string()),
                 "name the folder with the corpora, or leave --data away");
   PretrainConfig c;
-  read_model(root.table("model"), c.model);
+  read_model(root.table("model"), c);
   read_memory(root.table("memory"), c);
 
   TomlTable tokenizer = root.table("tokenizer");

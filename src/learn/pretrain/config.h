@@ -19,7 +19,8 @@ struct PretrainConfig {
   // [model], [memory]; the vocabulary is known once the tokenizer is.
   ModelConfig model;
   ProductKeyOptions keys;
-  bool query_norm = true;  // queries of mean 0 and variance 1 over a batch's tokens
+  bool store_bfloat16 = false;  // the written folder's large tensors
+  bool query_norm = true;       // queries of mean 0 and variance 1 over a batch's tokens
 
   // [tokenizer]
   std::filesystem::path tokenizer;  // a folder with tokenizer.json, or a .gguf

@@ -68,7 +68,7 @@ double Evaluator::bits_per_byte(const TrainingNetwork& network) const {
     for (size_t i = first; i < last; ++i)
       std::copy(windows_[i].begin(), windows_[i].end(),
                 rows.data_ptr<int64_t>() + static_cast<int64_t>(i - first) * length);
-    const auto labels = rows.narrow(1, 1, length - 1);
+    const auto labels = rows.narrow(1, 1, length - 1).to(network.device());
     const auto hidden = network.hidden(rows.narrow(1, 0, length - 1).contiguous());
     for (int64_t r = 0; r < rows.size(0); ++r) {
       const auto logits = network.logits(hidden.narrow(0, r * (length - 1), length - 1));
@@ -84,8 +84,9 @@ double Evaluator::exact(const TrainingNetwork& network,
   if (examples.empty()) return kNothing;
   int64_t wrong = 0;
   for (const Batch& batch : make_batches(examples, kBatchTokens)) {
-    const auto hidden = network.hidden(batch.ids).index_select(0, batch.positions);
-    const auto miss = network.logits(hidden).argmax(1) != batch.labels;
+    const auto hidden =
+        network.hidden(batch.ids).index_select(0, batch.positions.to(network.device()));
+    const auto miss = network.logits(hidden).argmax(1).cpu() != batch.labels;
     const auto count = static_cast<int64_t>(batch.examples.size());
     wrong += at::bincount(batch.owner, miss.to(at::kFloat), count).gt(0).sum().item<int64_t>();
   }

@@ -1,5 +1,5 @@
 // The differentiable pieces of the training network (network.h): each one pass over memory where
-// tensor operations would take several, with a backward pass of its own. float32 on the CPU.
+// tensor operations would take several, with a backward pass of its own. float32.
 //
 // Non-goals: second derivatives.
 #pragma once

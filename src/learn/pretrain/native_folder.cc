@@ -33,40 +33,46 @@ void write_base(const fs::path& folder, const PretrainConfig& config,
                 const TrainingNetwork& network, const nlohmann::json& tokenizer, int64_t vocabulary,
                 int32_t end_of_text) {
   const ModelConfig& c = config.model;
-  write_json(folder / "config.json", {{"architectures", {"AccreteNativeForCausalLM"}},
-                                      {"model_type", c.model_type},
-                                      {"hidden_act", "silu"},
-                                      {"hidden_size", c.width},
-                                      {"intermediate_size", c.ffn_width},
-                                      {"num_hidden_layers", c.blocks},
-                                      {"num_attention_heads", c.heads},
-                                      {"num_key_value_heads", c.kv_heads},
-                                      {"head_dim", c.head_dim},
-                                      {"max_position_embeddings", c.max_positions},
-                                      {"rms_norm_eps", c.norm_eps},
-                                      {"rope_theta", c.rope_theta},
-                                      {"tie_word_embeddings", true},
-                                      {"vocab_size", vocabulary},
-                                      {"eos_token_id", end_of_text},
-                                      {"torch_dtype", "float32"},
-                                      {"memory",
-                                       {{"block", c.memory->block},
-                                        {"heads", c.memory->heads},
-                                        {"half_keys", c.memory->half_keys},
-                                        {"top_k", c.memory->top_k},
-                                        {"query_width", c.memory->query_width}}}});
+  write_json(folder / "config.json",
+             {{"architectures", {"AccreteNativeForCausalLM"}},
+              {"model_type", c.model_type},
+              {"hidden_act", "silu"},
+              {"hidden_size", c.width},
+              {"intermediate_size", c.ffn_width},
+              {"num_hidden_layers", c.blocks},
+              {"num_attention_heads", c.heads},
+              {"num_key_value_heads", c.kv_heads},
+              {"head_dim", c.head_dim},
+              {"max_position_embeddings", c.max_positions},
+              {"rms_norm_eps", c.norm_eps},
+              {"rope_theta", c.rope_theta},
+              {"tie_word_embeddings", true},
+              {"vocab_size", vocabulary},
+              {"eos_token_id", end_of_text},
+              {"torch_dtype", config.store_bfloat16 ? "bfloat16" : "float32"},
+              {"memory",
+               {{"block", c.memory->block},
+                {"heads", c.memory->heads},
+                {"half_keys", c.memory->half_keys},
+                {"top_k", c.memory->top_k},
+                {"query_width", c.memory->query_width}}}});
   write_json(folder / "generation_config.json", {{"eos_token_id", end_of_text}});
   write_file_atomically(folder / "tokenizer.json", tokenizer.dump() + "\n");
   write_json(folder / "tokenizer_config.json", {{"eos_token", config.end_of_text},
                                                 {"tokenizer_class", "PreTrainedTokenizerFast"},
                                                 {"model_max_length", c.max_positions}});
   std::vector<TensorView> views;
-  const auto tensors = network.model_tensors();
-  for (const auto& [name, t] : tensors)
+  auto tensors = network.model_tensors();
+  for (auto& [name, t] : tensors) {
+    // What decides which slots are read stays whole, and so do norms.
+    const bool addresses = name.find(".memory.") != std::string::npos && !name.ends_with("values");
+    const bool half = config.store_bfloat16 && t.dim() == 2 && !addresses;
+    if (half) t = t.to(at::kBFloat16);
     views.push_back({name,
-                     DType::kF32,
+                     half ? DType::kBF16 : DType::kF32,
                      t.sizes().vec(),
                      {static_cast<const std::byte*>(t.const_data_ptr()), t.nbytes()}});
+  }
   write_safetensors(folder / "model.safetensors", views, {{"format", "pt"}});
 }
 

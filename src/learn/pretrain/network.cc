@@ -1,7 +1,6 @@
 #include "learn/pretrain/network.h"
 
 #include <ATen/ATen.h>
-#include <ATen/Parallel.h>
 #include <torch/csrc/autograd/autograd.h>
 
 #include <algorithm>
@@ -9,10 +8,10 @@
 
 #include "base/error.h"
 #include "learn/pretrain/functions.h"
+#include "learn/pretrain/row_ops.h"
 #include "memory/learned_lookup.h"
 #include "memory/random_tensors.h"
 #include "memory/sparse_rows.h"
-#include "model/kernels/rows.h"
 
 namespace accrete {
 namespace {
@@ -20,6 +19,7 @@ namespace {
 constexpr double kQueryEps = 1e-5;
 constexpr double kQueryMomentum = 0.01;  // the running statistics are those of some 100 passes
 constexpr int64_t kHeadRows = 512;       // whose logits are there at a time
+constexpr int64_t kHeadRowsCuda = 16384;
 
 }  // namespace
 
@@ -28,9 +28,11 @@ struct TrainingNetwork::Read {
   at::Tensor value;  // what the tokens got
 };
 
-TrainingNetwork::TrainingNetwork(const PretrainConfig& config, int64_t vocabulary, const Rng& rng)
+TrainingNetwork::TrainingNetwork(const PretrainConfig& config, int64_t vocabulary, const Rng& rng,
+                                 at::Device device)
     : config_(config.model),
       options_(config.keys),
+      device_(device),
       query_norm_(config.query_norm),
       bfloat16_(config.bfloat16) {
   const ModelConfig& c = config_;
@@ -71,22 +73,24 @@ TrainingNetwork::TrainingNetwork(const PretrainConfig& config, int64_t vocabular
   }
   final_norm_ = add("final_norm", at::ones({d}), false);
   values_ = random_normal({H * options_.half_keys * options_.half_keys, d},
-                          1 / std::sqrt(static_cast<double>(d)), streams[stream++]);
-  query_mean_ = at::zeros({H * w});
-  query_variance_ = at::ones({H * w});
+                          1 / std::sqrt(static_cast<double>(d)), streams[stream++])
+                .to(device);
+  query_mean_ = at::zeros({H * w}, values_.options());
+  query_variance_ = at::ones({H * w}, values_.options());
   half_.resize(parameters_.size());
 
   const auto exponent = at::arange(0, D, 2, at::kFloat) / static_cast<double>(D);
   const auto inverse = 1.0 / at::pow(at::Scalar(c.rope_theta), exponent);
   const auto angle = at::outer(at::arange(c.max_positions, at::kFloat), inverse.to(at::kFloat));
-  cos_ = angle.cos();
-  sin_ = angle.sin();
+  cos_ = angle.cos().to(device);
+  sin_ = angle.sin().to(device);
   begin_step();
 }
 
 size_t TrainingNetwork::add(std::string name, at::Tensor value, bool decays) {
   const bool addresses = name == "memory.projection" || name == "memory.keys";
-  parameters_.push_back({std::move(name), value.set_requires_grad(true), decays, addresses});
+  parameters_.push_back(
+      {std::move(name), value.to(device_).set_requires_grad(true), decays, addresses});
   return parameters_.size() - 1;
 }
 
@@ -162,30 +166,27 @@ at::Tensor TrainingNetwork::run(const at::Tensor& ids, Read* read) const {
 double TrainingNetwork::head(const at::Tensor& hidden, const at::Tensor& labels, double share,
                              at::Tensor& gradient) {
   const at::NoGradGuard no_grad;
-  const int64_t T = hidden.size(0);
+  const int64_t T = hidden.size(0), piece = device_.is_cpu() ? kHeadRows : kHeadRowsCuda;
   const auto by = bfloat16_ ? half_[embedding_] : weight(embedding_).detach();
   const auto from = hidden.detach().to(by.scalar_type());
-  const int64_t* label = labels.const_data_ptr<int64_t>();
   gradient = at::empty_like(hidden);
-  std::vector<double> losses(static_cast<size_t>(T));
+  std::vector<at::Tensor> losses;
   auto& total = parameters_[embedding_].value.mutable_grad();
-  for (int64_t first = 0; first < T; first += kHeadRows) {
-    const int64_t n = std::min(kHeadRows, T - first);
+  for (int64_t first = 0; first < T; first += piece) {
+    const int64_t n = std::min(piece, T - first);
     const auto rows = from.narrow(0, first, n);
-    auto logits = at::mm(rows, by.t()).to(at::kFloat);
-    const int64_t V = logits.size(1);
-    float* p = logits.mutable_data_ptr<float>();
-    at::parallel_for(0, n, 8, [&](int64_t begin, int64_t end) {
-      for (int64_t i = begin; i < end; ++i)
-        losses[static_cast<size_t>(first + i)] =
-            kernels::cross_entropy(p + i * V, V, label[first + i], static_cast<float>(share));
-    });
+    auto logits = at::mm(rows, by.t());
+    if (device_.is_cpu()) logits = logits.to(at::kFloat);
+    losses.push_back(pretraining::cross_entropy_rows(logits, labels.narrow(0, first, n),
+                                                     static_cast<float>(share)));
     const auto g = logits.to(by.scalar_type());
     gradient.narrow(0, first, n).copy_(at::mm(g, by));
     total.add_(at::mm(g.t(), rows));
   }
+  // On the CPU, so that the sum's order is one.
+  const auto all = at::cat(losses).cpu();
   double sum = 0;
-  for (const double loss : losses) sum += loss;
+  for (int64_t t = 0; t < T; ++t) sum += static_cast<double>(all.const_data_ptr<float>()[t]);
   return sum;
 }
 
@@ -193,9 +194,9 @@ double TrainingNetwork::pass(const at::Tensor& ids, const at::Tensor& labels, do
                              Reads& reads) {
   const at::AutoGradMode grad_mode(true);
   Read read;
-  const auto h = run(ids, &read);
+  const auto h = run(ids.to(device_), &read);
   at::Tensor gradient;
-  const double loss = head(h, labels.reshape({-1}).contiguous(), share, gradient);
+  const double loss = head(h, labels.reshape({-1}).to(device_).contiguous(), share, gradient);
   torch::autograd::backward({h}, {gradient});
   reads.slots.push_back(read.accesses.slots);
   reads.weights.push_back(read.accesses.weights.detach());
@@ -205,7 +206,7 @@ double TrainingNetwork::pass(const at::Tensor& ids, const at::Tensor& labels, do
 
 at::Tensor TrainingNetwork::hidden(const at::Tensor& ids) const {
   const at::NoGradGuard no_grad;
-  return run(ids, nullptr);
+  return run(ids.to(device_), nullptr);
 }
 
 at::Tensor TrainingNetwork::logits(const at::Tensor& hidden) const {
@@ -219,7 +220,7 @@ std::vector<std::pair<std::string, at::Tensor>> TrainingNetwork::model_tensors()
   const int64_t q = c.heads * c.head_dim, kv = c.kv_heads * c.head_dim;
   std::vector<std::pair<std::string, at::Tensor>> out;
   const auto put = [&](const std::string& name, const at::Tensor& t) {
-    out.emplace_back(name, t.detach().contiguous());
+    out.emplace_back(name, t.detach().cpu().contiguous());
   };
   put("model.embed_tokens.weight", weight(embedding_));
   for (size_t b = 0; b < blocks_.size(); ++b) {
@@ -239,7 +240,8 @@ std::vector<std::pair<std::string, at::Tensor>> TrainingNetwork::model_tensors()
     }
     // (P x - m) / s scored against a key is P x / s against it, less m / s against it.
     const int64_t H = options_.heads, half = options_.query_width / 2;
-    auto projection = weight(projection_), bias = at::zeros({H, 2, options_.half_keys});
+    auto projection = weight(projection_),
+         bias = at::zeros({H, 2, options_.half_keys}, values_.options());
     if (query_norm_) {
       const auto inverse = at::rsqrt(query_variance_ + kQueryEps);
       projection = projection * inverse.unsqueeze(1);

@@ -8,7 +8,10 @@
 // The value table has no gradient of its size: a pass leaves what its tokens read and the gradient
 // of what they got, and the step makes of it the gradient of the rows that were read.
 //
-// Non-goals: generation, padding, other devices than the CPU.
+// Everything lies on one device, the CPU or a CUDA one; random numbers are always drawn on the CPU,
+// so that both begin from the same weights.
+//
+// Non-goals: generation, padding, several devices.
 #pragma once
 
 #include <ATen/core/Tensor.h>
@@ -25,7 +28,9 @@ namespace accrete {
 class TrainingNetwork {
  public:
   // Every parameter has a random stream of its own, all made from `rng` before any is filled.
-  TrainingNetwork(const PretrainConfig& config, int64_t vocabulary, const Rng& rng);
+  TrainingNetwork(const PretrainConfig& config, int64_t vocabulary, const Rng& rng,
+                  at::Device device = at::kCPU);
+  at::Device device() const { return values_.device(); }
 
   struct Parameter {
     std::string name;  // of checkpoints
@@ -54,7 +59,7 @@ class TrainingNetwork {
   at::Tensor hidden(const at::Tensor& ids) const;
   at::Tensor logits(const at::Tensor& hidden) const;
 
-  // The model's tensors under the names of its checkpoint (docs/formats.md).
+  // The model's tensors under the names of its checkpoint (docs/formats.md), on the CPU.
   std::vector<std::pair<std::string, at::Tensor>> model_tensors() const;
 
  private:
@@ -75,6 +80,7 @@ class TrainingNetwork {
 
   const ModelConfig config_;
   const ProductKeyOptions options_;
+  const at::Device device_;
   const bool query_norm_, bfloat16_;
   std::vector<Parameter> parameters_;
   std::vector<at::Tensor> half_;  // of each parameter in bfloat16; undefined: none

@@ -1,11 +1,8 @@
 #include "learn/pretrain/optimizer.h"
 
 #include <ATen/ATen.h>
-#include <ATen/Parallel.h>
 
-#include <algorithm>
-#include <cmath>
-
+#include "learn/pretrain/row_ops.h"
 #include "memory/sparse_rows.h"
 
 namespace accrete {
@@ -14,9 +11,10 @@ DenseAdamW::DenseAdamW(const std::vector<TrainingNetwork::Parameter>& parameters
                        double weight_decay, const AdamOptions& options)
     : options_(options), weight_decay_(weight_decay), parameters_(parameters) {
   for (const auto& p : parameters) {
-    first_.push_back(at::zeros(p.value.sizes(), at::kFloat));
-    second_.push_back(at::zeros(p.value.sizes(), at::kFloat));
-    steps_.push_back(at::zeros({}, at::kFloat));
+    const auto like = p.value.options().requires_grad(false);
+    first_.push_back(at::zeros(p.value.sizes(), like));
+    second_.push_back(at::zeros(p.value.sizes(), like));
+    steps_.push_back(at::zeros({}, like));
   }
 }
 
@@ -55,54 +53,28 @@ void DenseAdamW::step(double rate, double address_rate, double scale) {
 
 RowGradient row_gradient(const TrainingNetwork::Reads& reads, int64_t size) {
   const auto slots = at::cat(reads.slots);
-  std::vector<int32_t> row_of(static_cast<size_t>(size), -1);
-  const int32_t* slot = slots.const_data_ptr<int32_t>();
-  for (int64_t i = 0; i < slots.numel(); ++i) row_of[static_cast<size_t>(slot[i])] = 0;
+  const auto read = at::zeros({size}, slots.options().dtype(at::kInt))
+                        .index_fill_(0, slots.reshape({-1}).to(at::kLong), 1);
+  const auto row_of = at::cumsum(read, 0, at::kInt) - 1;  // of the slots that were read
   RowGradient out;
-  for (int64_t s = 0; s < size; ++s)
-    if (row_of[static_cast<size_t>(s)] == 0) {
-      row_of[static_cast<size_t>(s)] = static_cast<int32_t>(out.slots.size());
-      out.slots.push_back(s);
-    }
-  auto rows = at::empty_like(slots);
-  int32_t* row = rows.mutable_data_ptr<int32_t>();
-  for (int64_t i = 0; i < slots.numel(); ++i) row[i] = row_of[static_cast<size_t>(slot[i])];
-  out.rows = scatter_rows(at::cat(reads.gradients), rows, at::cat(reads.weights),
-                          static_cast<int64_t>(out.slots.size()));
+  out.slots = at::nonzero(read).squeeze(1);
+  const auto rows = row_of.index_select(0, slots.reshape({-1})).view(slots.sizes());
+  out.rows =
+      scatter_rows(at::cat(reads.gradients), rows, at::cat(reads.weights), out.slots.size(0));
   return out;
 }
 
 RowAdam::RowAdam(at::Tensor values, const AdamOptions& options)
     : options_(options), values_(std::move(values)) {
-  first_ = at::zeros(values_.sizes(), at::kFloat);
-  second_ = at::zeros(values_.sizes(), at::kFloat);
-  steps_ = at::zeros({values_.size(0)}, at::kInt);
+  first_ = at::zeros_like(values_);
+  second_ = at::zeros_like(values_);
+  steps_ = at::zeros({values_.size(0)}, values_.options().dtype(at::kInt));
 }
 
 void RowAdam::step(const RowGradient& gradient, double rate, double scale) {
-  const int64_t d = values_.size(1), R = static_cast<int64_t>(gradient.slots.size());
-  float *values = values_.mutable_data_ptr<float>(), *first = first_.mutable_data_ptr<float>(),
-        *second = second_.mutable_data_ptr<float>();
-  int32_t* steps = steps_.mutable_data_ptr<int32_t>();
-  const float* gradients = gradient.rows.const_data_ptr<float>();
-  const auto b1 = static_cast<float>(options_.beta1), b2 = static_cast<float>(options_.beta2);
-  const auto factor = static_cast<float>(scale), epsilon = static_cast<float>(options_.epsilon);
-  at::parallel_for(0, R, std::max<int64_t>(1, (1 << 14) / d), [&](int64_t begin, int64_t end) {
-    for (int64_t r = begin; r < end; ++r) {
-      const int64_t slot = gradient.slots[static_cast<size_t>(r)];
-      const auto t = static_cast<double>(++steps[slot]);
-      const auto size = static_cast<float>(rate / (1 - std::pow(options_.beta1, t)));
-      const auto root = static_cast<float>(1 / std::sqrt(1 - std::pow(options_.beta2, t)));
-      const float* g = gradients + r * d;
-      float *v = values + slot * d, *m = first + slot * d, *s = second + slot * d;
-      for (int64_t i = 0; i < d; ++i) {
-        const float gi = factor * g[i];
-        m[i] = b1 * m[i] + (1 - b1) * gi;
-        s[i] = b2 * s[i] + (1 - b2) * gi * gi;
-        v[i] -= size * m[i] / (std::sqrt(s[i]) * root + epsilon);
-      }
-    }
-  });
+  pretraining::row_adam(gradient.rows, gradient.slots,
+                        {rate, options_.beta1, options_.beta2, options_.epsilon, scale}, values_,
+                        first_, second_, steps_);
 }
 
 }  // namespace accrete

@@ -45,8 +45,8 @@ class DenseAdamW {
 
 // The gradient of the rows that were read: ascending slots, and a row for each.
 struct RowGradient {
-  std::vector<int64_t> slots;  // [R]
-  at::Tensor rows;             // [R, d]
+  at::Tensor slots;  // [R] int64
+  at::Tensor rows;   // [R, d]
 };
 // Of a table of `size` rows, from all passes of a step.
 RowGradient row_gradient(const TrainingNetwork::Reads& reads, int64_t size);

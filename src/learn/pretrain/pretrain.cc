@@ -15,6 +15,8 @@
 #include "learn/pretrain/optimizer.h"
 #include "learn/pretrain/run_log.h"
 #include "ledger/writer_lock.h"
+#include "memory/cuda_tensors.h"
+#include "model/language_model.h"
 
 namespace accrete {
 namespace {
@@ -28,6 +30,19 @@ double since(Clock::time_point start) {
 
 fs::path without_slash(const fs::path& path) {
   return path.filename().empty() ? path.parent_path() : path;
+}
+
+at::Device training_device(const std::string& name) {
+  const at::Device device = parse_device(name);
+  if (device.is_cuda() && !built_with_cuda())
+    throw Error(ErrorCode::kUnsupported, "this accrete was built without CUDA kernels",
+                "build it with -DACCRETE_CUDA=ON, or leave --device away");
+  // A run repeats to the byte; what cannot is left out.
+  if (device.is_cuda()) {
+    at::globalContext().setDeterministicAlgorithms(true, /*warn_only=*/true);
+    at::globalContext().setDeterministicFillUninitializedMemory(false);
+  }
+  return device;
 }
 
 // Sequences of context + 1 tokens to inputs and labels.
@@ -60,7 +75,7 @@ StepResult train_step(const PretrainConfig& config, int64_t step, Mixture& mixtu
   }
   out.loss /= static_cast<double>(tokens);
   const RowGradient gradient = row_gradient(reads, network.values().size(0));
-  out.rows = static_cast<int64_t>(gradient.slots.size());
+  out.rows = gradient.slots.size(0);
   out.norm = std::hypot(dense.gradient_norm(), gradient.rows.norm().item<double>());
   if (!std::isfinite(out.loss) || !std::isfinite(out.norm))
     throw Error(ErrorCode::kRefused, fmt::format("the loss is no longer finite in step {}", step),
@@ -77,6 +92,7 @@ StepResult train_step(const PretrainConfig& config, int64_t step, Mixture& mixtu
 PretrainResult pretrain(const fs::path& config_file, const fs::path& model,
                         const PretrainOptions& options, const Reporter& reporter) {
   const auto start = Clock::now();
+  const at::Device device = training_device(options.device);
   PretrainConfig config = PretrainConfig::read(config_file, options.data, options.seed);
   at::set_num_threads(options.threads > 0 ? options.threads : hardware_threads());
   const fs::path target = without_slash(model), run = target.string() + ".run";
@@ -102,7 +118,7 @@ PretrainResult pretrain(const fs::path& config_file, const fs::path& model,
   // Every stream of random numbers is there before the first parameter is.
   const Rng rng(config.seed);
   Mixture mixture(text, config.context + 1, rng.split(2));
-  TrainingNetwork network(config, tokenizer.vocab_size(), rng.split(1));
+  TrainingNetwork network(config, tokenizer.vocab_size(), rng.split(1), device);
   DenseAdamW dense(network.parameters(), config.weight_decay);
   RowAdam rows(network.values());
   const Evaluator evaluate(config, text, tokenizer, *end_of_text);

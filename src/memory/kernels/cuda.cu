@@ -21,6 +21,19 @@ __global__ void __launch_bounds__(kMaxHeads* kWarp)
   product_top_k_block(scores, tokens, heads, n, k, keep, slots, weights, bad_tokens, lists, &bad);
 }
 
+__global__ void __launch_bounds__(kThreads)
+    product_top_k_backward_kernel(const int32_t* __restrict__ slots,
+                                  const float* __restrict__ weights,
+                                  const float* __restrict__ gradient, int64_t tokens, int heads,
+                                  int n, int k, float* __restrict__ out) {
+  const int64_t i = int64_t{blockIdx.x} * kThreads + threadIdx.x;
+  if (i >= tokens * heads) return;
+  const int64_t t = i / heads, h = i % heads, at = i * k;
+  float* first = out + (2 * h * tokens + t) * n;
+  product_top_k_backward_one(slots + at, weights + at, gradient + at, heads, static_cast<int>(h), n,
+                             k, first, first + tokens * n);
+}
+
 template <class T, int kVec>
 __global__ void __launch_bounds__(kThreads)
     weighted_sums_kernel(const T* __restrict__ table, int64_t d, const int32_t* __restrict__ rows,
@@ -101,6 +114,17 @@ int product_top_k(const float* scores, const ProductShape& shape, const bool* ke
                          static_cast<cudaStream_t>(stream)>>>(
       scores, shape.tokens, static_cast<int>(shape.heads), static_cast<int>(shape.n),
       static_cast<int>(shape.top_k), keep, slots, weights, bad_tokens);
+  return static_cast<int>(cudaGetLastError());
+}
+
+int product_top_k_backward(const int32_t* slots, const float* weights, const float* gradient,
+                           const ProductShape& shape, float* out, Stream stream) {
+  const int64_t count = shape.tokens * shape.heads;
+  if (count == 0) return 0;
+  product_top_k_backward_kernel<<<static_cast<unsigned>((count + kThreads - 1) / kThreads),
+                                  kThreads, 0, static_cast<cudaStream_t>(stream)>>>(
+      slots, weights, gradient, shape.tokens, static_cast<int>(shape.heads),
+      static_cast<int>(shape.n), static_cast<int>(shape.top_k), out);
   return static_cast<int>(cudaGetLastError());
 }
 

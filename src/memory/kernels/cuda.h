@@ -23,6 +23,11 @@ enum class Type { kFloat, kBfloat16 };
 int product_top_k(const float* scores, const ProductShape& shape, const bool* keep, int32_t* slots,
                   float* weights, int32_t* bad_tokens, Stream stream);
 
+// The gradient of the scores [heads, 2, tokens, n], of which `out` must be zero, from that of the
+// weights [tokens, heads * top_k]. No token may be without accesses.
+int product_top_k_backward(const int32_t* slots, const float* weights, const float* gradient,
+                           const ProductShape& shape, float* out, Stream stream);
+
 // out[t] = sum_k weights[t, k] table[rows[t, k]]; table and out of one type.
 int weighted_sums(Type type, const void* table, int64_t d, const int32_t* rows,
                   const float* weights, int64_t tokens, int64_t per_token, void* out,

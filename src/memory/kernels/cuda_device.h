@@ -178,6 +178,23 @@ __device__ inline void product_top_k_block(const float* scores, int64_t tokens, 
   if (have && threadIdx.x == 0) atomicAdd(bad_tokens, 1);
 }
 
+// The gradient of one head of one token: ds, zero before, [2, n] at first and second, from the
+// weights' gradient. w = p / sqrt(heads), p a softmax: ds_c = w_c (g_c - sum_j p_j g_j). One
+// thread, in order of c: slots can share a half-key.
+__device__ inline void product_top_k_backward_one(const int32_t* slots, const float* weights,
+                                                  const float* gradient, int heads, int head, int n,
+                                                  int k, float* first, float* second) {
+  float mean = 0;
+  for (int c = 0; c < k; ++c) mean = fmaf(weights[c], gradient[c], mean);
+  mean *= sqrtf(static_cast<float>(heads));
+  for (int c = 0; c < k; ++c) {
+    const float ds = weights[c] * (gradient[c] - mean);
+    const int pair = slots[c] - head * n * n;
+    first[pair / n] += ds;
+    second[pair % n] += ds;
+  }
+}
+
 // ---- value rows ----
 
 // out = sum of weights[i] table[rows[i]] for i in [begin, end), in order of i; rows < 0 add
