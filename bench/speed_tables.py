@@ -59,7 +59,21 @@ def peft(r):
     return rows([f"{r['facts']} facts ({r['split']}), {r['threads']} threads", "training", "untaught phrasings", "kept", "peak memory", "parameters"], lines)
 
 
-TABLES = {"teach": (teach, "teach.json"), "startup": (startup, "startup.json"), "generate": (generate, "generate.json"),
+def cuda(r):
+    return rows([r["device"], "share of a copy's bandwidth"],
+                [[f"a copy on the device ({r['copy_gb_per_second']:.0f} GB/s, bytes read and written)", "1"],
+                 *[[name, f"{share:.2f}"] for name, share in r["of_a_copy"].items()]])
+
+
+def cuda_training(r):
+    lines = []
+    for name in ("float32", "bfloat16"):
+        c = r[name]
+        lines.append([name, f"{c['first_step_apart']:.1e}", f"{c['farthest_apart']:.1e}", "yes" if c["same_bytes"]["again"] else "no", "yes" if c["same_bytes"]["resumed"] else "no"])
+    return rows(["matrix products in", "loss of the first step, GPU against CPU", "of 60 steps, at most", "run again: the same bytes", "stopped and resumed: the same bytes"], lines)
+
+
+TABLES = {"cuda": (cuda, "cuda.json"), "cuda-training": (cuda_training, "cuda_training.json"), "teach": (teach, "teach.json"), "startup": (startup, "startup.json"), "generate": (generate, "generate.json"),
           "scale": (scale, "scale.json"), "peft": (peft, "compare_peft.json")}
 
 with open(DOCUMENT, encoding="utf-8") as f:

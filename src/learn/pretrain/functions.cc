@@ -16,14 +16,16 @@ struct Multiply : torch::autograd::Function<Multiply> {
                             const at::Tensor& by) {
     const auto from = x.to(by.scalar_type());
     ctx->save_for_backward({from, by});
-    return at::mm(from, by.t()).to(at::kFloat);
+    ctx->saved_data["float"] = x.scalar_type() == at::kFloat;
+    return product(from, by.t());
   }
   static variable_list backward(AutogradContext* ctx, variable_list gradients) {
     const auto saved = ctx->get_saved_variables();
     const auto g = gradients[0].to(saved[0].scalar_type());
     at::Tensor dx;
-    if (ctx->needs_input_grad(0)) dx = at::mm(g, saved[1]).to(at::kFloat);
-    return {dx, at::mm(g.t(), saved[0]).to(at::kFloat), at::Tensor()};
+    if (ctx->needs_input_grad(0))
+      dx = ctx->saved_data["float"].toBool() ? product(g, saved[1]) : at::mm(g, saved[1]);
+    return {dx, product(g.t(), saved[0]), at::Tensor()};
   }
 };
 

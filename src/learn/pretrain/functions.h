@@ -11,7 +11,7 @@
 namespace accrete::pretraining {
 
 // x [T, in] times w^T, w [out, in]. Where `half` is defined (w in bfloat16), the products of both
-// passes take bfloat16 and give float32.
+// passes take bfloat16 and give float32; x may be bfloat16 then, and has a gradient of its type.
 at::Tensor multiply(const at::Tensor& x, const at::Tensor& w, const at::Tensor& half);
 
 // x [T, d]: x / sqrt(mean(x^2) + eps) * weight.

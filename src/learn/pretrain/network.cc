@@ -127,7 +127,7 @@ at::Tensor TrainingNetwork::attention(const Block& block, const at::Tensor& x,
   auto y = at::scaled_dot_product_attention(split(parts.q, c.heads), split(parts.k, c.kv_heads),
                                             split(parts.v, c.kv_heads), std::nullopt, 0.0,
                                             /*is_causal=*/true);
-  return times(y.transpose(1, 2).reshape({B * T, c.heads * D}).to(at::kFloat), block.out);
+  return times(y.transpose(1, 2).reshape({B * T, c.heads * D}), block.out);
 }
 
 at::Tensor TrainingNetwork::memory(const at::Tensor& x, Read* read) const {
@@ -180,8 +180,8 @@ double TrainingNetwork::head(const at::Tensor& hidden, const at::Tensor& labels,
     losses.push_back(pretraining::cross_entropy_rows(logits, labels.narrow(0, first, n),
                                                      static_cast<float>(share)));
     const auto g = logits.to(by.scalar_type());
-    gradient.narrow(0, first, n).copy_(at::mm(g, by));
-    total.add_(at::mm(g.t(), rows));
+    gradient.narrow(0, first, n).copy_(pretraining::product(g, by));
+    total.add_(pretraining::product(g.t(), rows));
   }
   // On the CPU, so that the sum's order is one.
   const auto all = at::cat(losses).cpu();

@@ -29,6 +29,11 @@ float* out_of(const at::Tensor& t) {
 
 }  // namespace
 
+at::Tensor product(const at::Tensor& a, const at::Tensor& b) {
+  if (a.is_cuda() && a.scalar_type() != at::kFloat) return at::mm(a, b, at::kFloat);
+  return at::mm(a, b).to(at::kFloat);
+}
+
 Normed rms_norm(const at::Tensor& x, const at::Tensor& weight, double eps) {
   const int64_t T = x.size(0), d = x.size(1);
   Normed y{at::empty_like(x), at::empty({T}, x.options())};

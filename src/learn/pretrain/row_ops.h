@@ -12,6 +12,9 @@
 
 namespace accrete::pretraining {
 
+// a b in float32, whatever they are of: on a CUDA device sums are never rounded to bfloat16.
+at::Tensor product(const at::Tensor& a, const at::Tensor& b);
+
 struct Normed {
   at::Tensor out, inverse;  // [T, d], [T]
 };
