@@ -34,7 +34,8 @@ TrainingNetwork::TrainingNetwork(const PretrainConfig& config, int64_t vocabular
       options_(config.keys),
       device_(device),
       query_norm_(config.query_norm),
-      bfloat16_(config.bfloat16) {
+      bfloat16_(config.bfloat16),
+      half_between_(bfloat16_ && device.is_cuda()) {
   const ModelConfig& c = config_;
   const int64_t d = c.width, D = c.head_dim, H = options_.heads, w = options_.query_width;
   const int64_t rows = (c.heads + 2 * c.kv_heads) * D;
@@ -108,18 +109,19 @@ void TrainingNetwork::begin_step() {
   }
 }
 
-at::Tensor TrainingNetwork::times(const at::Tensor& x, size_t i) const {
-  return pretraining::multiply(x, weight(i), half_[i]);
+at::Tensor TrainingNetwork::times(const at::Tensor& x, size_t i, bool half_out) const {
+  return pretraining::multiply(x, weight(i), half_[i], half_out);
 }
 
 at::Tensor TrainingNetwork::attention(const Block& block, const at::Tensor& x,
                                       int64_t sequences) const {
   const ModelConfig& c = config_;
   const int64_t B = sequences, T = x.size(0) / B, D = c.head_dim, G = c.heads / c.kv_heads;
-  const auto parts = pretraining::rotate_split(times(x, block.qkv), cos_.narrow(0, 0, T),
-                                               sin_.narrow(0, 0, T), c.heads, c.kv_heads);
+  const auto parts =
+      pretraining::rotate_split(times(x, block.qkv, half_between_), cos_.narrow(0, 0, T),
+                                sin_.narrow(0, 0, T), c.heads, c.kv_heads);
   const auto split = [&](at::Tensor y, int64_t heads) {
-    if (bfloat16_) y = y.to(at::kBFloat16);
+    if (bfloat16_) y = y.to(at::kBFloat16);        // where it is not
     y = y.view({B, T, heads, D}).transpose(1, 2);  // [B, heads, T, D]
     if (heads < c.heads) y = y.unsqueeze(2).expand({B, heads, G, T, D}).reshape({B, c.heads, T, D});
     return y;
@@ -151,12 +153,16 @@ at::Tensor TrainingNetwork::run(const at::Tensor& ids, Read* read) const {
   auto h = at::embedding(weight(embedding_), ids.reshape({-1}));
   for (size_t b = 0; b < blocks_.size(); ++b) {
     const Block& block = blocks_[b];
-    h = h +
-        attention(block, pretraining::norm(h, weight(block.attention_norm), config_.norm_eps), B);
-    const auto x = pretraining::norm(h, weight(block.ffn_norm), config_.norm_eps);
-    h = h + (static_cast<int64_t>(b) == config_.memory->block
-                 ? memory(x, read)
-                 : times(pretraining::swiglu(times(x, block.gate_up)), block.down));
+    const auto normed = [&](size_t by, bool half) {
+      return pretraining::norm(h, weight(by), config_.norm_eps, half);
+    };
+    h = h + attention(block, normed(block.attention_norm, half_between_), B);
+    if (static_cast<int64_t>(b) == config_.memory->block)
+      h = h + memory(normed(block.ffn_norm, false), read);
+    else
+      h = h + times(pretraining::swiglu(
+                        times(normed(block.ffn_norm, half_between_), block.gate_up, half_between_)),
+                    block.down);
   }
   return pretraining::norm(h, weight(final_norm_), config_.norm_eps);
 }

@@ -69,7 +69,7 @@ class TrainingNetwork {
   };
   size_t add(std::string name, at::Tensor value, bool decays);
   const at::Tensor& weight(size_t i) const { return parameters_[i].value; }
-  at::Tensor times(const at::Tensor& x, size_t i) const;
+  at::Tensor times(const at::Tensor& x, size_t i, bool half_out = false) const;
   at::Tensor attention(const Block& block, const at::Tensor& x, int64_t sequences) const;
   // Fills `read` where gradients are wanted.
   struct Read;
@@ -82,6 +82,8 @@ class TrainingNetwork {
   const ProductKeyOptions options_;
   const at::Device device_;
   const bool query_norm_, bfloat16_;
+  const bool
+      half_between_;  // bfloat16 between the products of a block too: the CUDA kernels take it
   std::vector<Parameter> parameters_;
   std::vector<at::Tensor> half_;  // of each parameter in bfloat16; undefined: none
   std::vector<Block> blocks_;

@@ -41,6 +41,7 @@ at::Device training_device(const std::string& name) {
   if (device.is_cuda()) {
     at::globalContext().setDeterministicAlgorithms(true, /*warn_only=*/true);
     at::globalContext().setDeterministicFillUninitializedMemory(false);
+    at::globalContext().setSDPUseCuDNN(false);  // whose backward pass adds up as it comes
   }
   return device;
 }

@@ -26,6 +26,12 @@ const float* in(const at::Tensor& t) {
 float* out_of(const at::Tensor& t) {
   return t.mutable_data_ptr<float>();
 }
+#ifdef ACCRETE_CUDA
+kernels::cuda::Type type_of(const at::Tensor& t) {
+  return t.scalar_type() == at::kFloat ? kernels::cuda::Type::kFloat
+                                       : kernels::cuda::Type::kBfloat16;
+}
+#endif
 
 }  // namespace
 
@@ -34,19 +40,21 @@ at::Tensor product(const at::Tensor& a, const at::Tensor& b) {
   return at::mm(a, b).to(at::kFloat);
 }
 
-Normed rms_norm(const at::Tensor& x, const at::Tensor& weight, double eps) {
+Normed rms_norm(const at::Tensor& x, const at::Tensor& weight, double eps, bool half) {
   const int64_t T = x.size(0), d = x.size(1);
-  Normed y{at::empty_like(x), at::empty({T}, x.options())};
+  Normed y{at::empty({T, d}, x.options().dtype(half ? at::kBFloat16 : at::kFloat)),
+           at::empty({T}, x.options())};
   const float *from = in(x), *w = in(weight);
-  float *to = out_of(y.out), *scale = out_of(y.inverse);
+  float* scale = out_of(y.inverse);
 #ifdef ACCRETE_CUDA
   if (x.is_cuda()) {
-    check_cuda(kernels::cuda::rms_norm_rows(from, w, T, d, static_cast<float>(eps), to, scale,
-                                            cuda_stream(x)),
+    check_cuda(kernels::cuda::rms_norm_rows(type_of(y.out), from, w, T, d, static_cast<float>(eps),
+                                            y.out.mutable_data_ptr(), scale, cuda_stream(x)),
                "norm");
     return y;
   }
 #endif
+  float* to = out_of(y.out);
   at::parallel_for(0, T, grain(d), [&](int64_t begin, int64_t end) {
     kernels::rms_norm_rows(from + begin * d, w, end - begin, d, static_cast<float>(eps),
                            to + begin * d, scale + begin);
@@ -57,17 +65,19 @@ Normed rms_norm(const at::Tensor& x, const at::Tensor& weight, double eps) {
 at::Tensor rms_norm_backward(const at::Tensor& x, const at::Tensor& weight,
                              const at::Tensor& inverse, const at::Tensor& gradient) {
   const int64_t T = x.size(0), d = x.size(1);
-  const float *from = in(x), *w = in(weight), *scale = in(inverse), *g = in(gradient);
+  const float *from = in(x), *w = in(weight), *scale = in(inverse);
 #ifdef ACCRETE_CUDA
   if (x.is_cuda()) {
     auto dx = at::empty_like(x);
-    check_cuda(
-        kernels::cuda::rms_norm_rows_backward(from, w, scale, g, T, d, out_of(dx), cuda_stream(x)),
-        "gradient of a norm");
+    check_cuda(kernels::cuda::rms_norm_rows_backward(type_of(gradient), from, w, scale,
+                                                     gradient.const_data_ptr(), T, d, out_of(dx),
+                                                     cuda_stream(x)),
+               "gradient of a norm");
     return dx;
   }
 #endif
   auto dx = at::zeros_like(x);
+  const float* g = in(gradient);
   float* to = out_of(dx);
   at::parallel_for(0, T, grain(d), [&](int64_t begin, int64_t end) {
     kernels::rms_norm_rows_backward(from + begin * d, w, scale + begin, g + begin * d, end - begin,
@@ -79,14 +89,16 @@ at::Tensor rms_norm_backward(const at::Tensor& x, const at::Tensor& weight,
 at::Tensor swiglu_rows(const at::Tensor& gate_up) {
   const int64_t T = gate_up.size(0), f = gate_up.size(1) / 2;
   auto y = at::empty({T, f}, gate_up.options());
-  const float* from = in(gate_up);
-  float* to = out_of(y);
 #ifdef ACCRETE_CUDA
   if (gate_up.is_cuda()) {
-    check_cuda(kernels::cuda::swiglu_rows(from, T, f, to, cuda_stream(y)), "swiglu");
+    check_cuda(kernels::cuda::swiglu_rows(type_of(y), gate_up.const_data_ptr(), T, f,
+                                          y.mutable_data_ptr(), cuda_stream(y)),
+               "swiglu");
     return y;
   }
 #endif
+  const float* from = in(gate_up);
+  float* to = out_of(y);
   at::parallel_for(0, T, grain(3 * f), [&](int64_t begin, int64_t end) {
     for (int64_t t = begin; t < end; ++t)
       kernels::swiglu(from + 2 * t * f, from + (2 * t + 1) * f, f, to + t * f);
@@ -96,16 +108,18 @@ at::Tensor swiglu_rows(const at::Tensor& gate_up) {
 
 at::Tensor swiglu_rows_backward(const at::Tensor& gate_up, const at::Tensor& gradient) {
   const int64_t T = gradient.size(0), f = gradient.size(1);
-  const float* g = in(gradient);
 #ifdef ACCRETE_CUDA
   if (gate_up.is_cuda()) {
     auto y = at::empty_like(gate_up);
-    check_cuda(kernels::cuda::swiglu_rows_backward(in(gate_up), g, T, f, out_of(y), cuda_stream(y)),
+    check_cuda(kernels::cuda::swiglu_rows_backward(type_of(y), gate_up.const_data_ptr(),
+                                                   gradient.const_data_ptr(), T, f,
+                                                   y.mutable_data_ptr(), cuda_stream(y)),
                "gradient of swiglu");
     return y;
   }
 #endif
   auto y = gate_up.clone();
+  const float* g = in(gradient);
   float* to = out_of(y);
   at::parallel_for(0, T, grain(3 * f), [&](int64_t begin, int64_t end) {
     for (int64_t t = begin; t < end; ++t)
@@ -114,20 +128,23 @@ at::Tensor swiglu_rows_backward(const at::Tensor& gate_up, const at::Tensor& gra
   return y;
 }
 
-void rotate_rows(const at::Tensor& rows, int64_t heads, const at::Tensor& cos,
-                 const at::Tensor& sin, float direction) {
-  const int64_t count = rows.size(0), stride = rows.size(1);
-  const int64_t positions = cos.size(0), half = cos.size(1);
+void rotate_rows(const at::Tensor& x, const at::Tensor& cos, const at::Tensor& sin, float direction,
+                 const at::Tensor& out) {
+  const int64_t count = x.size(0), positions = cos.size(0), half = cos.size(1);
+  const int64_t heads = x.size(1) / (2 * half);
   const float *c = in(cos), *s = in(sin);
-  float* row = out_of(rows);
 #ifdef ACCRETE_CUDA
-  if (rows.is_cuda()) {
-    check_cuda(kernels::cuda::rotate_rows(row, stride, count, heads, 2 * half, c, s, positions,
-                                          direction, row, stride, cuda_stream(rows)),
+  if (x.is_cuda()) {
+    check_cuda(kernels::cuda::rotate_rows(type_of(x), x.const_data_ptr(), x.stride(0), count, heads,
+                                          2 * half, c, s, positions, direction,
+                                          out.mutable_data_ptr(), out.stride(0), cuda_stream(x)),
                "rotation");
     return;
   }
 #endif
+  out.copy_(x);
+  const int64_t stride = out.stride(0);
+  float* row = out_of(out);
   at::parallel_for(0, count, grain(stride), [&](int64_t begin, int64_t end) {
     for (int64_t r = begin; r < end; ++r) {
       const int64_t at = (r % positions) * half;
@@ -143,10 +160,8 @@ at::Tensor cross_entropy_rows(const at::Tensor& logits, const at::Tensor& labels
   float* loss = out_of(losses);
 #ifdef ACCRETE_CUDA
   if (logits.is_cuda()) {
-    const auto type = logits.scalar_type() == at::kFloat ? kernels::cuda::Type::kFloat
-                                                         : kernels::cuda::Type::kBfloat16;
-    check_cuda(kernels::cuda::cross_entropy_rows(type, logits.mutable_data_ptr(), T, V, label,
-                                                 share, loss, cuda_stream(logits)),
+    check_cuda(kernels::cuda::cross_entropy_rows(type_of(logits), logits.mutable_data_ptr(), T, V,
+                                                 label, share, loss, cuda_stream(logits)),
                "loss");
     return losses;
   }

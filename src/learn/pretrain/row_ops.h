@@ -1,7 +1,8 @@
 // The training network's work on rows, on the CPU or a CUDA device, without autograd: what
 // functions.h and the optimiser are made of.
 //
-// float32 unless said otherwise, contiguous. A CUDA device needs a build with CUDA.
+// float32, contiguous; on a CUDA device, which needs a build with CUDA, what lies between matrix
+// products may be bfloat16.
 //
 // Non-goals: autograd (functions.h), argument checks.
 #pragma once
@@ -18,7 +19,8 @@ at::Tensor product(const at::Tensor& a, const at::Tensor& b);
 struct Normed {
   at::Tensor out, inverse;  // [T, d], [T]
 };
-Normed rms_norm(const at::Tensor& x, const at::Tensor& weight, double eps);
+// x float32; `half`: out in bfloat16. The gradient is of the type of out, dx float32.
+Normed rms_norm(const at::Tensor& x, const at::Tensor& weight, double eps, bool half);
 at::Tensor rms_norm_backward(const at::Tensor& x, const at::Tensor& weight,
                              const at::Tensor& inverse, const at::Tensor& gradient);
 
@@ -26,10 +28,11 @@ at::Tensor rms_norm_backward(const at::Tensor& x, const at::Tensor& weight,
 at::Tensor swiglu_rows(const at::Tensor& gate_up);
 at::Tensor swiglu_rows_backward(const at::Tensor& gate_up, const at::Tensor& gradient);
 
-// Rotates the first `heads` heads of every row in place: row r by the angles of r % positions; cos,
-// sin [positions, head_dim / 2].
-void rotate_rows(const at::Tensor& rows, int64_t heads, const at::Tensor& cos,
-                 const at::Tensor& sin, float direction);
+// The heads of every row of x [T, heads head_dim] rotated, to `out`: row r by the angles of r %
+// positions; cos, sin [positions, head_dim / 2]; direction -1 takes it back. Both may be columns of
+// a wider tensor.
+void rotate_rows(const at::Tensor& x, const at::Tensor& cos, const at::Tensor& sin, float direction,
+                 const at::Tensor& out);
 
 // logits [T, V] float32 (on CUDA bfloat16 as well) become the gradient of `share` times the summed
 // loss; returns the losses, [T] float32. labels [T] int64.

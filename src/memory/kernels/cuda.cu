@@ -11,7 +11,7 @@ namespace {
 static_assert(kMaxTopK == kListLength);
 
 constexpr int kThreads = 128;  // of a block that sums rows, at most
-constexpr int kAhead = 8;      // rows on their way at once: enough loads to hide the memory's delay
+constexpr int kAhead = 4;      // rows on their way at once; more take registers, and so threads
 
 __global__ void __launch_bounds__(kMaxHeads* kWarp)
     product_top_k_kernel(const float* scores, int64_t tokens, int heads, int n, int k,

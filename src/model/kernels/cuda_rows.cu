@@ -9,44 +9,52 @@ namespace {
 constexpr int kThreads = 256;
 constexpr int kWarps = kThreads / kWarp;
 
+template <class T>
 __global__ void __launch_bounds__(kThreads)
     rms_norm_kernel(const float* __restrict__ x, const float* __restrict__ weight, int64_t rows,
-                    int d, float eps, float* __restrict__ out, float* __restrict__ inverse) {
+                    int d, float eps, T* __restrict__ out, float* __restrict__ inverse) {
   const int64_t r = int64_t{blockIdx.x} * kWarps + threadIdx.x / kWarp;
   if (r < rows) rms_norm_warp(x + r * d, weight, d, eps, out + r * d, inverse + r);
 }
 
+template <class T>
 __global__ void __launch_bounds__(kThreads)
     rms_norm_backward_kernel(const float* __restrict__ x, const float* __restrict__ weight,
-                             const float* __restrict__ inverse, const float* __restrict__ gradient,
+                             const float* __restrict__ inverse, const T* __restrict__ gradient,
                              int64_t rows, int d, float* __restrict__ dx) {
   const int64_t r = int64_t{blockIdx.x} * kWarps + threadIdx.x / kWarp;
   if (r < rows)
     rms_norm_backward_warp(x + r * d, weight, inverse[r], gradient + r * d, d, dx + r * d);
 }
 
+template <class T>
 __global__ void __launch_bounds__(kThreads)
-    swiglu_kernel(const float* __restrict__ gate_up, int64_t count, int f,
-                  float* __restrict__ out) {
+    swiglu_kernel(const T* __restrict__ gate_up, int64_t count, int f, T* __restrict__ out) {
   const int64_t i = int64_t{blockIdx.x} * kThreads + threadIdx.x;
   if (i >= count) return;
-  const float* row = gate_up + i / f * 2 * f;
-  out[i] = swiglu_one(row[i % f], row[f + i % f]);
+  const T* row = gate_up + i / f * 2 * f;
+  from_float(swiglu_one(to_float(row[i % f]), to_float(row[f + i % f])), &out[i]);
 }
 
+template <class T>
 __global__ void __launch_bounds__(kThreads)
-    swiglu_backward_kernel(const float* __restrict__ gate_up, const float* __restrict__ gradient,
-                           int64_t count, int f, float* __restrict__ out) {
+    swiglu_backward_kernel(const T* __restrict__ gate_up, const T* __restrict__ gradient,
+                           int64_t count, int f, T* __restrict__ out) {
   const int64_t i = int64_t{blockIdx.x} * kThreads + threadIdx.x;
   if (i >= count) return;
   const int64_t at = i / f * 2 * f + i % f;
-  swiglu_backward_one(gate_up[at], gate_up[at + f], gradient[i], out + at, out + at + f);
+  float gate, up;
+  swiglu_backward_one(to_float(gate_up[at]), to_float(gate_up[at + f]), to_float(gradient[i]),
+                      &gate, &up);
+  from_float(gate, &out[at]);
+  from_float(up, &out[at + f]);
 }
 
+template <class T>
 __global__ void __launch_bounds__(kThreads)
-    rotate_kernel(const float* x, int64_t x_stride, int64_t count, int heads, int half,
+    rotate_kernel(const T* x, int64_t x_stride, int64_t count, int heads, int half,
                   const float* __restrict__ cos, const float* __restrict__ sin, int64_t positions,
-                  float direction, float* out, int64_t out_stride) {
+                  float direction, T* out, int64_t out_stride) {
   const int64_t i = int64_t{blockIdx.x} * kThreads + threadIdx.x;
   if (i >= count) return;
   const int pair = static_cast<int>(i % half);
@@ -87,62 +95,79 @@ int result() {
   return static_cast<int>(cudaGetLastError());
 }
 
+// f(T{}), T being what `type` names.
+template <class F>
+int with_type(Type type, F f) {
+  if (type == Type::kFloat)
+    f(float{});
+  else
+    f(Bfloat16{});
+  return result();
+}
+
 }  // namespace
 
-int rms_norm_rows(const float* x, const float* weight, int64_t rows, int64_t d, float eps,
-                  float* out, float* inverse, Stream stream) {
+int rms_norm_rows(Type type, const float* x, const float* weight, int64_t rows, int64_t d,
+                  float eps, void* out, float* inverse, Stream stream) {
   if (rows == 0) return 0;
-  rms_norm_kernel<<<blocks(rows, kWarps), kThreads, 0, on(stream)>>>(
-      x, weight, rows, static_cast<int>(d), eps, out, inverse);
-  return result();
+  return with_type(type, [&](auto of) {
+    rms_norm_kernel<<<blocks(rows, kWarps), kThreads, 0, on(stream)>>>(
+        x, weight, rows, static_cast<int>(d), eps, static_cast<decltype(of)*>(out), inverse);
+  });
 }
 
-int rms_norm_rows_backward(const float* x, const float* weight, const float* inverse,
-                           const float* gradient, int64_t rows, int64_t d, float* dx,
+int rms_norm_rows_backward(Type type, const float* x, const float* weight, const float* inverse,
+                           const void* gradient, int64_t rows, int64_t d, float* dx,
                            Stream stream) {
   if (rows == 0) return 0;
-  rms_norm_backward_kernel<<<blocks(rows, kWarps), kThreads, 0, on(stream)>>>(
-      x, weight, inverse, gradient, rows, static_cast<int>(d), dx);
-  return result();
+  return with_type(type, [&](auto of) {
+    rms_norm_backward_kernel<<<blocks(rows, kWarps), kThreads, 0, on(stream)>>>(
+        x, weight, inverse, static_cast<const decltype(of)*>(gradient), rows, static_cast<int>(d),
+        dx);
+  });
 }
 
-int swiglu_rows(const float* gate_up, int64_t rows, int64_t f, float* out, Stream stream) {
+int swiglu_rows(Type type, const void* gate_up, int64_t rows, int64_t f, void* out, Stream stream) {
   if (rows * f == 0) return 0;
-  swiglu_kernel<<<blocks(rows * f, kThreads), kThreads, 0, on(stream)>>>(gate_up, rows * f,
-                                                                         static_cast<int>(f), out);
-  return result();
+  return with_type(type, [&](auto of) {
+    using T = decltype(of);
+    swiglu_kernel<<<blocks(rows * f, kThreads), kThreads, 0, on(stream)>>>(
+        static_cast<const T*>(gate_up), rows * f, static_cast<int>(f), static_cast<T*>(out));
+  });
 }
 
-int swiglu_rows_backward(const float* gate_up, const float* gradient, int64_t rows, int64_t f,
-                         float* out, Stream stream) {
+int swiglu_rows_backward(Type type, const void* gate_up, const void* gradient, int64_t rows,
+                         int64_t f, void* out, Stream stream) {
   if (rows * f == 0) return 0;
-  swiglu_backward_kernel<<<blocks(rows * f, kThreads), kThreads, 0, on(stream)>>>(
-      gate_up, gradient, rows * f, static_cast<int>(f), out);
-  return result();
+  return with_type(type, [&](auto of) {
+    using T = decltype(of);
+    swiglu_backward_kernel<<<blocks(rows * f, kThreads), kThreads, 0, on(stream)>>>(
+        static_cast<const T*>(gate_up), static_cast<const T*>(gradient), rows * f,
+        static_cast<int>(f), static_cast<T*>(out));
+  });
 }
 
-int rotate_rows(const float* x, int64_t x_stride, int64_t rows, int64_t heads, int64_t head_dim,
-                const float* cos, const float* sin, int64_t positions, float direction, float* out,
-                int64_t out_stride, Stream stream) {
+int rotate_rows(Type type, const void* x, int64_t x_stride, int64_t rows, int64_t heads,
+                int64_t head_dim, const float* cos, const float* sin, int64_t positions,
+                float direction, void* out, int64_t out_stride, Stream stream) {
   const int64_t count = rows * heads * (head_dim / 2);
   if (count == 0) return 0;
-  rotate_kernel<<<blocks(count, kThreads), kThreads, 0, on(stream)>>>(
-      x, x_stride, count, static_cast<int>(heads), static_cast<int>(head_dim / 2), cos, sin,
-      positions, direction, out, out_stride);
-  return result();
+  return with_type(type, [&](auto of) {
+    using T = decltype(of);
+    rotate_kernel<<<blocks(count, kThreads), kThreads, 0, on(stream)>>>(
+        static_cast<const T*>(x), x_stride, count, static_cast<int>(heads),
+        static_cast<int>(head_dim / 2), cos, sin, positions, direction, static_cast<T*>(out),
+        out_stride);
+  });
 }
 
 int cross_entropy_rows(Type type, void* logits, int64_t rows, int64_t n, const int64_t* labels,
                        float share, float* losses, Stream stream) {
   if (rows == 0) return 0;
-  const auto count = static_cast<unsigned>(rows);
-  if (type == Type::kFloat)
-    cross_entropy_kernel<<<count, kThreads, 0, on(stream)>>>(
-        static_cast<float*>(logits), static_cast<int>(n), labels, share, losses);
-  else
-    cross_entropy_kernel<<<count, kThreads, 0, on(stream)>>>(
-        static_cast<Bfloat16*>(logits), static_cast<int>(n), labels, share, losses);
-  return result();
+  return with_type(type, [&](auto of) {
+    cross_entropy_kernel<<<static_cast<unsigned>(rows), kThreads, 0, on(stream)>>>(
+        static_cast<decltype(of)*>(logits), static_cast<int>(n), labels, share, losses);
+  });
 }
 
 int row_adam(const float* gradients, const int64_t* slots, int64_t count, int64_t d, double rate,

@@ -13,23 +13,24 @@
 
 namespace accrete::kernels::cuda {
 
-int rms_norm_rows(const float* x, const float* weight, int64_t rows, int64_t d, float eps,
-                  float* out, float* inverse, Stream stream);
-// dx [rows, d] is written, not added to.
-int rms_norm_rows_backward(const float* x, const float* weight, const float* inverse,
-                           const float* gradient, int64_t rows, int64_t d, float* dx,
-                           Stream stream);
+// x float32, out of `type`.
+int rms_norm_rows(Type type, const float* x, const float* weight, int64_t rows, int64_t d,
+                  float eps, void* out, float* inverse, Stream stream);
+// gradient of `type`; dx [rows, d] float32 is written, not added to.
+int rms_norm_rows_backward(Type type, const float* x, const float* weight, const float* inverse,
+                           const void* gradient, int64_t rows, int64_t d, float* dx, Stream stream);
 
-// gate_up [rows, 2 f], gate before up, to out [rows, f]; and the gradient of gate_up.
-int swiglu_rows(const float* gate_up, int64_t rows, int64_t f, float* out, Stream stream);
-int swiglu_rows_backward(const float* gate_up, const float* gradient, int64_t rows, int64_t f,
-                         float* out, Stream stream);
+// gate_up [rows, 2 f], gate before up, to out [rows, f]; and the gradient of gate_up. All of
+// `type`.
+int swiglu_rows(Type type, const void* gate_up, int64_t rows, int64_t f, void* out, Stream stream);
+int swiglu_rows_backward(Type type, const void* gate_up, const void* gradient, int64_t rows,
+                         int64_t f, void* out, Stream stream);
 
 // Rows of `heads` heads at x + r * x_stride to out + r * out_stride, rotated as row r % positions
-// of cos, sin [positions, head_dim / 2] says; x may be out.
-int rotate_rows(const float* x, int64_t x_stride, int64_t rows, int64_t heads, int64_t head_dim,
-                const float* cos, const float* sin, int64_t positions, float direction, float* out,
-                int64_t out_stride, Stream stream);
+// of cos, sin [positions, head_dim / 2] says; x, of `type`, may be out.
+int rotate_rows(Type type, const void* x, int64_t x_stride, int64_t rows, int64_t heads,
+                int64_t head_dim, const float* cos, const float* sin, int64_t positions,
+                float direction, void* out, int64_t out_stride, Stream stream);
 
 // logits [rows, n] become the gradient of share times the summed loss; losses [rows].
 int cross_entropy_rows(Type type, void* logits, int64_t rows, int64_t n, const int64_t* labels,

@@ -17,24 +17,27 @@ __device__ inline float sum_of_warp(float v) {
 }
 
 // rms_norm_rows of rows.h for one row, by a warp.
-__device__ inline void rms_norm_warp(const float* x, const float* weight, int d, float eps,
-                                     float* out, float* inverse) {
+template <class T>
+__device__ void rms_norm_warp(const float* x, const float* weight, int d, float eps, T* out,
+                              float* inverse) {
   const int lane = static_cast<int>(threadIdx.x) % kWarp;
   float squares = 0;
   for (int i = lane; i < d; i += kWarp) squares = fmaf(x[i], x[i], squares);
   const float scale = 1.0f / sqrtf(sum_of_warp(squares) / static_cast<float>(d) + eps);
-  for (int i = lane; i < d; i += kWarp) out[i] = x[i] * scale * weight[i];
+  for (int i = lane; i < d; i += kWarp) from_float(x[i] * scale * weight[i], &out[i]);
   if (lane == 0) *inverse = scale;
 }
 
 // Its gradient with respect to x, by a warp: dx is written.
-__device__ inline void rms_norm_backward_warp(const float* x, const float* weight, float inverse,
-                                              const float* gradient, int d, float* dx) {
+template <class T>
+__device__ void rms_norm_backward_warp(const float* x, const float* weight, float inverse,
+                                       const T* gradient, int d, float* dx) {
   const int lane = static_cast<int>(threadIdx.x) % kWarp;
   float dot = 0;
-  for (int i = lane; i < d; i += kWarp) dot = fmaf(gradient[i] * weight[i], x[i], dot);
+  for (int i = lane; i < d; i += kWarp) dot = fmaf(to_float(gradient[i]) * weight[i], x[i], dot);
   const float share = sum_of_warp(dot) * inverse * inverse * inverse / static_cast<float>(d);
-  for (int i = lane; i < d; i += kWarp) dx[i] = gradient[i] * weight[i] * inverse - share * x[i];
+  for (int i = lane; i < d; i += kWarp)
+    dx[i] = to_float(gradient[i]) * weight[i] * inverse - share * x[i];
 }
 
 // silu(gate) * up of one element.
@@ -48,13 +51,14 @@ __device__ inline void swiglu_backward_one(float gate, float up, float gradient,
   *dup = gradient * gate * share;
 }
 
-// One head of one row, its pairs (i, i + half) rotated: out = x turned by the position's angles;
-// direction -1 takes a rotation back. `pair` in [0, half).
-__device__ inline void rotate_pair(const float* x, float cos, float sin, float direction, int half,
-                                   int pair, float* out) {
-  const float a = x[pair], b = x[pair + half], s = direction * sin;
-  out[pair] = a * cos - b * s;
-  out[pair + half] = b * cos + a * s;
+// One pair (i, i + half) of a head, i = `pair` in [0, half): out = x turned by the position's
+// angle; direction -1 takes a rotation back. out may be x.
+template <class T>
+__device__ void rotate_pair(const T* x, float cos, float sin, float direction, int half, int pair,
+                            T* out) {
+  const float a = to_float(x[pair]), b = to_float(x[pair + half]), s = direction * sin;
+  from_float(a * cos - b * s, &out[pair]);
+  from_float(b * cos + a * s, &out[pair + half]);
 }
 
 // cross_entropy of rows.h: a block a row. `shared` [2 * warps].
