@@ -1,4 +1,4 @@
-"""Writes the tables of docs/speed.md from bench/results/*.json; nothing there is typed by hand.
+"""Writes the tables of docs/speed.md and docs/pretrain.md from bench/results/*.json; nothing there is typed by hand.
 
 usage: speed_tables.py [--check]     --check: exit 1 if a table is not what the results give
 """
@@ -8,7 +8,7 @@ import re
 import sys
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-DOCUMENT = os.path.join(ROOT, "docs", "speed.md")
+DOCUMENTS = ("speed.md", "pretrain.md")
 
 
 def load(name):
@@ -16,7 +16,7 @@ def load(name):
     if not os.path.exists(path):
         return None
     with open(path, encoding="utf-8") as f:
-        return json.load(f)
+        return [json.loads(line) for line in f] if name.endswith(".jsonl") else json.load(f)
 
 
 def rows(head, lines):
@@ -73,21 +73,41 @@ def cuda_training(r):
     return rows(["matrix products in", "loss of the first step, GPU against CPU", "of 60 steps, at most", "run again: the same bytes", "stopped and resumed: the same bytes"], lines)
 
 
-TABLES = {"cuda": (cuda, "cuda.json"), "cuda-training": (cuda_training, "cuda_training.json"), "teach": (teach, "teach.json"), "startup": (startup, "startup.json"), "generate": (generate, "generate.json"),
-          "scale": (scale, "scale.json"), "peft": (peft, "compare_peft.json")}
+def native(lines):
+    """From the log of a pretraining run."""
+    evaluations = [line for line in lines if "bits_per_byte" in line]
+    speed = {line["step"]: line["tokens_per_second"] for line in lines if "loss" in line}
+    pick = [evaluations[i] for i in sorted({0, 1, 3, 5, 7, len(evaluations) - 1})]
+    return rows(["step", "tokens", "seconds", "bits per byte, held out", "facts, in a phrasing trained on", "in another"],
+                [[str(e["step"]), f"{e['step'] * NATIVE_STEP / 1e6:.0f} M", f"{e['seconds']:.0f}", f"{e['bits_per_byte']:.3f}",
+                  f"{100 * e['facts_taught']:.1f} %", f"{100 * e['facts_asked']:.1f} %"] for e in pick]) + \
+        f"\n\n{speed[max(speed)]:,.0f} tokens a second on one NVIDIA H200."
 
-with open(DOCUMENT, encoding="utf-8") as f:
-    old = f.read()
-new = old
-for key, (make, name) in TABLES.items():
-    pattern = re.compile(f"(<!-- table {key}: bench/speed_tables.py -->\n).*?(<!-- end -->)", re.S)
-    assert pattern.search(new), f"docs/speed.md has no place for the table {key}"
-    result = load(name)
-    text = make(result) if result else "Not measured yet."
-    new = pattern.sub(lambda m: m.group(1) + text + "\n" + m.group(2), new)
-if new != old and "--check" in sys.argv:
-    print("docs/speed.md: a table differs from bench/results; run bench/speed_tables.py", file=sys.stderr)
-    sys.exit(1)
-if new != old:
-    with open(DOCUMENT, "w", encoding="utf-8") as f:
-        f.write(new)
+
+NATIVE_STEP = 256 * 256  # tokens: bench/native_gpu.toml
+
+TABLES = {"cuda": (cuda, "cuda.json"), "cuda-training": (cuda_training, "cuda_training.json"), "teach": (teach, "teach.json"), "startup": (startup, "startup.json"), "generate": (generate, "generate.json"),
+          "scale": (scale, "scale.json"), "peft": (peft, "compare_peft.json"), "native": (native, "native_gpu_log.jsonl")}
+
+status, seen = 0, set()
+for document in DOCUMENTS:
+    path = os.path.join(ROOT, "docs", document)
+    with open(path, encoding="utf-8") as f:
+        old = f.read()
+    new = old
+    for key, (make, name) in TABLES.items():
+        pattern = re.compile(f"(<!-- table {key}: bench/speed_tables.py -->\n).*?(<!-- end -->)", re.S)
+        if not pattern.search(new):
+            continue
+        seen.add(key)
+        result = load(name)
+        text = make(result) if result else "Not measured yet."
+        new = pattern.sub(lambda m: m.group(1) + text + "\n" + m.group(2), new)
+    if new != old and "--check" in sys.argv:
+        print(f"docs/{document}: a table differs from bench/results; run bench/speed_tables.py", file=sys.stderr)
+        status = 1
+    elif new != old:
+        with open(path, "w", encoding="utf-8") as f:
+            f.write(new)
+assert seen == set(TABLES), f"no place for the tables {set(TABLES) - seen}"
+sys.exit(status)

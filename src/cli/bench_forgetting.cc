@@ -21,7 +21,6 @@ std::string line_of(const nlohmann::ordered_json& cell) {
 
 int bench_forgetting(const State& state, const Common& common) {
   ForgettingOptions options;
-  options.profile = forgetting_profile(state.profile);
   options.data = data_folder();
   options.out = state.out;
   options.methods = state.methods;
@@ -31,6 +30,7 @@ int bench_forgetting(const State& state, const Common& common) {
   OpenOptions open = common.open;
   open.with_updates = false;
   LanguageModel model = LanguageModel::open(state.model, open);
+  options.profile = forgetting_profile(state.profile, model.net().config().memory.has_value());
   const auto json = run_forgetting(model, options, common.reporter());
 
   std::vector<std::vector<std::string>> rows = {{"schedule", "split", "seed", "new F1", "new exact",
@@ -75,7 +75,8 @@ void add_bench_forgetting(CLI::App& bench, Common& common, Run& run) {
   auto state = std::make_shared<State>();
   auto* verb = bench.add_subcommand(
       "forgetting", "What finetuning, LoRA and memory learn, and what each of them loses");
-  verb->add_option("MODEL", state->model, "A model folder made by retrofit; it is not changed")
+  verb->add_option("MODEL", state->model,
+                   "A model folder made by retrofit or pretrain; it is not changed")
       ->type_name("FOLDER")
       ->required();
   verb->add_option("--profile", state->profile,

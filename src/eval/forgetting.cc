@@ -22,6 +22,7 @@ namespace fs = std::filesystem;
 
 constexpr int64_t kReplayTokens = 64;  // of a background example
 constexpr size_t kReplayExamples = 1000;
+constexpr size_t kNativeClozes = 300;  // and as many neighbours
 
 struct Split {
   std::vector<Item> facts, questions;  // questions: also those that are not answered
@@ -101,14 +102,19 @@ class Bench {
     };
     const auto& data = options_.data;
     split.facts = read_dataset(data / "facts" / (name + ".jsonl")).items;
-    split.questions = read_dataset(data / "known" / ("questions_" + name + ".jsonl")).items;
+    const bool native = model_.net().config().memory.has_value();
+    if (native) {
+      read_native(name, split);
+    } else {
+      split.questions = read_dataset(data / "known" / ("questions_" + name + ".jsonl")).items;
+      for (Item& item : read_dataset(data / "known" / ("clozes_" + name + ".jsonl")).items)
+        (item.id.starts_with("known-P") ? split.kept.neighbours : split.kept.clozes)
+            .push_back(std::move(item));
+      split.kept.few_shot = make_few_shot(read_dataset(data / "known" / "fewshot.jsonl").items);
+    }
     limit(split.questions);
-    for (Item& item : read_dataset(data / "known" / ("clozes_" + name + ".jsonl")).items)
-      (item.id.starts_with("known-P") ? split.kept.neighbours : split.kept.clozes)
-          .push_back(std::move(item));
     limit(split.kept.neighbours);
     limit(split.kept.clozes);
-    split.kept.few_shot = make_few_shot(read_dataset(data / "known" / "fewshot.jsonl").items);
     split.kept.text =
         read_file(data / "text" / "wikitext2_test_sample.txt")
             .substr(0, static_cast<size_t>(name == "test" ? profile_.text_bytes
@@ -119,12 +125,18 @@ class Bench {
     if (fs::exists(file)) {
       known = Json::parse(read_file(file));
     } else {
-      const auto scores =
-          answer_items(model_, split.questions, &split.kept.few_shot, false, reporter_);
-      known["questions"] = Json::array();
-      for (size_t i = 0; i < scores.size(); ++i)
-        if (scores[i].exact || profile_.unknown_questions)
-          known["questions"].push_back(split.questions[i].id);
+      const FewShot* few_shot = split.kept.few_shot ? &*split.kept.few_shot : nullptr;
+      const auto right = [&](const std::vector<Item>& items, const FewShot* shown, bool all) {
+        const auto scores = answer_items(model_, items, shown, false, reporter_);
+        Json ids = Json::array();
+        for (size_t i = 0; i < scores.size(); ++i)
+          if (scores[i].exact || all) ids.push_back(items[i].id);
+        return ids;
+      };
+      known["questions"] = right(split.questions, few_shot, profile_.unknown_questions);
+      // data/known holds no other sentences than those that the retrofitted model completes.
+      if (native) known["clozes"] = right(split.kept.clozes, nullptr, false);
+      if (native) known["neighbours"] = right(split.kept.neighbours, nullptr, false);
       select_known(split, known);
       known["asked"] = split.questions.size();
       known["scores"] = to_json(score_kept(model_, split.kept, reporter_));
@@ -135,11 +147,37 @@ class Bench {
     return split;
   }
 
+  // What a native model was trained on, every second fact a split: 300 in the first phrasing, 300
+  // others in the second, and all in one that it was not trained on.
+  void read_native(const std::string& name, Split& split) const {
+    const auto all = read_dataset(options_.data / "native" / "known_facts.jsonl").items;
+    for (size_t i = name == "test" ? 1 : 0; i < all.size(); i += 2) {
+      Item item = all[i];
+      auto prompts = std::move(item.prompts);
+      item.prompts = std::move(item.asked);
+      item.asked.clear();
+      if (!item.prompts.empty()) split.questions.push_back(item);
+      auto& to =
+          split.kept.clozes.size() < kNativeClozes ? split.kept.clozes : split.kept.neighbours;
+      if (prompts.size() < 2 || to.size() >= kNativeClozes) continue;
+      item.prompts = {prompts[&to == &split.kept.clozes ? 0 : 1]};
+      to.push_back(std::move(item));
+    }
+  }
+
   static void select_known(Split& split, const Json& known) {
-    split.kept.questions.clear();
-    for (const Item& item : split.questions)
-      for (const auto& id : known.at("questions"))
-        if (id == item.id) split.kept.questions.push_back(item);
+    split.kept.questions = with_ids(split.questions, known.at("questions"));
+    if (known.contains("clozes"))
+      split.kept.clozes = with_ids(split.kept.clozes, known.at("clozes"));
+    if (known.contains("neighbours"))
+      split.kept.neighbours = with_ids(split.kept.neighbours, known.at("neighbours"));
+  }
+
+  static std::vector<Item> with_ids(const std::vector<Item>& items, const Json& ids) {
+    std::vector<Item> out;
+    for (const Item& item : items)
+      if (std::find(ids.begin(), ids.end(), item.id) != ids.end()) out.push_back(item);
+    return out;
   }
 
   std::vector<Item> facts(const std::string& split_name, int64_t seed) {

@@ -8,6 +8,12 @@
 // the token F1 of known questions, known sentences and neighbours, each relative to before). The
 // chosen ones are run on the test split, for several seeds, and reported.
 //
+// A retrofitted model is held to the questions and sentences of data/known that it answers; a
+// native one to the facts it was pretrained on (data/native), every second one of them in each
+// split: as *known sentences* and *neighbours* 300 each in two phrasings that it was trained on, as
+// *known questions* all of them in a phrasing that it was not, of each those that it completes
+// rightly.
+//
 // Non-goals: pretraining; tables and plots (bench/forgetting_report.py).
 #pragma once
 

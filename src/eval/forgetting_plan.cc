@@ -40,7 +40,7 @@ Json object(std::initializer_list<std::pair<const char*, double>> numbers) {
   return out;
 }
 
-std::vector<MethodPlan> small_methods(int64_t seeds, int64_t other_seeds) {
+std::vector<MethodPlan> small_methods(int64_t seeds, int64_t other_seeds, bool native) {
   constexpr Schedule kOneGo = Schedule::kOneGo, kStream = Schedule::kStream;
   const Json none = Json::object();
   const Json lora = object({{"rank", 16}, {"alpha", 32}});
@@ -60,6 +60,30 @@ std::vector<MethodPlan> small_methods(int64_t seeds, int64_t other_seeds) {
       {"ewc", kOneGo, lines({{3e-5, {2, 4}}}, object({{"ewc", 1000}})), other_seeds},
       {"full-sgd", kOneGo, lines({{0.1, {3, 6}}, {0.03, {6}}}, none), other_seeds},
   };
+  if (native) {
+    const auto full = lines({{1e-3, {1, 2, 4}}, {3e-4, {2, 4, 8}}, {1e-4, {4, 8}}}, none);
+    const auto factors = [&](const Json& common) {
+      return lines({{1e-2, {2, 4}}, {3e-3, {2, 4, 8}}, {1e-3, {4, 8}}}, common);
+    };
+    const auto in_stream = [&](std::initializer_list<double> rates, const Json& common) {
+      std::vector<GridLine> grid;
+      for (const double rate : rates) {
+        const auto line = lines({{rate, {5, 10}}}, common);
+        grid.insert(grid.end(), line.begin(), line.end());
+      }
+      return grid;
+    };
+    for (MethodPlan& p : plan) {
+      const bool one = p.schedule == kOneGo;
+      if (p.method == "full-adamw") p.grid = one ? full : in_stream({1e-3, 3e-4, 1e-4}, none);
+      if (p.method == "lora") p.grid = one ? factors(lora) : in_stream({1e-2, 3e-3, 1e-3}, lora);
+      if (p.method == "lora-replay")
+        p.grid = one ? factors(replay) : in_stream({1e-2, 3e-3, 1e-3}, replay);
+      if (p.method == "ewc")
+        p.grid = lines({{1e-3, {2, 4}}, {3e-4, {4, 8}}}, object({{"ewc", 1000}}));
+      if (p.method == "full-sgd") p.grid = lines({{1, {3, 6}}, {0.3, {3, 6}}, {0.1, {6}}}, none);
+    }
+  }
   const Json ranked = object({{"slots", kRankedSlots}});
   for (const char* ranking : {"interference", "tfidf", "gradient", "fisher", "kl", "tf", "random"})
     plan.push_back(
@@ -88,18 +112,18 @@ Schedule parse_schedule(const std::string& name) {
               "use one of: one_go, stream");
 }
 
-ForgettingProfile forgetting_profile(const std::string& name) {
+ForgettingProfile forgetting_profile(const std::string& name, bool native) {
   ForgettingProfile profile;
   profile.name = name;
   if (name == "small") {
-    profile.methods = small_methods(3, 1);
+    profile.methods = small_methods(3, native ? 3 : 1, native);
   } else if (name == "full") {
     profile.facts = 1000;
     profile.updates = 500;
     profile.unknown_questions = true;
     profile.text_bytes = 200000;
     profile.tuning_text_bytes = 40000;
-    profile.methods = small_methods(3, 3);
+    profile.methods = small_methods(3, 3, native);
   } else if (name == "smoke") {
     profile.facts = 6;
     profile.updates = 3;

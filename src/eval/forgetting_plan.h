@@ -52,8 +52,9 @@ struct ForgettingProfile {
   std::vector<MethodPlan> methods;
 };
 
-// "smoke", "small", "full". Throws kInvalidArgument with the names that exist.
-ForgettingProfile forgetting_profile(const std::string& name);
+// "smoke", "small", "full". `native`: for a model that `accrete pretrain` made, which is small and
+// was trained at high rates: wider grids. Throws kInvalidArgument with the names that exist.
+ForgettingProfile forgetting_profile(const std::string& name, bool native = false);
 
 // What learners are made of.
 struct LearnerParts {

@@ -103,8 +103,8 @@ NewScores score_new(const LanguageModel& model, std::span<const Item> facts,
 
 KeptScores score_kept(const LanguageModel& model, const KeptSet& set, const Reporter& reporter) {
   KeptScores scores;
-  scores.questions =
-      mean_answers(answer_items(model, set.questions, &set.few_shot, false, reporter));
+  scores.questions = mean_answers(
+      answer_items(model, set.questions, set.few_shot ? &*set.few_shot : nullptr, false, reporter));
   std::vector<Item> clozes = set.neighbours;
   clozes.insert(clozes.end(), set.clozes.begin(), set.clozes.end());
   const auto each = answer_items(model, clozes, nullptr, false, reporter);

@@ -8,6 +8,7 @@
 #pragma once
 
 #include <nlohmann/json.hpp>
+#include <optional>
 #include <span>
 #include <string>
 #include <vector>
@@ -24,7 +25,7 @@ namespace accrete {
 // of, about other subjects; `clozes` are of other relations.
 struct KeptSet {
   std::vector<Item> questions, clozes, neighbours;
-  FewShot few_shot;
+  std::optional<FewShot> few_shot;  // none: the questions are sentences to complete as well
   std::string text;
 };
 

@@ -5,10 +5,14 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <sstream>
+
 #include "../base/testing.h"
+#include "../learn/pretrain_testing.h"
 #include "../model/tiny_model.h"
 #include "base/file.h"
 #include "learn/baselines/finetune.h"
+#include "learn/pretrain/pretrain.h"
 
 namespace accrete {
 namespace {
@@ -118,6 +122,50 @@ TEST_F(Forgetting, AFolderBelongsToOneProfile) {
   expect_error(ErrorCode::kConflict, [&] { run(first); });
 }
 
+// What a native model is held to is what it was pretrained on and says: all of it is right before.
+TEST(ForgettingNative, IsHeldToTheFactsItWasTrainedOn) {
+  const testing::TemporaryFolder folder;
+  const auto config = testing::write_tiny_config(folder.path(), "steps = 400");
+  // Its tokens are bytes: longer texts than the learner's tests have.
+  std::string toml = read_file(config);
+  toml.replace(toml.find("positions = 128"), 15, "positions = 1024");
+  write_file_atomically(config, toml);
+  PretrainOptions train;
+  train.threads = 1;
+  pretrain(config, folder / "model", train);
+  const fs::path data = folder / "data", tree = fs::path(ACCRETE_SOURCE_DIR) / "data";
+  fs::create_directories(data / "native");
+  for (const char* name : {"facts", "known", "text", "background.txt.zst"})
+    fs::create_symlink(tree / name, data / name);
+  // Facts with ids, which the benchmark names them by.
+  std::string facts;
+  std::istringstream lines(read_file(folder / "facts.jsonl"));
+  int id = 0;
+  for (std::string line; std::getline(lines, line);) {
+    Json fact = Json::parse(line);
+    fact["id"] = fmt::format("fact-{}", id++);
+    facts += fact.dump() + "\n";
+  }
+  write_file_atomically(data / "native" / "known_facts.jsonl", facts);
+
+  LanguageModel model = LanguageModel::open(folder / "model", {.threads = 1});
+  ForgettingOptions options;
+  options.profile = forgetting_profile("smoke", /*native=*/true);
+  options.profile.facts = 2;
+  options.data = data;
+  options.out = folder / "out";
+  options.methods = {"interference"};
+  const Json cell = run_forgetting(model, options, {}).at("cells").at(0);
+  const Json known = Json::parse(read_file(folder / "out" / "known_test.json"));
+  ASSERT_GT(known.at("clozes").size(), 3U);
+  EXPECT_EQ(known.at("asked"), id / 2);
+  for (const auto& name : known.at("clozes"))
+    EXPECT_EQ(std::stoi(name.get<std::string>().substr(5)) % 2, 1) << "of the other split";
+  EXPECT_EQ(cell.at("known_clozes"), known.at("clozes").size());
+  EXPECT_DOUBLE_EQ(cell.at("before").at("clozes_exact").get<double>(), 1);
+  EXPECT_GT(cell.at("after").at("clozes_exact").get<double>(), 0);
+}
+
 TEST(ForgettingPlan, TuningWeighsLearnedAgainstKept) {
   const auto cell = [](double learned, double kept) {
     return Json{{"before", {{"questions_f1", 0.8}, {"clozes_f1", 0.5}, {"neighbours_f1", 0.0}}},
@@ -141,9 +189,10 @@ TEST(ForgettingPlan, EveryMethodOfEveryProfileExists) {
   const std::vector<std::string> documents = {std::string(200, 'x')};
   parts.replay = background_examples(model, documents, 20, 1, Rng(0));
   for (const char* name : {"smoke", "small", "full"})
-    for (const MethodPlan& plan : forgetting_profile(name).methods)
-      for (const GridLine& line : plan.grid)
-        EXPECT_NE(make_learner(model, plan.method, line.hyper, parts, 0), nullptr) << plan.method;
+    for (const bool native : {false, true})
+      for (const MethodPlan& plan : forgetting_profile(name, native).methods)
+        for (const GridLine& line : plan.grid)
+          EXPECT_NE(make_learner(model, plan.method, line.hyper, parts, 0), nullptr) << plan.method;
   expect_error(ErrorCode::kInvalidArgument, [&] {
     make_learner(model, "magic", {{"rate", 1}}, parts, 0);
   });
