@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "base/error.h"
+#include "memory/denormals.h"
 
 namespace accrete {
 namespace {
@@ -131,6 +132,7 @@ Parts solve(const Accesses& accesses, const at::Tensor& targets, const SlotIndex
   auto y = transposed_accesses(accesses, which, read);
   const auto free = transposed_accesses(accesses, which, unread);
 
+  const FlushDenormals flush;
   // With G + lambda I = L L^T and Y = L^-1 A^T: A P A^T = Y^T Y, and P A^T = L^-T Y.
   gram.diagonal().add_(options.lambda);
   factorise(gram, "G_SS + lambda I");
