@@ -12,6 +12,7 @@ import forgetting_report
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 FORGETTING = forgetting_report.load(os.path.join(ROOT, "bench", "results", "forgetting"))
+NATIVE = forgetting_report.load(os.path.join(ROOT, "bench", "results", "forgetting_native"))
 
 
 def load(name):
@@ -176,6 +177,9 @@ TABLES = {
         "forgetting-one_go": lambda: forgetting_report.table(FORGETTING, "one_go"),
         "forgetting-stream": lambda: forgetting_report.table(FORGETTING, "stream"),
         "forgetting-verdict": lambda: forgetting_report.verdict(FORGETTING),
+        "forgetting-native-one_go": lambda: forgetting_report.table(NATIVE, "one_go"),
+        "forgetting-native-stream": lambda: forgetting_report.table(NATIVE, "stream"),
+        "forgetting-native-verdict": lambda: forgetting_report.verdict(NATIVE),
         "baselines": baselines,
         "forecast": forecast,
         "sequence": sequence,
@@ -185,7 +189,7 @@ TABLES = {
         "variants": lambda: facts("variant_*.json"),
     },
 }
-FILES = {"docs/forgetting.svg": lambda: forgetting_report.svg(FORGETTING), "docs/forgetting.html": lambda: forgetting_report.page(FORGETTING)}
+FILES = {"docs/forgetting_native.svg": lambda: forgetting_report.svg(NATIVE), "docs/forgetting.svg": lambda: forgetting_report.svg(FORGETTING), "docs/forgetting.html": lambda: forgetting_report.page(FORGETTING)}
 
 
 def made(make):

@@ -61,9 +61,9 @@ std::vector<MethodPlan> small_methods(int64_t seeds, int64_t other_seeds, bool n
       {"full-sgd", kOneGo, lines({{0.1, {3, 6}}, {0.03, {6}}}, none), other_seeds},
   };
   if (native) {
-    const auto full = lines({{1e-3, {1, 2, 4}}, {3e-4, {2, 4, 8}}, {1e-4, {4, 8}}}, none);
+    const auto full = lines({{3e-4, {2, 4}}, {1e-4, {4, 8}}, {3e-5, {8, 16}}}, none);
     const auto factors = [&](const Json& common) {
-      return lines({{1e-2, {2, 4}}, {3e-3, {2, 4, 8}}, {1e-3, {4, 8}}}, common);
+      return lines({{3e-3, {2, 4}}, {1e-3, {4, 8}}, {3e-4, {8, 16}}}, common);
     };
     const auto in_stream = [&](std::initializer_list<double> rates, const Json& common) {
       std::vector<GridLine> grid;
@@ -75,10 +75,10 @@ std::vector<MethodPlan> small_methods(int64_t seeds, int64_t other_seeds, bool n
     };
     for (MethodPlan& p : plan) {
       const bool one = p.schedule == kOneGo;
-      if (p.method == "full-adamw") p.grid = one ? full : in_stream({1e-3, 3e-4, 1e-4}, none);
-      if (p.method == "lora") p.grid = one ? factors(lora) : in_stream({1e-2, 3e-3, 1e-3}, lora);
+      if (p.method == "full-adamw") p.grid = one ? full : in_stream({3e-4, 1e-4, 3e-5}, none);
+      if (p.method == "lora") p.grid = one ? factors(lora) : in_stream({3e-3, 1e-3, 3e-4}, lora);
       if (p.method == "lora-replay")
-        p.grid = one ? factors(replay) : in_stream({1e-2, 3e-3, 1e-3}, replay);
+        p.grid = one ? factors(replay) : in_stream({3e-3, 1e-3, 3e-4}, replay);
       if (p.method == "ewc")
         p.grid = lines({{1e-3, {2, 4}}, {3e-4, {4, 8}}}, object({{"ewc", 1000}}));
       if (p.method == "full-sgd") p.grid = lines({{1, {3, 6}}, {0.3, {3, 6}}, {0.1, {6}}}, none);

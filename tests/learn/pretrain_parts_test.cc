@@ -220,15 +220,16 @@ TEST(RowGradient, SumsWhatTokensReadInAllPasses) {
 
 TEST(GateFit, ReachesFromOneSubjectTowardsTheNext) {
   const Gate gate = gate_between(2, 10);
-  EXPECT_DOUBLE_EQ(gate.radius, 8);
-  EXPECT_DOUBLE_EQ(gate.softness, 4);
+  EXPECT_DOUBLE_EQ(gate.radius, 3.2);
+  EXPECT_DOUBLE_EQ(gate.softness, 1.2);
   const auto at = [&](double distance) {
     return gate(at::tensor({static_cast<float>(distance)}).view({1, 1}), at::zeros({1, 1}))
         .item<double>();
   };
   EXPECT_EQ(at(2), 1);
   EXPECT_EQ(at(10), 0);
-  EXPECT_NEAR(at(6), 0.5, 1e-6);
+  EXPECT_EQ(at(3.3), 0);
+  EXPECT_NEAR(at(2.6), 0.5, 1e-6);
   const Gate overlap = gate_between(6, 4);
   EXPECT_GT(overlap.radius, 0);
   EXPECT_GT(overlap.radius, overlap.softness);

@@ -34,11 +34,13 @@ double quantile(std::vector<double> values, double share) {
 
 }  // namespace
 
+constexpr double kReach = 0.15;  // of the way from one subject to the next, chosen on dev facts
+
 Gate gate_between(double same, double other) {
   Gate gate;
   if (other > same) {
-    gate.radius = same + 0.75 * (other - same);
-    gate.softness = 0.5 * (other - same);
+    gate.radius = same + kReach * (other - same);
+    gate.softness = kReach * (other - same);
   } else {
     gate.radius = 1.1 * 0.5 * (same + other);
     gate.softness = 0.2 * 0.5 * (same + other);

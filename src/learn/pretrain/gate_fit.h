@@ -22,8 +22,8 @@ struct GateFit {
   double other = 0;  // 9 of 10 are farther than this from every other subject
 };
 
-// From two distances: a subject is heard fully up to a quarter of the way from `same` to `other`,
-// and not at all from three quarters on. Where they overlap the gate opens around their middle.
+// From two distances: a subject is heard fully up to `same`, and not at all from 15 % of the way to
+// `other` on. Where they overlap the gate opens around their middle.
 Gate gate_between(double same, double other);
 
 // Of at most `limit` facts with a subject and two phrasings. Fewer than 8 of them: the defaults of
