@@ -48,8 +48,8 @@ std::vector<MethodPlan> small_methods(int64_t seeds, int64_t other_seeds, bool n
   const Json top = object({{"slots", 500}});
   std::vector<MethodPlan> plan = {
       {"interference", kOneGo, {GridLine{none, {1}}}, seeds},
-      {"full-adamw", kOneGo, lines({{3e-5, {2, 4}}, {1e-5, {6}}}, none), seeds},
-      {"lora", kOneGo, lines({{3e-4, {2, 4}}, {1e-4, {6}}}, lora), seeds},
+      {"full-adamw", kOneGo, lines({{1e-4, {1, 2}}, {3e-5, {2, 4}}, {1e-5, {6}}}, none), seeds},
+      {"lora", kOneGo, lines({{1e-3, {2, 4}}, {3e-4, {2, 4}}, {1e-4, {6}}}, lora), seeds},
       {"lora-replay", kOneGo, lines({{3e-4, {2, 4}}, {1e-4, {6}}}, replay), seeds},
       {"tfidf-published", kOneGo, lines({{1000, {5, 10}}, {4000, {5, 10}}}, top), seeds},
       {"interference", kStream, {GridLine{none, {1}}}, seeds},

@@ -352,6 +352,9 @@ Proposal propose(const LanguageModel& model, std::vector<Item> items, const Acce
                  const std::vector<std::string>& names, const TeachOptions& options,
                  const Reporter& reporter, const Protect& protect,
                  std::span<const Companion> companions, std::vector<Example> anchor_examples) {
+  if (!model.net().device().is_cpu())
+    throw Error(ErrorCode::kUnsupported, "teaching computes on the CPU only",
+                "leave --device away");
   if (options.hold && model.uses_chat(options.raw))
     throw Error(ErrorCode::kUnsupported, "what is known about subjects is held in raw text only",
                 "teach sentences to complete with --raw, or leave out --hold");

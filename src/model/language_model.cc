@@ -92,6 +92,10 @@ LanguageModel LanguageModel::open(const std::filesystem::path& folder, const Ope
     if (options.with_updates) {
       const auto ledger = Ledger::open(folder, Ledger::Mode::kRead);
       m.use_overlay(m.load_overlay(ledger, options.from_updates));
+      if (!m.net_.device().is_cpu() && !m.memory_->overlay.empty())
+        throw Error(ErrorCode::kUnsupported,
+                    fmt::format("{}: updates are read on the CPU only", folder.string()),
+                    "leave --device away");
     }
   }
   return m;

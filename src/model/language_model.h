@@ -45,7 +45,8 @@ struct Memory {
 
 class LanguageModel {
  public:
-  // Throws kNotFound, kFormat, kUnsupported, kInvalidArgument (device, dtype).
+  // Throws kNotFound, kFormat, kUnsupported (also: a CUDA device and updates), kInvalidArgument
+  // (device, dtype).
   static LanguageModel open(const std::filesystem::path& folder, const OpenOptions& options = {});
 
   const std::filesystem::path& folder() const { return folder_; }
