@@ -2,6 +2,7 @@
 
 usage: commands.py ACCRETE SOURCE_DIR   (exit 77: the model is absent)
 """
+import glob
 import os
 import re
 import subprocess
@@ -14,27 +15,30 @@ if not os.path.exists(os.path.join(source, "models", "SmolLM2-135M-Instruct.Q4_1
     sys.exit(77)
 
 MARK = re.compile(r"<!-- run by tests/docs/commands\.py -->\s*```sh\n(.*?)```", re.S)
-# What a document's commands must print, in this order.
-EXPECTED = {"README.md": ["known: ", "learned", "Mette Sand", "known", "undone"],
-            "docs/pretrain.md": ["stopped after step", "tiny: ", "held out: "]}
+# What a document's blocks must print, each in this order.
+EXPECTED = {"README.md": [["known: ", "learned", "Mette Sand", "known", "undone"]],
+            "docs/pretrain.md": [["stopped after step", "tiny: ", "held out: "], ["Portuguese"]]}
 
 for name, expected in EXPECTED.items():
     with open(os.path.join(source, name), encoding="utf-8") as f:
         blocks = MARK.findall(f.read())
-    assert blocks, f"{name} has no block to run"
-    for block in blocks:
+    assert len(blocks) == len(expected), f"{name} has {len(blocks)} blocks to run"
+    for block, wanted in zip(blocks, expected):
         with tempfile.TemporaryDirectory() as work:
             os.mkdir(os.path.join(work, "bin"))
             os.symlink(accrete, os.path.join(work, "bin", "accrete"))
-            for folder in ("models", "data"):
+            for folder in ("data", "bench"):
                 os.symlink(os.path.join(source, folder), os.path.join(work, folder))
+            os.mkdir(os.path.join(work, "models"))  # commands may add to it
+            for file in glob.glob(os.path.join(source, "models", "*.gguf")):
+                os.symlink(file, os.path.join(work, "models", os.path.basename(file)))
             env = dict(os.environ, PATH=os.path.join(work, "bin") + os.pathsep + os.environ["PATH"])
             done = subprocess.run(["bash", "-euxo", "pipefail", "-c", block], cwd=work, env=env, text=True,
                                   stdout=subprocess.PIPE, stderr=subprocess.PIPE, timeout=1200)
             print(done.stdout)
             assert done.returncode == 0, f"{name}: exit {done.returncode}\n{done.stderr[-2000:]}"
             at = 0
-            for text in expected:
+            for text in wanted:
                 at = done.stdout.find(text, at)
                 assert at >= 0, f"{name}: {text!r} is not printed where it should be"
                 at += len(text)
