@@ -39,6 +39,20 @@ def baseline_rows():
     return rows
 
 
+def native_rows():
+    """The same question of a model with pretrained memory layers."""
+    rows, command = [], "`accrete bench forgetting models/native --profile small`"
+    for method, _, learned, _, cells in forgetting_report.points(NATIVE, "one_go", "test"):
+        if method not in ("interference", "full-adamw", "lora"):
+            continue
+        known = [100 * sum(forgetting_report.relative(c, key) for c in cells) / len(cells) for key in ("clozes_f1", "questions_f1")]
+        seeds = f"{len(cells)} seed{'s' if len(cells) > 1 else ''}"
+        rows.append(f"| a model with pretrained memory, {forgetting_report.name_of(method)}, {seeds}: new facts; facts known from pretraining, and in other words | "
+                    f"{100 * sum(c['before']['new_f1'] for c in cells) / len(cells):.1f} %; 100 %, 100 % | {100 * learned:.1f} %; {known[0]:.1f} %, {known[1]:.1f} % | {command} |")
+        command = "the same"
+    return rows
+
+
 def readme():
     result = load("facts.json")
     runs = result["runs"]
@@ -54,6 +68,7 @@ def readme():
         f"| {result['known_clozes']} sentences that it completed | 100 % | {spread(runs, 'kept_clozes')} | the same |",
         f"| ordinary text (WikiText-2), bits per byte |  | {bits} | the same |",
         *baseline_rows(),
+        *native_rows(),
         f"| {last['updates']} updates in a row: what they taught, {last['facts']} facts | 0 % | {100 * last['recall']:.1f} %, in untaught phrasings {100 * last['recall_untaught_wording']:.1f} % | {row} |",
         f"| then: sentences and questions that it knew | 100 % | {100 * last['kept_clozes']:.1f} % and {100 * last['kept_questions']:.1f} % | the same |",
     ])
