@@ -13,6 +13,8 @@
 namespace accrete {
 namespace {
 
+constexpr double kReach = 0.15;  // of the way from one subject to the next, chosen on dev facts
+
 // The phrasing up to the subject's last token, where updates are written; nullopt when the subject
 // is not found in it.
 std::optional<ReadRequest> up_to_subject(const LanguageModel& model, const Item& fact,
@@ -33,8 +35,6 @@ double quantile(std::vector<double> values, double share) {
 }
 
 }  // namespace
-
-constexpr double kReach = 0.15;  // of the way from one subject to the next, chosen on dev facts
 
 Gate gate_between(double same, double other) {
   Gate gate;
