@@ -8,6 +8,8 @@ import os
 import sys
 from xml.sax.saxutils import escape
 
+import generated
+
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 COLOURS = ["#1b6ca8", "#c8553d", "#588b3a", "#7a4fa3", "#c08a1e", "#3d8f8f", "#8c564b", "#555555", "#d0648a", "#2f4858", "#9aa12b", "#6b8fd6"]
 
@@ -87,17 +89,4 @@ def forecast():
     return "\n".join(out + ["</svg>"]) + "\n"
 
 
-status = 0
-for name, make in {"forecast.svg": forecast}.items():
-    path = os.path.join(ROOT, "docs", name)
-    new = make()
-    old = open(path, encoding="utf-8").read() if os.path.exists(path) else ""
-    if new == old:
-        continue
-    if "--check" in sys.argv:
-        print(f"docs/{name} is not what bench/results give: run bench/make_plots.py")
-        status = 1
-    else:
-        with open(path, "w", encoding="utf-8") as f:
-            f.write(new)
-sys.exit(status)
+sys.exit(generated.write_or_check(ROOT, {"docs/forecast.svg": forecast()}, "make_plots.py"))

@@ -5,10 +5,10 @@ usage: make_tables.py [--check]     --check: exit 1 if a table is not what the r
 import glob
 import json
 import os
-import re
 import sys
 
 import forgetting_report
+import generated
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 FORGETTING = forgetting_report.load(os.path.join(ROOT, "bench", "results", "forgetting"))
@@ -26,31 +26,29 @@ def spread(runs, key, scale=100, form="{:.1f} %"):
     return mean if len(values) == 1 else f"{mean} ({form.format(min(values))} .. {form.format(max(values))})"
 
 
-def baseline_rows():
-    """What the usual ways of teaching 200 facts make of the same questions, each with the setting that was best on development facts."""
-    rows, command = [], "`accrete bench forgetting MODEL --profile small`"
-    for method, _, learned, _, cells in forgetting_report.points(FORGETTING, "one_go", "test"):
-        if method not in ("full-adamw", "lora"):
+def one_go_rows(cells, methods, command, line):
+    """What methods made of 200 facts in one go, each with the setting that was best on development facts. `line` gives a row's first cells
+    from the method's name with its seeds, what it learned in percent, its cells, and a function for the percentage kept of a measure."""
+    rows = []
+    for method, _, learned, _, group in forgetting_report.points(cells, "one_go", "test"):
+        if method not in methods:
             continue
-        kept = 100 * sum(forgetting_report.relative(c, "questions_f1") for c in cells) / len(cells)
-        seeds = f"{len(cells)} seed{'s' if len(cells) > 1 else ''}"
-        rows.append(f"| for comparison, {forgetting_report.name_of(method)}, {seeds}: new facts; known questions | 0 %; 100 % | {100 * learned:.1f} %; {kept:.1f} % | {command} |")
-        command = "the same"
+        name = f"{forgetting_report.name_of(method)}, {len(group)} seed{'s' if len(group) > 1 else ''}"
+        kept = lambda key: 100 * sum(forgetting_report.relative(c, key) for c in group) / len(group)
+        rows.append(f"| {line(name, 100 * learned, group, kept)} | {'the same' if rows else command} |")
     return rows
+
+
+def baseline_rows():
+    return one_go_rows(FORGETTING, ("full-adamw", "lora"), "`accrete bench forgetting MODEL --profile small`",
+                       lambda name, learned, group, kept: f"for comparison, {name}: new facts; known questions | 0 %; 100 % | {learned:.1f} %; {kept('questions_f1'):.1f} %")
 
 
 def native_rows():
     """The same question of a model with pretrained memory layers."""
-    rows, command = [], "`accrete bench forgetting models/native --profile small`"
-    for method, _, learned, _, cells in forgetting_report.points(NATIVE, "one_go", "test"):
-        if method not in ("interference", "full-adamw", "lora"):
-            continue
-        known = [100 * sum(forgetting_report.relative(c, key) for c in cells) / len(cells) for key in ("clozes_f1", "questions_f1")]
-        seeds = f"{len(cells)} seed{'s' if len(cells) > 1 else ''}"
-        rows.append(f"| a model with pretrained memory, {forgetting_report.name_of(method)}, {seeds}: new facts; facts known from pretraining, and in other words | "
-                    f"{100 * sum(c['before']['new_f1'] for c in cells) / len(cells):.1f} %; 100 %, 100 % | {100 * learned:.1f} %; {known[0]:.1f} %, {known[1]:.1f} % | {command} |")
-        command = "the same"
-    return rows
+    return one_go_rows(NATIVE, ("interference", "full-adamw", "lora"), "`accrete bench forgetting models/native --profile small`",
+                       lambda name, learned, group, kept: f"a model with pretrained memory, {name}: new facts; facts known from pretraining, and in other words | "
+                       f"{100 * sum(c['before']['new_f1'] for c in group) / len(group):.1f} %; 100 %, 100 % | {learned:.1f} %; {kept('clozes_f1'):.1f} %, {kept('questions_f1'):.1f} %")
 
 
 def readme():
@@ -219,21 +217,7 @@ for name, tables in TABLES.items():
     with open(os.path.join(ROOT, name), encoding="utf-8") as f:
         text = f.read()
     for key, make in tables.items():
-        pattern = re.compile(f"(<!-- table {key}: bench/make_tables.py -->\n).*?(<!-- end -->)", re.S)
-        assert pattern.search(text), f"{name} has no place for the table {key}"
-        text = pattern.sub(lambda m: m.group(1) + made(make) + "\n" + m.group(2), text)
+        text = generated.fill(text, key, made(make), "make_tables.py")
+        assert text is not None, f"{name} has no place for the table {key}"
     wanted[name] = text
-status = 0
-for name, new in wanted.items():
-    path = os.path.join(ROOT, name)
-    old = None
-    if os.path.exists(path):
-        with open(path, encoding="utf-8") as f:
-            old = f.read()
-    if new != old and "--check" in sys.argv:
-        print(f"{name} differs from bench/results; run bench/make_tables.py", file=sys.stderr)
-        status = 1
-    elif new != old:
-        with open(path, "w", encoding="utf-8") as f:
-            f.write(new)
-sys.exit(status)
+sys.exit(generated.write_or_check(ROOT, wanted, "make_tables.py"))

@@ -4,11 +4,12 @@ usage: speed_tables.py [--check]     --check: exit 1 if a table is not what the 
 """
 import json
 import os
-import re
 import sys
 
+import generated
+
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-DOCUMENTS = ("speed.md", "pretrain.md")
+DOCUMENTS = ("docs/speed.md", "docs/pretrain.md")
 
 
 def load(name):
@@ -89,25 +90,15 @@ NATIVE_STEP = 256 * 256  # tokens: bench/native_gpu.toml
 TABLES = {"cuda": (cuda, "cuda.json"), "cuda-training": (cuda_training, "cuda_training.json"), "teach": (teach, "teach.json"), "startup": (startup, "startup.json"), "generate": (generate, "generate.json"),
           "scale": (scale, "scale.json"), "peft": (peft, "compare_peft.json"), "native": (native, "native_gpu_log.jsonl")}
 
-status, seen = 0, set()
+wanted, seen = {}, set()
 for document in DOCUMENTS:
-    path = os.path.join(ROOT, "docs", document)
-    with open(path, encoding="utf-8") as f:
-        old = f.read()
-    new = old
+    with open(os.path.join(ROOT, document), encoding="utf-8") as f:
+        wanted[document] = f.read()
     for key, (make, name) in TABLES.items():
-        pattern = re.compile(f"(<!-- table {key}: bench/speed_tables.py -->\n).*?(<!-- end -->)", re.S)
-        if not pattern.search(new):
-            continue
-        seen.add(key)
         result = load(name)
-        text = make(result) if result else "Not measured yet."
-        new = pattern.sub(lambda m: m.group(1) + text + "\n" + m.group(2), new)
-    if new != old and "--check" in sys.argv:
-        print(f"docs/{document}: a table differs from bench/results; run bench/speed_tables.py", file=sys.stderr)
-        status = 1
-    elif new != old:
-        with open(path, "w", encoding="utf-8") as f:
-            f.write(new)
+        filled = generated.fill(wanted[document], key, make(result) if result else "Not measured yet.", "speed_tables.py")
+        if filled is not None:
+            wanted[document] = filled
+            seen.add(key)
 assert seen == set(TABLES), f"no place for the tables {set(TABLES) - seen}"
-sys.exit(status)
+sys.exit(generated.write_or_check(ROOT, wanted, "speed_tables.py"))
