@@ -9,7 +9,6 @@
 #include <cuda_runtime_api.h>
 
 #include "base/error.h"
-#include "memory/kernels/cuda.h"
 #endif
 
 namespace accrete {
@@ -29,10 +28,6 @@ namespace cuda = kernels::cuda;
 
 namespace {
 
-cuda::Type type_of(const at::Tensor& t) {
-  return t.scalar_type() == at::kFloat ? cuda::Type::kFloat : cuda::Type::kBfloat16;
-}
-
 void check_range(const at::Tensor& rows, int64_t R) {
   if (rows.numel() == 0) return;
   const auto [low, high] = at::aminmax(rows);
@@ -51,6 +46,10 @@ bool built_with_cuda() {
 
 bool cuda_kernels_apply(const at::Tensor& t) {
   return t.is_cuda() && (t.scalar_type() == at::kFloat || t.scalar_type() == at::kBFloat16);
+}
+
+cuda::Type cuda_type(const at::Tensor& t) {
+  return t.scalar_type() == at::kFloat ? cuda::Type::kFloat : cuda::Type::kBfloat16;
 }
 
 void* cuda_stream(const at::Tensor& t) {
@@ -94,7 +93,7 @@ at::Tensor gather_cuda(const at::Tensor& table, const at::Tensor& rows, const at
   check_range(rows, table.size(0));
   const int64_t T = rows.size(0), K = rows.size(1), d = table.size(1);
   auto out = at::empty({T, d}, table.options().requires_grad(false));
-  check_cuda(cuda::weighted_sums(type_of(table), table.const_data_ptr(), d,
+  check_cuda(cuda::weighted_sums(cuda_type(table), table.const_data_ptr(), d,
                                  rows.const_data_ptr<int32_t>(), weights.const_data_ptr<float>(), T,
                                  K, out.mutable_data_ptr(), cuda_stream(table)),
              "weighted gather");
@@ -111,7 +110,7 @@ at::Tensor scatter_cuda(const at::Tensor& grad, const at::Tensor& rows, const at
   const auto token = order.div(rows.size(1), "floor").to(at::kInt);
   const auto share = weights.reshape({-1}).index_select(0, order);
   auto out = at::empty({R, grad.size(1)}, grad.options());
-  check_cuda(cuda::weighted_sums_csr(type_of(grad), grad.const_data_ptr(), grad.size(1),
+  check_cuda(cuda::weighted_sums_csr(cuda_type(grad), grad.const_data_ptr(), grad.size(1),
                                      offsets.const_data_ptr<int64_t>(),
                                      token.const_data_ptr<int32_t>(), share.const_data_ptr<float>(),
                                      R, out.mutable_data_ptr(), cuda_stream(grad)),
@@ -122,7 +121,7 @@ at::Tensor scatter_cuda(const at::Tensor& grad, const at::Tensor& rows, const at
 at::Tensor dots_cuda(const at::Tensor& table, const at::Tensor& rows, const at::Tensor& grad) {
   const int64_t T = rows.size(0), K = rows.size(1), d = table.size(1);
   auto out = at::empty({T, K}, grad.options().dtype(at::kFloat));
-  check_cuda(cuda::row_dots(type_of(table), table.const_data_ptr(), d,
+  check_cuda(cuda::row_dots(cuda_type(table), table.const_data_ptr(), d,
                             rows.const_data_ptr<int32_t>(), grad.const_data_ptr(), T, K,
                             out.mutable_data_ptr<float>(), cuda_stream(table)),
              "gradient of weights");

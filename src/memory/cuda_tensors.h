@@ -13,6 +13,10 @@
 #include <string>
 #include <utility>
 
+#ifdef ACCRETE_CUDA
+#include "memory/kernels/cuda.h"
+#endif
+
 namespace accrete {
 
 // Whether this build has CUDA kernels.
@@ -21,6 +25,8 @@ bool built_with_cuda();
 bool cuda_kernels_apply(const at::Tensor& t);
 
 #ifdef ACCRETE_CUDA
+// What the kernels call the type of a tensor that they take.
+kernels::cuda::Type cuda_type(const at::Tensor& t);
 // The current stream of t's device, as the kernels take it.
 void* cuda_stream(const at::Tensor& t);
 // Throws std::runtime_error naming `what` where status is not 0.

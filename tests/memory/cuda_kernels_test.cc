@@ -8,18 +8,14 @@
 #include "cuda_on_cpu.h"
 #include "memory/kernels/cpu.h"
 #include "memory/kernels/cuda_device.h"
+#include "random_floats.h"
 
 namespace accrete::kernels {
 namespace {
 
 using cuda_on_cpu::launch;
 
-std::vector<float> normals(int64_t count, uint64_t seed) {
-  Rng rng(seed);
-  std::vector<float> out(static_cast<size_t>(count));
-  for (float& v : out) v = rng.normal();
-  return out;
-}
+using testing::normals;
 
 std::vector<int32_t> random_rows(int64_t count, int64_t R, uint64_t seed) {
   Rng rng(seed);

@@ -9,6 +9,7 @@
 
 #include "base/rng.h"
 #include "memory/kernels/cpu.h"
+#include "random_floats.h"
 
 namespace accrete::kernels {
 namespace {
@@ -32,12 +33,7 @@ std::vector<float> small_integers(size_t count, int range, uint64_t seed) {
   return out;
 }
 
-std::vector<float> normals(size_t count, uint64_t seed) {
-  Rng rng(seed);
-  std::vector<float> out(count);
-  for (float& v : out) v = rng.normal();
-  return out;
-}
+using testing::normals;
 
 std::vector<int32_t> sorted_positions(const std::vector<float>& row) {
   std::vector<int32_t> order(row.size());

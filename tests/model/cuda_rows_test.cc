@@ -6,7 +6,7 @@
 #include <vector>
 
 #include "../memory/cuda_on_cpu.h"
-#include "base/rng.h"
+#include "../memory/random_floats.h"
 #include "model/kernels/cuda_rows_device.h"
 #include "model/kernels/rows.h"
 
@@ -15,12 +15,7 @@ namespace {
 
 using cuda_on_cpu::launch;
 
-std::vector<float> normals(int64_t count, uint64_t seed) {
-  Rng rng(seed);
-  std::vector<float> out(static_cast<size_t>(count));
-  for (float& v : out) v = rng.normal();
-  return out;
-}
+using testing::normals;
 
 void expect_near(const std::vector<float>& got, const std::vector<float>& expected, float by) {
   ASSERT_EQ(got.size(), expected.size());

@@ -26,12 +26,6 @@ const float* in(const at::Tensor& t) {
 float* out_of(const at::Tensor& t) {
   return t.mutable_data_ptr<float>();
 }
-#ifdef ACCRETE_CUDA
-kernels::cuda::Type type_of(const at::Tensor& t) {
-  return t.scalar_type() == at::kFloat ? kernels::cuda::Type::kFloat
-                                       : kernels::cuda::Type::kBfloat16;
-}
-#endif
 
 }  // namespace
 
@@ -48,9 +42,10 @@ Normed rms_norm(const at::Tensor& x, const at::Tensor& weight, double eps, bool 
   float* scale = out_of(y.inverse);
 #ifdef ACCRETE_CUDA
   if (x.is_cuda()) {
-    check_cuda(kernels::cuda::rms_norm_rows(type_of(y.out), from, w, T, d, static_cast<float>(eps),
-                                            y.out.mutable_data_ptr(), scale, cuda_stream(x)),
-               "norm");
+    check_cuda(
+        kernels::cuda::rms_norm_rows(cuda_type(y.out), from, w, T, d, static_cast<float>(eps),
+                                     y.out.mutable_data_ptr(), scale, cuda_stream(x)),
+        "norm");
     return y;
   }
 #endif
@@ -69,7 +64,7 @@ at::Tensor rms_norm_backward(const at::Tensor& x, const at::Tensor& weight,
 #ifdef ACCRETE_CUDA
   if (x.is_cuda()) {
     auto dx = at::empty_like(x);
-    check_cuda(kernels::cuda::rms_norm_rows_backward(type_of(gradient), from, w, scale,
+    check_cuda(kernels::cuda::rms_norm_rows_backward(cuda_type(gradient), from, w, scale,
                                                      gradient.const_data_ptr(), T, d, out_of(dx),
                                                      cuda_stream(x)),
                "gradient of a norm");
@@ -91,7 +86,7 @@ at::Tensor swiglu_rows(const at::Tensor& gate_up) {
   auto y = at::empty({T, f}, gate_up.options());
 #ifdef ACCRETE_CUDA
   if (gate_up.is_cuda()) {
-    check_cuda(kernels::cuda::swiglu_rows(type_of(y), gate_up.const_data_ptr(), T, f,
+    check_cuda(kernels::cuda::swiglu_rows(cuda_type(y), gate_up.const_data_ptr(), T, f,
                                           y.mutable_data_ptr(), cuda_stream(y)),
                "swiglu");
     return y;
@@ -111,7 +106,7 @@ at::Tensor swiglu_rows_backward(const at::Tensor& gate_up, const at::Tensor& gra
 #ifdef ACCRETE_CUDA
   if (gate_up.is_cuda()) {
     auto y = at::empty_like(gate_up);
-    check_cuda(kernels::cuda::swiglu_rows_backward(type_of(y), gate_up.const_data_ptr(),
+    check_cuda(kernels::cuda::swiglu_rows_backward(cuda_type(y), gate_up.const_data_ptr(),
                                                    gradient.const_data_ptr(), T, f,
                                                    y.mutable_data_ptr(), cuda_stream(y)),
                "gradient of swiglu");
@@ -135,8 +130,8 @@ void rotate_rows(const at::Tensor& x, const at::Tensor& cos, const at::Tensor& s
   const float *c = in(cos), *s = in(sin);
 #ifdef ACCRETE_CUDA
   if (x.is_cuda()) {
-    check_cuda(kernels::cuda::rotate_rows(type_of(x), x.const_data_ptr(), x.stride(0), count, heads,
-                                          2 * half, c, s, positions, direction,
+    check_cuda(kernels::cuda::rotate_rows(cuda_type(x), x.const_data_ptr(), x.stride(0), count,
+                                          heads, 2 * half, c, s, positions, direction,
                                           out.mutable_data_ptr(), out.stride(0), cuda_stream(x)),
                "rotation");
     return;
@@ -160,7 +155,7 @@ at::Tensor cross_entropy_rows(const at::Tensor& logits, const at::Tensor& labels
   float* loss = out_of(losses);
 #ifdef ACCRETE_CUDA
   if (logits.is_cuda()) {
-    check_cuda(kernels::cuda::cross_entropy_rows(type_of(logits), logits.mutable_data_ptr(), T, V,
+    check_cuda(kernels::cuda::cross_entropy_rows(cuda_type(logits), logits.mutable_data_ptr(), T, V,
                                                  label, share, loss, cuda_stream(logits)),
                "loss");
     return losses;

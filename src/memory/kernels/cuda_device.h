@@ -56,6 +56,11 @@ struct alignas(sizeof(T) * kVec) Pack {
   T v[kVec];
 };
 
+__device__ inline float sum_of_warp(float v) {
+  for (int step = kWarp / 2; step > 0; step /= 2) v += __shfl_xor_sync(kAllLanes, v, step);
+  return v;
+}
+
 // ---- lookup ----
 
 // A candidate of a top-k: larger values come first, equal ones by position.
@@ -254,7 +259,7 @@ __device__ void row_dots_block(const T* table, int64_t d, const int32_t* rows, c
         const auto b = *reinterpret_cast<const Pack<T, kVec>*>(grad + t * d + i);
         for (int v = 0; v < kVec; ++v) sum = fmaf(to_float(a.v[v]), to_float(b.v[v]), sum);
       }
-    for (int step = kWarp / 2; step > 0; step /= 2) sum += __shfl_xor_sync(kAllLanes, sum, step);
+    sum = sum_of_warp(sum);
     if (lane == 0) out[t * per_token + k] = sum;
   }
 }

@@ -11,11 +11,6 @@
 
 namespace accrete::kernels::cuda {
 
-__device__ inline float sum_of_warp(float v) {
-  for (int step = kWarp / 2; step > 0; step /= 2) v += __shfl_xor_sync(kAllLanes, v, step);
-  return v;
-}
-
 // rms_norm_rows of rows.h for one row, by a warp.
 template <class T>
 __device__ void rms_norm_warp(const float* x, const float* weight, int d, float eps, T* out,
