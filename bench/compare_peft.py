@@ -6,7 +6,8 @@ MODEL is a folder made by `accrete retrofit`: transformers reads its base. Each 
 other. Recall is the share of facts whose first untaught phrasing is answered with every token the most likely one; kept is the share of what
 the base answers so of data/known. Both are measured by the same code for all: what accrete taught is exported and read back with transformers.
 Seconds are those of training; measuring is not counted. The rates of LoRA and full finetuning are swept on development facts first: the best
-is the one that reaches the target in the fewest epochs, or failing that the highest recall.
+is the one that reaches the target in the fewest epochs, or failing that the highest recall. lora-bf16 and full-bf16 are the same with products in
+bfloat16 (torch.autocast), which processors with tiles for it are faster at: there, accrete's solver takes them as well.
 """
 import argparse
 import json
@@ -123,7 +124,7 @@ def with_lora(model):
 def finetune(tools, method, facts, rate, epochs, max_seconds, ask):
     """Trains until the target or a limit; one record an epoch."""
     torch = tools.torch
-    if method == "lora":
+    if method.startswith("lora"):
         tools.model = with_lora(tools.model)
     parameters = [p for p in tools.model.parameters() if p.requires_grad]
     optimiser = torch.optim.AdamW(parameters, lr=rate, weight_decay=0.0)
@@ -136,7 +137,8 @@ def finetune(tools, method, facts, rate, epochs, max_seconds, ask):
         for which in groups:
             ids, mask, labels = tools.pad([examples[i] for i in which])
             start = time.perf_counter()
-            loss = tools.model(input_ids=ids, attention_mask=mask, labels=labels).loss
+            with torch.autocast("cpu", dtype=torch.bfloat16, enabled=method.endswith("-bf16")):
+                loss = tools.model(input_ids=ids, attention_mask=mask, labels=labels).loss
             loss.backward()
             optimiser.step()
             optimiser.zero_grad(set_to_none=True)
@@ -225,7 +227,7 @@ def main():
     parser.add_argument("--max-seconds", type=float, default=1800, help="of training, for each method")
     parser.add_argument("--sweep-facts", type=int, default=32)
     parser.add_argument("--sweep-epochs", type=int, default=6)
-    parser.add_argument("--methods", default="accrete,lora,full")
+    parser.add_argument("--methods", default="accrete,lora,full,lora-bf16,full-bf16")
     parser.add_argument("--out", help="results so far are read from here, and what is missing is run")
     args = parser.parse_args()
 
@@ -254,7 +256,7 @@ def main():
             save()
             continue
         sweep = []
-        for rate in RATES[method]:
+        for rate in RATES[method.removesuffix("-bf16")]:
             tried = run_worker(task="finetune", method=method, folder=args.model, threads=args.threads, split="dev", facts=args.sweep_facts,
                                seed=args.seed, rate=rate, epochs=args.sweep_epochs, max_seconds=args.max_seconds)
             best = max(e["recall"] for e in tried["epochs"])

@@ -93,6 +93,21 @@ def table(cells, schedule):
     return "\n".join(rows)
 
 
+ABILITIES = {"arc_easy": "ARC-Easy", "arc_challenge": "ARC-Challenge", "piqa": "PIQA", "boolq": "BoolQ", "lambada": "LAMBADA", "gsm8k": "GSM8K, nats a token"}
+
+
+def abilities(cells):
+    """What public tasks say, before and after: shares of right lines, and nats per token of GSM8K's solutions (lower is better)."""
+    groups_of = [(name_of(m), g) for (m, _), g in groups(cells, "one_go", "test").items() if all("after" in c for c in g)]
+    if not groups_of:
+        return "Not measured yet."
+    keys = [(f"{task}_{'nats' if task == 'gsm8k' else 'accuracy'}", task == "gsm8k") for task in ABILITIES]
+    form = lambda v, nats: f"{v:.3f}" if nats else percent(v)
+    line = lambda name, cells, when: f"| {name} | " + " | ".join(form(mean(c[when][key] for c in cells), nats) for key, nats in keys) + " |"
+    rows = ["| | " + " | ".join(ABILITIES.values()) + " |", "| --- |" + " --- |" * len(ABILITIES), line("before", groups_of[0][1], "before")]
+    return "\n".join(rows + [line(name, group, "after") for name, group in groups_of])
+
+
 def points(cells, schedule, split):
     """[(method, setting, learned, kept, cells)], means over the seeds."""
     out = []

@@ -13,6 +13,7 @@ import generated
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 FORGETTING = forgetting_report.load(os.path.join(ROOT, "bench", "results", "forgetting"))
 NATIVE = forgetting_report.load(os.path.join(ROOT, "bench", "results", "forgetting_native"))
+ABILITIES = forgetting_report.load(os.path.join(ROOT, "bench", "results", "forgetting_abilities"))
 
 
 def load(name):
@@ -190,6 +191,7 @@ TABLES = {
         "forgetting-one_go": lambda: forgetting_report.table(FORGETTING, "one_go"),
         "forgetting-stream": lambda: forgetting_report.table(FORGETTING, "stream"),
         "forgetting-verdict": lambda: forgetting_report.verdict(FORGETTING),
+        "forgetting-abilities": lambda: forgetting_report.abilities(ABILITIES),
         "forgetting-native-one_go": lambda: forgetting_report.table(NATIVE, "one_go"),
         "forgetting-native-stream": lambda: forgetting_report.table(NATIVE, "stream"),
         "forgetting-native-verdict": lambda: forgetting_report.verdict(NATIVE),

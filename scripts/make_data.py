@@ -529,6 +529,35 @@ def wikitext(data, limit=200_000):
 
 
 # ---------------------------------------------------------------------------------------------------------------------
+# Abilities: samples of public tasks, measured by likelihood
+# ---------------------------------------------------------------------------------------------------------------------
+
+ABILITIES = {"arc_easy": 150, "arc_challenge": 100, "piqa": 120, "boolq": 60, "lambada": 120, "gsm8k": 50}
+
+
+def ability_rows(data, task, n, limit=800):
+    """the n shortest-hashed lines of a task whose text is not longer than the limit"""
+    out = []
+    for r in read_jsonl(data / "qa" / ("gsm8k_test.jsonl" if task == "gsm8k" else f"{task}.jsonl")):
+        if task == "lambada":
+            row = {"prompt": r["context"], "answer": r["answers"][0]}
+        elif task == "gsm8k":
+            row = {"prompt": f"Question: {r['question']}\nAnswer:", "solution": re.sub(r"<<.*?>>", "", r["solution"])}
+        else:
+            before = r["context"] + "\n" if task == "boolq" else ""
+            row = {"prompt": f"{before}Question: {r['question'].strip()}\nAnswer:", "choices": r["choices"], "right": r["label"]}
+        row = json.loads(unicodedata.normalize("NFC", json.dumps(row, ensure_ascii=False)))
+        if len(json.dumps(row)) <= limit:
+            out.append({"id": f"{task}-{sha(row['prompt'])[:10]}", **row})
+    return sorted(out, key=lambda r: sha(r["id"]))[:n]
+
+
+def write_abilities(data, out):
+    for task, n in ABILITIES.items():
+        write_jsonl(out / "abilities" / f"{task}.jsonl", ability_rows(data, task, n))
+
+
+# ---------------------------------------------------------------------------------------------------------------------
 # All of it
 # ---------------------------------------------------------------------------------------------------------------------
 
@@ -653,8 +682,12 @@ def main():
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--only-native", action="store_true", help="native/known_facts.jsonl alone")
     parser.add_argument("--only-about-known", action="store_true", help="facts/about_known_*.jsonl alone")
+    parser.add_argument("--only-abilities", action="store_true", help="abilities/*.jsonl alone")
     args = parser.parse_args()
     data, out = args.data, args.out
+    if args.only_abilities:
+        write_abilities(data, out)
+        return
     if args.only_about_known:
         write_about_known(out, json.loads((out / "facts" / "templates.json").read_text(encoding="utf-8")))
         return
@@ -720,6 +753,7 @@ def main():
     write_jsonl(out / "native" / "known_facts.jsonl", native_facts(rows, {f[1] for v in facts.values() for f in v}, templates))
 
     write_about_known(out, templates)
+    write_abilities(data, out)
     names = neighbours(rows, facts)
     (out / "neighbours.json").write_text(json.dumps(names, ensure_ascii=False, indent=1) + "\n", encoding="utf-8", newline="\n")
     (out / "names.txt").write_text("".join(f"{n}\n" for v in names.values() for n in v), encoding="utf-8", newline="\n")

@@ -239,6 +239,22 @@ def test_native(subjects, templates):
             check(r["subject"] in p, r["id"], "no subject in", p)
 
 
+def test_abilities():
+    kinds = {"arc_easy": (150, "choices"), "arc_challenge": (100, "choices"), "piqa": (120, "choices"), "boolq": (60, "choices"),
+             "lambada": (120, "answer"), "gsm8k": (50, "solution")}
+    names = sorted(f.stem for f in (DATA / "abilities").iterdir())
+    check(names == sorted(kinds), "abilities", names)
+    for task, (n, kind) in kinds.items():
+        rows = read(f"abilities/{task}.jsonl")
+        check(len(rows) == n and len({r["id"] for r in rows}) == n, task, "rows", len(rows))
+        for r in rows:
+            check(r["id"].startswith(task + "-") and r["prompt"].strip() and kind in r, r["id"])
+            check(kind != "choices" or len(r["choices"]) >= 2 and 0 <= r["right"] < len(r["choices"]), r["id"], "no right choice")
+        if kind == "choices":  # always the first would not do
+            shares = Counter(r["right"] for r in rows)
+            check(max(shares.values()) < 0.7 * n, task, "one choice is right too often", shares)
+
+
 def test_readme(count):
     readme = (DATA / "README.md").read_text(encoding="utf-8")
     rows = [[c.strip() for c in line.strip().strip("|").split("|")] for line in readme.split("\n") if line.startswith("| `")]
@@ -273,5 +289,6 @@ if __name__ == "__main__":
     test_text(known)
     test_demo_and_examples(subjects)
     test_native(subjects, templates)
+    test_abilities()
     size = test_readme(count)
     print(f"data: {checks} checks passed; facts {facts}, known {count}, {size} bytes")

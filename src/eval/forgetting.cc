@@ -125,6 +125,8 @@ class Bench {
         read_file(data / "text" / "wikitext2_test_sample.txt")
             .substr(0, static_cast<size_t>(name == "test" ? profile_.text_bytes
                                                           : profile_.tuning_text_bytes));
+    if (profile_.abilities && name == "test")
+      split.kept.abilities = read_abilities(data / "abilities");
     // Which questions are known is what the untouched model answers.
     const auto file = options_.out / ("known_" + name + ".json");
     Json known;

@@ -79,6 +79,9 @@ std::vector<MethodPlan> small_methods(int64_t seeds, int64_t other_seeds, bool n
       if (p.method == "lora") p.grid = one ? factors(lora) : in_stream({3e-3, 1e-3, 3e-4}, lora);
       if (p.method == "lora-replay")
         p.grid = one ? factors(replay) : in_stream({3e-3, 1e-3, 3e-4}, replay);
+      if (p.method == "tfidf-published")
+        p.grid = one ? lines({{4000, {5, 10}}, {1000, {5, 10}}, {300, {5, 10}}, {100, {10}}}, top)
+                     : lines({{1000, {10}}, {300, {10}}, {100, {10}}}, top);
       if (p.method == "ewc")
         p.grid = lines({{1e-3, {2, 4}}, {3e-4, {4, 8}}}, object({{"ewc", 1000}}));
       if (p.method == "full-sgd") p.grid = lines({{1, {3, 6}}, {0.3, {3, 6}}, {0.1, {6}}}, none);
@@ -121,6 +124,7 @@ ForgettingProfile forgetting_profile(const std::string& name, bool native) {
     profile.facts = 1000;
     profile.updates = 500;
     profile.unknown_questions = true;
+    profile.abilities = true;
     profile.text_bytes = 200000;
     profile.tuning_text_bytes = 40000;
     profile.methods = small_methods(3, 3, native);
@@ -138,7 +142,7 @@ ForgettingProfile forgetting_profile(const std::string& name, bool native) {
     };
   } else {
     throw Error(ErrorCode::kInvalidArgument, fmt::format("there is no profile \"{}\"", name),
-                "use one of: smoke, small, full");
+                "use one of: smoke, small, abilities, full");
   }
   return profile;
 }

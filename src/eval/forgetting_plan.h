@@ -47,12 +47,13 @@ struct ForgettingProfile {
   int64_t updates = 100;           // of a stream
   int64_t known_limit = 0;         // questions and clozes of each kind at most; 0: all
   bool unknown_questions = false;  // F1 over the questions it does not answer as well
+  bool abilities = false;          // data/abilities too, on the test split
   int64_t text_bytes = 40000;      // of WikiText-2
   int64_t tuning_text_bytes = 10000;
   std::vector<MethodPlan> methods;
 };
 
-// "smoke", "small", "full". `native`: for a model that `accrete pretrain` made, which is small and
+// "smoke", "small", "abilities" (one go, the settings that "small" chose), "full". `native`: for a model that `accrete pretrain` made, which is small and
 // was trained at high rates: wider grids. Throws kInvalidArgument with the names that exist.
 ForgettingProfile forgetting_profile(const std::string& name, bool native = false);
 

@@ -112,6 +112,8 @@ KeptScores score_kept(const LanguageModel& model, const KeptSet& set, const Repo
   scores.clozes = mean_answers(std::span(each).subspan(set.neighbours.size()));
   const std::string texts[] = {set.text};
   scores.bits_per_byte = bits_per_byte(model, texts, reporter);
+  for (const Ability& ability : set.abilities)
+    scores.abilities.emplace_back(ability.key(), ability_score(model, ability, reporter));
   return scores;
 }
 
@@ -123,10 +125,13 @@ nlohmann::ordered_json to_json(const NewScores& scores) {
 }
 
 nlohmann::ordered_json to_json(const KeptScores& scores) {
-  return {{"questions_exact", scores.questions.exact},   {"questions_f1", scores.questions.f1},
-          {"clozes_exact", scores.clozes.exact},         {"clozes_f1", scores.clozes.f1},
-          {"neighbours_exact", scores.neighbours.exact}, {"neighbours_f1", scores.neighbours.f1},
-          {"bits_per_byte", scores.bits_per_byte}};
+  nlohmann::ordered_json json = {
+      {"questions_exact", scores.questions.exact},   {"questions_f1", scores.questions.f1},
+      {"clozes_exact", scores.clozes.exact},         {"clozes_f1", scores.clozes.f1},
+      {"neighbours_exact", scores.neighbours.exact}, {"neighbours_f1", scores.neighbours.f1},
+      {"bits_per_byte", scores.bits_per_byte}};
+  for (const auto& [key, value] : scores.abilities) json[key] = value;
+  return json;
 }
 
 }  // namespace accrete

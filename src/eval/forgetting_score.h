@@ -11,9 +11,11 @@
 #include <optional>
 #include <span>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "base/progress.h"
+#include "eval/abilities.h"
 #include "eval/probe.h"
 #include "eval/text_metrics.h"
 #include "io/dataset.h"
@@ -27,6 +29,7 @@ struct KeptSet {
   std::vector<Item> questions, clozes, neighbours;
   std::optional<FewShot> few_shot;  // none: the questions are sentences to complete as well
   std::string text;
+  std::vector<Ability> abilities;  // none: not measured
 };
 
 // Exact match and token F1, means over the items.
@@ -41,6 +44,7 @@ struct NewScores {
 struct KeptScores {
   Answers questions, clozes, neighbours;
   double bits_per_byte = 0;
+  std::vector<std::pair<std::string, double>> abilities;  // by Ability::key()
 };
 
 // One score per item. Greedy; `few_shot` null: the items are sentences to complete, in the first
@@ -55,7 +59,7 @@ NewScores score_new(const LanguageModel& model, std::span<const Item> facts,
 KeptScores score_kept(const LanguageModel& model, const KeptSet& set, const Reporter& reporter);
 
 // {"new_exact", "new_f1", "taught_exact", "taught_f1"} and {"questions_exact", ...,
-// "bits_per_byte"}.
+// "bits_per_byte"}, and one number for each ability.
 nlohmann::ordered_json to_json(const NewScores& scores);
 nlohmann::ordered_json to_json(const KeptScores& scores);
 

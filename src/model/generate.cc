@@ -82,6 +82,20 @@ int32_t sample(std::span<float> logits, Row& row, const GenerateOptions& o) {
   return order[keep - 1];
 }
 
+// Tokens that all prompts begin with, less at least one that each has left. 0 where it saves little.
+int64_t shared_prefix(std::span<const std::vector<int32_t>> prompts) {
+  constexpr int64_t kWorthwhile = 8;
+  if (prompts.size() < 2) return 0;
+  const auto& first = prompts.front();
+  size_t shared = first.size();
+  for (const auto& p : prompts) {
+    const auto end = first.begin() + static_cast<ptrdiff_t>(std::min(shared, p.size() - 1));
+    shared = static_cast<size_t>(std::mismatch(first.begin(), end, p.begin()).first - first.begin());
+  }
+  const auto n = static_cast<int64_t>(shared);
+  return n >= kWorthwhile ? n : 0;
+}
+
 // Appends text; cuts at a stop string. Holds back what may yet become one.
 void append_text(Row& row, const std::string& piece, const GenerateOptions& o, bool last,
                  size_t index, const StreamFn& stream) {
@@ -138,42 +152,54 @@ std::vector<Generation> generate(const LanguageModel& model,
                     0,
                     false});
 
-  // Left padding: every prompt ends at the same column.
-  auto ids = at::zeros({B, T}, at::kLong);
-  auto positions = at::zeros({B, T}, at::kLong);
-  auto mask = at::zeros({B, T}, at::kBool);
+  const auto device = net.device();
+  KvCache cache;
+  ForwardOptions forward;
+  forward.cache = &cache;
+  const FfnSide step_side = model.side();
+
+  // What all prompts begin with (few-shot examples, a system prompt) is passed once.
+  const int64_t P = shared_prefix(prompts);
+  if (P > 0) {
+    const auto prefix = at::empty({1, P}, at::kLong);
+    std::copy_n(prompts.front().begin(), P, prefix.data_ptr<int64_t>());
+    forward.side = &step_side;
+    net.run(net.embed(prefix.to(device)), 0, net.config().blocks, forward);
+    cache = cache.repeated(B);
+  }
+
+  // Left padding of the rest: every prompt ends at the same column.
+  const int64_t R = T - P;
+  auto ids = at::zeros({B, R}, at::kLong);
+  auto positions = at::zeros({B, R}, at::kLong);
+  auto mask = at::zeros({B, R}, at::kBool);
   bool padded = false;
   for (int64_t b = 0; b < B; ++b) {
     const auto& p = prompts[static_cast<size_t>(b)];
     const int64_t pad = T - static_cast<int64_t>(p.size());
     padded |= pad > 0;
-    for (size_t i = 0; i < p.size(); ++i) {
-      const int64_t t = pad + static_cast<int64_t>(i);
-      ids.data_ptr<int64_t>()[b * T + t] = p[i];
-      positions.data_ptr<int64_t>()[b * T + t] = static_cast<int64_t>(i);
-      mask.data_ptr<bool>()[b * T + t] = true;
+    for (int64_t i = P; i < static_cast<int64_t>(p.size()); ++i) {
+      const int64_t t = b * R + pad + i - P;
+      ids.data_ptr<int64_t>()[t] = p[static_cast<size_t>(i)];
+      positions.data_ptr<int64_t>()[t] = i;
+      mask.data_ptr<bool>()[t] = true;
     }
   }
-  const auto device = net.device();
-  KvCache cache;
-  ForwardOptions forward;
-  forward.cache = &cache;
   const FfnSide prompt_side = model.side(padded ? mask : at::Tensor());
-  const FfnSide step_side = model.side();
   forward.side = &prompt_side;
-  at::Tensor key_mask = mask.to(device);
+  at::Tensor key_mask = at::cat({at::ones({B, P}, at::kBool), mask}, 1).to(device);
   if (padded) {
     forward.positions = positions.to(device);
     forward.key_mask = key_mask;
   }
   at::Tensor h = net.run(net.embed(ids.to(device)), 0, net.config().blocks, forward);
-  at::Tensor logits = net.logits(h.select(1, T - 1)).to(at::kCPU, at::kFloat).contiguous();
+  at::Tensor logits = net.logits(h.select(1, R - 1)).to(at::kCPU, at::kFloat).contiguous();
   forward.side = &step_side;
 
   const int64_t V = net.config().vocab_size;
   const int64_t steps = std::min(options.max_tokens, limit - T);
   auto next = at::zeros({B, 1}, at::kLong);
-  auto next_positions = positions.select(1, T - 1).clone();
+  auto next_positions = positions.select(1, R - 1).clone();
   const auto row_ones = at::ones({B, 1}, key_mask.options());
   for (int64_t step = 0; step < steps; ++step) {
     if (reporter.cancelled && reporter.cancelled()) break;

@@ -1,0 +1,48 @@
+// Abilities: reading and reasoning tasks that no taught fact is about, measured by likelihood.
+//
+// A task is a JSONL file; each line has a `prompt` and either
+//   `choices` and `right` (an index): right when that choice is the likeliest continuation, summed
+//     over its tokens (ARC, PIQA, BoolQ),
+//   `answer`: right when it is what greedy decoding writes (LAMBADA), or
+//   `solution`: a text to be predicted (GSM8K).
+// The first two give a share of right lines, the last nats per token.
+//
+// Non-goals: few-shot demonstrations, comparison with published figures (samples are small).
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "base/progress.h"
+#include "model/language_model.h"
+
+namespace accrete {
+
+struct AbilityItem {
+  std::string prompt;
+  std::vector<std::string> choices;  // one: an answer or a solution
+  int64_t right = 0;
+};
+
+struct Ability {
+  enum class Metric { kAccuracy, kExact, kNatsPerToken };
+  std::string name;  // the file's, without its ending
+  Metric metric = Metric::kAccuracy;
+  std::vector<AbilityItem> items;
+
+  // "arc_easy_accuracy", "gsm8k_nats": the score's name in results.
+  std::string key() const;
+};
+
+// Every *.jsonl of the folder, by name. Throws kNotFound (no folder), kFormat (a line that is none
+// of the three, or another kind than the first).
+std::vector<Ability> read_abilities(const std::filesystem::path& folder);
+
+// A share in [0, 1], or nats per token; prompts are raw text.
+double ability_score(const LanguageModel& model, const Ability& ability,
+                     const Reporter& reporter = {});
+
+}  // namespace accrete
