@@ -80,7 +80,8 @@ void add_bench_forgetting(CLI::App& bench, Common& common, Run& run) {
       ->type_name("FOLDER")
       ->required();
   verb->add_option("--profile", state->profile,
-                   "smoke: a minute, proves nothing; small: hours on two cores; abilities: one run of each, scored on public tasks too; full: for a GPU")
+                   "smoke: a minute, proves nothing; small: hours on two cores; abilities: one run "
+                   "of each, scored on public tasks too; full: for a GPU")
       ->type_name("{smoke,small,abilities,full}")
       ->check(CLI::IsMember({"smoke", "small", "abilities", "full"}))
       ->capture_default_str();

@@ -120,8 +120,8 @@ void make_work_folder(const fs::path& model, const fs::path& work) {
   };
   for (const auto& entry : fs::directory_iterator(model))
     if (entry.is_regular_file()) link(entry.path(), temporary / entry.path().filename());
-  for (const char* name :
-       {"memory.json", "memory.safetensors", "background.safetensors", "names.txt"})
+  for (const char* name : {"memory.json", "memory.safetensors", "background.safetensors",
+                           "names.txt", "codes.safetensors"})
     if (fs::exists(model / "accrete" / name))
       link(model / "accrete" / name, temporary / "accrete" / name);
   { const Ledger ledger = Ledger::create(temporary); }

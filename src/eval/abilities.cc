@@ -24,8 +24,7 @@ AbilityItem parse_item(const Json& line, Metric& metric) {
     item.right = line.at("right").get<int64_t>();
   } else {
     metric = line.contains("solution") ? Metric::kNatsPerToken : Metric::kExact;
-    item.choices = {
-        line.at(metric == Metric::kExact ? "answer" : "solution").get<std::string>()};
+    item.choices = {line.at(metric == Metric::kExact ? "answer" : "solution").get<std::string>()};
   }
   const auto n = static_cast<int64_t>(item.choices.size());
   if (n < (metric == Metric::kAccuracy ? 2 : 1) || item.right < 0 || item.right >= n)
@@ -51,8 +50,8 @@ Ability read_ability(const std::filesystem::path& path) {
     }
     if (ability.items.size() == 1) ability.metric = metric;
     if (metric != ability.metric)
-      throw Error(ErrorCode::kFormat, fmt::format("{}:{}: another kind of line than the first",
-                                                  path.string(), number));
+      throw Error(ErrorCode::kFormat,
+                  fmt::format("{}:{}: another kind of line than the first", path.string(), number));
   }
   if (ability.items.empty())
     throw Error(ErrorCode::kFormat, fmt::format("{} is empty", path.string()));
@@ -77,8 +76,7 @@ std::vector<Ability> read_abilities(const std::filesystem::path& folder) {
   return abilities;
 }
 
-double ability_score(const LanguageModel& model, const Ability& ability,
-                     const Reporter& reporter) {
+double ability_score(const LanguageModel& model, const Ability& ability, const Reporter& reporter) {
   ExampleOptions raw;
   raw.raw = true;
   std::vector<Example> examples;

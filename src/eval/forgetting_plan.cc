@@ -95,6 +95,18 @@ std::vector<MethodPlan> small_methods(int64_t seeds, int64_t other_seeds, bool n
   return plan;
 }
 
+// One run of each of the main methods, in the setting that the small profile chose on dev.
+std::vector<MethodPlan> abilities_methods() {
+  constexpr Schedule kOneGo = Schedule::kOneGo;
+  const Json lora = object({{"rank", 16}, {"alpha", 32}});
+  const Json replay = object({{"rank", 16}, {"alpha", 32}, {"replay", 0.1}});
+  return {{"interference", kOneGo, {GridLine{Json::object(), {1}}}, 1},
+          {"full-adamw", kOneGo, lines({{3e-5, {4}}}, Json::object()), 1},
+          {"lora", kOneGo, lines({{3e-4, {4}}}, lora), 1},
+          {"lora-replay", kOneGo, lines({{3e-4, {4}}}, replay), 1},
+          {"tfidf-published", kOneGo, lines({{1000, {10}}}, object({{"slots", 500}})), 1}};
+}
+
 OptimizerOptions optimizer(const Json& hyper, OptimizerOptions::Kind kind) {
   OptimizerOptions options;
   options.kind = kind;
@@ -120,6 +132,9 @@ ForgettingProfile forgetting_profile(const std::string& name, bool native) {
   profile.name = name;
   if (name == "small") {
     profile.methods = small_methods(3, native ? 3 : 1, native);
+  } else if (name == "abilities") {
+    profile.abilities = true;
+    profile.methods = abilities_methods();
   } else if (name == "full") {
     profile.facts = 1000;
     profile.updates = 500;

@@ -53,8 +53,9 @@ struct ForgettingProfile {
   std::vector<MethodPlan> methods;
 };
 
-// "smoke", "small", "abilities" (one go, the settings that "small" chose), "full". `native`: for a model that `accrete pretrain` made, which is small and
-// was trained at high rates: wider grids. Throws kInvalidArgument with the names that exist.
+// "smoke", "small", "abilities" (one go, the settings that "small" chose), "full". `native`: for a
+// model that `accrete pretrain` made, which is small and was trained at high rates: wider grids.
+// Throws kInvalidArgument with the names that exist.
 ForgettingProfile forgetting_profile(const std::string& name, bool native = false);
 
 // What learners are made of.

@@ -7,6 +7,7 @@
 
 #include "base/error.h"
 #include "base/file.h"
+#include "io/gguf_codes.h"
 #include "io/hf_folder.h"
 #include "io/staged_folder.h"
 #include "io/utf8.h"
@@ -90,20 +91,25 @@ Json tokenizer_config_json(const GgufFile& file, const LlamaSizes& sizes, const 
 }
 
 // llama.cpp stores the rows of a head that a rotation turns together next to each other; Hugging
-// Face keeps the first of all pairs, then the second. Row (pair, which) goes to (which, pair).
-std::vector<float> undo_rotary_order(const std::vector<float>& rows, int64_t row_count,
-                                     int64_t heads) {
-  const size_t columns = rows.size() / static_cast<size_t>(row_count);
-  const auto head_dim = static_cast<size_t>(row_count / heads);
-  std::vector<float> out(rows.size());
-  for (size_t head = 0; head < static_cast<size_t>(heads); ++head) {
-    for (size_t row = 0; row < head_dim; ++row) {
-      const size_t pair = row / 2, which = row % 2;
-      const size_t from = head * head_dim + row;
-      const size_t to = head * head_dim + which * (head_dim / 2) + pair;
-      std::copy_n(rows.data() + from * columns, columns, out.data() + to * columns);
+// Face keeps the first of all pairs, then the second. Row (which, pair) comes from (pair, which).
+std::vector<int64_t> rotary_rows(int64_t row_count, int64_t heads) {
+  const int64_t head_dim = row_count / heads;
+  std::vector<int64_t> from(static_cast<size_t>(row_count));
+  for (int64_t head = 0; head < heads; ++head)
+    for (int64_t row = 0; row < head_dim; ++row) {
+      const int64_t pair = row / 2, which = row % 2;
+      from[static_cast<size_t>(head * head_dim + which * (head_dim / 2) + pair)] =
+          head * head_dim + row;
     }
-  }
+  return from;
+}
+
+std::vector<float> reordered(const std::vector<float>& rows, const std::vector<int64_t>& row_of) {
+  const size_t columns = rows.size() / row_of.size();
+  std::vector<float> out(rows.size());
+  for (size_t i = 0; i < row_of.size(); ++i)
+    std::copy_n(rows.data() + static_cast<size_t>(row_of[i]) * columns, columns,
+                out.data() + i * columns);
   return out;
 }
 
@@ -116,7 +122,7 @@ std::vector<float> values_of(const LlamaTensor& tensor) {
                             shown(tensor.source->name)),
                 "the file is damaged; fetch it again");
   if (tensor.heads == 0) return values;
-  return undo_rotary_order(values, tensor.source->shape[0], tensor.heads);
+  return reordered(values, rotary_rows(tensor.source->shape[0], tensor.heads));
 }
 
 void write_weights(const std::filesystem::path& path, const std::vector<LlamaTensor>& tensors,
@@ -137,6 +143,15 @@ void write_weights(const std::filesystem::path& path, const std::vector<LlamaTen
   }
   writer.commit();
   reporter.report("convert", total, total);
+}
+
+void write_quantised(const std::filesystem::path& path, const std::vector<LlamaTensor>& tensors) {
+  std::vector<NamedCodes> named;
+  for (const LlamaTensor& t : tensors)
+    named.push_back(
+        {t.name, t.source,
+         t.heads > 0 ? rotary_rows(t.source->shape[0], t.heads) : std::vector<int64_t>()});
+  write_codes(path, named);
 }
 
 void write_json(const std::filesystem::path& path, const Json& value) {
@@ -161,6 +176,7 @@ void convert_gguf_to_hf(const std::filesystem::path& gguf, const std::filesystem
   write_json(folder.path() / "tokenizer.json", tokenizer);
   write_json(folder.path() / "tokenizer_config.json", tokenizer_config);
   write_weights(folder.path() / "model.safetensors", tensors, reporter);
+  write_quantised(folder.path() / "accrete" / "codes.safetensors", tensors);
   reporter.check_cancelled();
   folder.commit();
 }

@@ -82,7 +82,8 @@ int32_t sample(std::span<float> logits, Row& row, const GenerateOptions& o) {
   return order[keep - 1];
 }
 
-// Tokens that all prompts begin with, less at least one that each has left. 0 where it saves little.
+// Tokens that all prompts begin with, less at least one that each has left. 0 where it saves
+// little.
 int64_t shared_prefix(std::span<const std::vector<int32_t>> prompts) {
   constexpr int64_t kWorthwhile = 8;
   if (prompts.size() < 2) return 0;
@@ -90,7 +91,8 @@ int64_t shared_prefix(std::span<const std::vector<int32_t>> prompts) {
   size_t shared = first.size();
   for (const auto& p : prompts) {
     const auto end = first.begin() + static_cast<ptrdiff_t>(std::min(shared, p.size() - 1));
-    shared = static_cast<size_t>(std::mismatch(first.begin(), end, p.begin()).first - first.begin());
+    shared =
+        static_cast<size_t>(std::mismatch(first.begin(), end, p.begin()).first - first.begin());
   }
   const auto n = static_cast<int64_t>(shared);
   return n >= kWorthwhile ? n : 0;

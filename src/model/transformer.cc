@@ -6,6 +6,7 @@
 #include <cmath>
 
 #include "base/error.h"
+#include "model/coded_matrix.h"
 #include "model/fused.h"
 
 namespace accrete {
@@ -90,7 +91,13 @@ at::Tensor rotate(const at::Tensor& x, const at::Tensor& cos, const at::Tensor& 
 }  // namespace
 
 at::Tensor Linear::operator()(const at::Tensor& x) const {
-  const auto y = at::linear(x, weight, bias);
+  at::Tensor y;
+  if (coded && CodedMatrix::applies(x)) {
+    y = coded->product(x);
+    if (bias.defined()) y.add_(bias);
+  } else {
+    y = at::linear(x, weight, bias);
+  }
   return a.defined() ? y + at::linear(at::linear(x, a), b) * scale : y;
 }
 
@@ -121,12 +128,18 @@ Transformer Transformer::load(const std::filesystem::path& folder, at::Device de
   m.files_ = std::make_shared<ShardedSafetensors>(ShardedSafetensors::open(folder));
   const ModelConfig& c = m.config_;
   const Loader loader{*m.files_, device, dtype, folder.string()};
+  m.codes_ = std::make_shared<const CodedWeights>(CodedWeights::open(folder));
+  const bool few_bits = device.is_cpu() && dtype == at::kFloat;
+  const auto coded = [&](const std::string& name) {
+    return few_bits ? m.codes_->find(name, *m.files_->find(name)) : nullptr;
+  };
   const int64_t q_width = c.heads * c.head_dim;
   const int64_t kv_width = c.kv_heads * c.head_dim;
 
   m.embedding_ = loader.get("model.embed_tokens.weight", {c.vocab_size, c.width});
   m.final_norm_ = loader.get("model.norm.weight", {c.width});
   if (!c.tied_head) m.head_ = loader.get("lm_head.weight", {c.vocab_size, c.width});
+  m.coded_head_ = coded(c.tied_head ? "model.embed_tokens.weight" : "lm_head.weight");
   for (int64_t i = 0; i < c.blocks; ++i) {
     const std::string p = fmt::format("model.layers.{}.", i);
     Block b;
@@ -136,6 +149,7 @@ Transformer Transformer::load(const std::filesystem::path& folder, at::Device de
       Linear l;
       l.weight = loader.get(p + module + ".weight", {out, in});
       l.bias = loader.get(p + module + ".bias", {out}, false);
+      l.coded = coded(p + module + ".weight");
       return l;
     };
     b.q = linear("self_attn.q_proj", q_width, c.width);
@@ -271,8 +285,9 @@ at::Tensor Transformer::run(at::Tensor h, int64_t from, int64_t to,
 }
 
 at::Tensor Transformer::logits(const at::Tensor& h) const {
-  return at::linear(rms_norm(h, final_norm_, config_.norm_eps),
-                    head_.defined() ? head_ : embedding_);
+  const auto normed = rms_norm(h, final_norm_, config_.norm_eps);
+  if (coded_head_ && CodedMatrix::applies(normed)) return coded_head_->product(normed);
+  return at::linear(normed, head());
 }
 
 at::Tensor Transformer::forward(const at::Tensor& ids, const ForwardOptions& options) const {
@@ -281,6 +296,7 @@ at::Tensor Transformer::forward(const at::Tensor& ids, const ForwardOptions& opt
 
 void Transformer::each_weight(
     const std::function<void(const std::string& name, at::Tensor& weight)>& f) {
+  const auto old_head = head();
   f("model.embed_tokens.weight", embedding_);
   for (size_t i = 0; i < blocks_.size(); ++i) {
     const std::string p = fmt::format("model.layers.{}.", i);
@@ -295,11 +311,14 @@ void Transformer::each_weight(
     }
   }
   each_linear([&](const std::string& name, Linear& linear) {
+    const auto old = linear.weight;
     f(name + ".weight", linear.weight);
+    if (!linear.weight.is_same(old)) linear.coded.reset();
     if (linear.bias.defined()) f(name + ".bias", linear.bias);
   });
   f("model.norm.weight", final_norm_);
   if (head_.defined()) f("lm_head.weight", head_);
+  if (!head().is_same(old_head)) coded_head_.reset();
 }
 
 void Transformer::each_linear(

@@ -46,12 +46,16 @@ struct ForwardOptions {
   const FfnSide* side = nullptr;
 };
 
+class CodedMatrix;
+class CodedWeights;
+
 // y = x W^T + bias; where `a` is defined + scale (x A^T) B^T, a low-rank branch (LoRA, Hu et al.
 // 2021).
 struct Linear {
   at::Tensor weight, bias;  // [out, in]; [out] or undefined
   at::Tensor a, b;          // [rank, in], [out, rank]; undefined: no branch
   double scale = 1;
+  std::shared_ptr<const CodedMatrix> coded;  // `weight` in few bits, or null (coded_matrix.h)
 
   at::Tensor operator()(const at::Tensor& x) const;
 };
@@ -107,8 +111,10 @@ class Transformer {
   at::Device device_ = at::kCPU;
   at::ScalarType dtype_ = at::kFloat;
   std::shared_ptr<ShardedSafetensors> files_;  // keeps the maps alive
+  std::shared_ptr<const CodedWeights> codes_;  // likewise
   at::Tensor embedding_, final_norm_;
-  at::Tensor head_;                 // undefined: tied to the embedding
+  at::Tensor head_;  // undefined: tied to the embedding
+  std::shared_ptr<const CodedMatrix> coded_head_;
   at::Tensor rope_cos_, rope_sin_;  // [positions, head_dim / 2]
   std::vector<Block> blocks_;
 };

@@ -114,6 +114,27 @@ TEST_F(Forgetting, EveryMethodGivesACellAndAStoppedRunGoesOn) {
   }
 }
 
+TEST_F(Forgetting, AbilitiesAreScoredBeforeAndAfter) {
+  auto abilities = options(*folder_ / "abilities");
+  abilities.data = *folder_ / "abilities-data";
+  fs::create_directories(abilities.data / "abilities");
+  for (const char* name : {"facts", "known", "text", "background.txt.zst"})
+    fs::create_symlink(fs::path(ACCRETE_SOURCE_DIR) / "data" / name, abilities.data / name);
+  write_file_atomically(abilities.data / "abilities" / "count.jsonl",
+                        R"({"prompt": "one two", "solution": "three four"})"
+                        "\n");
+  abilities.profile.abilities = true;
+  abilities.methods = {"full-adamw"};
+  for (const Json& cell : run(abilities).at("cells")) {
+    // Only the test split has them: settings are chosen without.
+    const bool test = cell.at("split") == "test";
+    ASSERT_EQ(cell.at("after").contains("count_nats"), test);
+    if (test) {
+      EXPECT_NE(cell.at("before").at("count_nats"), cell.at("after").at("count_nats"));
+    }
+  }
+}
+
 TEST_F(Forgetting, AFolderBelongsToOneProfile) {
   auto first = options(*folder_ / "claimed");
   first.methods = {"nothing of the kind"};
@@ -188,7 +209,7 @@ TEST(ForgettingPlan, EveryMethodOfEveryProfileExists) {
   LearnerParts parts;
   const std::vector<std::string> documents = {std::string(200, 'x')};
   parts.replay = background_examples(model, documents, 20, 1, Rng(0));
-  for (const char* name : {"smoke", "small", "full"})
+  for (const char* name : {"smoke", "small", "abilities", "full"})
     for (const bool native : {false, true})
       for (const MethodPlan& plan : forgetting_profile(name, native).methods)
         for (const GridLine& line : plan.grid)

@@ -27,7 +27,7 @@ TEST(Generate, PromptsThatBeginAlikeAreContinuedAsAlone) {
       {bytes(shared + " one"), bytes(shared + " two")},                                   // not
       {bytes(shared), bytes(shared + " longer"), bytes(shared + " l")},  // one is the prefix
       {bytes(shared), bytes(shared)},                                    // only the last token left
-      {bytes("abc"), bytes("abd")},       // too little in common to be worth it
+      {bytes("abc"), bytes("abd")},  // too little in common to be worth it
       {bytes("xyz"), bytes(shared), bytes("x")}};
   for (const auto& batch : batches) {
     const auto together = generate(model, batch, options);

@@ -1,0 +1,34 @@
+// Products of few rows with a matrix that is kept in fewer bits than it computes in.
+//
+// Decoding reads every weight once a token, so its time is that of reading them. Here a row of the
+// matrix is read as codes, turned into float32 in registers (value = scale * code + minimum of its
+// block) and multiplied with up to eight rows of x at once.
+//
+// Non-goals: quantised activations, many rows (a plain product of the float32 weights is faster).
+#pragma once
+
+#include <cstdint>
+
+namespace accrete::kernels {
+
+// A matrix [rows, columns], rows one after the other.
+struct CodedRows {
+  enum class Kind {
+    kCodes4,   // U8 [rows, columns / 2]; the first half of a block in the low halves of its bytes
+    kCodes8,   // I8 [rows, columns]
+    kBFloat16  // the values themselves; no scales
+  };
+  Kind kind = Kind::kBFloat16;
+  int64_t rows = 0, columns = 0;  // columns: a multiple of 32
+  int64_t block = 32;             // values; 16 or 32
+  const void* codes = nullptr;
+  const float* scales = nullptr;  // [rows, columns / block]
+  const float* minima = nullptr;  // likewise; null: 0
+};
+
+// y[i, r] = sum over c of x[i, c] w[r, c] for i < n and begin <= r < end; x [n, columns], y
+// [n, rows], float32.
+void coded_product(const CodedRows& w, int64_t begin, int64_t end, const float* x, int64_t n,
+                   float* y);
+
+}  // namespace accrete::kernels
