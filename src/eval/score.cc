@@ -26,7 +26,7 @@ std::vector<Score> score_examples(const LanguageModel& model, std::span<const Ex
     auto h = net.run(net.embed(batch.ids.to(net.device())), 0, net.config().blocks, forward);
     h = h.reshape({-1, h.size(-1)}).index_select(0, batch.positions.to(net.device()));
     // The head's output is large (labels x vocabulary): a bounded number of rows at a time.
-    constexpr int64_t kRows = 512;
+    constexpr int64_t kRows = 128;
     for (int64_t at = 0; at < h.size(0); at += kRows) {
       const int64_t n = std::min(kRows, h.size(0) - at);
       const auto logits = net.logits(h.narrow(0, at, n)).to(at::kFloat);

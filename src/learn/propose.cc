@@ -9,6 +9,7 @@
 #include <optional>
 
 #include "base/error.h"
+#include "base/pages.h"
 #include "learn/lessons.h"
 #include "learn/reading.h"
 #include "learn/sites.h"
@@ -185,6 +186,7 @@ void teach_subjects(const LanguageModel& model, const Lessons& lessons,
   const Values values = solve_values(beside ? *beside : model, examples, subject_of, subjects,
                                      solver, reporter, held);
   proposal.teach_tokens += values.tokens;
+  return_free_memory();  // the solver's, before the Gram matrix
 
   std::vector<int64_t> owners;
   for (const int64_t item : sites.item) owners.push_back(subject_of.at(item));
@@ -222,6 +224,7 @@ void teach_subjects(const LanguageModel& model, const Lessons& lessons,
     return deposit_variant(*inputs, taught, options, variant);
   };
   proposal.update = proposal.deposit_again({});
+  return_free_memory();
   reporter.report("write", 1, 1);
 }
 

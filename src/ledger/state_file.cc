@@ -15,6 +15,7 @@
 #include <utility>
 
 #include "base/error.h"
+#include "base/pages.h"
 
 namespace accrete {
 namespace {
@@ -224,12 +225,6 @@ std::optional<Update> read_outline(std::span<const std::byte> bytes, int64_t uni
   return std::nullopt;
 }
 
-// Pages of the map that were only looked at leave the process again: outlines lie far apart, and
-// each brings its neighbours with it. Rows are read when a token needs them.
-void forget_pages(std::span<const std::byte> bytes) {
-  (void)::madvise(const_cast<std::byte*>(bytes.data()), bytes.size(), MADV_DONTNEED);
-}
-
 // The width; 0: not a file of ours.
 int64_t read_header(std::span<const std::byte> bytes) {
   FileHeader header;
@@ -376,6 +371,8 @@ std::optional<StateFile> StateFile::open(const fs::path& accrete_folder,
       if (detail == Detail::kRows) std::vector<int64_t>().swap(layer.indices);
     }
     state.records_.push_back({active[i], std::move(*outline), end});
+    // Outlines lie far apart, and each brings its neighbours with it; rows are read when a token
+    // needs them.
     if (state.records_.size() % 64 == 0) forget_pages(bytes);
   }
   forget_pages(bytes);

@@ -7,6 +7,7 @@
 
 #include "base/cpu.h"
 #include "base/error.h"
+#include "base/pages.h"
 #include "model/kernels/rows.h"
 
 namespace accrete {
@@ -88,6 +89,12 @@ bool PackedPass::fast_low_precision(const Transformer& net) {
   return supports(net) && net.config().width >= kNarrow && has_bfloat16_tiles();
 }
 
+// Of a weight that is the file's own bytes the pages may go: whoever reads it again gets them back.
+void forget_weight(const Transformer& net, const at::Tensor& weight) {
+  for (const TensorView* view : net.base_tensors())
+    if (view->bytes.data() == weight.const_data_ptr()) forget_pages(view->bytes);
+}
+
 const PackedPass::LowWeights& PackedPass::low_weights(int64_t block) {
   if (low_.empty()) low_.resize(net_.blocks_.size());
   LowWeights& low = low_[static_cast<size_t>(block)];
@@ -102,6 +109,8 @@ const PackedPass::LowWeights& PackedPass::low_weights(int64_t block) {
   low.o = join({b.o.weight});
   low.gate_up = join({b.gate.weight, b.up.weight});
   low.down = join({b.down.weight});
+  for (const Linear* l : {&b.q, &b.k, &b.v, &b.o, &b.gate, &b.up, &b.down})
+    forget_weight(net_, l->weight);
   return low;
 }
 

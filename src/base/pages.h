@@ -1,0 +1,18 @@
+// Giving memory back to the system before a stage that needs much of it.
+//
+// Non-goals: allocation.
+#pragma once
+
+#include <cstddef>
+#include <span>
+
+namespace accrete {
+
+// The pages that lie wholly inside these bytes of a read-only file map leave the process; a later
+// read brings them back from the file.
+void forget_pages(std::span<const std::byte> mapped);
+
+// What was freed and the allocator keeps for later goes back to the system, where it can.
+void return_free_memory();
+
+}  // namespace accrete
