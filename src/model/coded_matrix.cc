@@ -17,7 +17,7 @@ constexpr int64_t kGrain = 1 << 16;  // multiplications: some ten microseconds
 }  // namespace
 
 bool CodedMatrix::applies(const at::Tensor& x) {
-  return fused_applies(x) && x.numel() <= kMostRows * x.size(-1);
+  return fused_applies(x) && x.numel() > 0 && x.numel() <= kMostRows * x.size(-1);
 }
 
 at::Tensor CodedMatrix::product(const at::Tensor& x) const {

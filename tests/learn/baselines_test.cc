@@ -1,6 +1,7 @@
 // The baselines on a tiny model: they learn, they are what they say, and they leave no trace.
 // Their agreement with transformers and peft is measured by bench/check_baselines.py.
 #include <ATen/ATen.h>
+#include <ATen/Context.h>
 #include <gtest/gtest.h>
 
 #include <cmath>
@@ -225,6 +226,24 @@ TEST_F(Baselines, ReplayAndEwcKeepTheBackground) {
   const double held = std::abs(after(sgd, 0, 0.3) - before);
   EXPECT_LT(held, 0.8 * free);
   EXPECT_LT(std::abs(after(sgd, 0, 3) - before), 0.6 * held);
+}
+
+// In bfloat16 where libtorch has it for this processor; what is scored afterwards is not.
+TEST_F(Baselines, LowPrecisionEndsWithTheLesson) {
+  const auto before = logits();
+  const auto precision = at::globalContext().float32MatmulPrecision();
+  {
+    auto options = adamw(0.003);
+    options.low_precision = true;
+    Finetune finetune(model_, {}, options);
+    EXPECT_TRUE(at::equal(logits(), before));
+    const double untaught = loss();
+    finetune.learn(items_, 3, {});
+    EXPECT_TRUE(finetune.cost().low_precision);
+    EXPECT_LT(loss(), untaught);
+    EXPECT_EQ(at::globalContext().float32MatmulPrecision(), precision);
+  }
+  EXPECT_TRUE(at::equal(logits(), before));
 }
 
 TEST_F(Baselines, ReplayWithoutBackgroundIsRefused) {

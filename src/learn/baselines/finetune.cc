@@ -8,6 +8,7 @@
 #include <numeric>
 
 #include "base/error.h"
+#include "learn/baselines/low_precision.h"
 #include "memory/random_tensors.h"
 
 namespace accrete {
@@ -101,6 +102,7 @@ Finetune::Finetune(LanguageModel& model, std::vector<Example> background,
     });
   }
   for (const auto& t : tensors_) cost_.parameters += t.numel();
+  cost_.low_precision = options.low_precision;
   optimizer_ = std::make_unique<Optimizer>(tensors_, options.optimizer);
   model_.set_net(std::move(net));
   try {
@@ -136,6 +138,7 @@ double Finetune::accumulate(std::span<const Example> examples, double share,
 
 void Finetune::measure_fisher() {
   const at::NoGradGuard no_grad;
+  const LowPrecisionProducts products(options_.low_precision);
   for (const auto& t : tensors_) {
     anchor_.push_back(t.detach().clone());
     fisher_.push_back(at::zeros_like(anchor_.back()));
@@ -176,6 +179,7 @@ double Finetune::step(std::span<const Example> examples) {
 }
 
 void Finetune::learn(std::span<const Item> items, int64_t passes, const Reporter& reporter) {
+  const LowPrecisionProducts products(options_.low_precision);
   ExampleOptions how;
   how.raw = options_.raw;
   const auto examples = make_examples(model_, items, how);

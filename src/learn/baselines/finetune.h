@@ -39,7 +39,8 @@ struct FinetuneOptions {
   double ewc = 0;            // strength: adds ewc F (w - w_0) to the gradient
   int64_t ewc_samples = 64;  // background examples for F
   uint64_t seed = 0;
-  bool raw = true;  // prompts without the chat template
+  bool raw = true;             // prompts without the chat template
+  bool low_precision = false;  // products in bfloat16 (low_precision.h)
   // Called before every step with its examples, in order. May be empty.
   std::function<void(std::span<const Example>)> observe;
 };

@@ -20,6 +20,7 @@ struct LearnerCost {
   int64_t tokens = 0;          // passed forward and backward
   int64_t parameters = 0;      // numbers that differ from the model it began with, or may
   std::vector<double> losses;  // of every step, before it
+  bool low_precision = false;  // its products were taken in bfloat16
 };
 
 class Learner {

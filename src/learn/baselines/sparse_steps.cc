@@ -7,6 +7,7 @@
 #include <numeric>
 
 #include "base/error.h"
+#include "learn/baselines/low_precision.h"
 #include "learn/language_task.h"
 
 namespace accrete {
@@ -27,6 +28,8 @@ SparseSteps::~SparseSteps() {
 }
 
 void SparseSteps::learn(std::span<const Item> items, int64_t passes, const Reporter& reporter) {
+  const LowPrecisionProducts products(options_.low_precision);
+  cost_.low_precision = options_.low_precision;
   ExampleOptions how;
   how.raw = options_.raw;
   LanguageTask task(model_, make_examples(model_, items, how), options_.batch_tokens);

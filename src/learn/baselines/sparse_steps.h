@@ -24,6 +24,7 @@ struct SparseStepsOptions {
   int64_t batch_tokens = 512;
   uint64_t seed = 0;
   bool raw = true;
+  bool low_precision = false;  // products in bfloat16 (low_precision.h)
 };
 
 class SparseSteps : public Learner {
