@@ -105,7 +105,7 @@ std::vector<MethodPlan> abilities_methods() {
           {"full-adamw", kOneGo, lines({{3e-5, {4}}}, Json::object()), 1},
           {"lora", kOneGo, lines({{3e-4, {4}}}, lora), 1},
           {"lora-replay", kOneGo, lines({{3e-4, {4}}}, replay), 1},
-          {"tfidf-published", kOneGo, lines({{1000, {10}}}, object({{"slots", 500}})), 1}};
+          {"tfidf-published", kOneGo, lines({{4000, {10}}}, object({{"slots", 500}})), 1}};
 }
 
 OptimizerOptions optimizer(const Json& hyper, OptimizerOptions::Kind kind) {
