@@ -13,6 +13,7 @@
 #include "learn/baselines/finetune.h"
 #include "learn/teach.h"
 #include "model/memory_files.h"
+#include "model/packed_pass.h"
 
 namespace accrete {
 namespace {
@@ -268,6 +269,10 @@ class Bench {
     Json before = new_before(split_name, seed, items);
     before.update(known_.at(split_name));
 
+    // oneDNN makes a kernel for every shape that it meets: small batches of a stream cost more in
+    // these than they gain.
+    parts_.low_precision =
+        plan.schedule == Schedule::kOneGo && PackedPass::fast_low_precision(model_.net());
     const auto learner =
         make_learner(model_, plan.method, line.hyper, parts_, static_cast<uint64_t>(seed));
     double seconds = 0;

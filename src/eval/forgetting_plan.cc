@@ -1,6 +1,5 @@
 #include "eval/forgetting_plan.h"
 
-#include "base/cpu.h"
 #include "base/error.h"
 #include "learn/baselines/finetune.h"
 #include "learn/baselines/memory_learner.h"
@@ -174,7 +173,7 @@ std::unique_ptr<Learner> make_learner(LanguageModel& model, const std::string& m
     options.replay = hyper.value("replay", 0.0);
     options.ewc = hyper.value("ewc", 0.0);
     options.seed = seed;
-    options.low_precision = has_bfloat16_tiles();
+    options.low_precision = parts.low_precision;
     const bool background = options.replay > 0 || options.ewc > 0;
     return std::make_unique<Finetune>(model, background ? parts.replay : std::vector<Example>(),
                                       options);
@@ -190,7 +189,7 @@ std::unique_ptr<Learner> make_learner(LanguageModel& model, const std::string& m
     options.rate = hyper.at("rate").get<double>();
     options.slots = hyper.at("slots").get<int64_t>();
     options.seed = seed;
-    options.low_precision = has_bfloat16_tiles();
+    options.low_precision = parts.low_precision;
     return std::make_unique<SparseSteps>(model, parts.background, options);
   }
   TeachOptions options;

@@ -63,6 +63,7 @@ struct LearnerParts {
   AccessLog background;
   std::vector<std::string> names;
   std::vector<Example> replay;  // background text as examples
+  bool low_precision = false;   // products of the baselines' training in bfloat16
 };
 // Throws kInvalidArgument for a method that does not exist.
 std::unique_ptr<Learner> make_learner(LanguageModel& model, const std::string& method,
