@@ -26,9 +26,6 @@ AbilityItem parse_item(const Json& line, Metric& metric) {
     metric = line.contains("solution") ? Metric::kNatsPerToken : Metric::kExact;
     item.choices = {line.at(metric == Metric::kExact ? "answer" : "solution").get<std::string>()};
   }
-  const auto n = static_cast<int64_t>(item.choices.size());
-  if (n < (metric == Metric::kAccuracy ? 2 : 1) || item.right < 0 || item.right >= n)
-    throw Error(ErrorCode::kFormat, "\"right\" must be the index of one of several \"choices\"");
   return item;
 }
 
@@ -48,10 +45,15 @@ Ability read_ability(const std::filesystem::path& path) {
                   fmt::format("{}:{}: {}", path.string(), number, json_error_text(e.what())),
                   "give prompt and choices with right, answer or solution");
     }
+    const auto refuse = [&](const char* what) {
+      return Error(ErrorCode::kFormat, fmt::format("{}:{}: {}", path.string(), number, what));
+    };
+    const AbilityItem& item = ability.items.back();
+    const auto n = static_cast<int64_t>(item.choices.size());
+    if (metric == Metric::kAccuracy && (n < 2 || item.right < 0 || item.right >= n))
+      throw refuse("\"right\" must be the index of one of several \"choices\"");
     if (ability.items.size() == 1) ability.metric = metric;
-    if (metric != ability.metric)
-      throw Error(ErrorCode::kFormat,
-                  fmt::format("{}:{}: another kind of line than the first", path.string(), number));
+    if (metric != ability.metric) throw refuse("another kind of line than the first");
   }
   if (ability.items.empty())
     throw Error(ErrorCode::kFormat, fmt::format("{} is empty", path.string()));
