@@ -92,7 +92,11 @@ Json tokenizer_config_json(const GgufFile& file, const LlamaSizes& sizes, const 
 
 // llama.cpp stores the rows of a head that a rotation turns together next to each other; Hugging
 // Face keeps the first of all pairs, then the second. Row (which, pair) comes from (pair, which).
-std::vector<int64_t> rotary_rows(int64_t row_count, int64_t heads) {
+// Empty for tensors without such rows.
+std::vector<int64_t> row_order(const LlamaTensor& tensor) {
+  const int64_t heads = tensor.heads;
+  if (heads == 0) return {};
+  const int64_t row_count = tensor.source->shape[0];
   const int64_t head_dim = row_count / heads;
   std::vector<int64_t> from(static_cast<size_t>(row_count));
   for (int64_t head = 0; head < heads; ++head)
@@ -104,15 +108,6 @@ std::vector<int64_t> rotary_rows(int64_t row_count, int64_t heads) {
   return from;
 }
 
-std::vector<float> reordered(const std::vector<float>& rows, const std::vector<int64_t>& row_of) {
-  const size_t columns = rows.size() / row_of.size();
-  std::vector<float> out(rows.size());
-  for (size_t i = 0; i < row_of.size(); ++i)
-    std::copy_n(rows.data() + static_cast<size_t>(row_of[i]) * columns, columns,
-                out.data() + i * columns);
-  return out;
-}
-
 std::vector<float> values_of(const LlamaTensor& tensor) {
   std::vector<float> values(static_cast<size_t>(tensor.source->numel()));
   dequantize(*tensor.source, values);
@@ -121,8 +116,7 @@ std::vector<float> values_of(const LlamaTensor& tensor) {
                 fmt::format("GGUF model: the tensor {} holds values that are not finite",
                             shown(tensor.source->name)),
                 "the file is damaged; fetch it again");
-  if (tensor.heads == 0) return values;
-  return reordered(values, rotary_rows(tensor.source->shape[0], tensor.heads));
+  return values;
 }
 
 void write_weights(const std::filesystem::path& path, const std::vector<LlamaTensor>& tensors,
@@ -139,7 +133,11 @@ void write_weights(const std::filesystem::path& path, const std::vector<LlamaTen
     const LlamaTensor& tensor = tensors[static_cast<size_t>(i)];
     reporter.report("convert", i, total, tensor.name);
     const std::vector<float> values = values_of(tensor);
-    writer.write(std::as_bytes(std::span(values)));
+    const auto bytes = std::as_bytes(std::span(values));
+    if (const auto row_of = row_order(tensor); row_of.empty())
+      writer.write(bytes);
+    else
+      writer.write(reordered_rows(bytes, row_of));
   }
   writer.commit();
   reporter.report("convert", total, total);
@@ -147,10 +145,7 @@ void write_weights(const std::filesystem::path& path, const std::vector<LlamaTen
 
 void write_quantised(const std::filesystem::path& path, const std::vector<LlamaTensor>& tensors) {
   std::vector<NamedCodes> named;
-  for (const LlamaTensor& t : tensors)
-    named.push_back(
-        {t.name, t.source,
-         t.heads > 0 ? rotary_rows(t.source->shape[0], t.heads) : std::vector<int64_t>()});
+  for (const LlamaTensor& t : tensors) named.push_back({t.name, t.source, row_order(t)});
   write_codes(path, named);
 }
 
@@ -159,6 +154,16 @@ void write_json(const std::filesystem::path& path, const Json& value) {
 }
 
 }  // namespace
+
+std::vector<std::byte> reordered_rows(std::span<const std::byte> rows,
+                                      const std::vector<int64_t>& row_of) {
+  const size_t bytes = rows.size() / row_of.size();
+  std::vector<std::byte> out(rows.size());
+  for (size_t i = 0; i < row_of.size(); ++i)
+    std::copy_n(rows.data() + static_cast<size_t>(row_of[i]) * bytes, bytes,
+                out.data() + i * bytes);
+  return out;
+}
 
 void convert_gguf_to_hf(const std::filesystem::path& gguf, const std::filesystem::path& to,
                         const Reporter& reporter) {

@@ -1,8 +1,10 @@
 // What the files of the GGUF conversion share.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <optional>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -43,5 +45,9 @@ struct LlamaTensor {
 // All tensors, in the order of the model. Throws kFormat (missing, of the wrong shape),
 // kUnsupported (tensors that a Llama model does not have).
 std::vector<LlamaTensor> llama_tensors(const GgufFile& file, const LlamaSizes& sizes);
+
+// The rows of a matrix in another order: `row_of[i]` is the one that comes i-th.
+std::vector<std::byte> reordered_rows(std::span<const std::byte> rows,
+                                      const std::vector<int64_t>& row_of);
 
 }  // namespace accrete
