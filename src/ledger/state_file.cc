@@ -1,7 +1,6 @@
 #include "ledger/state_file.h"
 
 #include <fcntl.h>
-#include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
 

@@ -89,11 +89,15 @@ bool PackedPass::fast_low_precision(const Transformer& net) {
   return supports(net) && net.config().width >= kNarrow && has_bfloat16_tiles();
 }
 
+namespace {
+
 // Of a weight that is the file's own bytes the pages may go: whoever reads it again gets them back.
 void forget_weight(const Transformer& net, const at::Tensor& weight) {
   for (const TensorView* view : net.base_tensors())
     if (view->bytes.data() == weight.const_data_ptr()) forget_pages(view->bytes);
 }
+
+}  // namespace
 
 const PackedPass::LowWeights& PackedPass::low_weights(int64_t block) {
   if (low_.empty()) low_.resize(net_.blocks_.size());
