@@ -76,16 +76,20 @@ def percent(v):
     return f"{100 * v:.1f} %"
 
 
-def table(cells, schedule):
-    rows = ["| method | setting, chosen on dev | seeds | new facts, F1 | exact | known questions kept, F1 | known sentences kept, F1 | neighbours kept, F1 | bits per byte | numbers changed |",
-            "| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |"]
+def table(cells, schedule, new="new facts", taught=None):
+    """`taught` names what was taught as it was taught, where that gets a column; then what was answered before has one too."""
+    more = [f"{new}, F1 before", taught] if taught else []
+    head = ["method", "setting, chosen on dev", "seeds", *more, f"{new}, F1", "exact", "known questions kept, F1", "known sentences kept, F1", "neighbours kept, F1",
+            "bits per byte", "numbers changed"]
+    rows = ["| " + " | ".join(head) + " |", "| " + " | ".join("---" for _ in head) + " |"]
     for (method, setting), all_cells in groups(cells, schedule, "test").items():
         group = [c for c in all_cells if "after" in c]
         if not group:
-            rows.append(f"| {name_of(method)} | {setting} | {len(all_cells)} | diverged | | | | | | |")
+            rows.append("| " + " | ".join([name_of(method), setting, str(len(all_cells)), "diverged"] + [""] * (len(head) - 4)) + " |")
             continue
+        extra = [spread((c["before"]["new_f1"] for c in group), percent), spread((c["after"]["taught_f1"] for c in group), percent)] if taught else []
         rows.append("| " + " | ".join([
-            name_of(method), setting, str(len(group)),
+            name_of(method), setting, str(len(group)), *extra,
             spread((learned(c) for c in group), percent), spread((c["after"]["new_exact"] for c in group), percent),
             *(spread((relative(c, key) for c in group), percent) for key in KEPT),
             spread((c["after"]["bits_per_byte"] - c["before"]["bits_per_byte"] for c in group), "{:+.4f}".format),

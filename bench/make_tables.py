@@ -13,6 +13,8 @@ import generated
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 FORGETTING = forgetting_report.load(os.path.join(ROOT, "bench", "results", "forgetting"))
 NATIVE = forgetting_report.load(os.path.join(ROOT, "bench", "results", "forgetting_native"))
+QUESTIONS = forgetting_report.load(os.path.join(ROOT, "bench", "results", "forgetting_questions"))
+DOCUMENTS = forgetting_report.load(os.path.join(ROOT, "bench", "results", "forgetting_documents"))
 ABILITIES = forgetting_report.load(os.path.join(ROOT, "bench", "results", "forgetting_abilities"))
 
 
@@ -192,6 +194,8 @@ TABLES = {
         "forgetting-stream": lambda: forgetting_report.table(FORGETTING, "stream"),
         "forgetting-verdict": lambda: forgetting_report.verdict(FORGETTING),
         "forgetting-abilities": lambda: forgetting_report.abilities(ABILITIES),
+        "forgetting-questions": lambda: forgetting_report.table(QUESTIONS, "one_go", "new questions", "as taught, F1"),
+        "forgetting-documents": lambda: forgetting_report.table(DOCUMENTS, "one_go", "questions about the documents", "tokens of the documents that come first"),
         "forgetting-native-one_go": lambda: forgetting_report.table(NATIVE, "one_go"),
         "forgetting-native-stream": lambda: forgetting_report.table(NATIVE, "stream"),
         "forgetting-native-verdict": lambda: forgetting_report.verdict(NATIVE),

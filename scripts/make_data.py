@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Makes the tracked sets under data/ from a folder of raw public sets and a model. See docs/data.md.
 
-    python scripts/make_data.py --data DIR [--model MODEL] [--scores FILE] [--out data] [--only-native | --only-about-known]
+    python scripts/make_data.py --data DIR [--model MODEL] [--scores FILE] [--out data] [--only-native | --only-about-known | --only-abilities | --only-to-teach]
 
 DIR     a folder with the raw sets; see docs/data.md for what it holds and where it comes from
 MODEL   a Hugging Face folder of SmolLM2-135M-Instruct: says which facts and questions the model answers today.
@@ -558,6 +558,65 @@ def write_abilities(data, out):
 
 
 # ---------------------------------------------------------------------------------------------------------------------
+# Questions and documents to be taught
+# ---------------------------------------------------------------------------------------------------------------------
+
+QUESTIONS_TO_TEACH = 400
+
+
+def spelled(answers):
+    """accepted answers, first the one to teach: the main one, as it is spelled when it is not all capitals"""
+    first = normal(answers[0])
+    return sorted(dict.fromkeys(answers), key=lambda a: (normal(a) != first, a.isupper() and len(a) > 3))[:8]
+
+
+def questions_to_teach(data, used):
+    """TriviaQA questions that data/known does not have; whether a model answers them is for the benchmark to ask"""
+    rows = {"dev": [], "test": []}
+    for d in sorted(read_jsonl(data / "qa" / "triviaqa_sm.jsonl"), key=lambda d: sha(d["question"])):
+        question = d["question"].strip().rstrip("?").strip()
+        answers = spelled([a.strip() for a in d["answers"] if a.strip()])
+        part = side(question)
+        if normal(question) in used or "\n" in question or len(question) > 120 or len(answers[0]) > 30 or len(rows[part]) == QUESTIONS_TO_TEACH:
+            continue
+        rows[part].append({"id": f"trivia-{sha(question)[:10]}", "question": question + "?", "answers": answers})
+    return rows
+
+
+def documents_to_teach(data):
+    """{side: (documents, questions)}: 20 SQuAD paragraphs with up to five questions each, 40 Wikipedia passages with one each"""
+    squad = defaultdict(list)
+    for r in read_jsonl(data / "qa" / "xquad_en.jsonl"):
+        squad[r["context"]].append(r)
+    natural = {r["text"]: r for r in read_jsonl(data / "qa" / "nq_open_passages.jsonl") if 150 <= len(r["text"]) <= 700}
+    out = {}
+    for part in ("dev", "test"):
+        documents, questions = [], []
+        paragraphs = [t for t in sorted(squad, key=sha) if side(t) == part and len(t) <= 800 and len(squad[t]) >= 4][:20]
+        passages = [t for t in sorted(natural, key=sha) if side(t) == part][:40]
+        for kind, texts in (("squad", paragraphs), ("nq", passages)):
+            for text in texts:
+                key = f"{kind}-{sha(text)[:10]}"
+                row = {"id": key, "text": text}
+                if kind == "nq":
+                    row["title"] = natural[text]["title"]
+                documents.append(row)
+                asked = [natural[text]] if kind == "nq" else sorted(squad[text], key=lambda r: sha(r["question"]))[:5]
+                questions += [{"id": f"{key}/{i}", "question": r["question"], "answers": r["answers"][:4]} for i, r in enumerate(asked)]
+        out[part] = documents, questions
+    return out
+
+
+def write_to_teach(data, out):
+    used = {normal(r["question"]) for part in ("dev", "test") for r in read_jsonl(out / "known" / f"questions_{part}.jsonl")}
+    for part, rows in questions_to_teach(data, used).items():
+        write_jsonl(out / "questions" / f"{part}.jsonl", rows)
+    for part, (documents, questions) in documents_to_teach(data).items():
+        write_jsonl(out / "documents" / f"{part}.jsonl", documents)
+        write_jsonl(out / "documents" / f"{part}_questions.jsonl", questions)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
 # All of it
 # ---------------------------------------------------------------------------------------------------------------------
 
@@ -568,6 +627,7 @@ LICENCES = {
     "natural-questions-Apache-2.0.txt": "natural-questions-Apache-2.0.txt",
     "llm-foundry-Apache-2.0.txt": "llm-foundry-Apache-2.0.txt",
     "grade-school-math-MIT.txt": "grade-school-math-MIT.txt",
+    "lost-in-the-middle-MIT.txt": "lost-in-the-middle-MIT.txt",
     "MedQuAD-CC-BY-4.0.txt": "CC-BY-4.0.txt",
     "WikiTableQuestions-CC-BY-SA-4.0.txt": "CC-BY-SA-4.0.txt",
 }
@@ -683,10 +743,14 @@ def main():
     parser.add_argument("--only-native", action="store_true", help="native/known_facts.jsonl alone")
     parser.add_argument("--only-about-known", action="store_true", help="facts/about_known_*.jsonl alone")
     parser.add_argument("--only-abilities", action="store_true", help="abilities/*.jsonl alone")
+    parser.add_argument("--only-to-teach", action="store_true", help="questions/*.jsonl and documents/*.jsonl alone")
     args = parser.parse_args()
     data, out = args.data, args.out
     if args.only_abilities:
         write_abilities(data, out)
+        return
+    if args.only_to_teach:
+        write_to_teach(data, out)
         return
     if args.only_about_known:
         write_about_known(out, json.loads((out / "facts" / "templates.json").read_text(encoding="utf-8")))
@@ -754,6 +818,7 @@ def main():
 
     write_about_known(out, templates)
     write_abilities(data, out)
+    write_to_teach(data, out)
     names = neighbours(rows, facts)
     (out / "neighbours.json").write_text(json.dumps(names, ensure_ascii=False, indent=1) + "\n", encoding="utf-8", newline="\n")
     (out / "names.txt").write_text("".join(f"{n}\n" for v in names.values() for n in v), encoding="utf-8", newline="\n")

@@ -255,6 +255,27 @@ def test_abilities():
             check(max(shares.values()) < 0.7 * n, task, "one choice is right too often", shares)
 
 
+def test_to_teach():
+    """questions and documents: nothing on both sides, nothing that is held to be known"""
+    known = {fold(r["question"]) for part in ("dev", "test") for r in read(f"known/questions_{part}.jsonl")}
+    asked, texts = set(), set()
+    for part in ("dev", "test"):
+        rows = read(f"questions/{part}.jsonl")
+        documents, about = read(f"documents/{part}.jsonl"), read(f"documents/{part}_questions.jsonl")
+        check(len(rows) == 400 and len(documents) == 60 and len(about) >= 120, part, len(rows), len(documents), len(about))
+        for r in rows:
+            check(set(r) == {"id", "question", "answers"} and r["answers"], r["id"])
+            check(fold(r["question"]) not in known, r["id"], "is among the known sets")
+        mine = {r["id"]: r["text"] for r in documents}
+        for r in about:
+            check(r["id"].rsplit("/", 1)[0] in mine, r["id"], "is about no document")
+        check({r["id"].rsplit("/", 1)[0] for r in about} == set(mine), part, "documents without a question")
+        here = {fold(r["question"]) for r in rows + about}
+        check(not asked & here and not texts & set(mine.values()), part, "shares questions or texts with the other side")
+        asked |= here
+        texts |= set(mine.values())
+
+
 def test_readme(count):
     readme = (DATA / "README.md").read_text(encoding="utf-8")
     rows = [[c.strip() for c in line.strip().strip("|").split("|")] for line in readme.split("\n") if line.startswith("| `")]
@@ -290,5 +311,6 @@ if __name__ == "__main__":
     test_demo_and_examples(subjects)
     test_native(subjects, templates)
     test_abilities()
+    test_to_teach()
     size = test_readme(count)
     print(f"data: {checks} checks passed; facts {facts}, known {count}, {size} bytes")

@@ -5,6 +5,7 @@
 #include "api/installation.h"
 #include "base/error.h"
 #include "base/file.h"
+#include "eval/forgetting_data.h"
 #include "eval/probe.h"
 #include "eval/score.h"
 #include "learn/teach.h"
@@ -51,14 +52,12 @@ int bench_facts(const State& state, const Common& common) {
   model.set_overlay({});
   const AccessLog log = load_background(state.model, model.memory().keys);
   const auto names = load_names(state.model);
-  const auto facts = read_dataset(
-      data / "facts" /
-      (state.about_known ? "about_known_" + state.split + ".jsonl"
-                         : state.split + (state.questions ? "_questions.jsonl" : ".jsonl")));
-  const auto clozes = read_dataset(data / "known" / ("clozes_" + state.split + ".jsonl"));
-  const auto candidates = read_dataset(data / "known" / ("questions_" + state.split + ".jsonl"));
-  const auto few_shot = make_few_shot(read_dataset(data / "known" / "fewshot.jsonl").items);
-  const auto questions = discover(model, candidates.items, few_shot, true, reporter);
+  KnownSets known = known_sets(model, data, state.split, reporter);
+  if (state.about_known)
+    known.facts = read_dataset(data / "facts" / ("about_known_" + state.split + ".jsonl")).items;
+  if (state.questions)
+    known.facts = read_dataset(data / "facts" / (state.split + "_questions.jsonl")).items;
+  const auto questions = discover(model, known.candidates, known.few_shot, true, reporter);
   const std::vector<std::string> text = {read_file(data / "text" / "wikitext2_test_sample.txt")
                                              .substr(0, static_cast<size_t>(state.text_bytes))};
 
@@ -69,41 +68,39 @@ int bench_facts(const State& state, const Common& common) {
   const auto kept = [&](std::span<const Item> items) {
     return exact_rate(score_items(model, items, raw, false, reporter, "known"));
   };
-  const double questions_before = kept(questions), all_clozes_before = kept(clozes.items);
+  const double questions_before = kept(questions), all_clozes_before = kept(known.clozes);
   const double bits_before = bits_per_byte(model, text, reporter);
 
   // What is known of the other split: what is measured is never an anchor.
   std::vector<Example> anchors;
   if (state.anchors > 0) {
-    const std::string other = state.split == "test" ? "dev" : "test";
-    auto known =
-        discover(model, read_dataset(data / "known" / ("questions_" + other + ".jsonl")).items,
-                 few_shot, true, reporter);
-    for (Item& item : read_dataset(data / "known" / ("clozes_" + other + ".jsonl")).items)
-      known.push_back(std::move(item));
-    Rng(1).shuffle(std::span(known));
-    known.resize(std::min(known.size(), static_cast<size_t>(state.anchors)));
-    for (Item& item : known) item.prompts.resize(std::min<size_t>(item.prompts.size(), 1));
-    anchors = make_examples(model, known, raw);
+    const KnownSets other =
+        known_sets(model, data, state.split == "test" ? "dev" : "test", reporter);
+    auto prompts = discover(model, other.candidates, other.few_shot, true, reporter);
+    prompts.insert(prompts.end(), other.clozes.begin(), other.clozes.end());
+    Rng(1).shuffle(std::span(prompts));
+    prompts.resize(std::min(prompts.size(), static_cast<size_t>(state.anchors)));
+    for (Item& item : prompts) item.prompts.resize(std::min<size_t>(item.prompts.size(), 1));
+    anchors = make_examples(model, prompts, raw);
   }
   nlohmann::ordered_json runs = nlohmann::ordered_json::array();
   std::map<std::string, Column> columns;
   for (int64_t seed = state.first_seed; seed < state.first_seed + state.seeds; ++seed) {
-    std::vector<Item> items = facts.items;
+    std::vector<Item> items = known.facts;
     Rng(static_cast<uint64_t>(seed)).split(1).shuffle(std::span(items));
     if (static_cast<int64_t>(items.size()) > state.facts)
       items.resize(static_cast<size_t>(state.facts));
     // Known sentences about the very subjects are counted apart.
     std::vector<Item> same_subject;
-    std::vector<Item> others = clozes.items;
+    std::vector<Item> others = known.clozes;
     if (state.about_known) {
-      const auto about = [&](const Item& known) {
+      const auto about = [&](const Item& sentence) {
         return std::any_of(items.begin(), items.end(), [&](const Item& fact) {
-          return known.prompts.front().find(fact.subject) != std::string::npos;
+          return sentence.prompts.front().find(fact.subject) != std::string::npos;
         });
       };
-      const auto middle = std::stable_partition(others.begin(), others.end(),
-                                                [&](const Item& known) { return !about(known); });
+      const auto middle = std::stable_partition(
+          others.begin(), others.end(), [&](const Item& sentence) { return !about(sentence); });
       same_subject.assign(middle, others.end());
       others.erase(middle, others.end());
     }
@@ -153,7 +150,7 @@ int bench_facts(const State& state, const Common& common) {
                                        {"hold", state.options.hold},
                                        {"facts", state.facts},
                                        {"known_questions", questions.size()},
-                                       {"known_clozes", clozes.items.size()},
+                                       {"known_clozes", known.clozes.size()},
                                        {"ranking", state.ranking},
                                        {"gated", !state.no_gate},
                                        {"low_precision", state.options.values.low_precision},
@@ -221,9 +218,9 @@ void add_bench(CLI::App& app, Common& common, Run& run) {
       ->type_name(kRankings)
       ->capture_default_str();
   facts
-      ->add_option(
-          "--steps", state->options.values.steps,
-          "Steps of a subject at most, for each fact about it; 0: 20 for raw text, 45 in a chat")
+      ->add_option("--steps", state->options.values.steps,
+                   "Steps of a subject at most, for each fact about it; 0: 45, of raw text 20 "
+                   "where that is enough")
       ->capture_default_str();
   facts->add_option("--rate", state->options.values.rate, "First step length of the value vectors")
       ->capture_default_str();

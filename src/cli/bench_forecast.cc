@@ -9,6 +9,7 @@
 #include "base/file.h"
 #include "cli/cli.h"
 #include "eval/correlation.h"
+#include "eval/forgetting_data.h"
 #include "learn/guard.h"
 #include "learn/propose.h"
 #include "model/memory_files.h"
@@ -165,9 +166,10 @@ int bench_forecast(const State& state, const Common& common) {
   model.set_overlay({});
   const AccessLog log = load_background(state.model, model.memory().keys);
   const auto names = load_names(state.model);
-  const auto facts = read_dataset(data / "facts" / (state.split + ".jsonl")).items;
-  auto clozes = read_dataset(data / "known" / ("clozes_" + state.split + ".jsonl")).items;
-  auto candidates = read_dataset(data / "known" / ("questions_" + state.split + ".jsonl")).items;
+  KnownSets sets = known_sets(model, data, state.split, reporter);
+  const auto& facts = sets.facts;
+  auto& clozes = sets.clozes;
+  auto& candidates = sets.candidates;
   Rng(common.seed).split(2).shuffle(std::span(clozes));
   Rng(common.seed).split(3).shuffle(std::span(candidates));
   // Mislabelled updates draw from half of the probe's clozes and from as many others.
@@ -176,8 +178,7 @@ int bench_forecast(const State& state, const Common& common) {
   clozes.erase(clozes.begin(), clozes.begin() + static_cast<int64_t>(known.size() / 2));
   clozes.resize(std::min(clozes.size(), static_cast<size_t>(state.clozes)));
   candidates.resize(std::min(candidates.size(), static_cast<size_t>(2 * state.questions)));
-  const auto few_shot = make_few_shot(read_dataset(data / "known" / "fewshot.jsonl").items);
-  auto questions = discover(model, candidates, few_shot, true, reporter);
+  auto questions = discover(model, candidates, sets.few_shot, true, reporter);
   questions.resize(std::min(questions.size(), static_cast<size_t>(state.questions)));
   for (Item& item : questions) item.answers.resize(1);  // the one that the model gives
   Item text;

@@ -81,9 +81,10 @@ void add_bench_forgetting(CLI::App& bench, Common& common, Run& run) {
       ->required();
   verb->add_option("--profile", state->profile,
                    "smoke: a minute, proves nothing; small: hours on two cores; abilities: one run "
-                   "of each, scored on public tasks too; full: for a GPU")
-      ->type_name("{smoke,small,abilities,full}")
-      ->check(CLI::IsMember({"smoke", "small", "abilities", "full"}))
+                   "of each, scored on public tasks too; questions, documents: these are taught "
+                   "instead of facts; full: for a GPU")
+      ->type_name("{smoke,small,abilities,questions,documents,full}")
+      ->check(CLI::IsMember({"smoke", "small", "abilities", "questions", "documents", "full"}))
       ->capture_default_str();
   verb->add_option("--out", state->out,
                    "Where each result goes as soon as it is there; a run that was stopped goes on")

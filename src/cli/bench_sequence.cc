@@ -15,6 +15,7 @@
 #include "base/file.h"
 #include "base/sha256.h"
 #include "cli/cli.h"
+#include "eval/forgetting_data.h"
 #include "eval/forgetting_plan.h"
 #include "eval/score.h"
 #include "learn/audit.h"
@@ -203,8 +204,6 @@ int bench_sequence(const State& state, const Common& common) {
   if (!fs::exists(state.work)) make_work_folder(state.model, state.work);
 
   Stream stream;
-  stream.facts = read_dataset(data / "facts" / (state.split + ".jsonl")).items;
-  Rng(common.seed).split(1).shuffle(std::span(stream.facts));
   const std::string text = read_file(data / "text" / "wikitext2_test_sample.txt");
   // Documents come from behind the text that is measured.
   for (size_t at = static_cast<size_t>(state.text_bytes) + 2000; at + 1 < text.size();) {
@@ -213,10 +212,6 @@ int bench_sequence(const State& state, const Common& common) {
     at = end + 1;
   }
   Known known;
-  known.clozes = read_dataset(data / "known" / ("clozes_" + state.split + ".jsonl")).items;
-  known.clozes.resize(std::min<size_t>(known.clozes.size(), 150));
-  auto candidates = read_dataset(data / "known" / ("questions_" + state.split + ".jsonl")).items;
-  candidates.resize(std::min<size_t>(candidates.size(), 120));
   known.text = {text.substr(0, static_cast<size_t>(state.text_bytes))};
 
   const nlohmann::ordered_json setup = {{"benchmark", "sequence"},
@@ -245,8 +240,13 @@ int bench_sequence(const State& state, const Common& common) {
   OpenOptions bare = common.open;
   bare.with_updates = false;
   LanguageModel base = LanguageModel::open(state.work, bare);
-  const auto few_shot = make_few_shot(read_dataset(data / "known" / "fewshot.jsonl").items);
-  known.questions = discover(base, candidates, few_shot, true, reporter);
+  KnownSets sets = known_sets(base, data, state.split, reporter);
+  stream.facts = std::move(sets.facts);
+  Rng(common.seed).split(1).shuffle(std::span(stream.facts));
+  known.clozes = std::move(sets.clozes);
+  known.clozes.resize(std::min<size_t>(known.clozes.size(), 150));
+  sets.candidates.resize(std::min<size_t>(sets.candidates.size(), 120));
+  known.questions = discover(base, sets.candidates, sets.few_shot, true, reporter);
   for (Item& item : known.questions) item.answers.resize(1);  // the one that the model gives
   if (before.is_null())
     before = {{"clozes", kept(base, known.clozes, reporter)},

@@ -1,5 +1,6 @@
 // digest: the proof of a state.
 #include "cli/cli.h"
+#include "model/coded_matrix.h"
 #include "model/language_model.h"
 #include "model/state_digest.h"
 
@@ -17,6 +18,9 @@ void add_digest(CLI::App& app, Common& common, Run& run) {
       open.with_updates = false;  // they are read from their files, whatever is kept of them
       const LanguageModel model = LanguageModel::open(*folder, open);
       const auto base = model.base_digest();
+      // What decodes beside the weights must be the weights.
+      const auto codes = CodedWeights::open(model.folder());
+      for (const TensorView* t : model.net().base_tensors()) codes.check(t->name, *t);
       const auto now = model.has_memory()
                            ? state_digest(model, Ledger::open(*folder, Ledger::Mode::kRead))
                            : model.state_digest();

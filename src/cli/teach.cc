@@ -59,9 +59,9 @@ void add_options(CLI::App& verb, State& state) {
       ->check(CLI::NonNegativeNumber)
       ->capture_default_str();
   verb.add_flag("--raw", o.raw, "Prompts as they are, without the chat template");
-  verb.add_option(
-          "--steps", o.values.steps,
-          "Steps of a subject at most, for each fact about it; 0: 20 for raw text, 45 in a chat")
+  verb.add_option("--steps", o.values.steps,
+                  "Steps of a subject at most, for each fact about it; 0: 45, of raw text 20 where "
+                  "that is enough")
       ->check(CLI::NonNegativeNumber)
       ->capture_default_str();
   verb.add_option("--rate", o.values.rate, "First step length of the value vectors")
@@ -182,8 +182,12 @@ void add_teach(CLI::App& app, Common& common, Run& run) {
       json["overlaps"] = overlaps_json(r.overlaps);
       json["change"] = r.change;
       json["dropped"] = r.dropped_lines;
+      json["check_share"] = r.check_share;
       add_forecast(rows, r.forecast);
       if (!r.change.empty()) rows.push_back({"to hold the floors", r.change});
+      if (r.check_share > 0)
+        rows.push_back(
+            {"probes watched", fmt::format("in {} of the steps' time", percent(r.check_share))});
       add_conflicts(rows, r.conflicts);
       if (r.companions > 0)
         rows.push_back(

@@ -10,6 +10,7 @@
 #include "base/error.h"
 #include "base/file.h"
 #include "base/rng.h"
+#include "eval/forgetting_data.h"
 #include "learn/baselines/finetune.h"
 #include "learn/teach.h"
 #include "model/memory_files.h"
@@ -23,12 +24,6 @@ namespace fs = std::filesystem;
 
 constexpr int64_t kReplayTokens = 64;  // of a background example
 constexpr size_t kReplayExamples = 1000;
-constexpr size_t kNativeClozes = 300;  // and as many neighbours
-
-struct Split {
-  std::vector<Item> facts, questions;  // questions: also those that are not answered
-  KeptSet kept;                        // its questions: those that are
-};
 
 // Everything of a run that does not change between cells.
 class Bench {
@@ -93,59 +88,18 @@ class Bench {
     }
   }
 
-  Split& split(const std::string& name) {
+  ForgettingSplit& split(const std::string& name) {
     const auto [it, fresh] = splits_.try_emplace(name);
-    Split& split = it->second;
+    ForgettingSplit& split = it->second;
     if (!fresh) return split;
-    const auto limit = [this](std::vector<Item>& items) {
-      if (const auto n = static_cast<size_t>(profile_.known_limit); n > 0 && items.size() > n)
-        items.resize(n);
-    };
-    const auto& data = options_.data;
-    split.facts = read_dataset(data / "facts" / (name + ".jsonl")).items;
-    const bool native = model_.net().config().memory.has_value();
-    if (native) {
-      read_native(name, split);
-      // It knows the wordings that it was trained on, and no other: one of them is held back.
-      for (Item& fact : split.facts) {
-        if (fact.prompts.size() < 2) continue;
-        fact.asked = {fact.prompts.front()};
-        fact.prompts.erase(fact.prompts.begin());
-      }
-    } else {
-      split.questions = read_dataset(data / "known" / ("questions_" + name + ".jsonl")).items;
-      for (Item& item : read_dataset(data / "known" / ("clozes_" + name + ".jsonl")).items)
-        (item.id.starts_with("known-P") ? split.kept.neighbours : split.kept.clozes)
-            .push_back(std::move(item));
-      split.kept.few_shot = make_few_shot(read_dataset(data / "known" / "fewshot.jsonl").items);
-    }
-    limit(split.questions);
-    limit(split.kept.neighbours);
-    limit(split.kept.clozes);
-    split.kept.text =
-        read_file(data / "text" / "wikitext2_test_sample.txt")
-            .substr(0, static_cast<size_t>(name == "test" ? profile_.text_bytes
-                                                          : profile_.tuning_text_bytes));
-    if (profile_.abilities && name == "test")
-      split.kept.abilities = read_abilities(data / "abilities");
+    split = read_split(options_.data, name, profile_, model_.net().config().memory.has_value());
     // Which questions are known is what the untouched model answers.
     const auto file = options_.out / ("known_" + name + ".json");
     Json known;
     if (fs::exists(file)) {
       known = Json::parse(read_file(file));
     } else {
-      const FewShot* few_shot = split.kept.few_shot ? &*split.kept.few_shot : nullptr;
-      const auto right = [&](const std::vector<Item>& items, const FewShot* shown, bool all) {
-        const auto scores = answer_items(model_, items, shown, false, reporter_);
-        Json ids = Json::array();
-        for (size_t i = 0; i < scores.size(); ++i)
-          if (scores[i].exact || all) ids.push_back(items[i].id);
-        return ids;
-      };
-      known["questions"] = right(split.questions, few_shot, profile_.unknown_questions);
-      // data/known holds no other sentences than those that the retrofitted model completes.
-      if (native) known["clozes"] = right(split.kept.clozes, nullptr, false);
-      if (native) known["neighbours"] = right(split.kept.neighbours, nullptr, false);
+      known = find_known(model_, split, profile_, reporter_);
       select_known(split, known);
       known["asked"] = split.questions.size();
       known["scores"] = to_json(score_kept(model_, split.kept, reporter_));
@@ -154,46 +108,6 @@ class Bench {
     select_known(split, known);
     known_[name] = known.at("scores");
     return split;
-  }
-
-  // What a native model was trained on, every second fact a split: 300 in the first phrasing, 300
-  // others in the second, and all in one that it was not trained on.
-  void read_native(const std::string& name, Split& split) const {
-    const auto all = read_dataset(options_.data / "native" / "known_facts.jsonl").items;
-    for (size_t i = name == "test" ? 1 : 0; i < all.size(); i += 2) {
-      Item item = all[i];
-      auto prompts = std::move(item.prompts);
-      item.prompts = std::move(item.asked);
-      item.asked.clear();
-      if (!item.prompts.empty()) split.questions.push_back(item);
-      auto& to =
-          split.kept.clozes.size() < kNativeClozes ? split.kept.clozes : split.kept.neighbours;
-      if (prompts.size() < 2 || to.size() >= kNativeClozes) continue;
-      item.prompts = {prompts[&to == &split.kept.clozes ? 0 : 1]};
-      to.push_back(std::move(item));
-    }
-  }
-
-  static void select_known(Split& split, const Json& known) {
-    split.kept.questions = with_ids(split.questions, known.at("questions"));
-    if (known.contains("clozes"))
-      split.kept.clozes = with_ids(split.kept.clozes, known.at("clozes"));
-    if (known.contains("neighbours"))
-      split.kept.neighbours = with_ids(split.kept.neighbours, known.at("neighbours"));
-  }
-
-  static std::vector<Item> with_ids(const std::vector<Item>& items, const Json& ids) {
-    std::vector<Item> out;
-    for (const Item& item : items)
-      if (std::find(ids.begin(), ids.end(), item.id) != ids.end()) out.push_back(item);
-    return out;
-  }
-
-  std::vector<Item> facts(const std::string& split_name, int64_t seed) {
-    auto items = split(split_name).facts;
-    Rng(static_cast<uint64_t>(seed)).split(1).shuffle(std::span(items));
-    if (const auto n = static_cast<size_t>(profile_.facts); items.size() > n) items.resize(n);
-    return items;
   }
 
   fs::path cell_file(const MethodPlan& plan, const std::string& split_name, const Json& hyper,
@@ -205,10 +119,9 @@ class Bench {
   }
 
   // How the untouched model answers the new facts; asked once for all methods.
-  const Json& new_before(const std::string& split_name, int64_t seed,
-                         const std::vector<Item>& items) {
+  const Json& new_before(const std::string& split_name, int64_t seed, const NewSet& set) {
     const auto [it, fresh] = new_before_.try_emplace({split_name, seed});
-    if (fresh) it->second = to_json(score_new(model_, items, reporter_));
+    if (fresh) it->second = to_json(score_new(model_, set, reporter_));
     return it->second;
   }
 
@@ -264,9 +177,10 @@ class Bench {
 
   void train_once(const MethodPlan& plan, const std::string& split_name, const GridLine& line,
                   const std::vector<int64_t>& wanted, int64_t seed) {
-    const Split& data = split(split_name);
-    const auto items = facts(split_name, seed);
-    Json before = new_before(split_name, seed, items);
+    const ForgettingSplit& data = split(split_name);
+    const NewSet set = draw_new(data, profile_, seed);
+    const std::vector<Item>& items = set.items;
+    Json before = new_before(split_name, seed, set);
     before.update(known_.at(split_name));
 
     // oneDNN makes a kernel for every shape that it meets: small batches of a stream cost more in
@@ -319,7 +233,7 @@ class Bench {
                    {"known_neighbours", data.kept.neighbours.size()},
                    {"before", before}};
       if (refused.empty()) {
-        cell["after"] = to_json(score_new(model_, items, reporter_));
+        cell["after"] = to_json(score_new(model_, set, reporter_));
         cell["after"].update(to_json(score_kept(model_, data.kept, reporter_)));
       } else {
         cell["refused"] = refused;
@@ -345,7 +259,7 @@ class Bench {
   const Reporter& reporter_;
   const std::chrono::steady_clock::time_point start_;
   LearnerParts parts_;
-  std::map<std::string, Split> splits_;
+  std::map<std::string, ForgettingSplit> splits_;
   std::map<std::pair<std::string, int64_t>, Json> new_before_;  // by split and seed
   std::map<std::string, Json> known_;  // scores of what is to be kept, before, by split
   Json cells_ = Json::array();

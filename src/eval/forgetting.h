@@ -8,11 +8,7 @@
 // the token F1 of known questions, known sentences and neighbours, each relative to before). The
 // chosen ones are run on the test split, for several seeds, and reported.
 //
-// A retrofitted model is held to the questions and sentences of data/known that it answers; a
-// native one to the facts it was pretrained on (data/native), every second one of them in each
-// split: as *known sentences* and *neighbours* 300 each in two phrasings that it was trained on, as
-// *known questions* all of them in a phrasing that it was not, of each those that it completes
-// rightly.
+// What is taught and what a model is held to: forgetting_data.h.
 //
 // Non-goals: pretraining; tables and plots (bench/forgetting_report.py).
 #pragma once
@@ -24,14 +20,13 @@
 
 #include "base/progress.h"
 #include "eval/forgetting_plan.h"
-#include "eval/forgetting_score.h"
 #include "model/language_model.h"
 
 namespace accrete {
 
 struct ForgettingOptions {
   ForgettingProfile profile;
-  std::filesystem::path data;        // facts/, known/, text/, background.txt.zst
+  std::filesystem::path data;        // facts/, known/, text/ ..., background.txt.zst
   std::filesystem::path out;         // made if it is absent
   std::vector<std::string> methods;  // only these; empty: all of the profile
   std::vector<Schedule> schedules;   // only these; empty: both

@@ -107,6 +107,24 @@ std::vector<MethodPlan> abilities_methods() {
           {"tfidf-published", kOneGo, lines({{4000, {10}}}, object({{"slots", 500}})), 1}};
 }
 
+// Other things to learn than facts, by the methods that matter, each with its own sweep.
+std::vector<MethodPlan> other_methods(TeachKind teach) {
+  constexpr Schedule kOneGo = Schedule::kOneGo;
+  const bool documents = teach == TeachKind::kDocuments;
+  // A document is as long as a batch of phrasings.
+  const Json full = documents ? object({{"batch", 8}}) : Json::object();
+  Json lora = object({{"rank", 16}, {"alpha", 32}});
+  lora.update(full);
+  Json replay = lora;
+  replay["replay"] = 0.1;
+  return {
+      {"interference", kOneGo, {GridLine{Json::object(), {1}}}, 3},
+      {"full-adamw", kOneGo, lines({{1e-4, {2, 4}}, {3e-5, {4, 8}}}, full), 3},
+      {"lora", kOneGo, lines({{1e-3, {2, 4}}, {3e-4, {4, 8}}}, lora), 3},
+      {"lora-replay", kOneGo, lines({{1e-3, {2, 4}}, {3e-4, {4, 8}}}, replay), 3},
+  };
+}
+
 OptimizerOptions optimizer(const Json& hyper, OptimizerOptions::Kind kind) {
   OptimizerOptions options;
   options.kind = kind;
@@ -135,6 +153,15 @@ ForgettingProfile forgetting_profile(const std::string& name, bool native) {
   } else if (name == "abilities") {
     profile.abilities = true;
     profile.methods = abilities_methods();
+  } else if (name == "questions" || name == "documents") {
+    if (native)
+      throw Error(
+          ErrorCode::kUnsupported,
+          "a model of pretrain's own does not answer questions, so none can be taught to it",
+          "take a retrofitted model, or --profile small");
+    profile.teach = name == "questions" ? TeachKind::kQuestions : TeachKind::kDocuments;
+    if (profile.teach == TeachKind::kDocuments) profile.facts = 60;
+    profile.methods = other_methods(profile.teach);
   } else if (name == "full") {
     profile.facts = 1000;
     profile.updates = 500;
@@ -157,7 +184,7 @@ ForgettingProfile forgetting_profile(const std::string& name, bool native) {
     };
   } else {
     throw Error(ErrorCode::kInvalidArgument, fmt::format("there is no profile \"{}\"", name),
-                "use one of: smoke, small, abilities, full");
+                "use one of: smoke, small, abilities, questions, documents, full");
   }
   return profile;
 }
@@ -170,6 +197,7 @@ std::unique_ptr<Learner> make_learner(LanguageModel& model, const std::string& m
     options.optimizer = optimizer(hyper, kind);
     options.rank = hyper.value("rank", int64_t{0});
     options.alpha = hyper.value("alpha", 32.0);
+    options.batch = hyper.value("batch", options.batch);
     options.replay = hyper.value("replay", 0.0);
     options.ewc = hyper.value("ewc", 0.0);
     options.seed = seed;
@@ -197,6 +225,8 @@ std::unique_ptr<Learner> make_learner(LanguageModel& model, const std::string& m
   options.seed = seed;
   options.slots = hyper.value("slots", int64_t{0});
   options.gated = hyper.value("gated", true);
+  options.values.steps = hyper.value("steps", options.values.steps);
+  options.values.rate = hyper.value("rate", options.values.rate);
   if (method.starts_with(kDeposit))
     options.ranking = parse_ranking(method.substr(kDeposit.size()));
   else if (method != "interference")

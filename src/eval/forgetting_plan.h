@@ -34,6 +34,13 @@ struct GridLine {
   std::vector<int64_t> passes = {1};
 };
 
+// What is taught.
+enum class TeachKind {
+  kFacts,      // data/facts: several phrasings of each, others to ask in
+  kQuestions,  // data/questions that the model gets wrong, asked behind demonstrations
+  kDocuments,  // data/documents, asked questions about them that are never taught
+};
+
 struct MethodPlan {
   std::string method;
   Schedule schedule = Schedule::kOneGo;
@@ -43,7 +50,8 @@ struct MethodPlan {
 
 struct ForgettingProfile {
   std::string name;
-  int64_t facts = 200;
+  TeachKind teach = TeachKind::kFacts;
+  int64_t facts = 200;             // questions, documents
   int64_t updates = 100;           // of a stream
   int64_t known_limit = 0;         // questions and clozes of each kind at most; 0: all
   bool unknown_questions = false;  // F1 over the questions it does not answer as well
@@ -53,9 +61,11 @@ struct ForgettingProfile {
   std::vector<MethodPlan> methods;
 };
 
-// "smoke", "small", "abilities" (one go, the settings that "small" chose), "full". `native`: for a
-// model that `accrete pretrain` made, which is small and was trained at high rates: wider grids.
-// Throws kInvalidArgument with the names that exist.
+// "smoke", "small", "abilities" (one go, the settings that "small" chose), "questions" and
+// "documents" (one go, of what their names say), "full". `native`: for a model that `accrete
+// pretrain` made, which is small and was trained at high rates: wider grids. Throws
+// kInvalidArgument with the names that exist, kUnsupported for a native model that no questions can
+// be asked.
 ForgettingProfile forgetting_profile(const std::string& name, bool native = false);
 
 // What learners are made of.

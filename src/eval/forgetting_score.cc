@@ -95,10 +95,25 @@ Answers mean_answers(std::span<const AnswerScore> scores) {
   return mean;
 }
 
-NewScores score_new(const LanguageModel& model, std::span<const Item> facts,
-                    const Reporter& reporter) {
-  return {mean_answers(answer_items(model, facts, nullptr, true, reporter)),
-          mean_answers(answer_items(model, facts, nullptr, false, reporter))};
+NewScores score_new(const LanguageModel& model, const NewSet& set, const Reporter& reporter) {
+  NewScores scores;
+  const FewShot* few_shot = set.few_shot ? &*set.few_shot : nullptr;
+  scores.asked = mean_answers(
+      answer_items(model, set.about.empty() ? set.items : set.about, few_shot, true, reporter));
+  if (set.about.empty()) {
+    scores.taught = mean_answers(answer_items(model, set.items, nullptr, false, reporter));
+    return scores;
+  }
+  ExampleOptions raw;
+  raw.raw = true;
+  double right = 0, labels = 0;
+  for (const Score& s :
+       score_examples(model, make_examples(model, set.items, raw), reporter, "read")) {
+    right += static_cast<double>(s.right);
+    labels += static_cast<double>(s.labels);
+  }
+  scores.taught.exact = scores.taught.f1 = labels > 0 ? right / labels : 0;
+  return scores;
 }
 
 KeptScores score_kept(const LanguageModel& model, const KeptSet& set, const Reporter& reporter) {

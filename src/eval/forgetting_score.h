@@ -32,6 +32,13 @@ struct KeptSet {
   std::vector<Ability> abilities;  // none: not measured
 };
 
+// What is taught, and how it is asked.
+struct NewSet {
+  std::vector<Item> items;
+  std::vector<Item> about;          // questions about running text, which has none of its own
+  std::optional<FewShot> few_shot;  // what is asked are questions, behind these demonstrations
+};
+
 // Exact match and token F1, means over the items.
 struct Answers {
   double exact = 0;
@@ -39,7 +46,7 @@ struct Answers {
 };
 struct NewScores {
   Answers asked;   // in a phrasing that was not taught
-  Answers taught;  // in the first that was
+  Answers taught;  // in the first that was; of text the share of its tokens that come first
 };
 struct KeptScores {
   Answers questions, clozes, neighbours;
@@ -54,8 +61,7 @@ std::vector<AnswerScore> answer_items(const LanguageModel& model, std::span<cons
                                       const Reporter& reporter);
 Answers mean_answers(std::span<const AnswerScore> scores);
 
-NewScores score_new(const LanguageModel& model, std::span<const Item> facts,
-                    const Reporter& reporter);
+NewScores score_new(const LanguageModel& model, const NewSet& set, const Reporter& reporter);
 KeptScores score_kept(const LanguageModel& model, const KeptSet& set, const Reporter& reporter);
 
 // {"new_exact", "new_f1", "taught_exact", "taught_f1"} and {"questions_exact", ...,

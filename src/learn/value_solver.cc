@@ -148,6 +148,7 @@ Values solve_values(const LanguageModel& model, const std::vector<Example>& exam
                     const ValueSolverOptions& options, const Reporter& reporter, const Held& held) {
   const int64_t d = model.net().config().width;
   const int64_t steps_a_fact = options.steps > 0 ? options.steps : kRawSteps;
+  const int64_t more = options.steps > 0 ? 0 : options.more_steps;
   std::vector<std::map<int64_t, Fact>> facts(static_cast<size_t>(subjects));  // by item
   for (size_t i = 0; i < examples.size(); ++i) {
     Fact& fact = facts[static_cast<size_t>(subject_of.at(examples[i].item))][examples[i].item];
@@ -171,7 +172,7 @@ Values solve_values(const LanguageModel& model, const std::vector<Example>& exam
   for (const auto& about : facts)
     budget.push_back(steps_a_fact *
                      std::min(static_cast<int64_t>(about.size()), options.most_facts));
-  const int64_t last = *std::max_element(budget.begin(), budget.end());
+  const int64_t last = *std::max_element(budget.begin(), budget.end()) + more;
   const int64_t total = std::accumulate(budget.begin(), budget.end(), int64_t{0});
   int64_t done = 0;
   for (int64_t step = 0; step < last; ++step) {
@@ -185,12 +186,12 @@ Values solve_values(const LanguageModel& model, const std::vector<Example>& exam
         return *std::max_element(f.second.loss.begin(), f.second.loss.end()) <= options.settled;
       });
       const int64_t steps = budget[static_cast<size_t>(s)];
-      if (settled || step >= steps) {
+      if (settled || step >= steps + more) {
         over += steps;
         continue;
       }
-      over += step;
-      const double progress = static_cast<double>(step) / static_cast<double>(steps);
+      over += std::min(step, steps);
+      const double progress = std::min(1.0, static_cast<double>(step) / static_cast<double>(steps));
       rates.push_back(static_cast<float>(options.rate * (1 - (1 - options.final_rate) * progress)));
       moving.push_back(s);
       for (const auto& [item, fact] : about)

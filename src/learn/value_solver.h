@@ -24,9 +24,11 @@
 namespace accrete {
 
 struct ValueSolverOptions {
-  // Of a subject at most, for each fact about it; 0: 20 for raw text, 45 in a chat, where the
-  // model's own way to begin an answer has to be overcome.
+  // Of a subject at most, for each fact about it; 0: 45 in a chat, where the model's own way to
+  // begin an answer has to be overcome; of raw text 20, and `more_steps` at the final rate for a
+  // subject that has not settled by then, as many questions have not.
   int64_t steps = 0;
+  int64_t more_steps = 25;
   int64_t most_facts = 4;  // facts beyond these bring a subject no more steps
   double rate = 0.3;       // first step length per coordinate; falls linearly to `final_rate` of it
   double final_rate = 0.3;

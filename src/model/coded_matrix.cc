@@ -4,8 +4,9 @@
 #include <ATen/Parallel.h>
 
 #include <algorithm>
+#include <atomic>
+#include <cmath>
 
-#include "base/error.h"
 #include "model/fused.h"
 
 namespace accrete {
@@ -13,6 +14,28 @@ namespace {
 
 using Kind = kernels::CodedRows::Kind;
 constexpr int64_t kGrain = 1 << 16;  // multiplications: some ten microseconds
+
+// The first column of row `r` below `columns` whose value is not what is stored; -1: there is none.
+int64_t first_difference(const kernels::CodedRows& w, int64_t r, int64_t columns,
+                         const float* stored) {
+  const auto* bytes = static_cast<const uint8_t*>(w.codes);
+  for (int64_t c = 0; c < columns; ++c) {
+    const int64_t block = c / w.block, within = c % w.block;
+    const int64_t at = r * (w.columns / w.block) + block;
+    int code = 0;
+    if (w.kind == Kind::kCodes8) {
+      code = static_cast<int8_t>(bytes[r * w.columns + c]);
+    } else {
+      const int64_t half = w.block / 2;
+      const uint8_t both = bytes[(r * w.columns + block * w.block) / 2 + within % half];
+      code = within < half ? both & 15 : both >> 4;
+    }
+    const float value =
+        std::fma(w.scales[at], static_cast<float>(code), w.minima != nullptr ? w.minima[at] : 0.0F);
+    if (value != stored[c]) return c;
+  }
+  return -1;
+}
 
 }  // namespace
 
@@ -42,23 +65,26 @@ CodedWeights CodedWeights::open(const std::filesystem::path& folder) {
   return out;
 }
 
-std::shared_ptr<const CodedMatrix> CodedWeights::find(const std::string& name,
-                                                      const TensorView& stored) const {
-  if (stored.shape.size() != 2 || stored.shape[1] % 32 != 0 || stored.shape[1] == 0) return nullptr;
+Error CodedWeights::refusal(const std::string& name, const std::string& what) const {
+  return Error(ErrorCode::kFormat, fmt::format("{}: {}: {}", path_.string(), name, what),
+               "delete the file: the model works without it");
+}
+
+std::optional<kernels::CodedRows> CodedWeights::rows_of(const std::string& name,
+                                                        const TensorView& stored) const {
+  if (stored.shape.size() != 2 || stored.shape[1] % 32 != 0 || stored.shape[1] == 0)
+    return std::nullopt;
   kernels::CodedRows rows;
   rows.rows = stored.shape[0];
   rows.columns = stored.shape[1];
   if (stored.dtype == DType::kBF16) {
     rows.kind = Kind::kBFloat16;
     rows.codes = stored.bytes.data();
-    return std::make_shared<const CodedMatrix>(rows);
+    return rows;
   }
   const TensorView* codes = file_ ? file_->find(name + ".codes") : nullptr;
-  if (codes == nullptr || stored.dtype != DType::kF32) return nullptr;
-  const auto refuse = [&](const char* what) -> Error {
-    return Error(ErrorCode::kFormat, fmt::format("{}: {}: {}", path_.string(), name, what),
-                 "delete the file: the model works without it");
-  };
+  if (codes == nullptr || stored.dtype != DType::kF32) return std::nullopt;
+  const auto refuse = [&](const char* what) { return refusal(name, what); };
   const TensorView& scales = file_->at(name + ".scales");
   const TensorView* minima = file_->find(name + ".minima");
   const bool four_bits = codes->dtype == DType::kU8;
@@ -78,16 +104,32 @@ std::shared_ptr<const CodedMatrix> CodedWeights::find(const std::string& name,
   rows.codes = codes->bytes.data();
   rows.scales = reinterpret_cast<const float*>(scales.bytes.data());
   if (minima != nullptr) rows.minima = reinterpret_cast<const float*>(minima->bytes.data());
-  // Of the same model? The first block tells, and costs a page of each file: products with unit
-  // vectors have one summand that is not 0.
-  auto first = rows;
-  first.rows = 1;
-  first.columns = 32;
-  const auto values = CodedMatrix(first).product(at::eye(32, at::kFloat));
-  const auto* expected = reinterpret_cast<const float*>(stored.bytes.data());
-  if (!std::equal(expected, expected + 32, values.const_data_ptr<float>()))
+  // Of the same model? The first block tells, and costs a page of each file.
+  if (first_difference(rows, 0, 32, reinterpret_cast<const float*>(stored.bytes.data())) >= 0)
     throw refuse("these are the codes of other weights");
-  return std::make_shared<const CodedMatrix>(rows);
+  return rows;
+}
+
+std::shared_ptr<const CodedMatrix> CodedWeights::find(const std::string& name,
+                                                      const TensorView& stored) const {
+  const auto rows = rows_of(name, stored);
+  return rows ? std::make_shared<const CodedMatrix>(*rows) : nullptr;
+}
+
+void CodedWeights::check(const std::string& name, const TensorView& stored) const {
+  const auto rows = rows_of(name, stored);
+  if (!rows || rows->kind == Kind::kBFloat16) return;
+  const auto* values = reinterpret_cast<const float*>(stored.bytes.data());
+  std::atomic<int64_t> first = rows->rows;  // row that differs
+  at::parallel_for(
+      0, rows->rows, std::max<int64_t>(1, kGrain / rows->columns), [&](int64_t begin, int64_t end) {
+        for (int64_t r = begin; r < end && r < first; ++r)
+          if (first_difference(*rows, r, rows->columns, values + r * rows->columns) >= 0)
+            for (int64_t was = first; r < was && !first.compare_exchange_weak(was, r);) {
+            }
+      });
+  if (first < rows->rows)
+    throw refusal(name, fmt::format("row {} is not that of the weight", first.load()));
 }
 
 }  // namespace accrete

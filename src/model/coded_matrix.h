@@ -11,8 +11,10 @@
 
 #include <filesystem>
 #include <memory>
+#include <optional>
 #include <string>
 
+#include "base/error.h"
 #include "io/safetensors.h"
 #include "model/kernels/coded.h"
 
@@ -46,7 +48,14 @@ class CodedWeights {
   // shape, or with another first block.
   std::shared_ptr<const CodedMatrix> find(const std::string& name, const TensorView& stored) const;
 
+  // Compares every value, not the first block alone. Throws kFormat at the first that differs.
+  void check(const std::string& name, const TensorView& stored) const;
+
  private:
+  std::optional<kernels::CodedRows> rows_of(const std::string& name,
+                                            const TensorView& stored) const;
+  Error refusal(const std::string& name, const std::string& what) const;
+
   std::shared_ptr<const SafetensorsFile> file_;  // null: none
   std::filesystem::path path_;
 };

@@ -5,12 +5,14 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <sstream>
 
 #include "../base/testing.h"
 #include "../learn/pretrain_testing.h"
 #include "../model/tiny_model.h"
 #include "base/file.h"
+#include "eval/forgetting_data.h"
 #include "learn/baselines/finetune.h"
 #include "learn/pretrain/pretrain.h"
 
@@ -135,6 +137,43 @@ TEST_F(Forgetting, AbilitiesAreScoredBeforeAndAfter) {
   }
 }
 
+// Questions and documents are taught as they are drawn, and what is asked is never taught.
+TEST_F(Forgetting, QuestionsAndDocumentsAreTaughtToo) {
+  for (const TeachKind kind : {TeachKind::kQuestions, TeachKind::kDocuments}) {
+    const bool documents = kind == TeachKind::kDocuments;
+    auto other = options(*folder_ / (documents ? "documents" : "questions"));
+    other.profile.teach = kind;
+    other.profile.facts = 3;
+    other.methods = {"interference"};
+    const Json cell = run(other).at("cells").at(0);
+    EXPECT_EQ(cell.at("facts"), 3);
+    EXPECT_GT(cell.at("cost").at("parameters").get<int64_t>(), 0);
+    EXPECT_GT(cell.at("after").at("taught_f1").get<double>(),
+              cell.at("before").at("taught_f1").get<double>());
+
+    auto split = read_split(other.data, "test", other.profile, /*native=*/false);
+    const size_t all = split.taught.size();
+    const Json known = Json::parse(read_file(other.out / "known_test.json"));
+    // The tiny model answers nothing, so every question is new to it.
+    if (!documents) EXPECT_EQ(known.at("new").size(), all);
+    select_known(split, known);
+    const NewSet set = draw_new(split, other.profile, 0);
+    ASSERT_EQ(set.items.size(), 3U);
+    EXPECT_TRUE(set.few_shot.has_value());
+    EXPECT_EQ(set.about.empty(), !documents);
+    for (const Item& item : set.items) {
+      if (documents) continue;
+      ASSERT_EQ(item.asked.size(), 1U);
+      const auto asked = few_shot_prompt(*set.few_shot, item.asked.front());
+      for (const auto& prompt : item.prompts) EXPECT_NE(prompt, asked);
+    }
+    for (const Item& question : set.about)
+      EXPECT_TRUE(std::any_of(set.items.begin(), set.items.end(), [&](const Item& item) {
+        return question.id.starts_with(item.id + "/");
+      })) << question.id;
+  }
+}
+
 TEST_F(Forgetting, AFolderBelongsToOneProfile) {
   auto first = options(*folder_ / "claimed");
   first.methods = {"nothing of the kind"};
@@ -209,11 +248,16 @@ TEST(ForgettingPlan, EveryMethodOfEveryProfileExists) {
   LearnerParts parts;
   const std::vector<std::string> documents = {std::string(200, 'x')};
   parts.replay = background_examples(model, documents, 20, 1, Rng(0));
-  for (const char* name : {"smoke", "small", "abilities", "full"})
-    for (const bool native : {false, true})
+  for (const char* name : {"smoke", "small", "abilities", "questions", "documents", "full"})
+    for (const bool native : {false, true}) {
+      if (native && (name == std::string("questions") || name == std::string("documents"))) {
+        expect_error(ErrorCode::kUnsupported, [&] { forgetting_profile(name, native); });
+        continue;
+      }
       for (const MethodPlan& plan : forgetting_profile(name, native).methods)
         for (const GridLine& line : plan.grid)
           EXPECT_NE(make_learner(model, plan.method, line.hyper, parts, 0), nullptr) << plan.method;
+    }
   expect_error(ErrorCode::kInvalidArgument, [&] {
     make_learner(model, "magic", {{"rate", 1}}, parts, 0);
   });

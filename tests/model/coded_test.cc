@@ -174,5 +174,19 @@ TEST_F(CodedModel, CodesOfOtherWeightsAreRefused) {
                [&] { (void)LanguageModel::open(folder_ / "coded", {.threads = 1}); });
 }
 
+// Opening looks at first blocks only; the whole comparison finds one flipped bit anywhere.
+TEST_F(CodedModel, EveryCodeIsChecked) {
+  const auto check = [&] {
+    const LanguageModel model = LanguageModel::open(folder_ / "coded", {.threads = 1});
+    const auto codes = CodedWeights::open(folder_ / "coded");
+    for (const TensorView* t : model.net().base_tensors()) codes.check(t->name, *t);
+  };
+  check();
+  std::string bytes = read_file(codes_file());
+  bytes.back() = static_cast<char>(bytes.back() ^ 0x10);
+  write_file_atomically(codes_file(), bytes);
+  expect_error(ErrorCode::kFormat, check);
+}
+
 }  // namespace
 }  // namespace accrete
