@@ -120,12 +120,23 @@ def about_known():
 
 
 def forecast():
-    result = load("forecast.json")
-    lines = ["| probe | updates | Spearman | first order alone | with second order | measured within the range |",
-             "| --- | --- | --- | --- | --- | --- |"]
-    for name, s in result["summary"].items():
-        lines.append(f"| {name} | {len(result['runs'])} | {s['spearman']:.2f} | {s['spearman_first_order']:.2f} | "
-                     f"{s['spearman_second_order']:.2f} | {100 * s['inside_range']:.0f} % |")
+    lines = ["| model | probe | updates | Spearman | first order alone | with second order | measured within the range |",
+             "| --- | --- | --- | --- | --- | --- | --- |"]
+    for model, file in (("retrofitted", "forecast.json"), ("pretrained memory", "forecast_native.json")):
+        if not os.path.exists(os.path.join(ROOT, "bench", "results", file)):
+            continue
+        result = load(file)
+        for name, s in result["summary"].items():
+            lines.append(f"| {model} | {name} | {len(result['runs'])} | {s['spearman']:.2f} | {s['spearman_first_order']:.2f} | "
+                         f"{s['spearman_second_order']:.2f} | {100 * s['inside_range']:.0f} % |")
+    return "\n".join(lines)
+
+
+def check_share():
+    """What watching probes costs while steps are taken."""
+    lines = ["| taught | watching probes, share of the steps' time | seconds in all | tokens that come first, before and after |", "| --- | --- | --- | --- |"]
+    for r in load("check_share.json")["runs"]:
+        lines.append(f"| {r['set']} | {100 * r['check_share']:.1f} % | {r['seconds']:.0f} | {100 * r['learned']['before']:.0f} %, {100 * r['learned']['after']:.0f} % |")
     return "\n".join(lines)
 
 
@@ -159,7 +170,8 @@ def sequence():
             each = [s["seconds"] / max(s["items"], 1) for s in facts]
             cost = f"{sum(s['seconds'] for s in facts[:10]) / len(facts[:10]):.1f} / {sum(s['seconds'] for s in facts[-10:]) / len(facts[-10:]):.1f}" if each else ""
             corrected = f"{100 * p['recall_corrected']:.1f} % of {p['corrected']}" if "recall_corrected" in p else ""
-            lines.append(f"| {r['setup']['method']} | {p['updates']} | {p['facts']} | {100 * p['recall']:.1f} % | {100 * p['recall_untaught_wording']:.1f} % | {corrected} | "
+            method = r["setup"]["method"] + (", pretrained memory" if "native" in path else "")
+            lines.append(f"| {method} | {p['updates']} | {p['facts']} | {100 * p['recall']:.1f} % | {100 * p['recall_untaught_wording']:.1f} % | {corrected} | "
                          f"{100 * p['kept_clozes']:.1f} % | {100 * p['kept_questions']:.1f} % | {p['bits_per_byte_change']:+.4f} | "
                          f"{slots(p)} | {cost} |")
     return "\n".join(lines)
@@ -201,6 +213,7 @@ TABLES = {
         "forgetting-native-verdict": lambda: forgetting_report.verdict(NATIVE),
         "baselines": baselines,
         "forecast": forecast,
+        "check-share": check_share,
         "sequence": sequence,
         "update-cost": update_cost,
         "about-known": about_known,

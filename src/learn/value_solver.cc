@@ -191,7 +191,10 @@ Values solve_values(const LanguageModel& model, const std::vector<Example>& exam
         continue;
       }
       over += std::min(step, steps);
-      const double progress = std::min(1.0, static_cast<double>(step) / static_cast<double>(steps));
+      // What has not settled begins again, with long steps.
+      const double progress = step < steps
+                                  ? static_cast<double>(step) / static_cast<double>(steps)
+                                  : static_cast<double>(step - steps) / static_cast<double>(more);
       rates.push_back(static_cast<float>(options.rate * (1 - (1 - options.final_rate) * progress)));
       moving.push_back(s);
       for (const auto& [item, fact] : about)

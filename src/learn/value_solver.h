@@ -25,8 +25,8 @@ namespace accrete {
 
 struct ValueSolverOptions {
   // Of a subject at most, for each fact about it; 0: 45 in a chat, where the model's own way to
-  // begin an answer has to be overcome; of raw text 20, and `more_steps` at the final rate for a
-  // subject that has not settled by then, as many questions have not.
+  // begin an answer has to be overcome; of raw text 20. A subject that has not settled by then, as
+  // those of many questions have not, begins again: `more_steps` with the rate falling anew.
   int64_t steps = 0;
   int64_t more_steps = 25;
   int64_t most_facts = 4;  // facts beyond these bring a subject no more steps
