@@ -225,8 +225,6 @@ std::unique_ptr<Learner> make_learner(LanguageModel& model, const std::string& m
   options.seed = seed;
   options.slots = hyper.value("slots", int64_t{0});
   options.gated = hyper.value("gated", true);
-  options.values.steps = hyper.value("steps", options.values.steps);
-  options.values.rate = hyper.value("rate", options.values.rate);
   if (method.starts_with(kDeposit))
     options.ranking = parse_ranking(method.substr(kDeposit.size()));
   else if (method != "interference")

@@ -15,9 +15,8 @@ namespace {
 using Kind = kernels::CodedRows::Kind;
 constexpr int64_t kGrain = 1 << 16;  // multiplications: some ten microseconds
 
-// The first column of row `r` below `columns` whose value is not what is stored; -1: there is none.
-int64_t first_difference(const kernels::CodedRows& w, int64_t r, int64_t columns,
-                         const float* stored) {
+// Whether the first `columns` values of row `r` are those that are stored.
+bool row_is(const kernels::CodedRows& w, int64_t r, int64_t columns, const float* stored) {
   const auto* bytes = static_cast<const uint8_t*>(w.codes);
   for (int64_t c = 0; c < columns; ++c) {
     const int64_t block = c / w.block, within = c % w.block;
@@ -32,9 +31,9 @@ int64_t first_difference(const kernels::CodedRows& w, int64_t r, int64_t columns
     }
     const float value =
         std::fma(w.scales[at], static_cast<float>(code), w.minima != nullptr ? w.minima[at] : 0.0F);
-    if (value != stored[c]) return c;
+    if (value != stored[c]) return false;
   }
-  return -1;
+  return true;
 }
 
 }  // namespace
@@ -105,7 +104,7 @@ std::optional<kernels::CodedRows> CodedWeights::rows_of(const std::string& name,
   rows.scales = reinterpret_cast<const float*>(scales.bytes.data());
   if (minima != nullptr) rows.minima = reinterpret_cast<const float*>(minima->bytes.data());
   // Of the same model? The first block tells, and costs a page of each file.
-  if (first_difference(rows, 0, 32, reinterpret_cast<const float*>(stored.bytes.data())) >= 0)
+  if (!row_is(rows, 0, 32, reinterpret_cast<const float*>(stored.bytes.data())))
     throw refuse("these are the codes of other weights");
   return rows;
 }
@@ -124,7 +123,7 @@ void CodedWeights::check(const std::string& name, const TensorView& stored) cons
   at::parallel_for(
       0, rows->rows, std::max<int64_t>(1, kGrain / rows->columns), [&](int64_t begin, int64_t end) {
         for (int64_t r = begin; r < end && r < first; ++r)
-          if (first_difference(*rows, r, rows->columns, values + r * rows->columns) >= 0)
+          if (!row_is(*rows, r, rows->columns, values + r * rows->columns))
             for (int64_t was = first; r < was && !first.compare_exchange_weak(was, r);) {
             }
       });
