@@ -12,6 +12,8 @@ import shutil
 import subprocess
 import tempfile
 
+import machine
+
 parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
 parser.add_argument("accrete")
 parser.add_argument("model")
@@ -47,6 +49,6 @@ with tempfile.TemporaryDirectory(dir=pathlib.Path(args.model).parent) as work:
         runs.append({"set": name, "check_share": round(r["check_share"], 4), "seconds": round(r["seconds"], 2), "learned": r["learned"],
                      "kept": {k: v["kept"] for k, v in r["kept"].items()}})
         print(json.dumps(runs[-1]), flush=True)
-result = {"benchmark": "check share", "probes": 3, "runs": runs}
+result = {"benchmark": "check share", "machine": machine.describe(), "probes": 3, "runs": runs}
 if args.out:
     pathlib.Path(args.out).write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")

@@ -1,5 +1,7 @@
-// Generation: opening a model, prefill and decoding apart, without and with an overlay. One JSON
-// object on standard output; bench/compare_generate.py puts transformers' figures beside it.
+// Generation: opening a model, prefill and decoding apart, and the share of the time that an
+// overlay adds. One JSON object on standard output; bench/compare_generate.py puts transformers'
+// figures beside it.
+//
 // Usage: generate_bench MODEL [THREADS] [DTYPE]
 #include <ATen/ATen.h>
 #include <c10/core/InferenceMode.h>
@@ -10,6 +12,7 @@
 #include <cstdlib>
 #include <functional>
 #include <nlohmann/json.hpp>
+#include <utility>
 
 #include "base/error.h"
 #include "base/rng.h"
@@ -21,16 +24,12 @@ namespace accrete {
 namespace {
 
 constexpr int64_t kPrompt = 128, kDecoded = 64, kOverlayRows = 10000;
+constexpr int kRuns = 4;
 
-double best_seconds(int runs, const std::function<void()>& f) {
-  double best = 1e30;
-  for (int i = 0; i < runs; ++i) {
-    const auto start = std::chrono::steady_clock::now();
-    f();
-    best = std::min(
-        best, std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count());
-  }
-  return best;
+double seconds(const std::function<void()>& f) {
+  const auto start = std::chrono::steady_clock::now();
+  f();
+  return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
 }
 
 std::vector<std::vector<int32_t>> prompts(const LanguageModel& model, int64_t batch) {
@@ -43,10 +42,23 @@ std::vector<std::vector<int32_t>> prompts(const LanguageModel& model, int64_t ba
   return out;
 }
 
-// Seconds of reading the prompts, and of each decoding step after it.
-struct Speed {
-  double prefill = 0, step = 0;
+// Seconds of one kind of pass: the least of all runs; and of all runs together those in the overlay
+// and those in everything else. The share is taken within the same passes, since one run differs
+// from the next by more than an overlay costs.
+struct Seconds {
+  double least = 1e30, overlay = 0, rest = 0;
+
+  void add(double all, double in_overlay, double count) {
+    least = std::min(least, all / count);
+    overlay += in_overlay;
+    rest += all - in_overlay;
+  }
+  double added() const { return overlay / rest; }
 };
+struct Speed {
+  Seconds prefill, step;
+};
+
 Speed measure(const LanguageModel& model, int64_t batch) {
   const c10::InferenceMode inference;
   const Transformer& net = model.net();
@@ -56,10 +68,16 @@ Speed measure(const LanguageModel& model, int64_t batch) {
     for (int64_t t = 0; t < kPrompt; ++t)
       tensor.data_ptr<int64_t>()[b * kPrompt + t] =
           ids[static_cast<size_t>(b)][static_cast<size_t>(t)];
-  Speed best{1e30, 1e30};
-  for (int run = 0; run < 4; ++run) {
+  Speed speed;
+  for (int run = 0; run < kRuns; ++run) {
     KvCache cache;
-    const FfnSide side = model.side();
+    double in_overlay = 0;
+    const FfnSide overlay = model.side();
+    const FfnSide side = [&](int64_t block, const at::Tensor& x) {
+      at::Tensor y;
+      in_overlay += seconds([&] { y = overlay(block, x); });
+      return y;
+    };
     ForwardOptions forward;
     forward.cache = &cache;
     forward.side = &side;
@@ -68,17 +86,19 @@ Speed measure(const LanguageModel& model, int64_t batch) {
       const auto h = net.run(net.embed(input), 0, net.config().blocks, forward);
       next = net.logits(h.select(1, h.size(1) - 1)).argmax(-1, true);
     };
-    best.prefill = std::min(best.prefill, best_seconds(1, [&] { pass(tensor); }));
-    const double all = best_seconds(1, [&] {
+    const double prefill = seconds([&] { pass(tensor); });
+    speed.prefill.add(prefill, std::exchange(in_overlay, 0), 1);
+    const double steps = seconds([&] {
       for (int64_t step = 0; step < kDecoded; ++step) pass(next);
     });
-    best.step = std::min(best.step, all / static_cast<double>(kDecoded));
+    speed.step.add(steps, in_overlay, kDecoded);
   }
-  return best;
+  return speed;
 }
 
-// Rows in slots that the prompts really read, so that the overlay has work to do at every token.
-Update busy_overlay(const LanguageModel& model) {
+// Rows of random slots. Gated, behind the anchors of as many facts, and silent, as an update is at
+// nearly every token; or open: read at all of them.
+Update random_update(const LanguageModel& model, bool gated) {
   const auto& memory = model.memory();
   Rng rng(2);
   std::vector<int64_t> slots;
@@ -95,6 +115,7 @@ Update busy_overlay(const LanguageModel& model) {
     layer.delta.assign(slots.size() * static_cast<size_t>(layer.width), 1e-4F);
     update.layers.push_back(std::move(layer));
   }
+  if (!gated) return update;
   update.anchors.width = memory.keys.options().query_width;
   for (int64_t i = 0; i < 1000 * update.anchors.width; ++i)
     update.anchors.queries.push_back(rng.normal());
@@ -105,30 +126,29 @@ int run(const char* folder, int threads, const char* dtype) {
   OpenOptions open;
   open.threads = threads;
   open.dtype = dtype;
-  const double opened = best_seconds(3, [&] { (void)LanguageModel::open(folder, open); });
+  double opened = 1e30;
+  for (int i = 0; i < 3; ++i)
+    opened = std::min(opened, seconds([&] { (void)LanguageModel::open(folder, open); }));
   LanguageModel model = LanguageModel::open(folder, open);
-  model.set_overlay({});
   nlohmann::ordered_json out = {{"benchmark", "generate"},  {"threads", at::get_num_threads()},
                                 {"dtype", open.dtype},      {"open_seconds", opened},
                                 {"prompt_tokens", kPrompt}, {"decoded_tokens", kDecoded}};
   for (const int64_t batch : {1, 8}) {
-    // Alternating, so that a change of the machine's speed meets both.
-    Speed plain{1e30, 1e30}, taught{1e30, 1e30};
-    for (int round = 0; round < 2; ++round) {
-      model.set_overlay({});
-      const Speed a = measure(model, batch);
-      model.set_overlay({busy_overlay(model)});
-      const Speed b = measure(model, batch);
-      plain = {std::min(plain.prefill, a.prefill), std::min(plain.step, a.step)};
-      taught = {std::min(taught.prefill, b.prefill), std::min(taught.step, b.step)};
-    }
+    model.set_overlay({});
+    const Speed plain = measure(model, batch);
+    model.set_overlay({random_update(model, true)});
+    const Speed gated = measure(model, batch);
+    model.set_overlay({random_update(model, false)});
+    const Speed read = measure(model, batch);
     const auto tokens = static_cast<double>(batch);
     out["batch_" + std::to_string(batch)] = {
-        {"prefill_tokens_per_second", tokens * kPrompt / plain.prefill},
-        {"decode_tokens_per_second", tokens / plain.step},
+        {"prefill_tokens_per_second", tokens * kPrompt / plain.prefill.least},
+        {"decode_tokens_per_second", tokens / plain.step.least},
         {"overlay_rows", kOverlayRows},
-        {"overlay_prefill_slower", taught.prefill / plain.prefill - 1},
-        {"overlay_decode_slower", taught.step / plain.step - 1}};
+        {"gated_overlay_adds_to_prefill", gated.prefill.added()},
+        {"gated_overlay_adds_to_decode", gated.step.added()},
+        {"open_overlay_adds_to_prefill", read.prefill.added()},
+        {"open_overlay_adds_to_decode", read.step.added()}};
   }
   out["peak_bytes"] = peak_memory_bytes();
   std::printf("%s\n", out.dump(2).c_str());

@@ -42,11 +42,11 @@ def startup(r):
 def generate(r):
     lines = []
     for batch in ("batch_1", "batch_8"):
-        for key, what in (("prefill_tokens_per_second", "prefill"), ("decode_tokens_per_second", "decoding")):
+        for key, what, short in (("prefill_tokens_per_second", "prefill", "prefill"), ("decode_tokens_per_second", "decoding", "decode")):
             ours, theirs = r["accrete"][batch][key], r["transformers"][batch][key]
-            slower = r["accrete"][batch]["overlay_prefill_slower" if what == "prefill" else "overlay_decode_slower"]
-            lines.append([f"{what}, batch {batch[-1]}", f"{ours:.0f}", f"{theirs:.0f}", f"{ours / theirs:.2f}", f"{100 * slower:+.1f} %"])
-    return rows(["tokens a second", "accrete", "transformers", "ratio", f"with an overlay of {r['accrete']['batch_1']['overlay_rows']} rows"], lines)
+            adds = [f"+{100 * r['accrete'][batch][f'{kind}_overlay_adds_to_{short}']:.1f} %" for kind in ("gated", "open")]
+            lines.append([f"{what}, batch {batch[-1]}", f"{ours:.0f}", f"{theirs:.0f}", f"{ours / theirs:.2f}", *adds])
+    return rows([f"tokens a second, {r['machine']}", "accrete", "transformers", "ratio", f"{r['accrete']['batch_1']['overlay_rows']} rows taught add", "the same without a gate"], lines)
 
 
 def scale(r):

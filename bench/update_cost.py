@@ -16,6 +16,8 @@ import subprocess
 import tempfile
 import time
 
+import machine
+
 parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
 parser.add_argument("accrete")
 parser.add_argument("base")
@@ -57,7 +59,7 @@ with tempfile.TemporaryDirectory(dir=pathlib.Path(args.model).parent) as work:
             times[name]["undo"].append(undo)
             times[name]["memory"].append(result["peak_bytes"])
     median = {name: {k: statistics.median(v) for k, v in t.items()} for name, t in times.items()}
-result = {"benchmark": "update cost", "updates": updates, "items": args.items, "runs": args.runs,
+result = {"benchmark": "update cost", "machine": machine.describe(), "updates": updates, "items": args.items, "runs": args.runs,
           "seconds": {name: {k: round(m[k], 3) for k in ("teach", "ask", "undo")} for name, m in median.items()},
           "peak_bytes": {name: m["memory"] for name, m in median.items()},
           "ratio": {k: round(median["after many"][k] / median["untouched"][k], 3) for k in ("teach", "ask", "undo", "memory")}}

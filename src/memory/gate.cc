@@ -1,13 +1,44 @@
 #include "memory/gate.h"
 
 #include <ATen/ATen.h>
+#include <ATen/Parallel.h>
 
 #include <algorithm>
 #include <cmath>
 #include <limits>
 #include <vector>
 
+#include "memory/kernels/cpu.h"
+
 namespace accrete {
+namespace {
+
+// A step of decoding asks for a token or a few: a product of matrices this small costs more to
+// prepare than to compute.
+constexpr int64_t kFewTokens = 8;
+
+// |q_t - anchor_m|^2, [T, M] on the CPU; `squares` [M] of the anchors, or undefined.
+at::Tensor squared_distances(const at::Tensor& q, const at::Tensor& anchors,
+                             const at::Tensor& squares) {
+  const int64_t T = q.size(0), M = anchors.size(0), w = anchors.size(1);
+  if (T <= kFewTokens && q.is_cpu() && anchors.is_cpu()) {
+    auto out = at::empty({T, M}, at::kFloat);
+    const auto from = q.contiguous(), to = anchors.contiguous();
+    at::parallel_for(0, M, 2048, [&](int64_t begin, int64_t end) {
+      for (int64_t t = 0; t < T; ++t)
+        kernels::squared_distances(from.const_data_ptr<float>() + t * w,
+                                   to.const_data_ptr<float>() + begin * w, w, end - begin,
+                                   out.mutable_data_ptr<float>() + t * M + begin);
+    });
+    return out;
+  }
+  const auto lengths = squares.defined() ? squares : anchors.square().sum(1);
+  return at::addmm(lengths.unsqueeze(0), q, anchors.t(), 1, -2)
+      .add_(q.square().sum(1, true))
+      .to(at::kCPU);
+}
+
+}  // namespace
 
 Gates Gates::none(int64_t T) {
   return {at::empty({T, 0}, at::kLong), at::empty({T, 0}, at::kFloat)};
@@ -80,35 +111,31 @@ Gates Gate::by_part(const at::Tensor& q, const at::Tensor& anchors, const at::Te
   };
   std::vector<std::vector<Open>> open(static_cast<size_t>(T));
   size_t widest = 0;
-  const auto lengths = (squares.defined() ? squares : anchors.square().sum(1)).unsqueeze(0);
-  const auto transposed = anchors.t();
-  const auto inside = first(q).to(at::kCPU).contiguous();
+  const auto lengths = squares.defined() ? squares : anchors.square().sum(1);
+  const auto tokens = q.to(at::kCPU).contiguous();
   const auto owner = part.to(at::kCPU).contiguous();
   const int64_t M = anchors.size(0), w = anchors.size(1);
-  // Of the few anchors that are near a token.
   const auto rows = anchors.to(at::kCPU).contiguous();
   const auto centre = first_at.defined() ? first_at.to(at::kCPU).contiguous() : at::Tensor();
-  const auto is_first = [&](int64_t m) {
+  const auto is_first = [&](const at::Tensor& of, int64_t row) {
     if (!centre.defined()) return false;
-    const float *a = rows.const_data_ptr<float>() + m * w, *c = centre.const_data_ptr<float>();
-    double square = 0;
-    for (int64_t k = 0; k < w; ++k) square += (a[k] - c[k]) * (a[k] - c[k]);
+    float square = 0;
+    kernels::squared_distances(centre.const_data_ptr<float>(), of.const_data_ptr<float>() + row * w,
+                               w, 1, &square);
     return square < first_radius * first_radius;
   };
   for (int64_t begin = 0; begin < T; begin += kTokens) {
     const int64_t n = std::min(kTokens, T - begin);
-    const auto some = q.narrow(0, begin, n);
-    const auto all =
-        at::addmm(lengths, some, transposed, 1, -2).add_(some.square().sum(1, true)).to(at::kCPU);
+    const auto all = squared_distances(q.narrow(0, begin, n), anchors, lengths);
     const auto nearest = all.amin(1).contiguous();
     for (int64_t t = 0; t < n; ++t) {
-      const bool in = inside.const_data_ptr<bool>()[begin + t];
+      const bool in = is_first(tokens, begin + t);
       const double reach = in ? radius / stretch() : radius;
       if (nearest.const_data_ptr<float>()[t] >= reach * reach) continue;
       const float* row = all.const_data_ptr<float>() + t * M;
       auto& here = open[static_cast<size_t>(begin + t)];
       for (int64_t m = 0; m < M; ++m) {
-        if (row[m] >= reach * reach || is_first(m) != in) continue;
+        if (row[m] >= reach * reach || is_first(rows, m) != in) continue;
         const int64_t p = owner.const_data_ptr<int64_t>()[m];
         const double square = std::max(0.0F, row[m]);
         if (here.empty() || here.back().part != p)
@@ -131,6 +158,7 @@ Gates Gate::by_part(const at::Tensor& q, const at::Tensor& anchors, const at::Te
       widest = std::max(widest, here.size());
     }
   }
+  if (widest == 0) return Gates::none(T);
   const auto P = static_cast<int64_t>(widest);
   Gates out{at::full({T, P}, -1, at::kLong), at::zeros({T, P}, at::kFloat)};
   for (int64_t t = 0; t < T; ++t)

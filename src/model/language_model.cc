@@ -109,25 +109,66 @@ const Memory& LanguageModel::memory() const {
   return *memory_;
 }
 
+namespace {
+
+// What an overlay adds in one pass. The address block's input says which tokens read it, and what,
+// for all blocks; where only gated updates are active that is mostly no token, and no slot is
+// looked up.
+class OverlayPass {
+ public:
+  OverlayPass(const Memory& memory, at::Tensor mask) : memory_(memory), mask_(std::move(mask)) {}
+
+  // x [T, d], the address block's input.
+  void see(const at::Tensor& x) {
+    const Overlay& overlay = memory_.overlay;
+    count_ = x.size(0);
+    const at::Tensor queries = overlay.gated() ? memory_.keys.queries(x) : at::Tensor();
+    gates_ = overlay.gates(memory_.gate, queries);
+    some_ = !overlay.open_rows();
+    if (!some_) {
+      accesses_ = memory_.keys.lookup(x, mask_);
+      return;
+    }
+    if (gates_.part.size(1) == 0) {
+      tokens_ = at::empty({0}, at::kLong);
+      return;
+    }
+    auto speaks = (gates_.part >= 0).any(1);
+    if (mask_.defined()) speaks.logical_and_(mask_);
+    tokens_ = speaks.nonzero().view({-1});
+    if (tokens_.size(0) == 0) return;
+    accesses_ = memory_.keys.lookup(x.index_select(0, tokens_));
+    gates_ = {gates_.part.index_select(0, tokens_), gates_.weight.index_select(0, tokens_)};
+  }
+
+  // [T, d] for the tokens seen; undefined: nothing.
+  at::Tensor read(int64_t block) const {
+    if (some_ && tokens_.size(0) == 0) return {};
+    auto y = memory_.read(block, accesses_, gates_);
+    if (!some_ || !y.defined()) return y;
+    return at::zeros({count_, y.size(1)}, y.options()).index_copy_(0, tokens_, y);
+  }
+
+ private:
+  const Memory& memory_;
+  at::Tensor mask_;
+  int64_t count_ = 0;  // T
+  bool some_ = false;  // only tokens_ read it
+  at::Tensor tokens_;  // [n] int64
+  Accesses accesses_;
+  Gates gates_;
+};
+
+}  // namespace
+
 FfnSide LanguageModel::side(at::Tensor mask) const {
   if (!memory_ || memory_->overlay.empty())
     return [](int64_t, const at::Tensor&) { return at::Tensor(); };
   if (mask.defined()) mask = mask.reshape({-1});
-  // What the address block found out, for the blocks above it in the same pass.
-  struct Found {
-    Accesses accesses;
-    Gates gates;
-  };
-  auto found = std::make_shared<Found>();
-  return [this, mask, found](int64_t block, const at::Tensor& x) -> at::Tensor {
-    const Memory& memory = *memory_;
-    if (block == memory.address_block) {
-      const auto flat = x.reshape({-1, x.size(-1)});
-      found->accesses = memory.keys.lookup(flat, mask);
-      if (memory.overlay.gated())
-        found->gates = memory.overlay.gates(memory.gate, memory.keys.queries(flat));
-    }
-    const auto y = memory.read(block, found->accesses, found->gates);
+  const auto pass = std::make_shared<OverlayPass>(*memory_, std::move(mask));
+  return [this, pass](int64_t block, const at::Tensor& x) -> at::Tensor {
+    if (block == memory_->address_block) pass->see(x.reshape({-1, x.size(-1)}));
+    const auto y = pass->read(block);
     return y.defined() ? y.view(x.sizes()).to(x.scalar_type()) : y;
   };
 }

@@ -127,6 +127,12 @@ void Overlay::append_anchors(std::span<const Update* const> updates) {
   }
 }
 
+bool Overlay::open_rows() const {
+  const auto open = [](const auto& rows) { return !rows.second.open.empty(); };
+  return std::any_of(by_block.begin(), by_block.end(), open) ||
+         std::any_of(on_trial.begin(), on_trial.end(), open);
+}
+
 int64_t Overlay::parameters() const {
   int64_t n = 0;
   for (const auto& [block, rows] : by_block) {
@@ -146,9 +152,11 @@ Gates Overlay::gates(const Gate& gate, const at::Tensor& queries) const {
     const PartAnchors& a = anchors_of(kind);
     if (a.parts == 0) continue;
     const Gates g = gate.by_part(queries, a.queries, a.part, a.squares);
+    if (g.part.size(1) == 0) continue;
     part.push_back(g.part.mul(2).add(kind == Reach::kText ? 1 : 0).masked_fill(g.part < 0, -1));
     weight.push_back(g.weight);
   }
+  if (part.empty()) return Gates::none(queries.size(0));
   return {at::cat(part, 1), at::cat(weight, 1)};
 }
 

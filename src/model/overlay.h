@@ -75,6 +75,8 @@ struct Overlay {
   }
   bool gated() const { return anchors.parts > 0 || text_anchors.parts > 0; }
   bool empty() const { return by_block.empty() && on_trial.empty(); }
+  // Some of it speaks at every token that reads its slots.
+  bool open_rows() const;
   int64_t parameters() const;  // values of all rows but those on trial
   // Which parts speak at tokens with these queries. A Gates::part is 2 p for part p about subjects,
   // 2 p + 1 for part p of running text. Undefined: nothing is gated.

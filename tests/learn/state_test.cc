@@ -161,6 +161,51 @@ TEST_F(State, AnUpdateOnTrialReadsAsItWillInTheSum) {
   });
 }
 
+// Slots are looked up only where something speaks; what is read is what all lookups would give.
+TEST_F(State, APassReadsWhatIsHeardAndNothingElse) {
+  const LanguageModel m = LanguageModel::open(model(), testing::one_thread());
+  const Memory& memory = m.memory();
+  ASSERT_FALSE(memory.overlay.open_rows());
+  // Inputs of the address block at taught prompts and at words of no meaning.
+  std::vector<std::string> prompts;
+  const Ledger ledger = Ledger::open(model(), Ledger::Mode::kRead);
+  for (const auto& record : ledger.active())
+    for (const TaughtItem& item : ledger.load(record.id).taught.items)
+      prompts.insert(prompts.end(), item.prompts.begin(), item.prompts.end());
+  Rng rng(17);
+  for (int i = 0; i < 20; ++i) prompts.push_back(testing::random_word(rng));
+  std::vector<at::Tensor> inputs;
+  const FfnSide look = [&](int64_t block, const at::Tensor& x) -> at::Tensor {
+    if (block == memory.address_block) inputs.push_back(x.reshape({-1, x.size(-1)}));
+    return {};
+  };
+  ForwardOptions forward;
+  forward.side = &look;
+  for (const auto& prompt : prompts) {
+    const std::vector<int64_t> ids(prompt.begin(), prompt.end());
+    m.net().forward(at::tensor(ids, at::kLong).unsqueeze(0), forward);
+  }
+  const auto x = at::cat(inputs);
+  const int64_t T = x.size(0);
+  const auto mask = at::arange(T).remainder(5) != 0;  // every fifth is padding
+  for (const bool padded : {false, true}) {
+    const Accesses accesses = memory.keys.lookup(x, padded ? mask : at::Tensor());
+    const Gates gates = memory.overlay.gates(memory.gate, memory.keys.queries(x));
+    auto silent = (gates.part < 0).all(1);
+    if (padded) silent.logical_or_(mask.logical_not());
+    ASSERT_TRUE(silent.any().item<bool>());
+    ASSERT_FALSE(silent.all().item<bool>());
+    const FfnSide side = m.side(padded ? mask : at::Tensor());
+    for (const int64_t block : memory.blocks) {
+      const auto got = side(block, x.unsqueeze(0)), want = memory.read(block, accesses, gates);
+      ASSERT_TRUE(got.defined() && want.defined());
+      EXPECT_TRUE(at::allclose(got[0], want, 1e-4, 1e-5)) << block;
+      EXPECT_GT(got.abs().max().item<float>(), 0);
+      EXPECT_EQ(got[0].index_select(0, silent.nonzero().view({-1})).abs().sum().item<float>(), 0);
+    }
+  }
+}
+
 // Running text: elsewhere nothing moves, and the text is learned.
 TEST_F(State, ATextSpeaksAtItsOwnTokensOnly) {
   Ledger::open(model(), Ledger::Mode::kWrite).undo(4);

@@ -91,6 +91,27 @@ TEST(Gate, PartsAreHeardNearTheirOwnAnchors) {
   EXPECT_TRUE(at::allclose(g.weight.amax(1), gate(q, anchors), 1e-4, 1e-4));
 }
 
+TEST(Gate, ATokenByItselfHearsWhatItHearsAmongMany) {
+  Gate gate;
+  gate.radius = 3;
+  const auto anchors = normals({50, 6}, 1), q = normals({700, 6}, 2);
+  const auto part = at::arange(50).floor_divide(10);
+  find_first(gate, 0.1 * normals({20, 6}, 3));
+  ASSERT_TRUE(gate.first_at.defined());
+  const Gates all = gate.by_part(q, anchors, part);
+  int64_t silent = 0;
+  for (int64_t t = 0; t < q.size(0); t += 7) {
+    const Gates one = gate.by_part(q.narrow(0, t, 1), anchors, part);
+    const int64_t heard = (all.part[t] >= 0).sum().item<int64_t>();
+    silent += heard == 0;
+    ASSERT_EQ(one.part.size(1), heard);
+    EXPECT_TRUE(at::equal(one.part[0], all.part[t].narrow(0, 0, heard)));
+    EXPECT_TRUE(at::allclose(one.weight[0], all.weight[t].narrow(0, 0, heard), 1e-4, 1e-4));
+  }
+  EXPECT_GT(silent, 0);
+  EXPECT_LT(silent, 100);
+}
+
 TEST(Gate, GatesOfTokensAreCutAndJoined) {
   const Gate gate;
   const auto q = normals({9, 3}, 4), anchors = normals({5, 3}, 5);

@@ -168,6 +168,25 @@ TEST_P(Kernels, ProductTopKLeavesOutPaddingAndReportsNaN) {
   EXPECT_EQ(product_top_k(scores.data(), shape, keep, slots.data(), weights.data()), 2);
 }
 
+TEST_P(Kernels, SquaredDistances) {
+  for (const int64_t d : {1, 3, 8, 15, 16, 17, 64, 128, 131})
+    for (const int64_t n : {1, 2, 5}) {
+      const auto q = normals(static_cast<size_t>(d), 1);
+      const auto table = normals(static_cast<size_t>(n * d), 2);
+      std::vector<float> got(static_cast<size_t>(n), std::nanf(""));
+      squared_distances(q.data(), table.data(), d, n, got.data());
+      for (int64_t r = 0; r < n; ++r) {
+        double expected = 0;
+        for (int64_t c = 0; c < d; ++c) {
+          const double apart = static_cast<double>(q[static_cast<size_t>(c)]) -
+                               table[static_cast<size_t>(r * d + c)];
+          expected += apart * apart;
+        }
+        ASSERT_NEAR(got[static_cast<size_t>(r)], expected, 1e-6 * expected + 1e-6);
+      }
+    }
+}
+
 TEST_P(Kernels, WeightedSumsAndDots) {
   Rng rng(3);
   for (const int64_t d : {1, 3, 4, 7, 8, 15, 16, 17, 33, 64, 576, 577})

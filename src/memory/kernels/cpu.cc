@@ -294,6 +294,24 @@ void RowDots(const float* table, int64_t d, const int32_t* rows, const float* gr
   }
 }
 
+void SquaredDistances(const float* HWY_RESTRICT q, const float* HWY_RESTRICT table, int64_t d,
+                      int64_t n, float* HWY_RESTRICT out) {
+  const Tag tag;
+  const size_t lanes = hn::Lanes(tag), width = static_cast<size_t>(d);
+  for (size_t r = 0; r < static_cast<size_t>(n); ++r) {
+    const float* row = table + r * width;
+    auto s = hn::Zero(tag);
+    size_t i = 0;
+    for (; i + lanes <= width; i += lanes) {
+      const auto apart = hn::Sub(hn::LoadU(tag, q + i), hn::LoadU(tag, row + i));
+      s = hn::MulAdd(apart, apart, s);
+    }
+    float sum = hn::GetLane(hn::SumOfLanes(tag, s));
+    for (; i < width; ++i) sum += (q[i] - row[i]) * (q[i] - row[i]);
+    out[r] = sum;
+  }
+}
+
 }  // namespace HWY_NAMESPACE
 }  // namespace accrete::kernels
 HWY_AFTER_NAMESPACE();
@@ -306,6 +324,7 @@ HWY_EXPORT(ProductTopK);
 HWY_EXPORT(WeightedSums);
 HWY_EXPORT(WeightedSumsCsr);
 HWY_EXPORT(RowDots);
+HWY_EXPORT(SquaredDistances);
 
 int64_t top_k(const float* row, int64_t n, int64_t k, float* values, int32_t* positions) {
   return HWY_DYNAMIC_DISPATCH(TopK)(row, n, k, values, positions);
@@ -329,6 +348,10 @@ void weighted_sums_csr(const float* table, int64_t d, const int64_t* offsets, co
 void row_dots(const float* table, int64_t d, const int32_t* rows, const float* grad, int64_t tokens,
               int64_t per_token, float* out) {
   HWY_DYNAMIC_DISPATCH(RowDots)(table, d, rows, grad, tokens, per_token, out);
+}
+
+void squared_distances(const float* q, const float* table, int64_t d, int64_t n, float* out) {
+  HWY_DYNAMIC_DISPATCH(SquaredDistances)(q, table, d, n, out);
 }
 
 std::vector<std::string> targets() {
