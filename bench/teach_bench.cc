@@ -35,8 +35,8 @@ Accesses read_padded(const LanguageModel& model, const std::vector<ReadRequest>&
     Example e;
     e.tokens = request.tokens;
     e.tokens.push_back(0);
-    e.label.resize(e.tokens.size());
-    e.label.back() = 1;
+    e.label.resize(request.tokens.size());
+    e.label.push_back(1);
     e.subject.resize(e.tokens.size());
     examples.push_back(std::move(e));
   }

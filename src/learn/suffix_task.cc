@@ -14,17 +14,12 @@ namespace {
 
 constexpr int64_t kLogitRows = 64;  // the head's output is large: so many labels at a time
 
-// What an overlay adds in one pass: the address block's input gives the accesses for all blocks.
-struct OverlayPass {
-  const Memory& memory;
-  Accesses accesses;
-  Gates gate;
-
-  void see(const at::Tensor& x) {
-    accesses = memory.keys.lookup(x);
-    if (memory.overlay.gated()) gate = memory.overlay.gates(memory.gate, memory.keys.queries(x));
-  }
-};
+// Adds what the overlay says, in one pass.
+PackedPass::Add overlay_of(const LanguageModel& model) {
+  return [side = model.side()](int64_t block, const at::Tensor& x, at::Tensor& h) {
+    if (const auto y = side(block, x); y.defined()) h.add_(y);
+  };
+}
 
 }  // namespace
 
@@ -109,16 +104,11 @@ void SuffixTask::read_common(const Reporter& reporter) {
   PackedSequences one;
   one.add(common_tokens_);
   common_.resize(static_cast<size_t>(c.blocks * 2 * common_tokens_ * c.kv_heads * c.head_dim));
-  OverlayPass overlay{model_.memory(), {}, {}};
   const PackedPass::SeeKeys keys = [&](int64_t b, const at::Tensor& k, const at::Tensor& v) {
     copy_keys(k, 0, common_tokens_, 2 * b, common_);
     copy_keys(v, 0, common_tokens_, 2 * b + 1, common_);
   };
-  const PackedPass::Add add = [&](int64_t b, const at::Tensor& x, at::Tensor& h) {
-    if (b == overlay.memory.address_block && !overlay.memory.overlay.empty()) overlay.see(x);
-    if (const auto y = overlay.memory.read(b, overlay.accesses, overlay.gate); y.defined())
-      h.add_(y);
-  };
+  const PackedPass::Add add = overlay_of(model_);
   PackedPass::Options options;
   options.add = &add;
   options.keys = &keys;
@@ -136,11 +126,6 @@ void SuffixTask::read_prefixes(std::span<const std::vector<int64_t>> examples_of
   const Transformer& net = model_.net();
   const ModelConfig& c = net.config();
   const int64_t kv = c.kv_heads * c.head_dim, A = memory.address_block;
-  OverlayPass overlay{memory, {}, {}};
-  const PackedPass::Add add = [&](int64_t b, const at::Tensor& x, at::Tensor& h) {
-    if (b == A && !memory.overlay.empty()) overlay.see(x);
-    if (const auto y = memory.read(b, overlay.accesses, overlay.gate); y.defined()) h.add_(y);
-  };
   std::vector<Past> common;
   if (common_tokens_ > 0) common.push_back({common_.data(), common_tokens_, 0});
 
@@ -164,6 +149,7 @@ void SuffixTask::read_prefixes(std::span<const std::vector<int64_t>> examples_of
         copy_keys(v, begin, n, 2 * b + 1, keys_of[p]);
       }
     };
+    const PackedPass::Add add = overlay_of(model_);
     PackedPass::Options options;
     options.add = &add;
     options.keys = &keys;
@@ -172,7 +158,16 @@ void SuffixTask::read_prefixes(std::span<const std::vector<int64_t>> examples_of
     tokens_before_ += static_cast<int64_t>(ids.size());
   }
 
-  // What follows them, through the address block.
+  // What follows them, through the address block; the blocks above read with the same accesses, in
+  // every step.
+  Accesses accesses;
+  Gates gate;
+  const PackedPass::Add add = [&](int64_t b, const at::Tensor& x, at::Tensor& h) {
+    if (b != A || memory.overlay.empty()) return;
+    accesses = memory.keys.lookup(x);
+    if (memory.overlay.gated()) gate = memory.overlay.gates(memory.gate, memory.keys.queries(x));
+    if (const auto y = memory.read(b, accesses, gate); y.defined()) h.add_(y);
+  };
   std::vector<int64_t> which;
   for (int64_t p = first; p < last; ++p)
     for (const int64_t e : examples_of[static_cast<size_t>(p)]) which.push_back(e);
@@ -200,9 +195,9 @@ void SuffixTask::read_prefixes(std::span<const std::vector<int64_t>> examples_of
       const int64_t begin = packed.begin[i - at], n = packed.begin[i - at + 1] - begin;
       suffix.h = h.narrow(0, begin, n).clone();
       if (memory.overlay.empty()) continue;
-      suffix.accesses = {overlay.accesses.slots.narrow(0, begin, n).clone(),
-                         overlay.accesses.weights.narrow(0, begin, n).clone()};
-      if (overlay.gate.defined()) suffix.gate = overlay.gate.narrow(begin, n);
+      suffix.accesses = {accesses.slots.narrow(0, begin, n).clone(),
+                         accesses.weights.narrow(0, begin, n).clone()};
+      if (gate.defined()) suffix.gate = gate.narrow(begin, n);
     }
     at = end;
   }

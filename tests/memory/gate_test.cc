@@ -93,7 +93,7 @@ TEST(Gate, PartsAreHeardNearTheirOwnAnchors) {
 
 TEST(Gate, ATokenByItselfHearsWhatItHearsAmongMany) {
   Gate gate;
-  gate.radius = 3;
+  gate.radius = 1.5;
   const auto anchors = normals({50, 6}, 1), q = normals({700, 6}, 2);
   const auto part = at::arange(50).floor_divide(10);
   find_first(gate, 0.1 * normals({20, 6}, 3));
