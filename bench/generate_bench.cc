@@ -96,8 +96,8 @@ Speed measure(const LanguageModel& model, int64_t batch) {
   return speed;
 }
 
-// Rows of random slots. Gated, behind the anchors of as many facts, and silent, as an update is at
-// nearly every token; or open: read at all of them.
+// Rows of random slots. Gated, behind 1,000 anchors, and silent, as an update is at nearly every
+// token; or open: read at all of them.
 Update random_update(const LanguageModel& model, bool gated) {
   const auto& memory = model.memory();
   Rng rng(2);

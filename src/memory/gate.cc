@@ -17,7 +17,7 @@ namespace {
 // prepare than to compute.
 constexpr int64_t kFewTokens = 8;
 
-// |q_t - anchor_m|^2, [T, M] on the CPU; `squares` [M] of the anchors, or undefined.
+// |q_t - anchor_m|^2, [T, M] on the CPU; `squares` [M] are the anchors' squared lengths.
 at::Tensor squared_distances(const at::Tensor& q, const at::Tensor& anchors,
                              const at::Tensor& squares) {
   const int64_t T = q.size(0), M = anchors.size(0), w = anchors.size(1);
@@ -32,8 +32,7 @@ at::Tensor squared_distances(const at::Tensor& q, const at::Tensor& anchors,
     });
     return out;
   }
-  const auto lengths = squares.defined() ? squares : anchors.square().sum(1);
-  return at::addmm(lengths.unsqueeze(0), q, anchors.t(), 1, -2)
+  return at::addmm(squares.unsqueeze(0), q, anchors.t(), 1, -2)
       .add_(q.square().sum(1, true))
       .to(at::kCPU);
 }
