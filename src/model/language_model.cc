@@ -124,8 +124,8 @@ class OverlayPass {
     count_ = x.size(0);
     const at::Tensor queries = overlay.gated() ? memory_.keys.queries(x) : at::Tensor();
     gates_ = overlay.gates(memory_.gate, queries);
-    some_ = !overlay.open_rows();
-    if (!some_) {
+    if (overlay.open_rows()) {
+      tokens_ = at::Tensor();
       accesses_ = memory_.keys.lookup(x, mask_);
       return;
     }
@@ -143,9 +143,9 @@ class OverlayPass {
 
   // [T, d] for the tokens seen; undefined: nothing.
   at::Tensor read(int64_t block) const {
-    if (some_ && tokens_.size(0) == 0) return {};
+    if (tokens_.defined() && tokens_.size(0) == 0) return {};
     auto y = memory_.read(block, accesses_, gates_);
-    if (!some_ || !y.defined()) return y;
+    if (!tokens_.defined() || !y.defined()) return y;
     return at::zeros({count_, y.size(1)}, y.options()).index_copy_(0, tokens_, y);
   }
 
@@ -153,8 +153,7 @@ class OverlayPass {
   const Memory& memory_;
   at::Tensor mask_;
   int64_t count_ = 0;  // T
-  bool some_ = false;  // only tokens_ read it
-  at::Tensor tokens_;  // [n] int64
+  at::Tensor tokens_;  // [n] int64, those that read it; undefined: all do
   Accesses accesses_;
   Gates gates_;
 };
