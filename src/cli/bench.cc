@@ -148,6 +148,7 @@ int bench_facts(const State& state, const Common& common) {
                                        {"form", state.questions ? "chat questions" : "clozes"},
                                        {"about_known", state.about_known},
                                        {"hold", state.options.hold},
+                                       {"scope", state.options.scoped},
                                        {"facts", state.facts},
                                        {"known_questions", questions.size()},
                                        {"known_clozes", known.clozes.size()},
@@ -213,6 +214,8 @@ void add_bench(CLI::App& app, Common& common, Run& run) {
       ->excludes("--questions");
   facts->add_flag("--hold", state->options.hold,
                   "Hold what else the model knows about the same subjects");
+  facts->add_flag("--scope", state->options.scoped,
+                  "Answer only what is asked as it is taught, in these or other words");
   facts->add_flag("--no-gate", state->no_gate, "Without the gate (for comparison)");
   facts->add_option("--ranking", state->ranking, "Which slots are written")
       ->type_name(kRankings)

@@ -7,6 +7,7 @@
 #include <numbers>
 
 #include "base/error.h"
+#include "model/answer_pass.h"
 
 namespace accrete {
 
@@ -20,11 +21,7 @@ std::vector<Score> score_examples(const LanguageModel& model, std::span<const Ex
   int64_t done = 0;
   for (const Batch& batch : make_batches(examples, batch_tokens)) {
     reporter.check_cancelled();
-    const FfnSide side = model.side(batch.mask);
-    ForwardOptions forward;
-    forward.side = &side;
-    auto h = net.run(net.embed(batch.ids.to(net.device())), 0, net.config().blocks, forward);
-    h = h.reshape({-1, h.size(-1)}).index_select(0, batch.positions.to(net.device()));
+    const auto h = AnswerPass(model).run({batch.ids, batch.mask, {}, {}}, batch.positions);
     // The head's output is large (labels x vocabulary): a bounded number of rows at a time.
     constexpr int64_t kRows = 128;
     for (int64_t at = 0; at < h.size(0); at += kRows) {

@@ -97,6 +97,26 @@ at::Tensor first_token_states(const Transformer& net,
   return states;
 }
 
+at::Tensor last_states(const Transformer& net, const std::vector<std::vector<int32_t>>& windows,
+                       int64_t tokens, const Reporter& reporter) {
+  const c10::InferenceMode inference;
+  std::vector<at::Tensor> states;
+  int64_t read = 0;
+  for (const auto& window : windows) {
+    reporter.check_cancelled();
+    const auto ids = at::empty({1, static_cast<int64_t>(window.size())}, at::kLong);
+    std::copy(window.begin(), window.end(), ids.data_ptr<int64_t>());
+    const auto h = net.run(net.embed(ids.to(net.device())), 0, net.config().blocks);
+    states.push_back(
+        rms_norm(h[0].narrow(0, 1, h.size(1) - 1), net.final_norm(), net.config().norm_eps)
+            .to(at::kCPU, at::kFloat));
+    read += states.back().size(0);
+    reporter.report("read background", std::min(read, tokens), tokens);
+    if (read >= tokens) break;
+  }
+  return at::cat(states);
+}
+
 void write_memory_folder(const fs::path& folder, const Memory& memory, const at::Tensor& states,
                          std::span<const std::string> documents, nlohmann::json info,
                          const Rng& rng) {

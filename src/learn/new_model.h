@@ -46,6 +46,11 @@ std::vector<at::Tensor> collect_states(const Transformer& net,
 at::Tensor first_token_states(const Transformer& net,
                               const std::vector<std::vector<int32_t>>& windows, int64_t block);
 
+// Last states after the final norm of at most `tokens` tokens of windows, but never of less than
+// one window: [n, d] float32, without the first token of every window.
+at::Tensor last_states(const Transformer& net, const std::vector<std::vector<int32_t>>& windows,
+                       int64_t tokens, const Reporter& reporter);
+
 // Writes `accrete/`: the memory, the access log of a background whose states at the address block
 // are `states` [tokens, d], names out of `documents`, and an empty ledger. `info` goes into
 // memory.json, with the number of tokens.

@@ -12,6 +12,7 @@
 #include "base/pages.h"
 #include "learn/lessons.h"
 #include "learn/reading.h"
+#include "learn/scope_reading.h"
 #include "learn/sites.h"
 #include "learn/subjects.h"
 
@@ -84,7 +85,44 @@ struct DepositInputs {
   int64_t items = 0, companions = 0;
   Gate gate;
   double anchor_spacing = 0;
+  std::vector<int64_t> subject;   // of each item, companions too
+  std::vector<at::Tensor> asked;  // of each item of the set its scope's states; empty: no scope
 };
+
+// Anchors subject by subject, and the scope of each: of those of which an item is left.
+void set_scoped_anchors(Update& update, const DepositInputs& in, std::span<const int64_t> rows,
+                        const std::vector<int64_t>& dropped) {
+  std::map<int64_t, std::pair<std::vector<int64_t>, std::vector<at::Tensor>>> by_subject;
+  for (int64_t i = 0; i < in.items; ++i)
+    if (!std::binary_search(dropped.begin(), dropped.end(), i))
+      by_subject[in.subject[static_cast<size_t>(i)]].second.push_back(
+          in.asked[static_cast<size_t>(i)]);
+  for (const int64_t row : rows) {
+    const auto item = in.item.const_data_ptr<int64_t>()[row];
+    const auto it = by_subject.find(in.subject[static_cast<size_t>(item)]);
+    if (it != by_subject.end()) it->second.first.push_back(row);
+  }
+  std::vector<at::Tensor> queries, states;
+  int32_t subject = 0;
+  for (const auto& [which, of] : by_subject) {
+    const auto& [own, asked] = of;
+    if (own.empty()) continue;
+    queries.push_back(thin_anchors(in.gate, in.queries.index_select(0, at::tensor(own, at::kLong)),
+                                   in.anchor_spacing));
+    states.push_back(at::cat(asked));
+    update.anchors.subjects.insert(update.anchors.subjects.end(),
+                                   static_cast<size_t>(queries.back().size(0)), subject);
+    update.scope.subjects.insert(update.scope.subjects.end(),
+                                 static_cast<size_t>(states.back().size(0)), subject);
+    ++subject;
+  }
+  if (queries.empty())
+    throw Error(ErrorCode::kInvalidArgument, "every item is dropped: there is nothing to write");
+  set_anchors(update, at::cat(queries));
+  const auto all = at::cat(states).contiguous();
+  update.scope.width = all.size(1);
+  update.scope.states.assign(all.data_ptr<float>(), all.data_ptr<float>() + all.numel());
+}
 
 Update deposit_variant(const DepositInputs& in, const Taught& taught, const TeachOptions& options,
                        const Variant& variant) {
@@ -111,9 +149,10 @@ Update deposit_variant(const DepositInputs& in, const Taught& taught, const Teac
   const int64_t d = delta.size(1) / static_cast<int64_t>(in.blocks.size());
   for (size_t b = 0; b < in.blocks.size(); ++b)
     add_layer(update, in.blocks[b], in.selected, delta.narrow(1, static_cast<int64_t>(b) * d, d));
-  if (options.gated) {
+  if (!in.asked.empty())
+    set_scoped_anchors(update, in, rows, variant.dropped);
+  else if (options.gated)
     set_anchors(update, thin_anchors(in.gate, in.queries.index_select(0, keep), in.anchor_spacing));
-  }
   // What is written for companions is protected by the update that taught them.
   std::vector<int64_t> own;
   for (size_t j = 0; j < rows.size(); ++j)
@@ -215,6 +254,12 @@ void teach_subjects(const LanguageModel& model, const Lessons& lessons,
   inputs->companions = static_cast<int64_t>(lessons.items.size()) - lessons.own;
   inputs->gate = memory.gate;
   inputs->anchor_spacing = options.anchor_spacing * memory.gate.radius / 6;
+  for (size_t i = 0; i < lessons.items.size(); ++i) {
+    const auto it = subject_of.find(static_cast<int64_t>(i));
+    inputs->subject.push_back(it == subject_of.end() ? -1 : it->second);
+  }
+  if (options.scoped && options.gated)
+    inputs->asked = read_scope(model, lessons, examples, reporter);
   for (int64_t i = 0; i < lessons.own; ++i)
     proposal.item_queries.push_back(
         inputs->queries.index_select(0, (inputs->item == i).nonzero().view({-1})));
@@ -361,6 +406,9 @@ Proposal propose(const LanguageModel& model, std::vector<Item> items, const Acce
   if (options.hold && model.uses_chat(options.raw))
     throw Error(ErrorCode::kUnsupported, "what is known about subjects is held in raw text only",
                 "teach sentences to complete with --raw, or leave out --hold");
+  if (options.scoped && !model.memory().scope.defined())
+    throw Error(ErrorCode::kUnsupported, fmt::format("{} has no scope", model.folder().string()),
+                "make it again with this version's `accrete retrofit`, or teach without --scope");
   fill_subjects(items);
   AccessLog log = background;
   add_neighbours(model, items, names, options, log, reporter);

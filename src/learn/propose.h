@@ -38,6 +38,9 @@ struct TeachOptions {
   bool hold = false;        // what else is known about the subjects (held.h); raw text only
   HoldOptions held;
   bool gated = true;  // facts with a subject speak near it only (memory/gate.h)
+  // A gated update about subjects answers only what is asked as it was taught, in these or other
+  // words (memory/scope.h).
+  bool scoped = false;
   double text_share =
       0.5;  // of a text's tokens, the rarest, that its update speaks at; 1: all, and everywhere
   // Anchors nearer than this to another are left out; in units of a sixth of the gate's radius,

@@ -51,6 +51,9 @@ std::vector<std::vector<int32_t>> sample_windows(const Tokenizer& tokenizer,
   return windows;
 }
 
+// Of the background, for the components of its last states: they take the whole network.
+constexpr int64_t kScopeTokens = 4096;
+
 }  // namespace
 
 std::vector<int64_t> default_memory_blocks(int64_t blocks) {
@@ -116,6 +119,7 @@ RetrofitResult retrofit(const fs::path& source, const fs::path& target,
   memory.keys = ProductKeys::fit(states, options.keys, rng.split(100), reporter);
   find_first(memory.gate,
              memory.keys.queries(first_token_states(model.net(), windows, memory.address_block)));
+  memory.scope = fit_scope(last_states(model.net(), windows, kScopeTokens, reporter));
   const RetrofitResult result{blocks, memory.keys.slots(), tokens};
   nlohmann::json info;
   info["base_digest"] = model.base_digest();

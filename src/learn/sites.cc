@@ -61,6 +61,10 @@ at::Tensor first_token_queries(const Reads& reads, const std::vector<ReadRequest
 
 }  // namespace
 
+std::span<const std::string_view> reading_contexts() {
+  return kContexts;
+}
+
 at::Tensor clear_of_first(const at::Tensor& queries, const at::Tensor& first, const Gate& gate) {
   if (gate.first_at.defined()) return at::ones({queries.size(0)}, at::kBool);
   if (!first.defined() || first.size(0) == 0) return at::ones({queries.size(0)}, at::kBool);

@@ -13,6 +13,7 @@
 
 #include <cstdint>
 #include <span>
+#include <string_view>
 #include <vector>
 
 #include "base/progress.h"
@@ -34,6 +35,9 @@ struct Sites {
 // tokens apart. Throws kInterrupted.
 Sites read_sites(const LanguageModel& model, const Lessons& lessons,
                  std::span<const Example> examples, bool gated, const Reporter& reporter);
+
+// Short contexts that a prompt is read behind as well.
+std::span<const std::string_view> reading_contexts();
 
 // [n] bool: which of `queries` are clear of `first`, the queries of first tokens, for a gate that
 // does not know where those lie; all for one that does.

@@ -352,7 +352,8 @@ TeachResult teach(const std::filesystem::path& folder, const Dataset& data, cons
   record.parent = session.active.empty() ? "" : session.active.back().id;
   record.seed = options.seed;
   record.method = ranking_name(options.ranking) + (proposal.deposit_again ? "+deposit" : "+steps") +
-                  (guarded.update.anchors.queries.empty() ? "" : "+gate");
+                  (guarded.update.anchors.queries.empty() ? "" : "+gate") +
+                  (guarded.update.scope.states.empty() ? "" : "+scope");
   record.tool_version = options.tool_version;
   record.measurements = {
       {"learned", {{"before", result.learned_before}, {"after", result.learned_after}}},

@@ -97,22 +97,15 @@ at::Tensor Gate::operator()(const at::Tensor& q, const at::Tensor& anchors) cons
   return ((radius - distance(q, anchors)) / softness).clamp(0, 1);
 }
 
-Gates Gate::by_part(const at::Tensor& q, const at::Tensor& anchors, const at::Tensor& part,
-                    const at::Tensor& squares) const {
+std::vector<std::vector<Gate::Near>> Gate::near(const at::Tensor& q, const at::Tensor& anchors,
+                                                const at::Tensor& squares) const {
   const at::NoGradGuard no_grad;
   const int64_t T = q.size(0);
-  if (!anchors.defined() || anchors.size(0) == 0) return Gates::none(T);
+  std::vector<std::vector<Near>> out(static_cast<size_t>(T));
+  if (!anchors.defined() || anchors.size(0) == 0) return out;
   constexpr int64_t kTokens = 512;  // a bounded piece of the matrix of all distances at a time
-  struct Open {
-    int64_t part;
-    double square;
-    float weight;
-  };
-  std::vector<std::vector<Open>> open(static_cast<size_t>(T));
-  size_t widest = 0;
   const auto lengths = squares.defined() ? squares : anchors.square().sum(1);
   const auto tokens = q.to(at::kCPU).contiguous();
-  const auto owner = part.to(at::kCPU).contiguous();
   const int64_t M = anchors.size(0), w = anchors.size(1);
   const auto rows = anchors.to(at::kCPU).contiguous();
   const auto centre = first_at.defined() ? first_at.to(at::kCPU).contiguous() : at::Tensor();
@@ -132,30 +125,47 @@ Gates Gate::by_part(const at::Tensor& q, const at::Tensor& anchors, const at::Te
       const double reach = in ? radius / stretch() : radius;
       if (nearest.const_data_ptr<float>()[t] >= reach * reach) continue;
       const float* row = all.const_data_ptr<float>() + t * M;
-      auto& here = open[static_cast<size_t>(begin + t)];
       for (int64_t m = 0; m < M; ++m) {
         if (row[m] >= reach * reach || is_first(rows, m) != in) continue;
-        const int64_t p = owner.const_data_ptr<int64_t>()[m];
         const double square = std::max(0.0F, row[m]);
-        if (here.empty() || here.back().part != p)
-          here.push_back({p, square, 0});
-        else
-          here.back().square = std::min(here.back().square, square);
+        out[static_cast<size_t>(begin + t)].push_back(
+            {m, std::sqrt(square) * (in ? stretch() : 1)});
       }
-      const auto distance_of = [&](const Open& o) {
-        return std::sqrt(o.square) * (in ? stretch() : 1);
-      };
-      double least = radius;
-      for (const Open& o : here) least = std::min(least, distance_of(o));
-      for (Open& o : here) {
-        const double d = distance_of(o);
-        o.weight =
-            static_cast<float>(std::clamp((radius - d) / softness, 0.0, 1.0) *
-                               std::clamp((least + heard_within() - d) / (softness / 2), 0.0, 1.0));
-      }
-      std::erase_if(here, [](const Open& o) { return o.weight <= 0; });
-      widest = std::max(widest, here.size());
     }
+  }
+  return out;
+}
+
+Gates Gate::by_part(const at::Tensor& q, const at::Tensor& anchors, const at::Tensor& part,
+                    const at::Tensor& squares) const {
+  const int64_t T = q.size(0);
+  if (!anchors.defined() || anchors.size(0) == 0) return Gates::none(T);
+  struct Open {
+    int64_t part;
+    double distance;
+    float weight;
+  };
+  std::vector<std::vector<Open>> open(static_cast<size_t>(T));
+  size_t widest = 0;
+  const auto owner = part.to(at::kCPU).contiguous();
+  const auto around = near(q, anchors, squares);
+  for (size_t t = 0; t < around.size(); ++t) {
+    auto& here = open[t];
+    double least = radius;
+    for (const Near& a : around[t]) {
+      const int64_t p = owner.const_data_ptr<int64_t>()[a.anchor];
+      if (here.empty() || here.back().part != p)
+        here.push_back({p, a.distance, 0});
+      else
+        here.back().distance = std::min(here.back().distance, a.distance);
+      least = std::min(least, a.distance);
+    }
+    for (Open& o : here)
+      o.weight = static_cast<float>(
+          std::clamp((radius - o.distance) / softness, 0.0, 1.0) *
+          std::clamp((least + heard_within() - o.distance) / (softness / 2), 0.0, 1.0));
+    std::erase_if(here, [](const Open& o) { return o.weight <= 0; });
+    widest = std::max(widest, here.size());
   }
   if (widest == 0) return Gates::none(T);
   const auto P = static_cast<int64_t>(widest);

@@ -19,6 +19,7 @@
 
 #include <cstdint>
 #include <span>
+#include <vector>
 
 namespace accrete {
 
@@ -64,6 +65,13 @@ struct Gate {
                 const at::Tensor& squares = {}) const;
   // What distances inside count more than outside.
   double stretch() const { return radius / (kFirstReach * first_radius); }
+  // The anchors that each of q [T, w] is within the radius of, ascending. `squares` as for by_part.
+  struct Near {
+    int64_t anchor;
+    double distance;  // as the gate counts it
+  };
+  std::vector<std::vector<Near>> near(const at::Tensor& q, const at::Tensor& anchors,
+                                      const at::Tensor& squares = {}) const;
   // How near an anchor of another part must be for that part to be heard at an anchor.
   double heard_within() const { return radius / 2; }
 };

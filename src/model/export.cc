@@ -185,6 +185,12 @@ ExportResult export_model(const fs::path& source, const fs::path& to, const Repo
     }
     model.set_overlay(updates);
   }
+  if (model.has_memory() && model.memory().overlay.scoped())
+    throw Error(ErrorCode::kUnsupported,
+                fmt::format("{} has updates with a scope, which need two passes; an exported model "
+                            "makes one",
+                            source.string()),
+                "teach them without --scope to export them");
   const bool with_overlay = model.has_memory() && !model.memory().overlay.empty();
   const std::string classes = with_overlay ? class_prefix(model.net().config().model_type) : "";
 

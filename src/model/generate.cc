@@ -9,6 +9,7 @@
 
 #include "base/error.h"
 #include "base/rng.h"
+#include "model/answer_pass.h"
 
 namespace accrete {
 namespace {
@@ -155,19 +156,15 @@ std::vector<Generation> generate(const LanguageModel& model,
                     false});
 
   const auto device = net.device();
-  KvCache cache;
-  ForwardOptions forward;
-  forward.cache = &cache;
-  const FfnSide step_side = model.side();
+  AnswerPass pass(model, /*cached=*/true);
 
   // What all prompts begin with (few-shot examples, a system prompt) is passed once.
   const int64_t P = shared_prefix(prompts);
   if (P > 0) {
     const auto prefix = at::empty({1, P}, at::kLong);
     std::copy_n(prompts.front().begin(), P, prefix.data_ptr<int64_t>());
-    forward.side = &step_side;
-    net.run(net.embed(prefix.to(device)), 0, net.config().blocks, forward);
-    cache = cache.repeated(B);
+    pass.run({prefix, {}, {}, {}}, at::empty({0}, at::kLong));
+    pass.repeat(B);
   }
 
   // Left padding of the rest: every prompt ends at the same column.
@@ -187,16 +184,12 @@ std::vector<Generation> generate(const LanguageModel& model,
       mask.data_ptr<bool>()[t] = true;
     }
   }
-  const FfnSide prompt_side = model.side(padded ? mask : at::Tensor());
-  forward.side = &prompt_side;
   at::Tensor key_mask = at::cat({at::ones({B, P}, at::kBool), mask}, 1).to(device);
-  if (padded) {
-    forward.positions = positions.to(device);
-    forward.key_mask = key_mask;
-  }
-  at::Tensor h = net.run(net.embed(ids.to(device)), 0, net.config().blocks, forward);
-  at::Tensor logits = net.logits(h.select(1, R - 1)).to(at::kCPU, at::kFloat).contiguous();
-  forward.side = &step_side;
+  AnswerPass::Input in{ids, {}, {}, {}};
+  if (padded) in = {ids, mask, positions.to(device), key_mask};
+  const auto last = at::arange(R - 1, B * R, R, at::kLong);
+  at::Tensor logits = net.logits(pass.run(in, last)).to(at::kCPU, at::kFloat).contiguous();
+  const auto every_row = at::arange(0, B, at::kLong);
 
   const int64_t V = net.config().vocab_size;
   const int64_t steps = std::min(options.max_tokens, limit - T);
@@ -225,13 +218,13 @@ std::vector<Generation> generate(const LanguageModel& model,
     }
     if (all_done || step + 1 == steps) break;
     next_positions = next_positions + 1;
+    in = {next, {}, {}, {}};
     if (padded) {
-      forward.positions = next_positions.view({B, 1}).to(device);
       key_mask = at::cat({key_mask, row_ones}, 1);
-      forward.key_mask = key_mask;
+      in.positions = next_positions.view({B, 1}).to(device);
+      in.key_mask = key_mask;
     }
-    h = net.run(net.embed(next.to(device)), 0, net.config().blocks, forward);
-    logits = net.logits(h.select(1, 0)).to(at::kCPU, at::kFloat).contiguous();
+    logits = net.logits(pass.run(in, every_row)).to(at::kCPU, at::kFloat).contiguous();
   }
   std::vector<Generation> out;
   for (size_t b = 0; b < rows.size(); ++b) {

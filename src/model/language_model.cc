@@ -24,6 +24,10 @@ bool anchors_fit(const Memory& memory, const GateAnchors& gate) {
   return gate.queries.empty() || gate.width == memory.keys.options().query_width;
 }
 
+bool scope_fits(const Memory& memory, const UpdateScope& scope) {
+  return scope.states.empty() || (memory.scope.defined() && scope.width == memory.scope.width());
+}
+
 bool rows_fit(const Memory& memory, int block, int64_t width, std::span<const int64_t> keys) {
   return width == memory.keys.width() &&
          std::find(memory.blocks.begin(), memory.blocks.end(), block) != memory.blocks.end() &&
@@ -116,7 +120,10 @@ namespace {
 // looked up.
 class OverlayPass {
  public:
-  OverlayPass(const Memory& memory, at::Tensor mask) : memory_(memory), mask_(std::move(mask)) {}
+  OverlayPass(const Memory& memory, const SideOptions& options)
+      : memory_(memory), mask_(options.mask), options_(options) {
+    if (mask_.defined()) mask_ = mask_.reshape({-1});
+  }
 
   // x [T, d], the address block's input.
   void see(const at::Tensor& x) {
@@ -124,18 +131,20 @@ class OverlayPass {
     count_ = x.size(0);
     const at::Tensor queries = overlay.gated() ? memory_.keys.queries(x) : at::Tensor();
     gates_ = overlay.gates(memory_.gate, queries);
+    if (options_.silent_scoped) gates_ = overlay.without_scoped(gates_);
+    if (options_.heard != nullptr) options_.heard->assign(static_cast<size_t>(count_), {});
+    tokens_ = at::empty({0}, at::kLong);
+    if (gates_.defined() && gates_.part.size(1) > 0) {
+      auto speaks = (gates_.part >= 0).any(1);
+      if (mask_.defined()) speaks.logical_and_(mask_);
+      tokens_ = speaks.nonzero().view({-1});
+    }
+    if (options_.heard != nullptr && tokens_.size(0) > 0) hear(queries);
     if (overlay.open_rows()) {
       tokens_ = at::Tensor();
       accesses_ = memory_.keys.lookup(x, mask_);
       return;
     }
-    if (gates_.part.size(1) == 0) {
-      tokens_ = at::empty({0}, at::kLong);
-      return;
-    }
-    auto speaks = (gates_.part >= 0).any(1);
-    if (mask_.defined()) speaks.logical_and_(mask_);
-    tokens_ = speaks.nonzero().view({-1});
     if (tokens_.size(0) == 0) return;
     accesses_ = memory_.keys.lookup(x.index_select(0, tokens_));
     gates_ = {gates_.part.index_select(0, tokens_), gates_.weight.index_select(0, tokens_)};
@@ -150,8 +159,17 @@ class OverlayPass {
   }
 
  private:
+  void hear(const at::Tensor& queries) const {
+    auto subjects = memory_.overlay.subjects_near(memory_.gate, queries.index_select(0, tokens_));
+    for (size_t i = 0; i < subjects.size(); ++i) {
+      const int64_t t = tokens_.const_data_ptr<int64_t>()[i];
+      (*options_.heard)[static_cast<size_t>(t)] = std::move(subjects[i]);
+    }
+  }
+
   const Memory& memory_;
   at::Tensor mask_;
+  SideOptions options_;
   int64_t count_ = 0;  // T
   at::Tensor tokens_;  // [n] int64, those that read it; undefined: all do
   Accesses accesses_;
@@ -160,11 +178,10 @@ class OverlayPass {
 
 }  // namespace
 
-FfnSide LanguageModel::side(at::Tensor mask) const {
+FfnSide LanguageModel::side(const SideOptions& options) const {
   if (!memory_ || memory_->overlay.empty())
     return [](int64_t, const at::Tensor&) { return at::Tensor(); };
-  if (mask.defined()) mask = mask.reshape({-1});
-  const auto pass = std::make_shared<OverlayPass>(*memory_, std::move(mask));
+  const auto pass = std::make_shared<OverlayPass>(*memory_, options);
   return [this, pass](int64_t block, const at::Tensor& x) -> at::Tensor {
     if (block == memory_->address_block) pass->see(x.reshape({-1, x.size(-1)}));
     const auto y = pass->read(block);
@@ -174,7 +191,7 @@ FfnSide LanguageModel::side(at::Tensor mask) const {
 
 void LanguageModel::check_fits(const Update& update) const {
   const Memory& memory = this->memory();
-  bool fits = anchors_fit(memory, update.anchors);
+  bool fits = anchors_fit(memory, update.anchors) && scope_fits(memory, update.scope);
   for (const LayerDelta& delta : update.layers)
     fits = fits && rows_fit(memory, delta.block, delta.width, delta.indices);
   check(fits, folder_);
@@ -217,7 +234,8 @@ Overlay LanguageModel::overlay_of(StateFile& state) const {
   }
   std::vector<const Update*> outlines;
   for (const StateFile::Record& record : state.records()) {
-    check(anchors_fit(memory, record.outline.anchors), folder_);
+    check(anchors_fit(memory, record.outline.anchors) && scope_fits(memory, record.outline.scope),
+          folder_);
     outlines.push_back(&record.outline);
   }
   overlay.append_anchors(outlines);

@@ -21,6 +21,7 @@
 #include "ledger/state_file.h"
 #include "memory/gate.h"
 #include "memory/product_keys.h"
+#include "memory/scope.h"
 #include "model/open_options.h"
 #include "model/overlay.h"
 #include "model/transformer.h"
@@ -36,11 +37,20 @@ struct Memory {
   std::vector<int64_t> blocks;  // ascending; blocks.front() == address_block
   ProductKeys keys;
   Gate gate;
+  Scope scope;  // undefined: made before there were scopes
   Overlay overlay;
 
   at::Tensor read(int64_t block, const Accesses& accesses, const Gates& gates) const {
     return overlay.read(block, accesses, gates);
   }
+};
+
+// How the overlay is read in one pass.
+struct SideOptions {
+  at::Tensor mask;  // [B, T] bool: false is padding, which has no accesses; undefined: none
+  bool silent_scoped = false;  // scoped updates say nothing (memory/scope.h)
+  // Filled, when not null: of each of the B T tokens the subjects of scoped updates heard there.
+  std::vector<std::vector<int64_t>>* heard = nullptr;
 };
 
 class LanguageModel {
@@ -59,10 +69,10 @@ class LanguageModel {
   // Throws kInvalidArgument (hint: retrofit) when there is none.
   const Memory& memory() const;
 
-  // The side input of every forward pass: lookup and value read of each block whose overlay is not
-  // empty. `mask` [B, T] bool: false is padding, which has no accesses; undefined: no padding. The
-  // result refers to this model.
-  FfnSide side(at::Tensor mask = {}) const;
+  // The side input of a forward pass: lookup and value read of each block whose overlay is not
+  // empty. The result refers to this model. What the model answers where updates are scoped takes
+  // two passes: answer_pass.h.
+  FfnSide side(const SideOptions& options = {}) const;
 
   // Replaces the overlay by that of `updates`, in order. Throws kFormat when one does not fit
   // the layers.

@@ -1,6 +1,7 @@
 #include "model/memory_files.h"
 
 #include <algorithm>
+#include <optional>
 
 #include "base/error.h"
 #include "base/file.h"
@@ -10,6 +11,8 @@ namespace accrete {
 namespace {
 
 constexpr int kVersion = 1;
+constexpr const char* kScopeMean = "scope.mean";
+constexpr const char* kScopeProjection = "scope.projection";
 
 std::filesystem::path json_path(const std::filesystem::path& folder) {
   return folder / "accrete" / "memory.json";
@@ -91,12 +94,17 @@ void save_memory(const std::filesystem::path& folder, const Memory& memory,
   json["whitening"] = o.whitening;
   json["temperature"] = o.temperature;
   json["gate"] = gate_json(memory.gate);
+  if (memory.scope.defined()) json["scope"] = {{"radius", memory.scope.radius}};
+  TensorWriter tensors;
   // Learned keys are part of the base.
-  if (memory.keys.kind() == ProductKeys::Kind::kFitted) {
-    TensorWriter keys;
-    for (const auto& [name, tensor] : memory.keys.tensors()) keys.add(name, tensor);
-    keys.write(tensors_path(folder), {});
+  const bool fitted = memory.keys.kind() == ProductKeys::Kind::kFitted;
+  if (fitted)
+    for (const auto& [name, tensor] : memory.keys.tensors()) tensors.add(name, tensor);
+  if (memory.scope.defined()) {
+    tensors.add(kScopeMean, memory.scope.mean);
+    tensors.add(kScopeProjection, memory.scope.projection);
   }
+  if (fitted || memory.scope.defined()) tensors.write(tensors_path(folder), {});
   std::vector<Accesses> parts;
   for (const auto& part : background.parts()) parts.push_back(part.accesses);
   save_accesses(background_path(folder), concat(parts));
@@ -125,6 +133,22 @@ ProductKeys load_fitted_keys(const std::filesystem::path& path, const ProductKey
   };
   return ProductKeys::from_tensors(ProductKeys::Kind::kFitted, options, get("mean"),
                                    get("projection"), get("keys"), get("bias"));
+}
+
+Scope load_scope(const std::filesystem::path& path, double radius, int64_t width) {
+  const auto file = SafetensorsFile::open(path);
+  Scope scope;
+  scope.mean = copy_of(file.at(kScopeMean), DType::kF32, at::kFloat, path);
+  scope.projection = copy_of(file.at(kScopeProjection), DType::kF32, at::kFloat, path);
+  scope.radius = radius;
+  if (!(radius > 0) || scope.mean.sizes() != at::IntArrayRef{width} ||
+      scope.projection.dim() != 2 || scope.projection.size(0) != width ||
+      scope.projection.size(1) < 1)
+    throw Error(
+        ErrorCode::kFormat,
+        fmt::format("{}: the scope does not fit the model's width {}", path.string(), width),
+        "run `accrete retrofit` again into a new folder");
+  return scope;
 }
 
 // Those of the memory layer in the base.
@@ -156,6 +180,7 @@ Memory load_memory(const std::filesystem::path& folder, const ModelConfig& confi
   Memory memory;
   ProductKeyOptions o;
   std::string kind;
+  std::optional<double> scope_radius;
   try {
     memory.blocks = json.at("blocks").get<std::vector<int64_t>>();
     kind = json.at("kind").get<std::string>();
@@ -172,6 +197,7 @@ Memory load_memory(const std::filesystem::path& folder, const ModelConfig& confi
           at::tensor(json.at("gate").at("first_at").get<std::vector<float>>(), at::kFloat);
       memory.gate.first_radius = json.at("gate").at("first_radius").get<double>();
     }
+    if (json.contains("scope")) scope_radius = json.at("scope").at("radius").get<double>();
   } catch (const nlohmann::json::exception& e) {
     throw damaged(e.what());
   }
@@ -191,6 +217,7 @@ Memory load_memory(const std::filesystem::path& folder, const ModelConfig& confi
     throw damaged("learned keys belong to the block whose FFN is a memory, and to no other");
   memory.keys = kind == "fitted" ? load_fitted_keys(tensors_path(folder), o)
                                  : load_learned_keys(folder, o, memory.address_block, config.width);
+  if (scope_radius) memory.scope = load_scope(tensors_path(folder), *scope_radius, config.width);
   if (memory.keys.width() != config.width)
     throw damaged(
         fmt::format("the keys have width {}, the model {}", memory.keys.width(), config.width));

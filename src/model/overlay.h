@@ -44,13 +44,24 @@ struct PartRows {
 
 // The anchors of the parts of one kind.
 struct PartAnchors {
-  at::Tensor queries;  // [M, query_width]; undefined: none
-  at::Tensor squares;  // [M], of the queries' lengths
-  at::Tensor part;     // [M] int64, ascending
+  at::Tensor queries;        // [M, query_width]; undefined: none
+  at::Tensor squares;        // [M], of the queries' lengths
+  at::Tensor part;           // [M] int64, ascending
+  at::Tensor subject;        // [M] int64: counts over all scoped parts; -1: of a part without scope
+  std::vector<bool> scoped;  // by part
   int64_t parts = 0;
 
-  // More parts; `own` [m] int64 counts them from 0.
-  void append(const at::Tensor& more, const at::Tensor& own, int64_t more_parts);
+  // More parts; `own` [m] int64 counts them from 0. `subjects` [m] int64 likewise `subject`,
+  // undefined: none has a scope.
+  void append(const at::Tensor& more, const at::Tensor& own, int64_t more_parts,
+              const at::Tensor& subjects = {});
+};
+
+// In which states the subjects of scoped parts are asked what was taught about them.
+struct ScopeStates {
+  at::Tensor states;   // [N, w]; undefined: nothing is scoped
+  at::Tensor subject;  // [N] int64, ascending, as PartAnchors::subject
+  int64_t subjects = 0;
 };
 
 struct Overlay {
@@ -68,6 +79,7 @@ struct Overlay {
   std::map<int64_t, Rows> on_trial;
   PartAnchors anchors;       // of updates about subjects
   PartAnchors text_anchors;  // of running text; both with those of the one on trial
+  ScopeStates scope;         // likewise
 
   PartAnchors& anchors_of(Reach reach) { return reach == Reach::kText ? text_anchors : anchors; }
   const PartAnchors& anchors_of(Reach reach) const {
@@ -81,13 +93,23 @@ struct Overlay {
   // Which parts speak at tokens with these queries. A Gates::part is 2 p for part p about subjects,
   // 2 p + 1 for part p of running text. Undefined: nothing is gated.
   Gates gates(const Gate& gate, const at::Tensor& queries) const;
+  bool scoped() const { return scope.states.defined(); }
+  // The same gates with scoped parts silent.
+  Gates without_scoped(const Gates& gates) const;
+  // Of each of n tokens with these queries the subjects of scoped parts that it is near, ascending.
+  std::vector<std::vector<int64_t>> subjects_near(const Gate& gate,
+                                                  const at::Tensor& queries) const;
+  // z [n, w], states as Scope::states gives them; `subjects` of each, ascending. Whether each lies
+  // within `radius` of a state of one of its subjects.
+  std::vector<bool> in_scope(const at::Tensor& z, std::span<const std::vector<int64_t>> subjects,
+                             double radius) const;
   // Gates::part of the last part of a kind.
   int64_t last_part(Reach reach) const;
   // What it adds to block `block`'s output, [T, d], for tokens with these accesses and (of a gated
   // overlay) gates. Undefined: nothing.
   at::Tensor read(int64_t block, const Accesses& accesses, const Gates& gates) const;
 
-  // The parts of `updates` behind those that are there; of outlines too.
+  // The parts of `updates` behind those that are there, with their scopes; of outlines too.
   void append_anchors(std::span<const Update* const> updates);
 
   // The overlay of `updates`, in order.
@@ -103,6 +125,9 @@ struct Overlay {
   Overlay with_anchors(const at::Tensor& queries) const;
   // With one more update behind the others.
   Overlay plus(const Update& update) const;
+
+ private:
+  void append_scope(std::span<const Update* const> updates);
 };
 
 }  // namespace accrete

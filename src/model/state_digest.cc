@@ -43,6 +43,9 @@ class Digest {
 
 void add_memory(Digest& digest, const Memory& memory) {
   for (const auto& [name, tensor] : memory.keys.tensors()) digest.tensor("memory." + name, tensor);
+  if (!memory.scope.defined()) return;
+  digest.tensor("memory.scope.mean", memory.scope.mean);
+  digest.tensor("memory.scope.projection", memory.scope.projection);
 }
 
 std::string prefix(int64_t block) {
@@ -86,6 +89,14 @@ void add_anchors(Digest& digest, const Overlay& overlay) {
     digest.ids(fmt::format("overlay.{}.part", name),
                {part.const_data_ptr<int64_t>(), static_cast<size_t>(part.numel())});
   }
+  if (!overlay.scoped()) return;
+  const auto ids = [&digest](const char* name, const at::Tensor& of) {
+    const auto all = of.contiguous();
+    digest.ids(name, {all.const_data_ptr<int64_t>(), static_cast<size_t>(all.numel())});
+  };
+  ids("overlay.anchors.subject", overlay.anchors.subject);
+  digest.tensor("overlay.scope.states", overlay.scope.states);
+  ids("overlay.scope.subject", overlay.scope.subject);
 }
 
 // A gated update: all but its rows' values, and where these lie.

@@ -111,6 +111,16 @@ KvCache KvCache::repeated(int64_t rows) const {
   return copy;
 }
 
+KvCache KvCache::first(int64_t n) const {
+  KvCache copy;
+  copy.length = n;
+  for (size_t b = 0; b < k.size(); ++b) {
+    copy.k.push_back(k[b].narrow(2, 0, n).clone());
+    copy.v.push_back(v[b].narrow(2, 0, n).clone());
+  }
+  return copy;
+}
+
 at::Tensor rms_norm(const at::Tensor& x, const at::Tensor& weight, double eps) {
   if (fused_applies(x) && fused_applies(weight)) return fused_rms_norm(x, weight, eps);
   if (x.scalar_type() == at::kFloat)

@@ -33,6 +33,8 @@ struct KvCache {
 
   // The same cache for `rows` copies of a batch of one (a shared prompt prefix).
   KvCache repeated(int64_t rows) const;
+  // A copy of its first `n` positions.
+  KvCache first(int64_t n) const;
 };
 
 // What block `block`'s memory layer adds to the FFN's output, given the FFN's input x [B, T, d]

@@ -195,7 +195,7 @@ TEST_F(State, APassReadsWhatIsHeardAndNothingElse) {
     if (padded) silent.logical_or_(mask.logical_not());
     ASSERT_TRUE(silent.any().item<bool>());
     ASSERT_FALSE(silent.all().item<bool>());
-    const FfnSide side = m.side(padded ? mask : at::Tensor());
+    const FfnSide side = m.side({padded ? mask : at::Tensor()});
     for (const int64_t block : memory.blocks) {
       const auto got = side(block, x.unsqueeze(0)), want = memory.read(block, accesses, gates);
       ASSERT_TRUE(got.defined() && want.defined());

@@ -135,5 +135,35 @@ TEST(Gate, ThinAnchorsCoverWhatTheyLeaveOut) {
     EXPECT_GT(nearest_distance(kept.narrow(0, i, 1), kept.narrow(0, 0, i)).item<double>(), spacing);
 }
 
+TEST(Gate, NearNamesTheAnchorsWithinTheRadius) {
+  at::manual_seed(8);
+  Gate gate;
+  gate.radius = 4.5;
+  gate.first_at = at::full({8}, 20.0F);
+  gate.first_radius = 2;
+  auto anchors = at::randn({60, 8});
+  anchors.narrow(0, 50, 10).div_(10).add_(20);
+  auto q = at::randn({30, 8});
+  q.narrow(0, 25, 5).copy_(anchors.narrow(0, 50, 5));
+  const auto near = gate.near(q, anchors);
+  ASSERT_EQ(near.size(), 30U);
+  size_t found = 0;
+  for (int64_t t = 0; t < 30; ++t) {
+    size_t k = 0;
+    for (int64_t m = 0; m < 60; ++m) {
+      const double d = gate.distance(q.narrow(0, t, 1), anchors.narrow(0, m, 1)).item<double>();
+      if (d >= gate.radius) continue;
+      ASSERT_LT(k, near[static_cast<size_t>(t)].size());
+      EXPECT_EQ(near[static_cast<size_t>(t)][k].anchor, m);
+      // Among first tokens rounding counts 15 times as much.
+      EXPECT_NEAR(near[static_cast<size_t>(t)][k].distance, d, t < 25 ? 2e-2 : 0.5);
+      ++k;
+    }
+    EXPECT_EQ(k, near[static_cast<size_t>(t)].size());
+    found += k;
+  }
+  EXPECT_GT(found, 30U);
+}
+
 }  // namespace
 }  // namespace accrete

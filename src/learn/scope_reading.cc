@@ -1,0 +1,52 @@
+#include "learn/scope_reading.h"
+
+#include <ATen/ATen.h>
+
+#include "learn/sites.h"
+
+namespace accrete {
+
+std::vector<at::Tensor> read_scope(const LanguageModel& model, const Lessons& lessons,
+                                   std::span<const Example> examples, const Reporter& reporter) {
+  const at::NoGradGuard no_grad;
+  constexpr int64_t kBatchTokens = 2048;
+  const Transformer& net = model.net();
+  std::vector<Example> all;
+  for (const Example& e : examples) {
+    if (e.item >= lessons.own) continue;
+    all.push_back(e);
+    const auto i = static_cast<size_t>(e.item);
+    const Item& item = lessons.items[i];
+    const auto contexts = reading_contexts();
+    const auto phrasing = static_cast<size_t>(e.phrasing);
+    all.push_back(make_example(
+        model, std::string(contexts[phrasing % contexts.size()]) + item.prompts[phrasing],
+        item.answers.front(), item.subject, lessons.example_options(i)));
+    all.back().item = e.item;
+  }
+  std::vector<std::vector<at::Tensor>> states(static_cast<size_t>(lessons.own));
+  int64_t done = 0;
+  for (const Batch& batch : make_batches(all, kBatchTokens)) {
+    reporter.check_cancelled();
+    const FfnSide side = model.side({batch.mask, /*silent_scoped=*/true, nullptr});
+    ForwardOptions forward;
+    forward.side = &side;
+    const auto h = net.run(net.embed(batch.ids), 0, net.config().blocks, forward);
+    const auto last = h.reshape({-1, h.size(-1)}).index_select(0, batch.positions);
+    const auto z =
+        model.memory().scope.states(rms_norm(last, net.final_norm(), net.config().norm_eps));
+    for (int64_t l = 0; l < z.size(0); ++l) {
+      const auto b = static_cast<size_t>(batch.owner.const_data_ptr<int64_t>()[l]);
+      const auto item = all[static_cast<size_t>(batch.examples[b])].item;
+      states[static_cast<size_t>(item)].push_back(z[l]);
+    }
+    done += static_cast<int64_t>(batch.examples.size());
+    reporter.report("read scope", done, static_cast<int64_t>(all.size()));
+  }
+  std::vector<at::Tensor> out;
+  for (const auto& own : states)
+    out.push_back(own.empty() ? at::empty({0, model.memory().scope.width()}) : at::stack(own));
+  return out;
+}
+
+}  // namespace accrete
