@@ -54,6 +54,19 @@ def native_rows():
                        f"{100 * sum(c['before']['new_f1'] for c in group) / len(group):.1f} %; 100 %, 100 % | {learned:.1f} %; {kept('clozes_f1'):.1f} %, {kept('questions_f1'):.1f} %")
 
 
+def about_known_rows():
+    """What else is known about the subjects that are taught."""
+    rows = []
+    for name, how in (("about_known.json", ""), ("about_known_scope.json", " --scope")):
+        if not os.path.exists(os.path.join(ROOT, "bench", "results", name)):
+            continue
+        runs = load(name)["runs"]
+        what = "new facts about subjects that it knows" + (f", taught with `{how.strip()}`" if how else "") + "; sentences about these very subjects that it completed"
+        rows.append(f"| {what} | {spread(runs, 'asked_before')}; 100 % | {spread(runs, 'asked_after')}; {spread(runs, 'kept_same_subject')} | "
+                    f"`accrete bench facts MODEL --about-known{how} --seeds {len(runs)}` |")
+    return rows
+
+
 def readme():
     result = load("facts.json")
     runs = result["runs"]
@@ -68,6 +81,7 @@ def readme():
         f"| {result['known_questions']} questions that the model answered | 100 % | {spread(runs, 'kept_questions')} | the same |",
         f"| {result['known_clozes']} sentences that it completed | 100 % | {spread(runs, 'kept_clozes')} | the same |",
         f"| ordinary text (WikiText-2), bits per byte |  | {bits} | the same |",
+        *about_known_rows(),
         *baseline_rows(),
         *native_rows(),
         f"| {last['updates']} updates in a row: what they taught, {last['facts']} facts | 0 % | {100 * last['recall']:.1f} %, in untaught phrasings {100 * last['recall_untaught_wording']:.1f} % | {row} |",
