@@ -10,6 +10,7 @@
 
 #include "base/error.h"
 #include "learn/below_address.h"
+#include "model/answer_pass.h"
 
 namespace accrete {
 namespace {
@@ -165,13 +166,11 @@ at::Tensor WatchedProbe::within_scope(const Overlay& scopes, std::span<const int
   }
   for (int64_t l = 0; l < h.size(0); ++l) {
     const auto& of_example = heard[static_cast<size_t>(positions[l] / own)];
-    std::set<int64_t> so_far;
-    for (int64_t t = 0; t <= positions[l] % own; ++t)
-      so_far.insert(of_example[static_cast<size_t>(t)].begin(),
-                    of_example[static_cast<size_t>(t)].end());
+    auto so_far =
+        subjects_of(std::span(of_example).first(static_cast<size_t>(positions[l] % own) + 1));
     if (so_far.empty()) continue;
     place.push_back(l);
-    subjects.emplace_back(so_far.begin(), so_far.end());
+    subjects.push_back(std::move(so_far));
   }
   if (place.empty()) return h;
   const auto silent = outputs(scopes, group, /*silent_scoped=*/true);
@@ -185,18 +184,8 @@ at::Tensor WatchedProbe::within_scope(const Overlay& scopes, std::span<const int
   const auto where = at::tensor(place, at::kLong).to(net.device());
   const auto other = base.reshape({-1, base.size(-1)})
                          .index_select(0, batch.positions.to(net.device()).index_select(0, where));
-  const auto z = memory.scope.states(rms_norm(other, net.final_norm(), net.config().norm_eps));
-  const auto in_scope = scopes.in_scope(z, subjects, memory.scope.radius);
-  std::vector<int64_t> out, from;
-  for (size_t i = 0; i < place.size(); ++i)
-    if (!in_scope[i]) {
-      out.push_back(place[i]);
-      from.push_back(static_cast<int64_t>(i));
-    }
-  if (out.empty()) return h;
   const at::AutoGradMode grad_mode(h.requires_grad());
-  return h.index_copy(0, at::tensor(out, at::kLong).to(net.device()),
-                      other.index_select(0, at::tensor(from, at::kLong).to(net.device())));
+  return accrete::within_scope(model_, scopes, h, place, other, subjects);
 }
 
 ProbePass WatchedProbe::pass(const MemoryOutputs& outputs, std::span<const int64_t> group,

@@ -3,6 +3,7 @@
 #include <ATen/ATen.h>
 
 #include "learn/sites.h"
+#include "model/answer_pass.h"
 
 namespace accrete {
 
@@ -33,8 +34,7 @@ std::vector<at::Tensor> read_scope(const LanguageModel& model, const Lessons& le
     forward.side = &side;
     const auto h = net.run(net.embed(batch.ids), 0, net.config().blocks, forward);
     const auto last = h.reshape({-1, h.size(-1)}).index_select(0, batch.positions);
-    const auto z =
-        model.memory().scope.states(rms_norm(last, net.final_norm(), net.config().norm_eps));
+    const auto z = scope_states(model, last);
     for (int64_t l = 0; l < z.size(0); ++l) {
       const auto b = static_cast<size_t>(batch.owner.const_data_ptr<int64_t>()[l]);
       const auto item = all[static_cast<size_t>(batch.examples[b])].item;

@@ -52,17 +52,22 @@ bool all_finite(std::span<const float> values) {
   return std::all_of(values.begin(), values.end(), [](float v) { return std::isfinite(v); });
 }
 
+bool ascends_from_0_without_a_gap(std::span<const int32_t> numbers) {
+  for (size_t i = 0; i < numbers.size(); ++i) {
+    const int32_t before = i == 0 ? 0 : numbers[i - 1];
+    if (numbers[i] != before && (i == 0 || numbers[i] != before + 1)) return false;
+  }
+  return true;
+}
+
 // Empty when rows and anchors name the same parts, else what does not fit.
 std::string parts_fault(const Update& update) {
   const GateAnchors& anchors = update.anchors;
   if (!anchors.parts.empty()) {
     if (anchors.parts.size() * static_cast<size_t>(anchors.width) != anchors.queries.size())
       return "gate.parts has not one entry an anchor";
-    for (size_t i = 0; i < anchors.parts.size(); ++i) {
-      const int32_t before = i == 0 ? 0 : anchors.parts[i - 1];
-      if (anchors.parts[i] != before && (i == 0 || anchors.parts[i] != before + 1))
-        return "gate.parts does not ascend from 0 without a gap";
-    }
+    if (!ascends_from_0_without_a_gap(anchors.parts))
+      return "gate.parts does not ascend from 0 without a gap";
   }
   const int64_t parts = parts_of(update);
   for (const LayerDelta& layer : update.layers) {
@@ -86,11 +91,8 @@ std::string scope_fault(const Update& update) {
       scope.subjects.size() * static_cast<size_t>(scope.width) != scope.states.size())
     return "scope.subjects has not one entry a state";
   if (!all_finite(scope.states)) return "scope.states holds values that are not finite";
-  for (size_t i = 0; i < scope.subjects.size(); ++i) {
-    const int32_t before = i == 0 ? 0 : scope.subjects[i - 1];
-    if (scope.subjects[i] != before && (i == 0 || scope.subjects[i] != before + 1))
-      return "scope.subjects does not ascend from 0 without a gap";
-  }
+  if (!ascends_from_0_without_a_gap(scope.subjects))
+    return "scope.subjects does not ascend from 0 without a gap";
   if (anchors.text || anchors.queries.empty() ||
       anchors.subjects.size() * static_cast<size_t>(anchors.width) != anchors.queries.size())
     return "gate.subjects has not one entry an anchor of a subject";

@@ -27,6 +27,33 @@ at::Tensor rows_of(const at::Tensor& all, const at::Tensor& rows) {
 
 }  // namespace
 
+std::vector<int64_t> subjects_of(std::span<const std::vector<int64_t>> heard,
+                                 std::set<int64_t> before) {
+  for (const auto& at_token : heard) before.insert(at_token.begin(), at_token.end());
+  return {before.begin(), before.end()};
+}
+
+at::Tensor scope_states(const LanguageModel& model, const at::Tensor& h) {
+  const Transformer& net = model.net();
+  return model.memory().scope.states(rms_norm(h, net.final_norm(), net.config().norm_eps));
+}
+
+at::Tensor within_scope(const LanguageModel& model, const Overlay& overlay, const at::Tensor& h,
+                        std::span<const int64_t> place, const at::Tensor& other,
+                        std::span<const std::vector<int64_t>> subjects) {
+  const auto in_scope =
+      overlay.in_scope(scope_states(model, other), subjects, model.memory().scope.radius);
+  std::vector<int64_t> out, from;
+  for (size_t i = 0; i < place.size(); ++i)
+    if (!in_scope[i]) {
+      out.push_back(place[i]);
+      from.push_back(static_cast<int64_t>(i));
+    }
+  if (out.empty()) return h;
+  return h.index_copy(0, at::tensor(out, at::kLong).to(h.device()),
+                      other.index_select(0, at::tensor(from, at::kLong).to(h.device())));
+}
+
 at::Tensor AnswerPass::run(const Input& in, const at::Tensor& wanted) {
   const Transformer& net = model_.net();
   const int64_t B = in.ids.size(0), T = in.ids.size(1);
@@ -36,30 +63,30 @@ at::Tensor AnswerPass::run(const Input& in, const at::Tensor& wanted) {
     return last_states(model_, in, cached_ ? &with_ : nullptr, {in.mask, false, nullptr})
         .index_select(0, at_wanted);
 
-  const Memory& memory = model_.memory();
   const int64_t before = with_.length;
   std::vector<std::vector<int64_t>> heard;
-  auto h = last_states(model_, in, cached_ ? &with_ : nullptr, {in.mask, false, &heard})
-               .index_select(0, at_wanted);
+  const auto h = last_states(model_, in, cached_ ? &with_ : nullptr, {in.mask, false, &heard})
+                     .index_select(0, at_wanted);
   if (!cached_) subjects_.clear();
   subjects_.resize(static_cast<size_t>(B));
 
+  const auto of_tokens = [&heard](int64_t from, int64_t to) {
+    return std::span(heard).subspan(static_cast<size_t>(from), static_cast<size_t>(to - from));
+  };
   // Of each wanted token the subjects that were heard up to it.
   const auto flat = wanted.to(at::kCPU).contiguous();
   const int64_t L = flat.size(0);
   std::vector<std::vector<int64_t>> asked(static_cast<size_t>(L));
   for (int64_t l = 0; l < L; ++l) {
     const int64_t at = flat.const_data_ptr<int64_t>()[l], row = at / T;
-    auto so_far = subjects_[static_cast<size_t>(row)];
-    for (int64_t t = row * T; t <= at; ++t)
-      so_far.insert(heard[static_cast<size_t>(t)].begin(), heard[static_cast<size_t>(t)].end());
-    asked[static_cast<size_t>(l)].assign(so_far.begin(), so_far.end());
+    asked[static_cast<size_t>(l)] =
+        subjects_of(of_tokens(row * T, at + 1), subjects_[static_cast<size_t>(row)]);
   }
   std::vector<int64_t> rows;  // with something scoped in them
   for (int64_t b = 0; b < B; ++b) {
     auto& all = subjects_[static_cast<size_t>(b)];
-    for (int64_t t = b * T; t < (b + 1) * T; ++t)
-      all.insert(heard[static_cast<size_t>(t)].begin(), heard[static_cast<size_t>(t)].end());
+    for (const auto& at_token : of_tokens(b * T, (b + 1) * T))
+      all.insert(at_token.begin(), at_token.end());
     if (!all.empty()) rows.push_back(b);
   }
   if (rows.empty()) return h;
@@ -89,17 +116,7 @@ at::Tensor AnswerPass::run(const Input& in, const at::Tensor& wanted) {
   }
   if (place.empty()) return h;
   const auto other = h0.index_select(0, at::tensor(from, at::kLong).to(net.device()));
-  const auto z = memory.scope.states(rms_norm(other, net.final_norm(), net.config().norm_eps));
-  const auto in_scope = memory.overlay.in_scope(z, subjects, memory.scope.radius);
-  std::vector<int64_t> silent, silent_from;
-  for (size_t i = 0; i < place.size(); ++i)
-    if (!in_scope[i]) {
-      silent.push_back(place[i]);
-      silent_from.push_back(static_cast<int64_t>(i));
-    }
-  if (silent.empty()) return h;
-  return h.index_copy(0, at::tensor(silent, at::kLong).to(net.device()),
-                      other.index_select(0, at::tensor(silent_from, at::kLong).to(net.device())));
+  return within_scope(model_, model_.memory().overlay, h, place, other, subjects);
 }
 
 void AnswerPass::repeat(int64_t rows) {

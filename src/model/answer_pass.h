@@ -15,6 +15,7 @@
 #include <cstdint>
 #include <optional>
 #include <set>
+#include <span>
 #include <vector>
 
 #include "model/language_model.h"
@@ -46,5 +47,18 @@ class AnswerPass {
   std::optional<KvCache> without_;           // once something scoped was heard
   std::vector<std::set<int64_t>> subjects_;  // of each row, those heard in runs before
 };
+
+// For passes of other shapes: what makes one stream of the two.
+
+// The subjects heard at some tokens in a row, `heard` of each, and `before` them; ascending.
+std::vector<int64_t> subjects_of(std::span<const std::vector<int64_t>> heard,
+                                 std::set<int64_t> before = {});
+// Last states h [n, d], before the final norm, as scopes are made of: [n, w].
+at::Tensor scope_states(const LanguageModel& model, const at::Tensor& h);
+// h [L, d], last states with every update: row place[i] is replaced by row i of `other` [n, d], the
+// same without scoped updates, where none of subjects[i] of `overlay` is in scope there.
+at::Tensor within_scope(const LanguageModel& model, const Overlay& overlay, const at::Tensor& h,
+                        std::span<const int64_t> place, const at::Tensor& other,
+                        std::span<const std::vector<int64_t>> subjects);
 
 }  // namespace accrete
