@@ -11,6 +11,7 @@
 #include <cstdlib>
 #include <cstring>
 #include <functional>
+#include <limits>
 #include <vector>
 
 #include "memory/access_log.h"
@@ -154,6 +155,24 @@ void lookups() {
   std::printf("  against plain tensor operations: %.1f times as fast\n", plain / fused);
 }
 
+// What a step of decoding asks of the anchors of a thousand updates: which are near one token. One
+// is; the others lie as names do, 15 apart.
+void anchors() {
+  constexpr int64_t kAnchors = 15000, kQueryWidth = 128;
+  const auto table = at::randn({kAnchors, kQueryWidth}) * 0.94;
+  const auto q = table[7] + 0.2 * at::randn({kQueryWidth});
+  std::vector<float> out(kAnchors);
+  const auto time = [&](float limit) {
+    return best_time([&] {
+      kernels::squared_distances(q.const_data_ptr<float>(), table.const_data_ptr<float>(),
+                                 kQueryWidth, kAnchors, limit, out.data());
+    });
+  };
+  const double whole = time(std::numeric_limits<float>::infinity()), near = time(36);
+  std::printf("Distances of a token to %lld anchors: %.0f us; those below 6 only: %.0f us (%.2f)\n",
+              static_cast<long long>(kAnchors), whole * 1e6, near * 1e6, near / whole);
+}
+
 void gram() {
   AccessLog log;
   const int64_t T = 60000;
@@ -207,6 +226,7 @@ int main(int argc, char** argv) {
   accrete::rows_against_copies("Rows of a large update", 10000, 8192);
   accrete::rows_against_copies("Rows in the cache", 2048, 2048);
   accrete::lookups();
+  accrete::anchors();
   accrete::gram();
   accrete::fits();
 }

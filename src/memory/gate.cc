@@ -17,18 +17,19 @@ namespace {
 // prepare than to compute.
 constexpr int64_t kFewTokens = 8;
 
-// |q_t - anchor_m|^2, [T, M] on the CPU; `squares` [M] are the anchors' squared lengths.
+// |q_t - anchor_m|^2, [T, M] on the CPU, where that is below `limit`; elsewhere it may be any
+// number that is not. `squares` [M] are the anchors' squared lengths.
 at::Tensor squared_distances(const at::Tensor& q, const at::Tensor& anchors,
-                             const at::Tensor& squares) {
+                             const at::Tensor& squares, double limit) {
   const int64_t T = q.size(0), M = anchors.size(0), w = anchors.size(1);
   if (T <= kFewTokens && q.is_cpu() && anchors.is_cpu()) {
     auto out = at::empty({T, M}, at::kFloat);
     const auto from = q.contiguous(), to = anchors.contiguous();
     at::parallel_for(0, M, 2048, [&](int64_t begin, int64_t end) {
       for (int64_t t = 0; t < T; ++t)
-        kernels::squared_distances(from.const_data_ptr<float>() + t * w,
-                                   to.const_data_ptr<float>() + begin * w, w, end - begin,
-                                   out.mutable_data_ptr<float>() + t * M + begin);
+        kernels::squared_distances(
+            from.const_data_ptr<float>() + t * w, to.const_data_ptr<float>() + begin * w, w,
+            end - begin, static_cast<float>(limit), out.mutable_data_ptr<float>() + t * M + begin);
     });
     return out;
   }
@@ -73,8 +74,8 @@ at::Tensor nearest_distance(const at::Tensor& q, const at::Tensor& anchors) {
 }
 
 at::Tensor Gate::first(const at::Tensor& q) const {
-  if (!first_at.defined()) return at::zeros({q.size(0)}, at::kBool);
-  return nearest_distance(q, first_at.unsqueeze(0)) < first_radius;
+  if (!first_at.defined()) return at::zeros({q.size(0)}, q.options().dtype(at::kBool));
+  return nearest_distance(q, first_at.to(q.device()).unsqueeze(0)) < first_radius;
 }
 
 at::Tensor Gate::distance(const at::Tensor& q, const at::Tensor& anchors) const {
@@ -97,12 +98,50 @@ at::Tensor Gate::operator()(const at::Tensor& q, const at::Tensor& anchors) cons
   return ((radius - distance(q, anchors)) / softness).clamp(0, 1);
 }
 
+std::vector<std::vector<Gate::Near>> Gate::near_on_device(const at::Tensor& q,
+                                                          const at::Tensor& anchors,
+                                                          const at::Tensor& squares) const {
+  constexpr int64_t kPairs = 1 << 26;  // of a token and an anchor at once
+  const int64_t T = q.size(0), M = anchors.size(0);
+  const auto inside = first(q), anchors_inside = first(anchors);
+  const auto reach = at::where(inside, first_at.defined() ? radius / stretch() : radius, radius)
+                         .square()
+                         .unsqueeze(1);
+  std::vector<std::vector<Near>> out(static_cast<size_t>(T));
+  const int64_t some = std::clamp<int64_t>(kPairs / M, 1, std::max<int64_t>(T, 1));
+  for (int64_t begin = 0; begin < T; begin += some) {
+    const int64_t n = std::min(some, T - begin);
+    const auto tokens = q.narrow(0, begin, n), in = inside.narrow(0, begin, n);
+    const auto square = at::addmm(squares.unsqueeze(0), tokens, anchors.t(), 1, -2)
+                            .add_(tokens.square().sum(1, true));
+    const auto near = (square < reach.narrow(0, begin, n))
+                          .logical_and_(in.unsqueeze(1) == anchors_inside.unsqueeze(0));
+    const auto pairs = near.nonzero().to(at::kCPU).contiguous();  // by token, then anchor
+    if (pairs.size(0) == 0) continue;
+    const auto squares_near = square.masked_select(near).to(at::kCPU);
+    const auto is_first = in.to(at::kCPU);
+    const int64_t* pair = pairs.const_data_ptr<int64_t>();
+    for (int64_t i = 0; i < pairs.size(0); ++i) {
+      const int64_t t = pair[2 * i];
+      const double s = std::max(0.0F, squares_near.const_data_ptr<float>()[i]);
+      const double factor = is_first.const_data_ptr<bool>()[t] ? stretch() : 1;
+      out[static_cast<size_t>(begin + t)].push_back({pair[2 * i + 1], std::sqrt(s) * factor});
+    }
+  }
+  return out;
+}
+
 std::vector<std::vector<Gate::Near>> Gate::near(const at::Tensor& q, const at::Tensor& anchors,
                                                 const at::Tensor& squares) const {
   const at::NoGradGuard no_grad;
   const int64_t T = q.size(0);
   std::vector<std::vector<Near>> out(static_cast<size_t>(T));
   if (!anchors.defined() || anchors.size(0) == 0) return out;
+  if (!q.is_cpu()) {
+    const auto there = anchors.to(q.device());
+    return near_on_device(q, there,
+                          squares.defined() ? squares.to(q.device()) : there.square().sum(1));
+  }
   constexpr int64_t kTokens = 512;  // a bounded piece of the matrix of all distances at a time
   const auto lengths = squares.defined() ? squares : anchors.square().sum(1);
   const auto tokens = q.to(at::kCPU).contiguous();
@@ -113,12 +152,12 @@ std::vector<std::vector<Gate::Near>> Gate::near(const at::Tensor& q, const at::T
     if (!centre.defined()) return false;
     float square = 0;
     kernels::squared_distances(centre.const_data_ptr<float>(), of.const_data_ptr<float>() + row * w,
-                               w, 1, &square);
+                               w, 1, std::numeric_limits<float>::infinity(), &square);
     return square < first_radius * first_radius;
   };
   for (int64_t begin = 0; begin < T; begin += kTokens) {
     const int64_t n = std::min(kTokens, T - begin);
-    const auto all = squared_distances(q.narrow(0, begin, n), anchors, lengths);
+    const auto all = squared_distances(q.narrow(0, begin, n), anchors, lengths, radius * radius);
     const auto nearest = all.amin(1).contiguous();
     for (int64_t t = 0; t < n; ++t) {
       const bool in = is_first(tokens, begin + t);
@@ -138,8 +177,11 @@ std::vector<std::vector<Gate::Near>> Gate::near(const at::Tensor& q, const at::T
 
 Gates Gate::by_part(const at::Tensor& q, const at::Tensor& anchors, const at::Tensor& part,
                     const at::Tensor& squares) const {
-  const int64_t T = q.size(0);
-  if (!anchors.defined() || anchors.size(0) == 0) return Gates::none(T);
+  return by_part(near(q, anchors, squares), part);
+}
+
+Gates Gate::by_part(std::span<const std::vector<Near>> around, const at::Tensor& part) const {
+  const auto T = static_cast<int64_t>(around.size());
   struct Open {
     int64_t part;
     double distance;
@@ -147,8 +189,7 @@ Gates Gate::by_part(const at::Tensor& q, const at::Tensor& anchors, const at::Te
   };
   std::vector<std::vector<Open>> open(static_cast<size_t>(T));
   size_t widest = 0;
-  const auto owner = part.to(at::kCPU).contiguous();
-  const auto around = near(q, anchors, squares);
+  const auto owner = part.defined() ? part.to(at::kCPU).contiguous() : part;
   for (size_t t = 0; t < around.size(); ++t) {
     auto& here = open[t];
     double least = radius;

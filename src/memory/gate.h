@@ -63,17 +63,24 @@ struct Gate {
   // the anchors' squared lengths, for who asks again and again; undefined: they are computed.
   Gates by_part(const at::Tensor& q, const at::Tensor& anchors, const at::Tensor& part,
                 const at::Tensor& squares = {}) const;
-  // What distances inside count more than outside.
-  double stretch() const { return radius / (kFirstReach * first_radius); }
-  // The anchors that each of q [T, w] is within the radius of, ascending. `squares` as for by_part.
+  // The same for tokens that are near these anchors.
   struct Near {
     int64_t anchor;
     double distance;  // as the gate counts it
   };
+  Gates by_part(std::span<const std::vector<Near>> around, const at::Tensor& part) const;
+  // What distances inside count more than outside.
+  double stretch() const { return radius / (kFirstReach * first_radius); }
+  // The anchors that each of q [T, w] is within the radius of, ascending. `squares` as for by_part.
+  // Where q is on a device the distances are taken there, and only what is near comes back.
   std::vector<std::vector<Near>> near(const at::Tensor& q, const at::Tensor& anchors,
                                       const at::Tensor& squares = {}) const;
   // How near an anchor of another part must be for that part to be heard at an anchor.
   double heard_within() const { return radius / 2; }
+
+ private:
+  std::vector<std::vector<Near>> near_on_device(const at::Tensor& q, const at::Tensor& anchors,
+                                                const at::Tensor& squares) const;
 };
 
 // Tells `gate` where the queries of first tokens, `first` [n, w], lie, unless they are so far apart

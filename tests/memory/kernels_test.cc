@@ -174,7 +174,18 @@ TEST_P(Kernels, SquaredDistances) {
       const auto q = normals(static_cast<size_t>(d), 1);
       const auto table = normals(static_cast<size_t>(n * d), 2);
       std::vector<float> got(static_cast<size_t>(n), std::nanf(""));
-      squared_distances(q.data(), table.data(), d, n, got.data());
+      const float far = std::numeric_limits<float>::infinity();
+      squared_distances(q.data(), table.data(), d, n, far, got.data());
+      // The same bits below a limit; above it anything that is.
+      const float limit = got[0] + 1e-3F * got[0] + 1e-6F;
+      std::vector<float> near(static_cast<size_t>(n), std::nanf(""));
+      squared_distances(q.data(), table.data(), d, n, limit, near.data());
+      for (size_t r = 0; r < near.size(); ++r) {
+        if (got[r] < limit)
+          EXPECT_EQ(near[r], got[r]);
+        else
+          EXPECT_GE(near[r], limit);
+      }
       for (int64_t r = 0; r < n; ++r) {
         double expected = 0;
         for (int64_t c = 0; c < d; ++c) {

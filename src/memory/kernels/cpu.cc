@@ -295,13 +295,20 @@ void RowDots(const float* table, int64_t d, const int32_t* rows, const float* gr
 }
 
 void SquaredDistances(const float* HWY_RESTRICT q, const float* HWY_RESTRICT table, int64_t d,
-                      int64_t n, float* HWY_RESTRICT out) {
+                      int64_t n, float limit, float* HWY_RESTRICT out) {
   const Tag tag;
   const size_t lanes = hn::Lanes(tag), width = static_cast<size_t>(d);
+  // Where most rows are far: a sum of squares only grows, in every lane.
+  const size_t first = width / 4 / lanes * lanes;
   for (size_t r = 0; r < static_cast<size_t>(n); ++r) {
     const float* row = table + r * width;
     auto s = hn::Zero(tag);
     size_t i = 0;
+    for (; i < first; i += lanes) {
+      const auto apart = hn::Sub(hn::LoadU(tag, q + i), hn::LoadU(tag, row + i));
+      s = hn::MulAdd(apart, apart, s);
+    }
+    if (first > 0 && (out[r] = hn::GetLane(hn::SumOfLanes(tag, s))) >= limit) continue;
     for (; i + lanes <= width; i += lanes) {
       const auto apart = hn::Sub(hn::LoadU(tag, q + i), hn::LoadU(tag, row + i));
       s = hn::MulAdd(apart, apart, s);
@@ -350,8 +357,9 @@ void row_dots(const float* table, int64_t d, const int32_t* rows, const float* g
   HWY_DYNAMIC_DISPATCH(RowDots)(table, d, rows, grad, tokens, per_token, out);
 }
 
-void squared_distances(const float* q, const float* table, int64_t d, int64_t n, float* out) {
-  HWY_DYNAMIC_DISPATCH(SquaredDistances)(q, table, d, n, out);
+void squared_distances(const float* q, const float* table, int64_t d, int64_t n, float limit,
+                       float* out) {
+  HWY_DYNAMIC_DISPATCH(SquaredDistances)(q, table, d, n, limit, out);
 }
 
 std::vector<std::string> targets() {

@@ -49,8 +49,10 @@ void weighted_sums_csr(const float* table, int64_t d, const int64_t* offsets, co
 void row_dots(const float* table, int64_t d, const int32_t* rows, const float* grad, int64_t tokens,
               int64_t per_token, float* out);
 
-// out[r] = |q - table[r]|^2 for r in [0, n); q [d], table [n, d].
-void squared_distances(const float* q, const float* table, int64_t d, int64_t n, float* out);
+// out[r] = |q - table[r]|^2 for r in [0, n) where that is below `limit`; elsewhere some number that
+// is not, mostly told from the first coordinates. q [d], table [n, d].
+void squared_distances(const float* q, const float* table, int64_t d, int64_t n, float limit,
+                       float* out);
 
 // For tests and benchmarks: the instruction sets that this build has and this CPU can run, best
 // first; and the choice of one by name ("" gives the choice back to the CPU). Not thread-safe.
