@@ -74,6 +74,14 @@ def cuda_training(r):
     return rows(["matrix products in", "loss of the first step, GPU against CPU", "of 60 steps, at most", "run again: the same bytes", "stopped and resumed: the same bytes"], lines)
 
 
+def device_teach(r):
+    share = lambda x: f"{100 * x:.1f} %"
+    names = {"cpu": f"CPU ({r['machine']}, {r['threads']} threads)", "cuda": r["gpu"]}
+    return rows([f"{r['facts']} facts", "`teach`", "asking them", "recalled, asked on the CPU", "asked on the GPU"],
+                [*[[names[d], f"{r['seconds'][d]['teach']:.1f} s", f"{r['seconds'][d]['ask']:.1f} s", share(r["recall"][d]["cpu"]), share(r["recall"][d]["cuda"])] for d in names],
+                 ["ratio", f"{r['ratio']['teach']:.2f}", f"{r['ratio']['ask']:.2f}", "", ""]])
+
+
 def native(lines):
     """From the log of a pretraining run."""
     evaluations = [line for line in lines if "bits_per_byte" in line]
@@ -87,7 +95,7 @@ def native(lines):
 
 NATIVE_STEP = 256 * 256  # tokens: bench/native_gpu.toml
 
-TABLES = {"cuda": (cuda, "cuda.json"), "cuda-training": (cuda_training, "cuda_training.json"), "teach": (teach, "teach.json"), "startup": (startup, "startup.json"), "generate": (generate, "generate.json"),
+TABLES = {"cuda": (cuda, "cuda.json"), "cuda-training": (cuda_training, "cuda_training.json"), "device-teach": (device_teach, "device_teach.json"), "teach": (teach, "teach.json"), "startup": (startup, "startup.json"), "generate": (generate, "generate.json"),
           "scale": (scale, "scale.json"), "peft": (peft, "compare_peft.json"), "native": (native, "native_gpu_log.jsonl")}
 
 wanted, seen = {}, set()

@@ -121,7 +121,7 @@ void add_chat(CLI::App& app, Common& common, Run& run) {
   verb->callback([state, &common, &run] {
     run = [state, &common] {
       const LanguageModel model = LanguageModel::open(state->model, common.open);
-      if (!model.chat())
+      if (!model.uses_chat(false))
         throw Error(ErrorCode::kUnsupported, "this model has no chat template",
                     "use `accrete ask --raw`");
       state->options.seed = common.seed;

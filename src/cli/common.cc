@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <chrono>
 #include <cstdio>
+#include <cstdlib>
 #include <memory>
 
 #include "base/error.h"
@@ -90,6 +91,10 @@ void add_common(CLI::App& verb, Common& common, const std::string& example) {
       ->capture_default_str();
   verb.add_option("--device", common.open.device, "Where to compute: cpu, cuda or cuda:N")
       ->type_name("DEVICE")
+      // What cuBLAS needs to repeat a product to the bit; it reads this when it starts.
+      ->each([](const std::string& device) {
+        if (device != "cpu") ::setenv("CUBLAS_WORKSPACE_CONFIG", ":4096:8", 0);
+      })
       ->group(kGroup)
       ->capture_default_str();
   verb.add_option("--dtype", common.open.dtype, "What the base computes in")

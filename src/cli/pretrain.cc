@@ -67,8 +67,6 @@ void add_pretrain(CLI::App& app, Common& common, Run& run) {
       if (common.open.dtype != "float32")
         throw Error(ErrorCode::kUnsupported, "pretraining keeps float32 weights",
                     "leave --dtype away; `compute` in the config names bfloat16");
-      // What cuBLAS needs to repeat a product to the bit; it reads this when it starts.
-      if (common.open.device != "cpu") ::setenv("CUBLAS_WORKSPACE_CONFIG", ":4096:8", 0);
       // Every step makes and drops the same large tensors: to give their pages back to the system
       // and have them cleared again takes an eighth of the time.
       ::mallopt(M_MMAP_THRESHOLD, 1 << 30);

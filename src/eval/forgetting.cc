@@ -245,6 +245,8 @@ class Bench {
         cell["cost"]["last_loss"] =
             std::accumulate(cost.losses.end() - n, cost.losses.end(), 0.0) / static_cast<double>(n);
       if (cost.low_precision) cell["cost"]["products"] = "bfloat16";
+      if (const auto device = model_.net().device(); !device.is_cpu())
+        cell["cost"]["device"] = device.str();
       cell["cost"]["seconds"] = seconds;
       const auto file = cell_file(plan, split_name, line.hyper, passes, seed);
       write_file_atomically(file, cell.dump(2) + "\n");

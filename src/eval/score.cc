@@ -19,13 +19,13 @@ std::vector<Score> score_examples(const LanguageModel& model, std::span<const Ex
   std::vector<Score> scores(examples.size());
   for (auto& s : scores) s.exact = true;
   int64_t done = 0;
-  for (const Batch& batch : make_batches(examples, batch_tokens)) {
+  for (const Batch& batch : make_batches(examples, tokens_a_pass(net, batch_tokens))) {
     reporter.check_cancelled();
     const auto h = AnswerPass(model).run({batch.ids, batch.mask, {}, {}}, batch.positions);
     // The head's output is large (labels x vocabulary): a bounded number of rows at a time.
-    constexpr int64_t kRows = 128;
-    for (int64_t at = 0; at < h.size(0); at += kRows) {
-      const int64_t n = std::min(kRows, h.size(0) - at);
+    const int64_t rows = net.device().is_cpu() ? 128 : 2048;
+    for (int64_t at = 0; at < h.size(0); at += rows) {
+      const int64_t n = std::min(rows, h.size(0) - at);
       const auto logits = net.logits(h.narrow(0, at, n)).to(at::kFloat);
       const auto labels = batch.labels.narrow(0, at, n).to(net.device());
       const auto picked = logits.gather(1, labels.unsqueeze(1)).squeeze(1);

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <map>
 #include <nlohmann/json.hpp>
 #include <string>
 
@@ -26,8 +27,20 @@ Json optional(const std::optional<int64_t>& id) {
   return id ? Json(*id) : Json(nullptr);
 }
 
+Json rope_scaling_json(const LlamaSizes& sizes) {
+  if (sizes.rope_factor == 1) return nullptr;
+  if (sizes.rope_linear) return {{"rope_type", "linear"}, {"factor", sizes.rope_factor}};
+  return {{"rope_type", "llama3"},
+          {"factor", sizes.rope_factor},
+          {"low_freq_factor", kLlama3Low},
+          {"high_freq_factor", kLlama3High},
+          {"original_max_position_embeddings", kLlama3Positions}};
+}
+
 Json config_json(const LlamaSizes& sizes, const SpecialIds& ids) {
-  return {{"architectures", {"LlamaForCausalLM"}},
+  static const std::map<std::string, const char*> kClasses = {
+      {"llama", "LlamaForCausalLM"}, {"qwen2", "Qwen2ForCausalLM"}, {"qwen3", "Qwen3ForCausalLM"}};
+  return {{"architectures", {kClasses.at(sizes.architecture)}},
           {"attention_bias", sizes.attention_bias},
           {"attention_dropout", 0.0},
           {"bos_token_id", optional(ids.bos)},
@@ -38,13 +51,13 @@ Json config_json(const LlamaSizes& sizes, const SpecialIds& ids) {
           {"intermediate_size", sizes.ffn},
           {"max_position_embeddings", sizes.context},
           {"mlp_bias", sizes.mlp_bias},
-          {"model_type", "llama"},
+          {"model_type", sizes.architecture},
           {"num_attention_heads", sizes.heads},
           {"num_hidden_layers", sizes.blocks},
           {"num_key_value_heads", sizes.kv_heads},
           {"pad_token_id", optional(ids.padding)},
           {"rms_norm_eps", shortest(sizes.norm_epsilon)},
-          {"rope_scaling", nullptr},
+          {"rope_scaling", rope_scaling_json(sizes)},
           {"rope_theta", shortest(sizes.rope_theta)},
           {"tie_word_embeddings", sizes.tied},
           {"torch_dtype", "float32"},

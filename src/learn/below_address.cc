@@ -13,14 +13,15 @@ BelowAddress below_address(const LanguageModel& model, const Batch& batch) {
   // One block further, only to see the input of the address block's FFN.
   const FfnSide see = [&](int64_t, const at::Tensor& x) -> at::Tensor {
     const auto flat = x.reshape({-1, x.size(-1)});
-    out.accesses = memory.keys.lookup(flat, batch.mask.reshape({-1}));
-    out.queries = memory.keys.queries(flat);
+    out.accesses = memory.lookup(flat, batch.mask.reshape({-1}));
+    const auto queries = memory.queries(flat);
+    out.gate = memory.overlay.gates(memory.gate, queries);
+    out.queries = queries.to(at::kCPU);
     return {};
   };
   ForwardOptions forward;
   forward.side = &see;
   net.run(out.h, memory.address_block, memory.address_block + 1, forward);
-  out.gate = memory.overlay.gates(memory.gate, out.queries);
   return out;
 }
 

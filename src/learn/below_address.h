@@ -13,7 +13,7 @@
 namespace accrete {
 
 struct BelowAddress {
-  at::Tensor h;        // [B, T, d] at the address block
+  at::Tensor h;        // [B, T, d] at the address block, where the network computes
   Accesses accesses;   // of every token; none of padding
   at::Tensor queries;  // [B T, query_width]
   Gates gate;          // of the model's own overlay; undefined when it is not gated

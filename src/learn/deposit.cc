@@ -129,8 +129,9 @@ Parts solve(const Accesses& accesses, const at::Tensor& targets, const SlotIndex
       distinct_tokens(accesses.slots.contiguous(), accesses.weights.contiguous(), all_targets);
   const auto which = at::tensor(distinct.first, at::kLong);
   const auto count = at::tensor(distinct.count, at::kFloat);
-  auto y = transposed_accesses(accesses, which, read);
-  const auto free = transposed_accesses(accesses, which, unread);
+  auto y = transposed_accesses(accesses, which, read).to(options.device);
+  const auto free = transposed_accesses(accesses, which, unread).to(options.device);
+  gram = gram.to(options.device);
 
   const FlushDenormals flush;
   // With G + lambda I = L L^T and Y = L^-1 A^T: A P A^T = Y^T Y, and P A^T = L^-T Y.
@@ -142,14 +143,14 @@ Parts solve(const Accesses& accesses, const at::Tensor& targets, const SlotIndex
   // In proportion to each token's own share: one that reads what the log reads all the time is
   // written as well as any other.
   const auto own = k.diagonal().clamp_min(1e-6 * k.diagonal().mean().item<double>());
-  k.diagonal().add_(options.epsilon * own / count);
+  k.diagonal().add_(options.epsilon * own / count.to(options.device));
   factorise(k, "A P A^T + epsilon I");
-  auto alpha = all_targets.index_select(0, which);
+  auto alpha = all_targets.index_select(0, which).to(options.device);
   solve_lower(k, alpha);
   solve_upper(k, alpha);
   Parts out{at::mm(y, alpha), at::mm(free, alpha).div_(options.lambda)};
   solve_upper(gram, out.read);
-  return out;
+  return {out.read.to(at::kCPU), out.unread.to(at::kCPU)};
 }
 
 }  // namespace

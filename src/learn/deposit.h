@@ -28,6 +28,7 @@ struct DepositOptions {
   double lambda = 1e-5;   // in units of G
   double epsilon = 1e-2;  // in units of each token's diagonal entry of A P A^T
   Plasticity plasticity = Plasticity::kFull;
+  at::Device device = at::kCPU;  // of the factorisations; tensors come and go on the CPU
 };
 
 // `accesses` of n tokens, `targets` [n, d], `selected` the t slots S, `gram` G_SS [t, t], whose

@@ -4,6 +4,7 @@
 #include <torch/csrc/autograd/autograd.h>
 
 #include <algorithm>
+#include <numeric>
 
 #include "base/error.h"
 #include "learn/below_address.h"
@@ -12,12 +13,22 @@ namespace accrete {
 namespace {
 
 void differentiate(const at::Tensor& loss, const std::map<int64_t, at::Tensor>& outputs,
-                   Pass& pass) {
+                   const PassOptions& options, Pass& pass) {
   std::vector<at::Tensor> leaves;
   for (const auto& [block, y] : outputs) leaves.push_back(y);
   const auto grads = torch::autograd::grad({loss}, leaves);
   size_t k = 0;
-  for (const auto& [block, y] : outputs) pass.output_gradient[block] = grads[k++].detach();
+  for (const auto& [block, y] : outputs) {
+    const auto gradient = grads[k++].detach();
+    if (options.values == nullptr) {
+      pass.output_gradient[block] = gradient.to(at::kCPU);
+      continue;
+    }
+    const auto sites = options.sites.to(gradient.device());
+    const auto ones = at::ones(sites.sizes(), gradient.options().dtype(at::kFloat));
+    pass.value_gradient[block] =
+        scatter_rows(gradient, sites, ones, options.values->at(block).size(0)).to(at::kCPU);
+  }
 }
 
 // States from `h` [L, d] at the labels' positions, and the contrastive loss if there is one.
@@ -37,7 +48,7 @@ void contrast(const Transformer& net, const Batch& batch, const at::Tensor& h,
   const auto likeness = at::mm(states, c.anchors.to(states.device()).t()) / c.temperature;
   const auto own = at::tensor(batch.examples, at::kLong).to(states.device()).unsqueeze(1);
   const auto loss = at::logsumexp(likeness, {1}) - likeness.gather(1, own).squeeze(1);
-  if (options.gradient) differentiate(loss.sum(), outputs, pass);
+  if (options.gradient) differentiate(loss.sum(), outputs, options, pass);
   pass.loss = loss.detach().mean().item<double>();
 }
 
@@ -73,34 +84,45 @@ const LanguageTask::Frozen& LanguageTask::frozen(size_t i) {
 
 LanguageTask::Selection LanguageTask::select(std::span<const int64_t> which) {
   const at::NoGradGuard no_grad;
+  if (!all_.h.defined()) {
+    std::vector<at::Tensor> h;
+    std::vector<Accesses> accesses;
+    std::vector<Gates> gates;
+    int64_t tokens = 0;
+    for (size_t i = 0; i < batches_.size(); ++i) {
+      Frozen from = frozen(i);
+      frozen_[i] = {};  // it is kept once
+      first_token_.push_back(tokens);
+      tokens += batches_[i].ids.numel();
+      h.push_back(from.h.reshape({-1, from.h.size(2)}));
+      accesses.push_back(std::move(from.accesses));
+      if (from.gate.defined()) gates.push_back(std::move(from.gate));
+    }
+    // What stands for padding, behind all of them.
+    h.push_back(at::zeros({1, h.front().size(1)}, h.front().options()));
+    const int64_t K = accesses.front().per_token();
+    accesses.push_back({at::full({1, K}, -1, at::kInt), at::zeros({1, K}, at::kFloat)});
+    if (!gates.empty()) gates.push_back(Gates::none(1));
+    all_.h = at::cat(h);
+    all_.accesses = concat(accesses);
+    all_.gate = concat(gates);
+  }
   Selection out;
   out.batch = make_batch(examples_, which);
   const int64_t B = out.batch.ids.size(0), T = out.batch.ids.size(1);
-  Frozen& frozen = out.frozen;
-  std::vector<Gates> gates;
+  auto from = at::full({B * T}, all_.h.size(0) - 1, at::kLong);
   for (int64_t b = 0; b < B; ++b) {
     const auto example = static_cast<size_t>(which[static_cast<size_t>(b)]);
     const auto [i, row] = place_[example];
-    const Frozen& from = this->frozen(i);
     const auto n = static_cast<int64_t>(examples_[example].tokens.size()) - 1;
-    if (b == 0) {
-      const int64_t K = from.accesses.per_token();
-      frozen.h = at::zeros({B, T, from.h.size(2)}, from.h.options());
-      frozen.accesses.slots = at::full({B * T, K}, -1, from.accesses.slots.options());
-      frozen.accesses.weights = at::zeros({B * T, K}, from.accesses.weights.options());
-    }
-    frozen.h[b].narrow(0, 0, n).copy_(from.h[row].narrow(0, 0, n));
-    const int64_t source = row * from.h.size(1);
-    const auto copy = [&](at::Tensor& to, const at::Tensor& of) {
-      to.narrow(0, b * T, n).copy_(of.narrow(0, source, n));
-    };
-    copy(frozen.accesses.slots, from.accesses.slots);
-    copy(frozen.accesses.weights, from.accesses.weights);
-    if (!from.gate.defined()) continue;
-    gates.push_back(from.gate.narrow(source, n));
-    gates.push_back(Gates::none(T - n));
+    int64_t* to = from.mutable_data_ptr<int64_t>() + b * T;
+    std::iota(to, to + n, first_token_[i] + row * batches_[i].ids.size(1));
   }
-  frozen.gate = concat(gates);
+  out.frozen.h = all_.h.index_select(0, from.to(all_.h.device())).view({B, T, -1});
+  out.frozen.accesses = select_tokens(all_.accesses, from);
+  if (all_.gate.defined())
+    out.frozen.gate = {all_.gate.part.index_select(0, from),
+                       all_.gate.weight.index_select(0, from)};
   return out;
 }
 
@@ -126,7 +148,10 @@ Pass LanguageTask::run(const Batch& batch, const Frozen& frozen, const PassOptio
     at::Tensor y;
     {
       const at::NoGradGuard no_grad;
-      const auto add = [&y](const at::Tensor& part) { y = y.defined() ? y + part : part; };
+      const auto add = [&y, device](const at::Tensor& part) {
+        const auto here = part.to(device);
+        y = y.defined() ? y + here : here;
+      };
       if (const auto read = memory.read(block, accesses, frozen.gate); read.defined()) add(read);
       if (options.changes != nullptr) {
         auto weights = accesses.weights;
@@ -135,8 +160,8 @@ Pass LanguageTask::run(const Batch& batch, const Frozen& frozen, const PassOptio
                             options.changes->index.rows(accesses.slots), weights));
       }
       if (options.values != nullptr)
-        add(weighted_gather(options.values->at(block), options.sites,
-                            at::ones(options.sites.sizes(), at::kFloat)));
+        add(weighted_gather(options.values->at(block).to(device), options.sites.to(device),
+                            at::ones(options.sites.sizes(), x.options().dtype(at::kFloat))));
       if (!y.defined() && options.gradient)
         y = at::zeros({x.size(0) * x.size(1), x.size(2)}, x.options());
     }
@@ -159,19 +184,19 @@ Pass LanguageTask::run(const Batch& batch, const Frozen& frozen, const PassOptio
   }
   const auto logits = net.logits(h).to(at::kFloat);
   const auto labels = batch.labels.to(device);
-  const auto nll = at::logsumexp(logits, {1}) - logits.gather(1, labels.unsqueeze(1)).squeeze(1);
+  const auto nll =
+      (at::logsumexp(logits, {1}) - logits.gather(1, labels.unsqueeze(1)).squeeze(1)).to(at::kCPU);
 
   // Mean over an example's labels, so that long answers do not outweigh short ones.
   const auto B = static_cast<int64_t>(batch.examples.size());
-  const auto owner = batch.owner.to(device);
-  const auto count = at::bincount(owner, {}, B).to(at::kFloat);
-  const auto per_example =
-      at::zeros({B}, nll.options()).index_add(0, owner, nll / count.index_select(0, owner));
-  if (options.gradient) differentiate(per_example.sum(), outputs, pass);
+  const auto count = at::bincount(batch.owner, {}, B).to(at::kFloat);
+  const auto per_example = at::zeros({B}, nll.options())
+                               .index_add(0, batch.owner, nll / count.index_select(0, batch.owner));
+  if (options.gradient) differentiate(per_example.sum(), outputs, options, pass);
 
   const at::NoGradGuard no_grad;
   const auto right = (logits.argmax(1) == labels).to(at::kCPU);
-  const auto mean = per_example.detach().to(at::kCPU);
+  const auto mean = per_example.detach();
   pass.example_exact.assign(static_cast<size_t>(B), 1);
   for (int64_t l = 0; l < right.size(0); ++l) {
     const auto b = static_cast<size_t>(batch.owner.data_ptr<int64_t>()[l]);

@@ -42,8 +42,11 @@ struct Pass {
   double loss = 0;                     // mean over examples of the mean NLL of their labels
   std::vector<double> example_loss;    // [B] mean NLL of the example's labels
   std::vector<uint8_t> example_exact;  // [B] every label is the argmax
-  std::map<int64_t, at::Tensor>
-      output_gradient;  // by block [B T, d]: d (sum of example losses) / d memory output
+  // d (sum of example losses) / d memory output by block, [B T, d] on the CPU; of a pass with value
+  // vectors d / d those instead, [F, d]: all that is asked of it, and little to bring from a
+  // device.
+  std::map<int64_t, at::Tensor> output_gradient;
+  std::map<int64_t, at::Tensor> value_gradient;
   at::Tensor states;  // [B, d], length 1, after the final norm, where the first label is predicted
 };
 
@@ -77,15 +80,15 @@ class LanguageTask {
 
   // What does not depend on what is taught: computed at the first use.
   struct Frozen {
-    at::Tensor h;        // [B, T, d] at the address block
+    at::Tensor h;        // [B, T, d] at the address block, where the network computes
     Accesses accesses;   // of every token; none of padding
     at::Tensor queries;  // [B T, query_width]
     Gates gate;          // of the model's own overlay; undefined when it is not gated
   };
   const Frozen& frozen(size_t batch);
 
-  // A pass over any of the examples together, padded to the longest; what is frozen is put together
-  // from the batches' and not computed again.
+  // A pass over any of the examples together, padded to the longest; what is frozen is computed for
+  // all of them at the first call and put together from there.
   struct Selection {
     Batch batch;
     Frozen frozen;  // without queries
@@ -101,6 +104,8 @@ class LanguageTask {
   std::vector<Batch> batches_;
   std::vector<Frozen> frozen_;
   std::vector<std::pair<size_t, int64_t>> place_;  // of each example: its batch, its row there
+  Frozen all_;                                     // of all batches one after the other, flat
+  std::vector<int64_t> first_token_;               // in it, of each batch
 };
 
 }  // namespace accrete

@@ -47,7 +47,7 @@ std::vector<Example> examples_of(const LanguageModel& model, const Probe& probe)
 
 WatchedProbe::WatchedProbe(const LanguageModel& model, Probe probe)
     : model_(model), probe_(std::move(probe)), examples_(examples_of(model, probe_)) {
-  batches_ = make_batches(examples_, kBatchTokens);
+  batches_ = make_batches(examples_, tokens_a_pass(model.net(), kBatchTokens));
   parts_.resize(batches_.size());
   place_.resize(examples_.size());
   now_.resize(examples_.size());
@@ -176,7 +176,8 @@ at::Tensor WatchedProbe::within_scope(const Overlay& scopes, std::span<const int
   const auto silent = outputs(scopes, group, /*silent_scoped=*/true);
   const FfnSide side = [&](int64_t block, const at::Tensor& x) -> at::Tensor {
     const auto it = silent.find(block);
-    return it == silent.end() ? at::Tensor() : it->second.narrow(1, 0, own).to(x.scalar_type());
+    return it == silent.end() ? at::Tensor()
+                              : it->second.narrow(1, 0, own).to(x.device(), x.scalar_type());
   };
   ForwardOptions forward;
   forward.side = &side;
@@ -198,7 +199,8 @@ ProbePass WatchedProbe::pass(const MemoryOutputs& outputs, std::span<const int64
   // Padded as the batch that they are kept in: positions of the labels are found by its T.
   const Batch batch = make_batch(examples_, group);
   const int64_t T = p.batch.ids.size(1), own = batch.ids.size(1);
-  const auto h0 = p.h.index_select(0, at::tensor(rows, at::kLong)).narrow(1, 0, own);
+  const auto h0 =
+      p.h.index_select(0, at::tensor(rows, at::kLong).to(p.h.device())).narrow(1, 0, own);
 
   const bool differentiate = gradient != Gradient::kNone;
   std::map<int64_t, at::Tensor> leaves;
@@ -207,11 +209,11 @@ ProbePass WatchedProbe::pass(const MemoryOutputs& outputs, std::span<const int64
     const auto it = outputs.find(block);
     at::Tensor y;
     if (it != outputs.end()) y = it->second.narrow(1, 0, own);
-    if (!differentiate) return y.defined() ? y.to(x.scalar_type()) : y;
+    if (!differentiate) return y.defined() ? y.to(x.device(), x.scalar_type()) : y;
     y = (y.defined() ? y.clone() : at::zeros(x.sizes(), at::kFloat)).detach();
     y.set_requires_grad(true);
     leaves[block] = y;
-    return y.to(x.scalar_type());
+    return y.to(x.device(), x.scalar_type());
   };
   const at::AutoGradMode grad_mode(differentiate);
   ForwardOptions forward;
@@ -221,7 +223,6 @@ ProbePass WatchedProbe::pass(const MemoryOutputs& outputs, std::span<const int64
   if (scopes != nullptr && scopes->scoped()) h = within_scope(*scopes, group, batch, h0, h);
   const auto B = static_cast<int64_t>(group.size());
   const auto labels = batch.labels.to(net.device());
-  const auto owner = batch.owner.to(net.device());
   auto nll = at::zeros({B}, at::kFloat);
   auto margin = at::full({B}, std::numeric_limits<float>::infinity(), at::kFloat);
   // The head's output is large (labels x vocabulary): a bounded number of rows at a time.
@@ -231,10 +232,10 @@ ProbePass WatchedProbe::pass(const MemoryOutputs& outputs, std::span<const int64
     const auto logits = net.logits(h.narrow(0, at, n)).to(at::kFloat);
     const auto label = labels.narrow(0, at, n).unsqueeze(1);
     const auto picked = logits.gather(1, label).squeeze(1);
-    const auto whose = owner.narrow(0, at, n);
-    nll = nll.index_add(0, whose, at::logsumexp(logits, {1}) - picked);
+    const auto whose = batch.owner.narrow(0, at, n);
+    nll = nll.index_add(0, whose, (at::logsumexp(logits, {1}) - picked).to(at::kCPU));
     const auto others = logits.scatter(1, label, -std::numeric_limits<float>::infinity()).amax(1);
-    margin = margin.scatter_reduce(0, whose, picked - others, "amin");
+    margin = margin.scatter_reduce(0, whose, (picked - others).to(at::kCPU), "amin");
   }
   ProbePass out;
   if (differentiate) {

@@ -15,6 +15,7 @@
 #include "learn/scope_reading.h"
 #include "learn/sites.h"
 #include "learn/subjects.h"
+#include "model/packed_pass.h"
 
 namespace accrete {
 namespace {
@@ -84,6 +85,7 @@ struct DepositInputs {
   std::vector<int64_t> blocks;
   int64_t items = 0, companions = 0;
   Gate gate;
+  at::Device device = at::kCPU;  // where the model computes
   double anchor_spacing = 0;
   std::vector<int64_t> subject;   // of each item, companions too
   std::vector<at::Tensor> asked;  // of each item of the set its scope's states; empty: no scope
@@ -144,6 +146,7 @@ Update deposit_variant(const DepositInputs& in, const Taught& taught, const Teac
   const Accesses sites = select_tokens(in.sites, keep);
   DepositOptions how = options.deposit;
   how.lambda *= variant.lambda_factor;
+  how.device = in.device;
   auto delta = deposit(sites, in.targets.index_select(0, keep), in.selected, in.log, how);
   if (variant.scale != 1) delta = delta * variant.scale;
   const int64_t d = delta.size(1) / static_cast<int64_t>(in.blocks.size());
@@ -253,6 +256,7 @@ void teach_subjects(const LanguageModel& model, const Lessons& lessons,
   inputs->items = lessons.own;
   inputs->companions = static_cast<int64_t>(lessons.items.size()) - lessons.own;
   inputs->gate = memory.gate;
+  inputs->device = model.net().device();
   inputs->anchor_spacing = options.anchor_spacing * memory.gate.radius / 6;
   for (size_t i = 0; i < lessons.items.size(); ++i) {
     const auto it = subject_of.find(static_cast<int64_t>(i));
@@ -400,9 +404,10 @@ Proposal propose(const LanguageModel& model, std::vector<Item> items, const Acce
                  const std::vector<std::string>& names, const TeachOptions& options,
                  const Reporter& reporter, const Protect& protect,
                  std::span<const Companion> companions, std::vector<Example> anchor_examples) {
-  if (!model.net().device().is_cpu())
-    throw Error(ErrorCode::kUnsupported, "teaching computes on the CPU only",
-                "leave --device away");
+  if (options.hold && !PackedPass::supports(model.net()))
+    throw Error(ErrorCode::kUnsupported,
+                "what is known about subjects is held in float32 on the CPU only",
+                "teach without --hold, or with --device cpu --dtype float32");
   if (options.hold && model.uses_chat(options.raw))
     throw Error(ErrorCode::kUnsupported, "what is known about subjects is held in raw text only",
                 "teach sentences to complete with --raw, or leave out --hold");

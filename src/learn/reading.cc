@@ -6,7 +6,7 @@
 #include <numeric>
 
 #include "base/error.h"
-#include "learn/language_task.h"
+#include "learn/below_address.h"
 #include "model/packed_pass.h"
 
 namespace accrete {
@@ -151,22 +151,23 @@ Reads read_whole(const LanguageModel& model, std::span<const ReadRequest> reques
     e.subject.resize(e.tokens.size());
     examples.push_back(std::move(e));
   }
-  LanguageTask task(model, std::move(examples), 2 * kRows);
   std::vector<Accesses> parts(requests.size());
   std::vector<at::Tensor> queries(requests.size());
-  for (size_t i = 0; i < task.batches(); ++i) {
+  const auto batches = make_batches(examples, tokens_a_pass(model.net(), 2 * kRows));
+  for (size_t i = 0; i < batches.size(); ++i) {
     reporter.check_cancelled();
-    const auto& frozen = task.frozen(i);
-    const int64_t T = task.batch(i).ids.size(1);
-    for (size_t b = 0; b < task.batch(i).examples.size(); ++b) {
-      const auto r = static_cast<size_t>(task.batch(i).examples[b]);
+    const BelowAddress below = below_address(model, batches[i]);
+    const int64_t T = batches[i].ids.size(1);
+    for (size_t b = 0; b < batches[i].examples.size(); ++b) {
+      const auto r = static_cast<size_t>(batches[i].examples[b]);
       const int64_t from = static_cast<int64_t>(b) * T + requests[r].from;
       const int64_t n = static_cast<int64_t>(requests[r].tokens.size()) - requests[r].from;
-      parts[r] = {frozen.accesses.slots.narrow(0, from, n),
-                  frozen.accesses.weights.narrow(0, from, n)};
-      if (with_queries) queries[r] = frozen.queries.narrow(0, from, n);
+      // Copies: a view would keep the whole batch.
+      parts[r] = {below.accesses.slots.narrow(0, from, n).clone(),
+                  below.accesses.weights.narrow(0, from, n).clone()};
+      if (with_queries) queries[r] = below.queries.narrow(0, from, n).clone();
     }
-    reporter.report(stage, static_cast<int64_t>(i) + 1, static_cast<int64_t>(task.batches()));
+    reporter.report(stage, static_cast<int64_t>(i) + 1, static_cast<int64_t>(batches.size()));
   }
   Reads out;
   for (const Accesses& part : parts) out.begin.push_back(out.begin.back() + part.tokens());

@@ -32,8 +32,8 @@ std::vector<at::Tensor> read_scope(const LanguageModel& model, const Lessons& le
     const FfnSide side = model.side({batch.mask, /*silent_scoped=*/true, nullptr});
     ForwardOptions forward;
     forward.side = &side;
-    const auto h = net.run(net.embed(batch.ids), 0, net.config().blocks, forward);
-    const auto last = h.reshape({-1, h.size(-1)}).index_select(0, batch.positions);
+    const auto h = net.run(net.embed(batch.ids.to(net.device())), 0, net.config().blocks, forward);
+    const auto last = h.reshape({-1, h.size(-1)}).index_select(0, batch.positions.to(net.device()));
     const auto z = scope_states(model, last);
     for (int64_t l = 0; l < z.size(0); ++l) {
       const auto b = static_cast<size_t>(batch.owner.const_data_ptr<int64_t>()[l]);

@@ -9,6 +9,7 @@
 #include <numeric>
 
 #include "base/error.h"
+#include "learn/baselines/low_precision.h"
 #include "learn/suffix_task.h"
 
 namespace accrete {
@@ -64,7 +65,10 @@ class Shower {
   Shower(const LanguageModel& model, const std::vector<Example>& examples,
          const std::map<int64_t, int64_t>& subject_of, const ValueSolverOptions& options,
          const Reporter& reporter, const Held& held)
-      : examples_(examples), held_(held), subject_of_(subject_of), options_(options) {
+      : examples_(examples),
+        held_(held),
+        subject_of_(subject_of),
+        batch_tokens_(options.batch_tokens) {
     if (options.cached && PackedPass::supports(model.net())) {
       const SuffixOptions how{options.batch_tokens, options.cache_bytes,
                               options.low_precision && PackedPass::fast_low_precision(model.net())};
@@ -79,8 +83,16 @@ class Shower {
         throw Error(ErrorCode::kUnsupported,
                     "what is known about subjects is held in float32 on the CPU only",
                     "teach without --hold, or with --dtype float32");
-      whole_ = std::make_unique<LanguageTask>(model, examples, 2 * options.batch_tokens);
+      batch_tokens_ = tokens_a_pass(model.net(), batch_tokens_);
+      whole_ = std::make_unique<LanguageTask>(model, examples, 2 * batch_tokens_);
+      low_precision_ = options.low_precision && model.net().device().is_cuda();
     }
+  }
+
+  // Examples that are best shown together.
+  size_t most() const {
+    constexpr int64_t kFew = 64, kTokens = 16;  // of an example
+    return static_cast<size_t>(std::max(kFew, whole_ ? batch_tokens_ / kTokens : 0));
   }
 
   // Calls see(example, loss); adds to `gradient`, by block [S, d].
@@ -116,27 +128,27 @@ class Shower {
   void show_whole(const std::vector<int64_t>& which, const std::map<int64_t, at::Tensor>& values,
                   std::map<int64_t, at::Tensor>& gradient,
                   const std::function<void(int64_t example, double loss)>& see) {
-    for (const Batch& group : make_batches(examples_, which, options_.batch_tokens)) {
+    for (const Batch& group : make_batches(examples_, which, batch_tokens_)) {
       const auto selection = whole_->select(group.examples);
       const auto sites = write_sites(selection.batch, examples_, subject_of_);
       PassOptions pass_options;
       pass_options.gradient = true;
       pass_options.values = &values;
       pass_options.sites = sites;
+      const LowPrecisionProducts products(low_precision_);
       const Pass pass = whole_->run(selection, pass_options);
       tokens += selection.batch.mask.sum().item<int64_t>();
       for (size_t b = 0; b < group.examples.size(); ++b)
         see(group.examples[b], pass.example_loss[b]);
-      const auto ones = at::ones(sites.sizes(), at::kFloat);
-      for (auto& [block, g] : gradient)
-        g += scatter_rows(pass.output_gradient.at(block), sites, ones, g.size(0));
+      for (auto& [block, g] : gradient) g += pass.value_gradient.at(block);
     }
   }
 
   const std::vector<Example>& examples_;
   const Held& held_;
   const std::map<int64_t, int64_t>& subject_of_;
-  const ValueSolverOptions& options_;
+  int64_t batch_tokens_;
+  bool low_precision_ = false;  // of whole passes
   std::unique_ptr<SuffixTask> suffixes_, held_suffixes_;
   std::unique_ptr<LanguageTask> whole_;
 };
@@ -212,17 +224,17 @@ Values solve_values(const LanguageModel& model, const std::vector<Example>& exam
       gradient[block] = at::zeros({subjects, d}, at::kFloat);
     double loss = 0;
     // A part at a time, so that a reporter is heard often enough.
-    constexpr size_t kPart = 64;
-    const auto part_of = [](const std::vector<int64_t>& all, size_t at) {
+    const size_t part_size = task.most();
+    const auto part_of = [part_size](const std::vector<int64_t>& all, size_t at) {
       return std::vector<int64_t>(
           all.begin() + static_cast<ptrdiff_t>(at),
-          all.begin() + static_cast<ptrdiff_t>(std::min(all.size(), at + kPart)));
+          all.begin() + static_cast<ptrdiff_t>(std::min(all.size(), at + part_size)));
     };
-    for (size_t at = 0; at < show_held.size(); at += kPart) {
+    for (size_t at = 0; at < show_held.size(); at += part_size) {
       reporter.check_cancelled();
       task.show_held(part_of(show_held, at), out.by_block, gradient);
     }
-    for (size_t at = 0; at < show.size(); at += kPart) {
+    for (size_t at = 0; at < show.size(); at += part_size) {
       reporter.check_cancelled();
       const auto part = part_of(show, at);
       task.show(part, out.by_block, gradient, [&](int64_t example, double now) {

@@ -36,12 +36,13 @@ struct ValueSolverOptions {
   double beta2 = 0.9;
   double settled = 0.02;  // a subject whose every phrasing was last seen below this loss rests
   int64_t held = 4;       // of what is held about a subject, so many prompts in a step, by turns
-  int64_t batch_tokens = 256;
+  int64_t batch_tokens = 256;  // of a pass on the CPU; on a device more
   // What comes before a subject's last token is computed once (suffix_task.h), where the model can
   // be run so; false: every token in every step, to compare. The results agree up to rounding.
   bool cached = true;
-  // The steps' products in bfloat16 where the processor is faster at it; what is written is checked
-  // in the model's own type either way. The results agree as far as bfloat16 does.
+  // The steps' products in bfloat16 where the processor is faster at it, in TF32 on a GPU; what is
+  // written is checked in the model's own type either way. The results agree as far as bfloat16
+  // does.
   bool low_precision = true;
   int64_t cache_bytes = int64_t{96} << 20;  // of what is kept in memory; more lies on disk
 };

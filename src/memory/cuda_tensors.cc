@@ -62,13 +62,15 @@ void check_cuda(int status, const char* what) {
       fmt::format("{}: {}", what, cudaGetErrorString(static_cast<cudaError_t>(status))));
 }
 
-CudaLookup product_top_k_cuda(const at::Tensor& scores, int64_t k) {
+CudaLookup product_top_k_cuda(const at::Tensor& scores, int64_t k, const at::Tensor& mask) {
   const int64_t H = scores.size(0) / 2, T = scores.size(1), n = scores.size(2);
   CudaLookup out;
   out.slots = at::empty({T, H * k}, scores.options().dtype(at::kInt));
   out.weights = at::empty({T, H * k}, scores.options());
   const auto bad = at::zeros({}, scores.options().dtype(at::kInt));
-  check_cuda(cuda::product_top_k(scores.const_data_ptr<float>(), {T, H, n, k}, nullptr,
+  const auto kept = mask.defined() ? mask.contiguous() : at::Tensor();
+  check_cuda(cuda::product_top_k(scores.const_data_ptr<float>(), {T, H, n, k},
+                                 kept.defined() ? kept.const_data_ptr<bool>() : nullptr,
                                  out.slots.mutable_data_ptr<int32_t>(),
                                  out.weights.mutable_data_ptr<float>(),
                                  bad.mutable_data_ptr<int32_t>(), cuda_stream(scores)),

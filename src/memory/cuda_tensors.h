@@ -33,12 +33,13 @@ void* cuda_stream(const at::Tensor& t);
 void check_cuda(int status, const char* what);
 
 // Scores [2 heads, T, n] float32 to slots [T, heads k] int32 and weights, and how many tokens had
-// no finite scores. Waits for the device.
+// no finite scores. `mask` [T] bool on the same device: false is padding, without accesses;
+// undefined: none is. Waits for the device.
 struct CudaLookup {
   at::Tensor slots, weights;
   int64_t bad = 0;
 };
-CudaLookup product_top_k_cuda(const at::Tensor& scores, int64_t k);
+CudaLookup product_top_k_cuda(const at::Tensor& scores, int64_t k, const at::Tensor& mask = {});
 // The scores' gradient [2 heads, T, n].
 at::Tensor product_top_k_backward_cuda(const at::Tensor& slots, const at::Tensor& weights,
                                        const at::Tensor& gradient, int64_t n, int64_t k);

@@ -10,6 +10,7 @@
 #include <limits>
 
 #include "base/error.h"
+#include "memory/cuda_tensors.h"
 #include "memory/kernels/cpu.h"
 #include "memory/product_keys_internal.h"
 
@@ -31,6 +32,13 @@ void check_shape(const at::Tensor& tensor, const char* name, std::vector<int64_t
 
 at::Tensor to_float(const at::Tensor& tensor) {
   return tensor.detach().to(at::kFloat).contiguous();
+}
+
+void refuse(int64_t bad_tokens, int64_t tokens) {
+  if (bad_tokens > 0)
+    throw Error(ErrorCode::kInvalidArgument,
+                fmt::format("{} of {} hidden states hold NaN or infinity", bad_tokens, tokens),
+                "is the model damaged, or its number type too narrow?");
 }
 
 }  // namespace
@@ -83,8 +91,11 @@ at::Tensor ProductKeys::queries(const at::Tensor& x) const {
 
 Accesses ProductKeys::lookup(const at::Tensor& x, const at::Tensor& mask) const {
   check_input(x, mask);
-  if (!x.device().is_cpu() || !keys_.device().is_cpu()) return lookup_reference(x, mask);
   const at::NoGradGuard no_grad;
+#ifdef ACCRETE_CUDA
+  if (x.is_cuda() && cuda_kernels_apply(keys_)) return lookup_cuda(x.detach(), mask);
+#endif
+  if (!x.device().is_cpu()) return lookup_reference(x, mask.defined() ? mask.to(x.device()) : mask);
   const int64_t T = x.size(0), H = options_.heads, n = options_.half_keys;
   const int64_t w = options_.query_width, K = accesses_per_token();
   const auto input = x.detach();
@@ -110,12 +121,34 @@ Accesses ProductKeys::lookup(const at::Tensor& x, const at::Tensor& mask) const 
           keep == nullptr ? nullptr : keep + t, slots + t * K, weights + t * K);
     }
   });
-  if (bad_tokens > 0)
-    throw Error(ErrorCode::kInvalidArgument,
-                fmt::format("{} of {} hidden states hold NaN or infinity", bad_tokens.load(), T),
-                "is the model damaged, or its number type too narrow?");
+  refuse(bad_tokens, T);
   return out;
 }
+
+#ifdef ACCRETE_CUDA
+Accesses ProductKeys::lookup_cuda(const at::Tensor& x, const at::Tensor& mask) const {
+  constexpr int64_t kTokens = 1 << 15;  // at once: their scores take 8 KB each with 4 heads of 256
+  const int64_t T = x.size(0), H = options_.heads, n = options_.half_keys, w = options_.query_width;
+  const auto keys = keys_.view({H * 2, n, w / 2}).transpose(1, 2);
+  const auto bias = bias_.view({H * 2, 1, n});
+  const auto offset = offset_.neg().unsqueeze(0);
+  const auto kept = mask.defined() ? mask.to(x.device()) : at::Tensor();
+  std::vector<Accesses> parts;
+  int64_t bad = 0;
+  for (int64_t t = 0; t < T || parts.empty(); t += kTokens) {
+    const int64_t count = std::min(kTokens, T - t);
+    const auto q = at::addmm(offset, x.narrow(0, t, count).to(at::kFloat), projection_);
+    const auto scores =
+        at::baddbmm(bias, q.view({count, H * 2, w / 2}).permute({1, 0, 2}), keys).contiguous();
+    const CudaLookup found = product_top_k_cuda(
+        scores, options_.top_k, kept.defined() ? kept.narrow(0, t, count) : at::Tensor());
+    bad += found.bad;
+    parts.push_back({found.slots, found.weights});
+  }
+  refuse(bad, T);
+  return parts.size() == 1 ? parts.front() : concat(parts);
+}
+#endif
 
 Accesses ProductKeys::lookup_reference(const at::Tensor& x, const at::Tensor& mask) const {
   check_input(x, mask);

@@ -52,10 +52,10 @@ class ProductKeys {
   int64_t slots() const { return options_.heads * options_.half_keys * options_.half_keys; }  // N
   int64_t accesses_per_token() const { return options_.heads * options_.top_k; }              // K
 
-  // x [T, d] (any float type) to accesses. `mask` [T] bool: false is padding; undefined: no
-  // padding. No autograd: slots and weights are constants for the backward pass. Equal scores go to
-  // the lower slot; the same for every number of threads. Throws kInvalidArgument on shapes that do
-  // not fit, and on NaN or infinity in an unmasked row.
+  // x [T, d] (any float type) on the device of the keys to accesses there. `mask` [T] bool: false
+  // is padding; undefined: no padding. No autograd: slots and weights are constants for the
+  // backward pass. Equal scores go to the lower slot; the same for every number of threads. Throws
+  // kInvalidArgument on shapes that do not fit, and on NaN or infinity in an unmasked row.
   Accesses lookup(const at::Tensor& x, const at::Tensor& mask = {}) const;
   // The same in plain tensor operations, one step a line, for tests.
   Accesses lookup_reference(const at::Tensor& x, const at::Tensor& mask = {}) const;
@@ -75,6 +75,9 @@ class ProductKeys {
 
  private:
   void check_input(const at::Tensor& x, const at::Tensor& mask) const;
+#ifdef ACCRETE_CUDA
+  Accesses lookup_cuda(const at::Tensor& x, const at::Tensor& mask) const;
+#endif
 
   Kind kind_ = Kind::kFitted;
   ProductKeyOptions options_;

@@ -1,6 +1,9 @@
 #include "model/config.h"
 
+#include <algorithm>
+#include <array>
 #include <nlohmann/json.hpp>
+#include <numbers>
 
 #include "base/error.h"
 #include "base/file.h"
@@ -75,16 +78,48 @@ NativeMemory read_memory(const json& config, int64_t blocks, const std::string& 
 
 [[noreturn]] void unsupported(const std::string& source, const std::string& what) {
   throw Error(ErrorCode::kUnsupported, fmt::format("{}: {}", source, what),
-              "accrete reads the Llama family: llama, mistral, qwen2");
+              "accrete reads the Llama family: llama, mistral, qwen2, qwen3");
+}
+
+// `scaling` is the object `rope_scaling` or `rope_parameters`.
+std::optional<RopeScaling> read_rope_scaling(const json& scaling, const std::string& source) {
+  const auto type = optional_value<std::string>(
+      scaling, "rope_type", optional_value<std::string>(scaling, "type", "default"));
+  if (type == "default") return std::nullopt;
+  RopeScaling s;
+  s.linear = type == "linear";
+  if (!s.linear && type != "llama3") unsupported(source, fmt::format("rope scaling \"{}\"", type));
+  s.factor = optional_value<double>(scaling, "factor", 0);
+  if (!s.linear) {
+    s.low = optional_value<double>(scaling, "low_freq_factor", 0);
+    s.high = optional_value<double>(scaling, "high_freq_factor", 0);
+    s.original_positions = optional_value<double>(scaling, "original_max_position_embeddings", 0);
+  }
+  const auto large = [](double x) { return x > 0 && x < 1e9; };
+  if (!large(s.factor) || !large(s.low) || !large(s.high) || !large(s.original_positions) ||
+      s.high <= s.low)
+    throw Error(ErrorCode::kFormat,
+                fmt::format("{}: the rope scaling \"{}\" has impossible factors", source, type),
+                "save the model again with `save_pretrained`");
+  return s;
 }
 
 }  // namespace
 
+double RopeScaling::operator()(double frequency) const {
+  if (linear) return frequency / factor;
+  const double wavelength = 2 * std::numbers::pi / frequency;
+  if (wavelength < original_positions / high) return frequency;
+  if (wavelength > original_positions / low) return frequency / factor;
+  const double smooth = (original_positions / wavelength - low) / (high - low);
+  return (1 - smooth) * frequency / factor + smooth * frequency;
+}
+
 ModelConfig ModelConfig::from_json(const json& json, const std::string& source) {
+  constexpr std::array kTypes = {"llama", "mistral", "qwen2", "qwen3", "accrete_native"};
   ModelConfig c;
   c.model_type = optional_value<std::string>(json, "model_type", "");
-  if (c.model_type != "llama" && c.model_type != "mistral" && c.model_type != "qwen2" &&
-      c.model_type != "accrete_native")
+  if (std::find(kTypes.begin(), kTypes.end(), c.model_type) == kTypes.end())
     unsupported(source, fmt::format("model_type \"{}\" is not supported", c.model_type));
   c.vocab_size = require_positive(json, "vocab_size", source);
   c.width = require_positive(json, "hidden_size", source);
@@ -99,22 +134,19 @@ ModelConfig ModelConfig::from_json(const json& json, const std::string& source) 
   // transformers >= 5 nests it.
   if (const auto it = json.find("rope_parameters"); it != json.end() && it->is_object()) {
     c.rope_theta = optional_value<double>(*it, "rope_theta", c.rope_theta);
-    const auto type = optional_value<std::string>(*it, "rope_type", "default");
-    if (type != "default") unsupported(source, fmt::format("rope type \"{}\"", type));
+    c.rope_scaling = read_rope_scaling(*it, source);
   }
-  if (const auto it = json.find("rope_scaling"); it != json.end() && it->is_object()) {
-    const auto type = optional_value<std::string>(
-        *it, "rope_type", optional_value<std::string>(*it, "type", "default"));
-    if (type != "default") unsupported(source, fmt::format("rope scaling \"{}\"", type));
-  }
+  if (const auto it = json.find("rope_scaling"); it != json.end() && it->is_object())
+    c.rope_scaling = read_rope_scaling(*it, source);
   c.tied_head = optional_value<bool>(json, "tie_word_embeddings", false);
   if (const auto act = optional_value<std::string>(json, "hidden_act", "silu"); act != "silu")
     unsupported(source, fmt::format("activation \"{}\"", act));
   if (c.model_type == "mistral" && json.contains("sliding_window") &&
       !json["sliding_window"].is_null())
     unsupported(source, "sliding-window attention");
-  if (c.model_type == "qwen2" && optional_value<bool>(json, "use_sliding_window", false))
+  if (c.model_type.starts_with("qwen") && optional_value<bool>(json, "use_sliding_window", false))
     unsupported(source, "sliding-window attention");
+  c.head_norms = c.model_type == "qwen3";
   if (c.kv_heads <= 0 || c.heads % c.kv_heads != 0 || c.head_dim <= 0 || c.head_dim % 2 != 0)
     throw Error(ErrorCode::kFormat,
                 fmt::format("{}: {} heads, {} key/value heads and head size {} do not fit together",

@@ -29,8 +29,10 @@ constexpr int kVersion = 2;
 
 // The classes of modeling_accrete.py begin with this.
 std::string class_prefix(const std::string& model_type) {
-  static const std::map<std::string, std::string> kKnown = {
-      {"llama", "AccreteLlama"}, {"mistral", "AccreteMistral"}, {"qwen2", "AccreteQwen2"}};
+  static const std::map<std::string, std::string> kKnown = {{"llama", "AccreteLlama"},
+                                                            {"mistral", "AccreteMistral"},
+                                                            {"qwen2", "AccreteQwen2"},
+                                                            {"qwen3", "AccreteQwen3"}};
   const auto it = kKnown.find(model_type);
   if (it == kKnown.end())
     throw Error(ErrorCode::kUnsupported,
@@ -81,6 +83,17 @@ std::vector<TensorView> write_overlay(const Memory& memory, const fs::path& path
         none ? at::zeros({0, memory.keys.options().query_width}, at::kFloat) : anchors->queries);
     add(address + name + "_part", none ? at::zeros({0}, at::kLong) : anchors->part);
   }
+  if (overlay.scoped()) {
+    const auto& scoped = overlay.anchors.scoped;
+    add(address + "anchors_subject", overlay.anchors.subject);
+    add(address + "scoped",
+        at::tensor(std::vector<int64_t>(scoped.begin(), scoped.end()), at::kLong));
+    const std::string scope = prefix(memory.address_block) + "scope.";
+    add(scope + "mean", memory.scope.mean);
+    add(scope + "projection", memory.scope.projection);
+    add(scope + "states", overlay.scope.states);
+    add(scope + "subject", overlay.scope.subject);
+  }
   for (const auto& [block, rows] : overlay.by_block) {
     if (!rows.open.empty()) {
       const auto slots = at::tensor(rows.open.slots, at::kLong);
@@ -113,17 +126,24 @@ nlohmann::json memory_config(const Memory& memory, const std::vector<std::string
   for (const auto& [block, rows] : overlay.by_block)
     blocks[std::to_string(block)] = {
         {"open", rows.open.slots.size()}, {"gated", rows.gated.size()}, {"text", rows.text.size()}};
-  return {{"version", kVersion},
-          {"updates", updates},
-          {"address_block", memory.address_block},
-          {"heads", o.heads},
-          {"half_keys", o.half_keys},
-          {"top_k", o.top_k},
-          {"query_width", o.query_width},
-          {"gate", gate_json(memory.gate)},
-          {"anchors", count(overlay.anchors)},
-          {"text_anchors", count(overlay.text_anchors)},
-          {"blocks", std::move(blocks)}};
+  nlohmann::json out = {{"version", kVersion},
+                        {"updates", updates},
+                        {"address_block", memory.address_block},
+                        {"heads", o.heads},
+                        {"half_keys", o.half_keys},
+                        {"top_k", o.top_k},
+                        {"query_width", o.query_width},
+                        {"gate", gate_json(memory.gate)},
+                        {"anchors", count(overlay.anchors)},
+                        {"text_anchors", count(overlay.text_anchors)},
+                        {"blocks", std::move(blocks)}};
+  if (overlay.scoped())
+    out["scope"] = {{"radius", memory.scope.radius},
+                    {"width", memory.scope.width()},
+                    {"parts", overlay.anchors.parts},
+                    {"subjects", overlay.scope.subjects},
+                    {"states", overlay.scope.states.size(0)}};
+  return out;
 }
 
 // An index over the base's files and the overlay: transformers then loads both by itself. It looks
@@ -185,12 +205,6 @@ ExportResult export_model(const fs::path& source, const fs::path& to, const Repo
     }
     model.set_overlay(updates);
   }
-  if (model.has_memory() && model.memory().overlay.scoped())
-    throw Error(ErrorCode::kUnsupported,
-                fmt::format("{} has updates with a scope, which need two passes; an exported model "
-                            "makes one",
-                            source.string()),
-                "teach them without --scope to export them");
   const bool with_overlay = model.has_memory() && !model.memory().overlay.empty();
   const std::string classes = with_overlay ? class_prefix(model.net().config().model_type) : "";
 

@@ -1,6 +1,8 @@
 #include "model/language_model.h"
 
+#include <ATen/Context.h>
 #include <ATen/Parallel.h>
+#include <c10/core/impl/DeviceGuardImplInterface.h>
 
 #include <algorithm>
 #include <cstring>
@@ -50,18 +52,28 @@ bool begins_with_space(const std::string& s) {
   return !s.empty() && std::strchr(" \t\n\r", s.front()) != nullptr;
 }
 
+// The same bytes from the same passes on a GPU.
+void compute_repeatably() {
+  auto& context = at::globalContext();
+  context.setDeterministicAlgorithms(true, /*warn_only=*/true);
+  context.setDeterministicFillUninitializedMemory(false);
+  // Its gradients are sums in any order unless the former is an error and not a warning.
+  context.setSDPUseMemEfficient(false);
+}
+
 }  // namespace
 
 at::Device parse_device(const std::string& name) {
   try {
     const at::Device device(name);
     if (device.is_cpu()) return device;
-    if (device.is_cuda()) {
-      if (!at::hasCUDA())
-        throw Error(ErrorCode::kUnsupported, fmt::format("device {}: no CUDA device here", name),
-                    "use --device cpu, or a libtorch built with CUDA and a visible GPU");
+    if (device.is_cuda() && !at::hasCUDA())
+      throw Error(ErrorCode::kUnsupported, fmt::format("device {}: no CUDA device here", name),
+                  "use --device cpu, or a libtorch built with CUDA and a visible GPU");
+    // One that a program has brought to libtorch does as well.
+    if (device.is_cuda() ||
+        (device.is_privateuseone() && c10::impl::hasDeviceGuardImpl(device.type())))
       return device;
-    }
   } catch (const c10::Error&) {  // an unknown name: said below
   }
   throw Error(ErrorCode::kInvalidArgument, fmt::format("\"{}\" is not a device", name),
@@ -83,9 +95,16 @@ LanguageModel LanguageModel::open(const std::filesystem::path& folder, const Ope
   at::set_num_threads(options.threads > 0 ? options.threads : hardware_threads());
   LanguageModel m;
   m.folder_ = folder;
-  m.net_ = Transformer::load(folder, parse_device(options.device), parse_dtype(options.dtype));
+  const at::Device device = parse_device(options.device);
+  if (!device.is_cpu()) compute_repeatably();
+  m.net_ = Transformer::load(folder, device, parse_dtype(options.dtype));
   m.tokenizer_ = Tokenizer::from_folder(folder);
-  m.chat_ = ChatTemplate::from_folder(folder);
+  try {
+    m.chat_ = ChatTemplate::from_folder(folder);
+  } catch (const Error& e) {
+    if (e.code() != ErrorCode::kUnsupported) throw;
+    m.unknown_chat_ = Error(e.code(), e.what(), "use the model with --raw");
+  }
   if (m.tokenizer_.vocab_size() > m.net_.config().vocab_size)
     throw Error(ErrorCode::kFormat,
                 fmt::format("{}: the tokenizer has {} entries, the model only {}", folder.string(),
@@ -93,16 +112,18 @@ LanguageModel LanguageModel::open(const std::filesystem::path& folder, const Ope
                 "the tokenizer belongs to another model");
   if (has_memory_files(folder)) {
     m.memory_ = load_memory(folder, m.net_.config());
+    m.memory_->device_keys = m.memory_->keys.to(device);
     if (options.with_updates) {
       const auto ledger = Ledger::open(folder, Ledger::Mode::kRead);
       m.use_overlay(m.load_overlay(ledger, options.from_updates));
-      if (!m.net_.device().is_cpu() && !m.memory_->overlay.empty())
-        throw Error(ErrorCode::kUnsupported,
-                    fmt::format("{}: updates are read on the CPU only", folder.string()),
-                    "leave --device away");
     }
   }
   return m;
+}
+
+Accesses Memory::lookup(const at::Tensor& x, const at::Tensor& mask) const {
+  const Accesses found = keys_at(x).lookup(x, mask);
+  return {found.slots.to(at::kCPU), found.weights.to(at::kCPU)};
 }
 
 const Memory& LanguageModel::memory() const {
@@ -129,7 +150,7 @@ class OverlayPass {
   void see(const at::Tensor& x) {
     const Overlay& overlay = memory_.overlay;
     count_ = x.size(0);
-    const at::Tensor queries = overlay.gated() ? memory_.keys.queries(x) : at::Tensor();
+    const at::Tensor queries = overlay.gated() ? memory_.queries(x) : at::Tensor();
     gates_ = overlay.gates(memory_.gate, queries);
     if (options_.silent_scoped) gates_ = overlay.without_scoped(gates_);
     if (options_.heard != nullptr) options_.heard->assign(static_cast<size_t>(count_), {});
@@ -142,25 +163,28 @@ class OverlayPass {
     if (options_.heard != nullptr && tokens_.size(0) > 0) hear(queries);
     if (overlay.open_rows()) {
       tokens_ = at::Tensor();
-      accesses_ = memory_.keys.lookup(x, mask_);
+      accesses_ = memory_.lookup(x, mask_);
       return;
     }
     if (tokens_.size(0) == 0) return;
-    accesses_ = memory_.keys.lookup(x.index_select(0, tokens_));
+    accesses_ = memory_.lookup(x.index_select(0, tokens_.to(x.device())));
     gates_ = {gates_.part.index_select(0, tokens_), gates_.weight.index_select(0, tokens_)};
   }
 
-  // [T, d] for the tokens seen; undefined: nothing.
-  at::Tensor read(int64_t block) const {
+  // [T, d] on `device` for the tokens seen; undefined: nothing.
+  at::Tensor read(int64_t block, at::Device device) const {
     if (tokens_.defined() && tokens_.size(0) == 0) return {};
-    auto y = memory_.read(block, accesses_, gates_);
-    if (!tokens_.defined() || !y.defined()) return y;
-    return at::zeros({count_, y.size(1)}, y.options()).index_copy_(0, tokens_, y);
+    const auto y = memory_.read(block, accesses_, gates_);
+    if (!y.defined()) return y;
+    if (!tokens_.defined()) return y.to(device);
+    return at::zeros({count_, y.size(1)}, y.options().device(device))
+        .index_copy_(0, tokens_.to(device), y.to(device));
   }
 
  private:
   void hear(const at::Tensor& queries) const {
-    auto subjects = memory_.overlay.subjects_near(memory_.gate, queries.index_select(0, tokens_));
+    auto subjects = memory_.overlay.subjects_near(
+        memory_.gate, queries.index_select(0, tokens_.to(queries.device())));
     for (size_t i = 0; i < subjects.size(); ++i) {
       const int64_t t = tokens_.const_data_ptr<int64_t>()[i];
       (*options_.heard)[static_cast<size_t>(t)] = std::move(subjects[i]);
@@ -184,7 +208,7 @@ FfnSide LanguageModel::side(const SideOptions& options) const {
   const auto pass = std::make_shared<OverlayPass>(*memory_, options);
   return [this, pass](int64_t block, const at::Tensor& x) -> at::Tensor {
     if (block == memory_->address_block) pass->see(x.reshape({-1, x.size(-1)}));
-    const auto y = pass->read(block);
+    const auto y = pass->read(block, x.device());
     return y.defined() ? y.view(x.sizes()).to(x.scalar_type()) : y;
   };
 }
@@ -260,6 +284,7 @@ Overlay LanguageModel::load_overlay(const Ledger& ledger, bool from_updates) con
 void LanguageModel::use_overlay(Overlay overlay) {
   (void)memory();  // throws when there is none
   memory_->overlay = std::move(overlay);
+  memory_->overlay.copy_to(net_.device());
 }
 
 void LanguageModel::set_overlay(const std::vector<Update>& updates) {
@@ -271,6 +296,11 @@ void LanguageModel::set_overlay(const std::vector<Update>& updates) {
 void LanguageModel::add_update(const Update& update) {
   check_fits(update);
   use_overlay(memory().overlay.plus(update));
+}
+
+bool LanguageModel::uses_chat(bool raw) const {
+  if (!raw && unknown_chat_) throw Error(*unknown_chat_);
+  return !raw && chat_.has_value();
 }
 
 std::string LanguageModel::prompt_text(const std::string& prompt, bool raw) const {

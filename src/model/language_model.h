@@ -17,6 +17,7 @@
 #include <string>
 #include <vector>
 
+#include "base/error.h"
 #include "ledger/ledger.h"
 #include "ledger/state_file.h"
 #include "memory/gate.h"
@@ -35,7 +36,8 @@ namespace accrete {
 struct Memory {
   int64_t address_block = 0;    // the lowest memory block
   std::vector<int64_t> blocks;  // ascending; blocks.front() == address_block
-  ProductKeys keys;
+  ProductKeys keys;             // on the CPU
+  ProductKeys device_keys;      // the same, where the network computes
   Gate gate;
   Scope scope;  // undefined: made before there were scopes
   Overlay overlay;
@@ -43,6 +45,13 @@ struct Memory {
   at::Tensor read(int64_t block, const Accesses& accesses, const Gates& gates) const {
     return overlay.read(block, accesses, gates);
   }
+  // As ProductKeys does, for x on the CPU or where the network computes. Accesses come to the CPU,
+  // where the rows are; queries stay with x.
+  Accesses lookup(const at::Tensor& x, const at::Tensor& mask = {}) const;
+  at::Tensor queries(const at::Tensor& x) const { return keys_at(x).queries(x); }
+
+ private:
+  const ProductKeys& keys_at(const at::Tensor& x) const { return x.is_cpu() ? keys : device_keys; }
 };
 
 // How the overlay is read in one pass.
@@ -55,8 +64,10 @@ struct SideOptions {
 
 class LanguageModel {
  public:
-  // Throws kNotFound, kFormat, kUnsupported (also: a CUDA device and updates), kInvalidArgument
-  // (device, dtype).
+  // On a CUDA device the network computes there, and what is near an update's anchors is found
+  // there; what updates say is read on the CPU, of the few tokens at which they speak. Sets
+  // libtorch's number of threads and, for a CUDA device, its deterministic algorithms. Throws
+  // kNotFound, kFormat, kUnsupported, kInvalidArgument (device, dtype).
   static LanguageModel open(const std::filesystem::path& folder, const OpenOptions& options = {});
 
   const std::filesystem::path& folder() const { return folder_; }
@@ -64,6 +75,7 @@ class LanguageModel {
   // To train a copy of the network in memory (learn/baselines); digests stay those of the folder.
   void set_net(Transformer net) { net_ = std::move(net); }
   const Tokenizer& tokenizer() const { return tokenizer_; }
+  // Absent: the model has none, or one that is not known, which `uses_chat` then says.
   const std::optional<ChatTemplate>& chat() const { return chat_; }
   bool has_memory() const { return memory_.has_value(); }
   // Throws kInvalidArgument (hint: retrofit) when there is none.
@@ -99,9 +111,10 @@ class LanguageModel {
   // The same, then the memory layers' tensors and the overlay's rows. Equal digests: equal models.
   std::string state_digest() const;
 
-  // Prompt text for a question: in the chat template unless `raw` or the model has none.
+  // Prompt text for a question: in the chat template unless `raw` or the model has none. Throws
+  // kUnsupported when it has one that is not known: never a guess.
   std::string prompt_text(const std::string& prompt, bool raw) const;
-  bool uses_chat(bool raw) const { return !raw && chat_.has_value(); }
+  bool uses_chat(bool raw) const;
   // What a completion becomes after that prompt: followed by the end of turn in a chat; with one
   // space before it in raw text unless either brings its own.
   std::string completion_text(const std::string& prompt, const std::string& completion,
@@ -114,6 +127,7 @@ class LanguageModel {
   Transformer net_;
   Tokenizer tokenizer_ = Tokenizer();
   std::optional<ChatTemplate> chat_;
+  std::optional<Error> unknown_chat_;
   std::optional<Memory> memory_;
 };
 

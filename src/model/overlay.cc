@@ -102,8 +102,13 @@ void PartAnchors::append(const at::Tensor& more, const at::Tensor& own, int64_t 
   const auto join = [](at::Tensor& all, const at::Tensor& some) {
     all = all.defined() ? at::cat({all, some}) : some;
   };
+  const auto more_squares = more.square().sum(1);
   join(queries, more);
-  join(squares, more.square().sum(1));
+  join(squares, more_squares);
+  if (device_queries.defined()) {
+    join(device_queries, more.to(device_queries.device()));
+    join(device_squares, more_squares.to(device_queries.device()));
+  }
   join(part, own + parts);
   scoped.resize(static_cast<size_t>(parts + more_parts), false);
   if (subjects.defined()) {
@@ -114,6 +119,23 @@ void PartAnchors::append(const at::Tensor& more, const at::Tensor& own, int64_t 
   }
   join(subject, subjects.defined() ? subjects : at::full({more.size(0)}, -1, at::kLong));
   parts += more_parts;
+}
+
+void PartAnchors::copy_to(at::Device device) {
+  if (device.is_cpu() || device_queries.defined() || !queries.defined()) return;
+  device_queries = queries.to(device);
+  device_squares = squares.to(device);
+}
+
+std::vector<std::vector<Gate::Near>> PartAnchors::near(const Gate& gate,
+                                                       const at::Tensor& q) const {
+  return !q.is_cpu() && device_queries.defined() ? gate.near(q, device_queries, device_squares)
+                                                 : gate.near(q, queries, squares);
+}
+
+void Overlay::copy_to(at::Device device) {
+  anchors.copy_to(device);
+  text_anchors.copy_to(device);
 }
 
 void Overlay::append_anchors(std::span<const Update* const> updates) {
@@ -185,7 +207,7 @@ std::vector<std::vector<int64_t>> Overlay::subjects_near(const Gate& gate,
                                                          const at::Tensor& queries) const {
   std::vector<std::vector<int64_t>> out(static_cast<size_t>(queries.size(0)));
   if (!scoped()) return out;
-  const auto around = gate.near(queries, anchors.queries, anchors.squares);
+  const auto around = anchors.near(gate, queries);
   const auto subject = anchors.subject.contiguous();
   for (size_t t = 0; t < around.size(); ++t) {
     for (const Gate::Near& a : around[t])
@@ -240,7 +262,7 @@ Gates Overlay::gates(const Gate& gate, const at::Tensor& queries) const {
   for (const Reach kind : {Reach::kSubjects, Reach::kText}) {
     const PartAnchors& a = anchors_of(kind);
     if (a.parts == 0) continue;
-    const Gates g = gate.by_part(queries, a.queries, a.part, a.squares);
+    const Gates g = gate.by_part(a.near(gate, queries), a.part);
     if (g.part.size(1) == 0) continue;
     part.push_back(g.part.mul(2).add(kind == Reach::kText ? 1 : 0).masked_fill(g.part < 0, -1));
     weight.push_back(g.weight);

@@ -50,11 +50,17 @@ struct PartAnchors {
   at::Tensor subject;        // [M] int64: counts over all scoped parts; -1: of a part without scope
   std::vector<bool> scoped;  // by part
   int64_t parts = 0;
+  // Copies where the network computes, if that is not the CPU; undefined: none yet.
+  at::Tensor device_queries, device_squares;
 
   // More parts; `own` [m] int64 counts them from 0. `subjects` [m] int64 likewise `subject`,
   // undefined: none has a scope.
   void append(const at::Tensor& more, const at::Tensor& own, int64_t more_parts,
               const at::Tensor& subjects = {});
+  // Has the copies made, unless they are there.
+  void copy_to(at::Device device);
+  // The anchors that each of q [T, query_width] is near, by the copies where q is.
+  std::vector<std::vector<Gate::Near>> near(const Gate& gate, const at::Tensor& q) const;
 };
 
 // In which states the subjects of scoped parts are asked what was taught about them.
@@ -90,8 +96,10 @@ struct Overlay {
   // Some of it speaks at every token that reads its slots.
   bool open_rows() const;
   int64_t parameters() const;  // values of all rows but those on trial
-  // Which parts speak at tokens with these queries. A Gates::part is 2 p for part p about subjects,
-  // 2 p + 1 for part p of running text. Undefined: nothing is gated.
+  // Keeps what a pass on `device` needs there.
+  void copy_to(at::Device device);
+  // Which parts speak at tokens with these queries, which may be on a device. A Gates::part is 2 p
+  // for part p about subjects, 2 p + 1 for part p of running text. Undefined: nothing is gated.
   Gates gates(const Gate& gate, const at::Tensor& queries) const;
   bool scoped() const { return scope.states.defined(); }
   // The same gates with scoped parts silent.

@@ -162,6 +162,12 @@ void PackedPass::prepare(int64_t rows, int64_t blocks, int64_t probabilities) {
     s.q = make(capacity_, q);
     s.k = make(capacity_, kv);
     s.v = make(capacity_, kv);
+    if (c.head_norms) {
+      s.raw_q = make(capacity_, q);
+      s.raw_k = make(capacity_, kv);
+      s.q_inverse = make(capacity_, c.heads);
+      s.k_inverse = make(capacity_, c.kv_heads);
+    }
     s.gate = make(capacity_, c.ffn_width);
     s.up = make(capacity_, c.ffn_width);
     s.probabilities = make(1, probability_capacity_);
@@ -171,10 +177,30 @@ void PackedPass::prepare(int64_t rows, int64_t blocks, int64_t probabilities) {
 
 PackedPass::Saved PackedPass::views(size_t slot, int64_t rows) const {
   const Saved& s = saved_[slot];
-  const auto part = [rows](const at::Tensor& t) { return t.narrow(0, 0, rows); };
-  return {part(s.h),  part(s.middle), part(s.h_inverse), part(s.middle_inverse),
-          part(s.q),  part(s.k),      part(s.v),         part(s.gate),
-          part(s.up), s.probabilities};
+  const auto part = [rows](const at::Tensor& t) { return t.defined() ? t.narrow(0, 0, rows) : t; };
+  return {part(s.h),     part(s.middle),    part(s.h_inverse), part(s.middle_inverse),
+          part(s.q),     part(s.k),         part(s.v),         part(s.raw_q),
+          part(s.raw_k), part(s.q_inverse), part(s.k_inverse), part(s.gate),
+          part(s.up),    s.probabilities};
+}
+
+// Each head's part of `rows` [N, heads D] is kept in `raw` and normed in place.
+void PackedPass::norm_heads(const at::Tensor& weight, const at::Tensor& rows, const at::Tensor& raw,
+                            const at::Tensor& inverse) const {
+  const int64_t D = net_.config().head_dim;
+  raw.copy_(rows);
+  norm(raw.view({-1, D}), weight, net_.config().norm_eps, rows.view({-1, D}), inverse);
+}
+
+// `gradient` [N, heads D] of what norm_heads gave becomes that of what it was given.
+void PackedPass::norm_heads_backward(const at::Tensor& weight, const at::Tensor& raw,
+                                     const at::Tensor& inverse, at::Tensor& gradient,
+                                     const at::Tensor& scratch) const {
+  const int64_t D = net_.config().head_dim;
+  auto after = scratch.view({-1}).narrow(0, 0, gradient.numel()).view({-1, D});
+  after.copy_(gradient.view({-1, D}));
+  gradient.zero_();
+  norm_backward(raw.view({-1, D}), weight, inverse, after, gradient.view({-1, D}));
 }
 
 // The keys' rotation and, but for kKeys, the attention of one sequence, or their gradients.
@@ -247,6 +273,10 @@ void PackedPass::attention(int64_t block, Saved& saved, int64_t rows,
     multiply(saved.k, x, b.k.weight, b.k.bias);
     multiply(saved.v, x, b.v.weight, b.v.bias);
     if (!keys_only) multiply(saved.q, x, b.q.weight, b.q.bias);
+  }
+  if (b.q_norm.defined()) {
+    norm_heads(b.k_norm, saved.k, saved.raw_k, saved.k_inverse);
+    if (!keys_only) norm_heads(b.q_norm, saved.q, saved.raw_q, saved.q_inverse);
   }
   at::parallel_for(0, sequences.size(), kSequences, [&](int64_t begin, int64_t end) {
     for (int64_t s = begin; s < end; ++s)
@@ -391,6 +421,10 @@ void PackedPass::backward(at::Tensor gradient, const SeeGradient& see) {
     at::parallel_for(0, sequences_.size(), kSequences, [&](int64_t begin, int64_t end) {
       for (int64_t s = begin; s < end; ++s) attend_sequence(i, saved, s, Attend::kBackward);
     });
+    if (b.q_norm.defined()) {
+      norm_heads_backward(b.q_norm, saved.raw_q, saved.q_inverse, dq, y_);
+      norm_heads_backward(b.k_norm, saved.raw_k, saved.k_inverse, dk, y_);
+    }
     if (low_precision_) {
       x.copy_(low_product({dq, dk, dv}, low_weights(i).qkv));
     } else {

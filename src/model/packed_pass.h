@@ -88,6 +88,8 @@ class PackedPass {
     at::Tensor h, middle;                  // [N, d] its input; after attention
     at::Tensor h_inverse, middle_inverse;  // [N] of their norms
     at::Tensor q, k, v;                    // [N, heads * head_dim], [N, kv_heads * head_dim] twice
+    at::Tensor raw_q, raw_k;               // before the heads' norms, if there are any
+    at::Tensor q_inverse, k_inverse;       // [N, heads], [N, kv_heads] of those
     at::Tensor gate, up;                   // [N, ffn_width]
     at::Tensor probabilities;              // of all sequences, one after another
   };
@@ -101,6 +103,11 @@ class PackedPass {
   void prepare(int64_t rows, int64_t blocks, int64_t probabilities);
   void attention(int64_t block, Saved& saved, int64_t rows, const PackedSequences& sequences,
                  bool keys_only, bool low);
+  void norm_heads(const at::Tensor& weight, const at::Tensor& rows, const at::Tensor& raw,
+                  const at::Tensor& inverse) const;
+  void norm_heads_backward(const at::Tensor& weight, const at::Tensor& raw,
+                           const at::Tensor& inverse, at::Tensor& gradient,
+                           const at::Tensor& scratch) const;
   void ffn(int64_t block, const Saved& saved, const at::Tensor& x, const at::Tensor& activated,
            at::Tensor& out, bool low);
   enum class Attend { kKeys, kForward, kBackward };

@@ -166,6 +166,10 @@ Transformer Transformer::load(const std::filesystem::path& folder, at::Device de
     b.k = linear("self_attn.k_proj", kv_width, c.width);
     b.v = linear("self_attn.v_proj", kv_width, c.width);
     b.o = linear("self_attn.o_proj", c.width, q_width);
+    if (c.head_norms) {
+      b.q_norm = loader.get(p + "self_attn.q_norm.weight", {c.head_dim});
+      b.k_norm = loader.get(p + "self_attn.k_norm.weight", {c.head_dim});
+    }
     if (c.memory && c.memory->block == i) {
       b.memory = load_memory_ffn(loader, *c.memory, c.width);
     } else {
@@ -178,7 +182,12 @@ Transformer Transformer::load(const std::filesystem::path& folder, at::Device de
 
   // As transformers computes them: float32 frequencies, angles and functions of them.
   const auto exponent = at::arange(0, c.head_dim, 2, at::kFloat) / static_cast<double>(c.head_dim);
-  const auto inverse = 1.0 / at::pow(at::Scalar(c.rope_theta), exponent);
+  auto inverse = 1.0 / at::pow(at::Scalar(c.rope_theta), exponent);
+  if (c.rope_scaling)
+    for (int64_t i = 0; i < inverse.size(0); ++i) {
+      float& frequency = inverse.mutable_data_ptr<float>()[i];
+      frequency = static_cast<float>((*c.rope_scaling)(frequency));
+    }
   const auto angle = at::outer(at::arange(c.max_positions, at::kFloat), inverse.to(at::kFloat));
   m.rope_cos_ = angle.cos().to(device, dtype);
   m.rope_sin_ = angle.sin().to(device, dtype);
@@ -194,11 +203,13 @@ at::Tensor Transformer::attention(const Block& block, size_t index, const at::Te
                                   const ForwardOptions& options) const {
   const int64_t B = x.size(0), T = x.size(1), D = config_.head_dim;
   const int64_t H = config_.heads, KV = config_.kv_heads, G = H / KV;
-  const auto split = [&](const at::Tensor& y, int64_t heads) {
-    return y.view({B, T, heads, D}).transpose(1, 2);  // [B, heads, T, D]
+  const auto split = [&](const at::Tensor& y, int64_t heads, const at::Tensor& norm = {}) {
+    auto each = y.view({B, T, heads, D});
+    if (norm.defined()) each = rms_norm(each, norm, config_.norm_eps);
+    return each.transpose(1, 2);  // [B, heads, T, D]
   };
-  auto q = rotate(split(block.q(x), H), cos, sin);
-  auto k = rotate(split(block.k(x), KV), cos, sin);
+  auto q = rotate(split(block.q(x), H, block.q_norm), cos, sin);
+  auto k = rotate(split(block.k(x), KV, block.k_norm), cos, sin);
   auto v = split(block.v(x), KV);
 
   int64_t past = 0;
@@ -312,6 +323,10 @@ void Transformer::each_weight(
     const std::string p = fmt::format("model.layers.{}.", i);
     f(p + "input_layernorm.weight", blocks_[i].attention_norm);
     f(p + "post_attention_layernorm.weight", blocks_[i].ffn_norm);
+    if (blocks_[i].q_norm.defined()) {
+      f(p + "self_attn.q_norm.weight", blocks_[i].q_norm);
+      f(p + "self_attn.k_norm.weight", blocks_[i].k_norm);
+    }
     if (auto& memory = blocks_[i].memory) {
       f(p + "memory.projection", memory->projection);
       f(p + "memory.keys", memory->keys);
@@ -345,6 +360,11 @@ void Transformer::each_linear(
     f(p + "mlp.up_proj", b.up);
     f(p + "mlp.down_proj", b.down);
   }
+}
+
+int64_t tokens_a_pass(const Transformer& net, int64_t on_cpu) {
+  constexpr int64_t kOnDevice = 8192;
+  return net.device().is_cpu() ? on_cpu : std::max(on_cpu, kOnDevice);
 }
 
 std::vector<const TensorView*> Transformer::base_tensors() const {

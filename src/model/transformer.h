@@ -102,6 +102,7 @@ class Transformer {
   struct Block {
     at::Tensor attention_norm, ffn_norm;
     Linear q, k, v, o;
+    at::Tensor q_norm, k_norm;        // [head_dim], of every head; undefined: none
     Linear gate, up, down;            // without weights where there is a memory instead
     std::optional<MemoryFfn> memory;  // in place of the FFN
   };
@@ -120,6 +121,10 @@ class Transformer {
   at::Tensor rope_cos_, rope_sin_;  // [positions, head_dim / 2]
   std::vector<Block> blocks_;
 };
+
+// Padded tokens of a pass: `on_cpu` there; on a device few large passes are faster than many small
+// ones.
+int64_t tokens_a_pass(const Transformer& net, int64_t on_cpu);
 
 // RMSNorm(x) = x / sqrt(mean(x^2) + eps) * weight, computed in float32.
 at::Tensor rms_norm(const at::Tensor& x, const at::Tensor& weight, double eps);

@@ -1,3 +1,5 @@
+#include <cstring>
+#include <filesystem>
 #include <limits>
 #include <nlohmann/json.hpp>
 
@@ -138,6 +140,77 @@ TEST_F(GgufToHf, WritesTheTokenizersConfiguration) {
   EXPECT_EQ(read("generation_config.json"),
             json::parse(R"({"_from_model_config":true,"bos_token_id":0,"eos_token_id":[0,4],)"
                         R"("pad_token_id":5})"));
+}
+
+// As Qwen's: rows in the order of Hugging Face, norms of the heads, heads wider than width / heads.
+TEST_F(GgufToHf, ReadsQwen3) {
+  for (const char* key : {"block_count", "context_length", "embedding_length",
+                          "feed_forward_length", "attention.head_count", "attention.head_count_kv",
+                          "attention.layer_norm_rms_epsilon", "rope.freq_base"}) {
+    gguf.pairs[std::string("qwen3.") + key] = gguf.pairs.at(std::string("llama.") + key);
+    gguf.pairs.erase(std::string("llama.") + key);
+  }
+  gguf.pairs.erase("llama.rope.dimension_count");
+  gguf.text("general.architecture", "qwen3");
+  gguf.number("qwen3.attention.key_length", 6);
+  gguf.number("qwen3.attention.value_length", 6);
+  gguf.tensor("blk.0.attn_q.weight", {8, 12});
+  gguf.tensor("blk.0.attn_k.weight", {8, 6});
+  gguf.tensor("blk.0.attn_v.weight", {8, 6});
+  gguf.tensor("blk.0.attn_output.weight", {12, 8});
+  gguf.tensor("blk.0.attn_q_norm.weight", {6});
+  gguf.tensor("blk.0.attn_k_norm.weight", {6});
+  convert();
+  const json config = read("config.json");
+  EXPECT_EQ(config["model_type"], "qwen3");
+  EXPECT_EQ(config["architectures"], json::array({"Qwen3ForCausalLM"}));
+  EXPECT_EQ(config["head_dim"], 6);
+  const auto file = SafetensorsFile::open(folder / "out" / "model.safetensors");
+  for (const auto& [name, source] :
+       {std::pair{"q_proj", "attn_q"}, {"k_norm", "attn_k_norm"}, {"q_norm", "attn_q_norm"}}) {
+    const TensorView* view = file.find(std::string("model.layers.0.self_attn.") + name + ".weight");
+    ASSERT_NE(view, nullptr) << name;
+    const auto& want = gguf.tensors.at(std::string("blk.0.") + source + ".weight").values;
+    ASSERT_EQ(view->bytes.size(), want.size() * sizeof(float));
+    EXPECT_EQ(std::memcmp(view->bytes.data(), want.data(), view->bytes.size()), 0) << name;
+  }
+  std::filesystem::remove_all(folder / "out");
+  gguf.tensors.erase("blk.0.attn_k_norm.weight");
+  refuses({"attn_k_norm", "missing"});
+}
+
+TEST_F(GgufToHf, ReadsTheStretchedPositionsOfLlama3) {
+  // Divisors of the frequencies, from transformers' formula. Of 50000^(-2 i / 4) the second turns
+  // in 1405 positions, which 8192 hold 5.83 times: often enough to be left alone.
+  gguf.tensors["rope_freqs.weight"] = {{2}, {1, 1}};
+  convert();
+  EXPECT_EQ(read("config.json")["rope_scaling"], nullptr);  // nothing is stretched
+  // With 500000 1.844 times: 0.2813 of the way from low to high, by a factor that two do not tell.
+  std::filesystem::remove_all(folder / "out");
+  gguf.real("llama.rope.freq_base", 500000);
+  gguf.tensors["rope_freqs.weight"] = {{2}, {1, 3.2916F}};
+  refuses({"another rule"}, ErrorCode::kUnsupported);
+  // A third pair says what the factor is.
+  gguf = {};
+  gguf.real("llama.rope.freq_base", 500000);
+  gguf.number("llama.rope.dimension_count", 8);
+  gguf.tensor("blk.0.attn_q.weight", {8, 16});
+  gguf.tensor("blk.0.attn_k.weight", {8, 8});
+  gguf.tensor("blk.0.attn_v.weight", {8, 8});
+  gguf.tensor("blk.0.attn_output.weight", {16, 8});
+  gguf.tensors["rope_freqs.weight"] = {{4}, {1, 1, 3.2923F, 32}};
+  convert();
+  const json scaling = read("config.json")["rope_scaling"];
+  EXPECT_EQ(scaling["rope_type"], "llama3");
+  EXPECT_EQ(scaling["factor"], 32);
+  EXPECT_EQ(scaling["original_max_position_embeddings"], 8192);
+
+  gguf = {};
+  gguf.text("llama.rope.scaling.type", "linear");
+  gguf.real("llama.rope.scaling.factor", 4);
+  std::filesystem::remove_all(folder / "out");
+  convert();
+  EXPECT_EQ(read("config.json")["rope_scaling"], (json{{"rope_type", "linear"}, {"factor", 4}}));
 }
 
 TEST_F(GgufToHf, RefusesOtherModels) {

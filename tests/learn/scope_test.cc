@@ -12,7 +12,6 @@
 #include "learn/probe_watch.h"
 #include "learn/teach.h"
 #include "model/answer_pass.h"
-#include "model/export.h"
 #include "model/generate.h"
 #include "model/state_digest.h"
 #include "tiny_model.h"
@@ -272,11 +271,6 @@ TEST_F(Scoped, StaysTheSameInEveryForm) {
 }
 
 TEST_F(Scoped, IsRefusedWhereItCannotBe) {
-  teach_these({fact("Olbert", "q")});
-  testing::expect_error(ErrorCode::kUnsupported,
-                        [&] { export_model(model(), folder_ / "out", {}); });
-  EXPECT_FALSE(fs::exists(folder_ / "out"));
-  Ledger::open(model(), Ledger::Mode::kWrite).undo(1);
   const auto path = model() / "accrete" / "memory.json";
   auto json = nlohmann::json::parse(read_file(path));
   json.erase("scope");

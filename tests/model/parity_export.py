@@ -119,6 +119,36 @@ with tempfile.TemporaryDirectory() as work:
     assert all(b.dtype != torch.bfloat16 for n, b in half.named_buffers() if ".memory." in n)
     assert np.isfinite(half(torch.tensor([ids])).logits.float().detach().numpy()).all()
 
+    # Four more with a scope: what is asked as it was taught, and what else is asked about the same subjects.
+    with open(os.path.join(source, "data", "facts", "test.jsonl"), encoding="utf-8") as f:
+        more = [json.loads(line) for line in list(f)[4:8]]
+    with open(path("more.jsonl"), "w", encoding="utf-8") as f:
+        f.writelines(json.dumps(fact) + "\n" for fact in more)
+    run("teach", path("m"), path("more.jsonl"), "--raw", "--scope")
+    run("export", path("m"), path("scoped"))
+    scoped, info = AutoModelForCausalLM.from_pretrained(
+        path("scoped"), trust_remote_code=True, dtype=torch.float32, output_loading_info=True)
+    scoped.eval()
+    assert not any(info[k] for k in ("missing_keys", "unexpected_keys", "mismatched_keys")), info
+    asked = [fact["asked"][0] for fact in more]
+    otherwise = [fact["subject"] + tail for fact in more for tail in (" is well known. Two plus two is", " is liked by")]
+    scoped_prompts = asked + otherwise + fact_prompts[:2] + PROMPTS[:1]
+    scoped_worst = compare(path("m"), scoped, tokenizer, scoped_prompts, work)
+    check_padding(scoped, tokenizer, scoped_prompts[:6])
+    with torch.no_grad():  # both streams were needed: some tokens are the one's, some the other's
+        changes = [np.abs(logits(scoped, ids) - logits(taught, ids)).max(-1) for ids in
+                   (tokenizer(p)["input_ids"] for p in asked + otherwise)]
+    assert any(c[-1] > 1 for c in changes[:len(more)]), "nothing that was taught with a scope is said"
+    assert all(c[-1] < 1e-3 for c in changes[len(more)::2]), "what was taught with a scope is said to other questions"
+    # Generation from a cache, in a padded batch and with beams, is that without a cache.
+    tokenizer.padding_side, tokenizer.pad_token = "left", tokenizer.eos_token
+    batch = tokenizer(asked[:2] + otherwise[:1], return_tensors="pt", padding=True)
+    for beams in (1, 2):
+        said = [scoped.generate(**batch, max_new_tokens=8, do_sample=False, num_beams=beams, use_cache=cache).tolist()
+                for cache in (True, False)]
+        assert said[0] == said[1], f"{beams} beams: {said}"
+    run("undo", path("m"))
+
     # Taken back: an ordinary folder.
     run("undo", path("m"))
     result = json.loads(run("export", path("m"), path("base"), "--json"))
@@ -148,4 +178,4 @@ with tempfile.TemporaryDirectory() as work:
     leftovers = [name for name in os.listdir(work) if ".tmp-" in name]
     assert not leftovers, leftovers
     print(f"export parity: base within {base_worst:.2e}, taught within {worst:.2e} "
-          f"(the overlay changes taught prompts by at least {changed:.1f}), greedy tokens equal")
+          f"(the overlay changes taught prompts by at least {changed:.1f}), with a scope within {scoped_worst:.2e}, greedy tokens equal")

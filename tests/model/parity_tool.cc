@@ -8,6 +8,7 @@
 #include <fstream>
 #include <string>
 
+#include "model/answer_pass.h"
 #include "model/generate.h"
 
 int main(int argc, char** argv) {
@@ -25,13 +26,12 @@ int main(int argc, char** argv) {
     return std::ofstream(std::string(argv[2]) + "." + std::to_string(i) + kind, std::ios::binary);
   };
   const c10::InferenceMode inference;
-  const accrete::FfnSide side = model.side();
-  accrete::ForwardOptions forward;
-  forward.side = &side;
   for (std::size_t i = 0; i < prompts.size(); ++i) {
     const auto input =
         at::tensor(std::vector<int64_t>(prompts[i].begin(), prompts[i].end()), at::kLong);
-    const auto logits = model.net().forward(input.unsqueeze(0), forward)[0].contiguous();
+    const auto h = accrete::AnswerPass(model).run({input.unsqueeze(0), {}, {}, {}},
+                                                  at::arange(input.size(0), at::kLong));
+    const auto logits = model.net().logits(h).contiguous();
     file(i, ".logits")
         .write(static_cast<const char*>(logits.data_ptr()),
                static_cast<std::streamsize>(logits.nbytes()));

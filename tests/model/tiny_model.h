@@ -19,7 +19,11 @@
 namespace accrete::testing {
 
 // A Hugging Face folder: 4 blocks, width 32, 2 heads, one of them for keys and values, tied head.
-inline void write_tiny_model(const std::filesystem::path& folder) {
+// As qwen3 its heads have 12 dimensions and norms of their own, and its positions are stretched.
+inline void write_tiny_model(const std::filesystem::path& folder,
+                             const std::string& type = "llama") {
+  const bool qwen3 = type == "qwen3";
+  const int64_t D = qwen3 ? 12 : 16;
   std::filesystem::create_directories(folder);
   Rng rng(17);
   std::map<std::string, at::Tensor> tensors;
@@ -34,10 +38,15 @@ inline void write_tiny_model(const std::filesystem::path& folder) {
     const std::string p = "model.layers." + std::to_string(b) + ".";
     tensors[p + "input_layernorm.weight"] = at::ones({32});
     tensors[p + "post_attention_layernorm.weight"] = at::ones({32});
-    random(p + "self_attn.q_proj", {32, 32});
-    random(p + "self_attn.k_proj", {16, 32});
-    random(p + "self_attn.v_proj", {16, 32});
-    random(p + "self_attn.o_proj", {32, 32});
+    random(p + "self_attn.q_proj", {2 * D, 32});
+    random(p + "self_attn.k_proj", {D, 32});
+    random(p + "self_attn.v_proj", {D, 32});
+    random(p + "self_attn.o_proj", {32, 2 * D});
+    for (const char* name : {"q_norm", "k_norm"}) {
+      if (!qwen3) continue;
+      random(p + "self_attn." + name, {D});
+      tensors[p + "self_attn." + name + ".weight"].mul_(2).add_(1);
+    }
     random(p + "mlp.gate_proj", {48, 32});
     random(p + "mlp.up_proj", {48, 32});
     random(p + "mlp.down_proj", {32, 48});
@@ -51,7 +60,9 @@ inline void write_tiny_model(const std::filesystem::path& folder) {
          {static_cast<const std::byte*>(t.data_ptr()), static_cast<size_t>(t.nbytes())}});
   write_safetensors(folder / "model.safetensors", views);
   std::ofstream(folder / "config.json")
-      << R"({"architectures": ["LlamaForCausalLM"], "model_type": "llama", "hidden_act": "silu",)"
+      << R"({"architectures": ["Tiny"], "model_type": ")" << type << R"(", "head_dim": )" << D
+      << R"(, "hidden_act": "silu",)"
+      << (qwen3 ? R"( "rope_scaling": {"rope_type": "linear", "factor": 2.0},)" : "")
       << R"( "rms_norm_eps": 1e-5, "rope_theta": 10000.0, "tie_word_embeddings": true,)"
       << R"( "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 4,)"
       << R"( "num_attention_heads": 2, "num_key_value_heads": 1, "vocab_size": 256,)"
@@ -61,9 +72,10 @@ inline void write_tiny_model(const std::filesystem::path& folder) {
 }
 
 // The same with memory layers in blocks 1 to 3, fitted to sentences about invented people.
-inline void write_tiny_memory_model(const std::filesystem::path& folder) {
+inline void write_tiny_memory_model(const std::filesystem::path& folder,
+                                    const std::string& type = "llama") {
   const std::filesystem::path source = folder.string() + "-base";
-  write_tiny_model(source);
+  write_tiny_model(source, type);
   const std::filesystem::path corpus = folder.string() + "-corpus.txt";
   {
     std::ofstream out(corpus);

@@ -18,7 +18,7 @@ Optimizer::Optimizer(std::vector<at::Tensor> parameters, const OptimizerOptions&
     if (adam || options.momentum > 0) first_.push_back(zeros());
     if (!adam) continue;
     second_.push_back(zeros());
-    steps_.push_back(at::zeros({}, at::kFloat));
+    steps_.push_back(at::zeros({}, p.options().dtype(at::kFloat).requires_grad(false)));
   }
 }
 
