@@ -4,12 +4,46 @@
 #include <c10/core/InferenceMode.h>
 
 #include <algorithm>
+#include <functional>
 #include <numbers>
 
 #include "base/error.h"
 #include "model/answer_pass.h"
+#include "model/prompt_tree.h"
 
 namespace accrete {
+
+namespace {
+
+// The head's output is large (labels x vocabulary): a bounded number of rows at a time. h [L, d]
+// are last states; labels [L] int64 on the CPU; owner(l) is whose label row l is.
+void score_labels(const Transformer& net, const at::Tensor& h, const at::Tensor& labels,
+                  const std::function<Score&(int64_t)>& owner) {
+  const int64_t rows = net.device().is_cpu() ? 128 : 2048;
+  for (int64_t at = 0; at < h.size(0); at += rows) {
+    const int64_t n = std::min(rows, h.size(0) - at);
+    const auto logits = net.logits(h.narrow(0, at, n)).to(at::kFloat);
+    const auto some = labels.narrow(0, at, n).to(net.device());
+    const auto picked = logits.gather(1, some.unsqueeze(1)).squeeze(1);
+    const auto nll = (at::logsumexp(logits, {1}) - picked).to(at::kCPU, at::kDouble);
+    const auto right = (logits.argmax(1) == some).to(at::kCPU);
+    for (int64_t i = 0; i < n; ++i) {
+      Score& s = owner(at + i);
+      s.exact = s.exact && right.data_ptr<bool>()[i];
+      s.right += right.data_ptr<bool>()[i];
+      s.nll += nll.data_ptr<double>()[i];
+      ++s.labels;
+    }
+  }
+}
+
+// Whether examples share so much of their beginnings that a tree of them is the faster way.
+bool share_beginnings(const LanguageModel& model, std::span<const StateRequest> requests) {
+  constexpr double kWorthwhile = 0.7;
+  return PackedPass::supports(model.net()) && share_passed_once(requests) < kWorthwhile;
+}
+
+}  // namespace
 
 std::vector<Score> score_examples(const LanguageModel& model, std::span<const Example> examples,
                                   const Reporter& reporter, std::string_view stage,
@@ -18,28 +52,34 @@ std::vector<Score> score_examples(const LanguageModel& model, std::span<const Ex
   const Transformer& net = model.net();
   std::vector<Score> scores(examples.size());
   for (auto& s : scores) s.exact = true;
+  std::vector<StateRequest> requests;
+  for (const Example& e : examples) requests.push_back(asked_states(e));
+  if (share_beginnings(model, requests)) {
+    const auto states = answer_states(model, requests, reporter, stage);
+    std::vector<int64_t> rows, labels;
+    std::vector<size_t> owner;
+    int64_t row = 0;
+    for (size_t i = 0; i < examples.size(); ++i)
+      for (size_t t = static_cast<size_t>(requests[i].from); t < requests[i].tokens.size();
+           ++t, ++row) {
+        if (examples[i].label[t + 1] == 0) continue;
+        rows.push_back(row);
+        labels.push_back(examples[i].tokens[t + 1]);
+        owner.push_back(i);
+      }
+    score_labels(net, states.index_select(0, at::tensor(rows, at::kLong)),
+                 at::tensor(labels, at::kLong),
+                 [&](int64_t l) -> Score& { return scores[owner[static_cast<size_t>(l)]]; });
+    return scores;
+  }
   int64_t done = 0;
   for (const Batch& batch : make_batches(examples, tokens_a_pass(net, batch_tokens))) {
     reporter.check_cancelled();
     const auto h = AnswerPass(model).run({batch.ids, batch.mask, {}, {}}, batch.positions);
-    // The head's output is large (labels x vocabulary): a bounded number of rows at a time.
-    const int64_t rows = net.device().is_cpu() ? 128 : 2048;
-    for (int64_t at = 0; at < h.size(0); at += rows) {
-      const int64_t n = std::min(rows, h.size(0) - at);
-      const auto logits = net.logits(h.narrow(0, at, n)).to(at::kFloat);
-      const auto labels = batch.labels.narrow(0, at, n).to(net.device());
-      const auto picked = logits.gather(1, labels.unsqueeze(1)).squeeze(1);
-      const auto nll = (at::logsumexp(logits, {1}) - picked).to(at::kCPU, at::kDouble);
-      const auto right = (logits.argmax(1) == labels).to(at::kCPU);
-      for (int64_t i = 0; i < n; ++i) {
-        const int64_t b = batch.owner.data_ptr<int64_t>()[at + i];
-        Score& s = scores[static_cast<size_t>(batch.examples[static_cast<size_t>(b)])];
-        s.exact = s.exact && right.data_ptr<bool>()[i];
-        s.right += right.data_ptr<bool>()[i];
-        s.nll += nll.data_ptr<double>()[i];
-        ++s.labels;
-      }
-    }
+    score_labels(net, h, batch.labels, [&](int64_t l) -> Score& {
+      const auto b = static_cast<size_t>(batch.owner.const_data_ptr<int64_t>()[l]);
+      return scores[static_cast<size_t>(batch.examples[b])];
+    });
     done += static_cast<int64_t>(batch.examples.size());
     reporter.report(stage, done, static_cast<int64_t>(examples.size()));
   }

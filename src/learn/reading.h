@@ -1,9 +1,7 @@
 // What the tokens of prompts read: accesses and queries at the address block, without the network
 // above it.
 //
-// Prompts that begin alike are computed once up to where they part (a tree of their tokens), so
-// that the same prompts after the same contexts, or one template with many names, cost little more
-// than what is different in them.
+// Prompts that begin alike are computed once up to where they part (model/prompt_tree.h).
 //
 // Non-goals: losses and gradients (suffix_task.h, language_task.h).
 #pragma once

@@ -4,6 +4,7 @@
 
 #include "learn/sites.h"
 #include "model/answer_pass.h"
+#include "model/prompt_tree.h"
 
 namespace accrete {
 
@@ -25,23 +26,41 @@ std::vector<at::Tensor> read_scope(const LanguageModel& model, const Lessons& le
         item.answers.front(), item.subject, lessons.example_options(i)));
     all.back().item = e.item;
   }
+  // Of each example the tokens behind which its answer is predicted.
   std::vector<std::vector<at::Tensor>> states(static_cast<size_t>(lessons.own));
-  int64_t done = 0;
-  for (const Batch& batch : make_batches(all, kBatchTokens)) {
-    reporter.check_cancelled();
-    const FfnSide side = model.side({batch.mask, /*silent_scoped=*/true, nullptr});
-    ForwardOptions forward;
-    forward.side = &side;
-    const auto h = net.run(net.embed(batch.ids.to(net.device())), 0, net.config().blocks, forward);
-    const auto last = h.reshape({-1, h.size(-1)}).index_select(0, batch.positions.to(net.device()));
-    const auto z = scope_states(model, last);
-    for (int64_t l = 0; l < z.size(0); ++l) {
-      const auto b = static_cast<size_t>(batch.owner.const_data_ptr<int64_t>()[l]);
-      const auto item = all[static_cast<size_t>(batch.examples[b])].item;
-      states[static_cast<size_t>(item)].push_back(z[l]);
+  const auto add = [&](const Example& e, const at::Tensor& z) {
+    states[static_cast<size_t>(e.item)].push_back(z);
+  };
+  if (PackedPass::supports(net)) {
+    std::vector<StateRequest> requests;
+    for (const Example& e : all) requests.push_back(asked_states(e));
+    const auto z = scope_states(
+        model, last_states(model, requests, /*silent_scoped=*/true, reporter, "read scope"));
+    int64_t row = 0;
+    for (size_t i = 0; i < all.size(); ++i)
+      for (size_t t = static_cast<size_t>(requests[i].from); t < requests[i].tokens.size(); ++t) {
+        if (all[i].label[t + 1] != 0) add(all[i], z[row]);
+        ++row;
+      }
+  } else {
+    int64_t done = 0;
+    for (const Batch& batch : make_batches(all, tokens_a_pass(net, kBatchTokens))) {
+      reporter.check_cancelled();
+      const FfnSide side = model.side({batch.mask, /*silent_scoped=*/true, nullptr});
+      ForwardOptions forward;
+      forward.side = &side;
+      const auto h =
+          net.run(net.embed(batch.ids.to(net.device())), 0, net.config().blocks, forward);
+      const auto last =
+          h.reshape({-1, h.size(-1)}).index_select(0, batch.positions.to(net.device()));
+      const auto z = scope_states(model, last);
+      for (int64_t l = 0; l < z.size(0); ++l) {
+        const auto b = static_cast<size_t>(batch.owner.const_data_ptr<int64_t>()[l]);
+        add(all[static_cast<size_t>(batch.examples[b])], z[l]);
+      }
+      done += static_cast<int64_t>(batch.examples.size());
+      reporter.report("read scope", done, static_cast<int64_t>(all.size()));
     }
-    done += static_cast<int64_t>(batch.examples.size());
-    reporter.report("read scope", done, static_cast<int64_t>(all.size()));
   }
   std::vector<at::Tensor> out;
   for (const auto& own : states)

@@ -13,6 +13,7 @@
 #include "learn/teach.h"
 #include "model/answer_pass.h"
 #include "model/generate.h"
+#include "model/prompt_tree.h"
 #include "model/state_digest.h"
 #include "tiny_model.h"
 
@@ -268,6 +269,37 @@ TEST_F(Scoped, StaysTheSameInEveryForm) {
   EXPECT_TRUE(at::equal(answers(open(), text), before));
   Ledger::open(model(), Ledger::Mode::kWrite).undo(3);
   EXPECT_EQ(open().state_digest(), empty);
+}
+
+// Examples that begin alike are passed as a tree, in two streams; one alone as any prompt is.
+TEST_F(Scoped, ScoresOfManyAreThoseOfEachAlone) {
+  teach_these({fact("Olbert", "q"), fact("Maruna", "z")});
+  const LanguageModel m = open();
+  std::vector<Item> items;
+  for (const char* name : {"Olbert", "Maruna", "Tarmond"}) {
+    Item item = fact(name, "q");
+    for (const char* tail : {" is", " is very", " and Olbert ", " and Maruna are"})
+      item.prompts.push_back(std::string("So ") + name + tail);
+    items.push_back(item);
+  }
+  ExampleOptions raw;
+  raw.raw = true;
+  const auto examples = make_examples(m, items, raw);
+  std::vector<StateRequest> requests;
+  for (const Example& e : examples) requests.push_back(asked_states(e));
+  ASSERT_LT(share_passed_once(requests), 0.7);
+  const auto together = score_examples(m, examples);
+  bool within = false, without = false;
+  const LanguageModel base = open(false);
+  for (size_t i = 0; i < examples.size(); ++i) {
+    const auto alone = score_examples(m, {&examples[i], 1});
+    EXPECT_NEAR(together[i].nll, alone[0].nll, 1e-4) << i;
+    EXPECT_EQ(together[i].exact, alone[0].exact) << i;
+    const bool same =
+        std::abs(alone[0].nll - score_examples(base, {&examples[i], 1})[0].nll) < 1e-6;
+    (same ? without : within) = true;
+  }
+  EXPECT_TRUE(within && without);
 }
 
 TEST_F(Scoped, IsRefusedWhereItCannotBe) {

@@ -1,0 +1,262 @@
+#include "model/prompt_tree.h"
+
+#include <ATen/ATen.h>
+
+#include <algorithm>
+#include <numeric>
+#include <set>
+
+#include "model/answer_pass.h"
+
+namespace accrete {
+namespace {
+
+constexpr int64_t kRows = 512;  // of a pass
+
+bool before(std::span<const int32_t> a, std::span<const int32_t> b) {
+  return std::lexicographical_compare(a.begin(), a.end(), b.begin(), b.end());
+}
+
+}  // namespace
+
+PromptTree::PromptTree(std::vector<std::span<const int32_t>> prompts)
+    : prompts_(std::move(prompts)), leaf_(prompts_.size()) {
+  std::vector<size_t> order(prompts_.size());
+  std::iota(order.begin(), order.end(), size_t{0});
+  std::stable_sort(order.begin(), order.end(),
+                   [&](size_t a, size_t b) { return before(prompts_[a], prompts_[b]); });
+  for (const auto& prompt : prompts_) tokens_ += static_cast<int64_t>(prompt.size());
+  grow(order, 0, order.size(), 0, -1);
+}
+
+// The prompts in ascending order are one tree: [first, last) share their first `depth` tokens.
+void PromptTree::grow(const std::vector<size_t>& order, size_t first, size_t last, int64_t depth,
+                      int64_t parent) {
+  const auto tokens = [&](size_t i) { return prompts_[order[i]]; };
+  while (first < last) {
+    // Those that go on with the same token, and how far they stay together.
+    size_t end = first + 1;
+    const auto at = static_cast<size_t>(depth);
+    while (end < last && tokens(end)[at] == tokens(first)[at]) ++end;
+    const auto a = tokens(first), b = tokens(end - 1);  // the most different two
+    size_t together = at;
+    while (together < a.size() && together < b.size() && a[together] == b[together]) ++together;
+    Node node;
+    node.prompt = order[first];
+    node.begin = depth;
+    node.end = static_cast<int64_t>(together);
+    node.parent = parent;
+    node.level = parent < 0 ? 0 : nodes_[static_cast<size_t>(parent)].level + 1;
+    node.row = rows_;
+    rows_ += node.end - node.begin;
+    const auto index = static_cast<int64_t>(nodes_.size());
+    size_t ended = first;
+    while (ended < end && tokens(ended).size() == together) leaf_[order[ended++]] = index;
+    node.inner = ended < end;
+    nodes_.push_back(std::move(node));
+    grow(order, ended, end, static_cast<int64_t>(together), index);
+    first = end;
+  }
+}
+
+void PromptTree::append_rows(size_t prompt, int64_t from, std::vector<int64_t>& out) const {
+  std::vector<int64_t> backwards;
+  for (int64_t n = leaf_[prompt]; n >= 0; n = nodes_[static_cast<size_t>(n)].parent) {
+    const Node& node = nodes_[static_cast<size_t>(n)];
+    for (int64_t t = node.end - 1; t >= std::max(node.begin, from); --t)
+      backwards.push_back(node.row + t - node.begin);
+  }
+  out.insert(out.end(), backwards.rbegin(), backwards.rend());
+}
+
+void PromptTree::run(const Transformer& net, int64_t blocks, const Pass& pass,
+                     const Reporter& reporter, std::string_view stage) {
+  const at::NoGradGuard no_grad;
+  const ModelConfig& c = net.config();
+  const int64_t kv = c.kv_heads * c.head_dim;
+  PackedPass packed_pass(net);
+  std::vector<size_t> order(nodes_.size());
+  std::iota(order.begin(), order.end(), size_t{0});
+  std::stable_sort(order.begin(), order.end(),
+                   [&](size_t a, size_t b) { return nodes_[a].level < nodes_[b].level; });
+  int64_t done = 0;
+  for (size_t at = 0; at < order.size();) {
+    reporter.check_cancelled();
+    PackedSequences packed;
+    std::vector<int64_t> ids;
+    std::vector<Part> parts;
+    const size_t first = at;
+    const int64_t level = nodes_[order[at]].level;
+    for (; at < order.size() && nodes_[order[at]].level == level; ++at) {
+      Node& node = nodes_[order[at]];
+      const int64_t n = node.end - node.begin;
+      if (at > first && packed.rows() + n > kRows) break;
+      std::vector<Past> past;
+      for (int64_t p = node.parent; p >= 0; p = nodes_[static_cast<size_t>(p)].parent) {
+        const Node& ancestor = nodes_[static_cast<size_t>(p)];
+        past.push_back({ancestor.keys.data(), ancestor.end - ancestor.begin, 0});
+      }
+      std::reverse(past.begin(), past.end());
+      parts.push_back({node.row, packed.rows(), n});
+      packed.add(n, std::move(past));
+      const auto own =
+          prompts_[node.prompt].subspan(static_cast<size_t>(node.begin), static_cast<size_t>(n));
+      ids.insert(ids.end(), own.begin(), own.end());
+      if (node.inner) node.keys.resize(static_cast<size_t>(blocks * 2 * n * kv));
+    }
+    const PackedPass::SeeKeys keys = [&](int64_t b, const at::Tensor& k, const at::Tensor& v) {
+      if (b >= blocks) return;
+      for (size_t i = first; i < at; ++i) {
+        Node& node = nodes_[order[i]];
+        if (!node.inner) continue;
+        const Part& part = parts[i - first];
+        const auto copy = [&](const at::Tensor& rows, int64_t place) {
+          const float* from = rows.const_data_ptr<float>() + part.begin * kv;
+          std::copy(from, from + part.tokens * kv, node.keys.begin() + place * part.tokens * kv);
+        };
+        copy(k, 2 * b);
+        copy(v, 2 * b + 1);
+      }
+    };
+    pass(packed_pass, net.embed(at::tensor(ids, at::kLong)), packed, keys, parts);
+    done += packed.rows();
+    reporter.report(stage, done, rows_);
+  }
+}
+
+StateRequest asked_states(const Example& example) {
+  const auto first = std::find(example.label.begin(), example.label.end(), 1);
+  const auto last = std::find(example.label.rbegin(), example.label.rend(), 1);
+  const auto end = static_cast<size_t>(example.label.rend() - last) - 1;  // of the last label
+  return {std::span(example.tokens).first(end), first - example.label.begin() - 1};
+}
+
+double share_passed_once(std::span<const StateRequest> requests) {
+  std::vector<std::span<const int32_t>> prompts;
+  for (const StateRequest& request : requests) prompts.push_back(request.tokens);
+  const PromptTree tree(std::move(prompts));
+  return tree.tokens() > 0 ? static_cast<double>(tree.rows()) / static_cast<double>(tree.tokens())
+                           : 1;
+}
+
+namespace {
+
+// `heard`, when not null, is filled with the subjects of scoped updates that were heard in its
+// prompt up to each wanted token.
+at::Tensor read_states(const LanguageModel& model, std::span<const StateRequest> requests,
+                       bool silent_scoped, std::vector<std::vector<int64_t>>* heard,
+                       const Reporter& reporter, std::string_view stage) {
+  // What is kept of a tree is as large as a cache of its tokens: a part of the prompts at a time,
+  // those next to each other that begin alike.
+  constexpr int64_t kTokens = 8192;
+  const at::NoGradGuard no_grad;
+  const Transformer& net = model.net();
+  const ModelConfig& c = net.config();
+  std::vector<size_t> order(requests.size());
+  std::iota(order.begin(), order.end(), size_t{0});
+  std::stable_sort(order.begin(), order.end(), [&](size_t a, size_t b) {
+    return before(requests[a].tokens, requests[b].tokens);
+  });
+  std::vector<int64_t> begin = {0};
+  for (const StateRequest& r : requests)
+    begin.push_back(begin.back() + static_cast<int64_t>(r.tokens.size()) - r.from);
+  auto out = at::empty({begin.back(), c.width}, at::kFloat);
+  if (heard != nullptr) heard->assign(static_cast<size_t>(begin.back()), {});
+  Reporter inner = reporter;
+  inner.progress = nullptr;
+  for (size_t first = 0; first < order.size();) {
+    std::vector<std::span<const int32_t>> prompts;
+    size_t last = first;
+    for (int64_t tokens = 0; last < order.size() && (last == first || tokens < kTokens); ++last) {
+      prompts.push_back(requests[order[last]].tokens);
+      tokens += static_cast<int64_t>(prompts.back().size());
+    }
+    PromptTree tree(std::move(prompts));
+    auto table = at::empty({tree.rows(), c.width}, at::kFloat);
+    std::vector<std::vector<int64_t>> heard_at(static_cast<size_t>(heard ? tree.rows() : 0));
+    tree.run(
+        net, c.blocks,
+        [&](PackedPass& pass, const at::Tensor& h, const PackedSequences& sequences,
+            const PackedPass::SeeKeys& keys, std::span<const PromptTree::Part> parts) {
+          std::vector<std::vector<int64_t>> here;
+          const FfnSide side = model.side({{}, silent_scoped, heard ? &here : nullptr});
+          const PackedPass::Add add = [&side](int64_t block, const at::Tensor& x, at::Tensor& to) {
+            if (const auto y = side(block, x); y.defined()) to.add_(y);
+          };
+          PackedPass::Options options;
+          options.add = &add;
+          options.keys = &keys;
+          const auto states = pass.forward(h, sequences, 0, c.blocks, options);
+          for (const PromptTree::Part& p : parts) {
+            table.narrow(0, p.row, p.tokens).copy_(states.narrow(0, p.begin, p.tokens));
+            for (int64_t t = 0; heard && t < p.tokens; ++t)
+              heard_at[static_cast<size_t>(p.row + t)] =
+                  std::move(here[static_cast<size_t>(p.begin + t)]);
+          }
+        },
+        inner, stage);
+    std::vector<int64_t> rows, to;
+    for (size_t i = first; i < last; ++i) {
+      const size_t r = order[i];
+      tree.append_rows(i - first, requests[r].from, rows);
+      for (int64_t t = begin[r]; t < begin[r + 1]; ++t) to.push_back(t);
+      if (heard == nullptr) continue;
+      std::vector<int64_t> path;
+      tree.append_rows(i - first, 0, path);
+      std::set<int64_t> so_far;
+      for (size_t t = 0; t < path.size(); ++t) {
+        const auto& at_token = heard_at[static_cast<size_t>(path[t])];
+        so_far.insert(at_token.begin(), at_token.end());
+        if (static_cast<int64_t>(t) >= requests[r].from)
+          (*heard)[static_cast<size_t>(begin[r] - requests[r].from) + t] = {so_far.begin(),
+                                                                            so_far.end()};
+      }
+    }
+    out.index_copy_(0, at::tensor(to, at::kLong),
+                    table.index_select(0, at::tensor(rows, at::kLong)));
+    first = last;
+    reporter.report(stage, static_cast<int64_t>(first), static_cast<int64_t>(order.size()));
+  }
+  return out;
+}
+
+}  // namespace
+
+at::Tensor last_states(const LanguageModel& model, std::span<const StateRequest> requests,
+                       bool silent_scoped, const Reporter& reporter, std::string_view stage) {
+  return read_states(model, requests, silent_scoped, nullptr, reporter, stage);
+}
+
+at::Tensor answer_states(const LanguageModel& model, std::span<const StateRequest> requests,
+                         const Reporter& reporter, std::string_view stage) {
+  if (!model.has_memory() || !model.memory().overlay.scoped())
+    return last_states(model, requests, false, reporter, stage);
+  std::vector<std::vector<int64_t>> heard;
+  const auto h = read_states(model, requests, false, &heard, reporter, stage);
+  // The other stream, of those requests in which something was heard.
+  std::vector<StateRequest> again;
+  std::vector<int64_t> place, from;
+  std::vector<std::vector<int64_t>> subjects;
+  int64_t row = 0, other_row = 0;
+  for (const StateRequest& r : requests) {
+    const int64_t n = static_cast<int64_t>(r.tokens.size()) - r.from;
+    if (!heard[static_cast<size_t>(row + n - 1)].empty()) {
+      again.push_back(r);
+      for (int64_t t = 0; t < n; ++t) {
+        auto& at_token = heard[static_cast<size_t>(row + t)];
+        if (at_token.empty()) continue;
+        place.push_back(row + t);
+        from.push_back(other_row + t);
+        subjects.push_back(std::move(at_token));
+      }
+      other_row += n;
+    }
+    row += n;
+  }
+  if (place.empty()) return h;
+  const auto silent = last_states(model, again, /*silent_scoped=*/true, reporter, stage);
+  return within_scope(model, model.memory().overlay, h, place,
+                      silent.index_select(0, at::tensor(from, at::kLong)), subjects);
+}
+
+}  // namespace accrete
