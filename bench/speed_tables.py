@@ -29,6 +29,7 @@ def teach(r):
     return rows([f"{r['facts']} facts, {r['threads']} threads", "before", "now", "ratio"], [
         [f"value vectors, {v['steps']} steps", f"{v['whole_passes_seconds']:.1f} s", f"{v['kept_prefixes_seconds']:.1f} s", f"{v['ratio']:.2f}"],
         ["tokens passed for them", str(v["whole_passes_tokens"]), str(v["kept_prefixes_tokens"]), f"{v['whole_passes_tokens'] / v['kept_prefixes_tokens']:.2f}"],
+        *([[f"scores of {r['scores']['examples']} questions in a chat", f"{r['scores']['padded_seconds']:.1f} s", f"{r['scores']['tree_seconds']:.1f} s", f"{r['scores']['ratio']:.2f}"]] if "scores" in r else []),
         [f"what {n['prompts']} neighbours read", f"{n['padded_seconds']:.1f} s", f"{n['tree_seconds']:.1f} s", f"{n['ratio']:.2f}"],
     ])
 

@@ -2,9 +2,11 @@
 //
 // For the first FACTS development facts of data/facts, drawn with SEED: the value vectors, by whole
 // passes through autograd and with what comes before the subjects kept; what prompts with
-// neighbours read, in padded batches and as a tree; and the largest difference between the two
-// ways. One JSON object on standard output. Usage: teach_bench MODEL [FACTS] [THREADS]
+// neighbours read, and how the same facts as questions of a chat score, in padded batches and as a
+// tree; and the largest difference between the two ways. One JSON object on standard output. Usage:
+// teach_bench MODEL [FACTS] [THREADS]
 #include <ATen/ATen.h>
+#include <c10/core/InferenceMode.h>
 
 #include <chrono>
 #include <cstdio>
@@ -13,11 +15,13 @@
 
 #include "api/installation.h"
 #include "base/error.h"
+#include "eval/score.h"
 #include "io/dataset.h"
 #include "learn/reading.h"
 #include "learn/subjects.h"
 #include "learn/suffix_task.h"
 #include "learn/teach.h"
+#include "model/answer_pass.h"
 
 namespace accrete {
 namespace {
@@ -53,6 +57,21 @@ Accesses read_padded(const LanguageModel& model, const std::vector<ReadRequest>&
     }
   }
   return concat(parts);
+}
+
+// The mean NLL of every example's labels, in padded batches of whole passes.
+std::vector<double> score_padded(const LanguageModel& model, const std::vector<Example>& examples) {
+  const c10::InferenceMode inference;
+  std::vector<double> out(examples.size());
+  for (const Batch& batch : make_batches(examples, 2048)) {
+    const auto h = AnswerPass(model).run({batch.ids, batch.mask, {}, {}}, batch.positions);
+    const auto nll = at::cross_entropy_loss(model.net().logits(h), batch.labels, {}, /*none=*/0);
+    for (int64_t l = 0; l < nll.size(0); ++l)
+      out[static_cast<size_t>(
+          batch.examples[static_cast<size_t>(batch.owner.const_data_ptr<int64_t>()[l])])] +=
+          static_cast<double>(nll.const_data_ptr<float>()[l]);
+  }
+  return out;
 }
 
 int run(const char* folder, int64_t facts, int threads) {
@@ -136,6 +155,26 @@ int run(const char* folder, int64_t facts, int threads) {
                        {"tree_seconds", tree_seconds},
                        {"ratio", padded_seconds / tree_seconds},
                        {"equal_slots", same}};
+
+  if (model.uses_chat(false)) {
+    std::vector<Item> questions =
+        read_dataset(data_folder() / "facts" / "dev_questions.jsonl").items;
+    Rng(0).split(1).shuffle(std::span(questions));
+    questions.resize(std::min(questions.size(), static_cast<size_t>(facts)));
+    const auto asked = make_examples(model, questions, {});
+    std::vector<double> padded_nll;
+    std::vector<Score> scores;
+    const double padded_time = seconds_of([&] { padded_nll = score_padded(model, asked); });
+    const double tree_time = seconds_of([&] { scores = score_examples(model, asked, quiet); });
+    double apart = 0;
+    for (size_t i = 0; i < asked.size(); ++i)
+      apart = std::max(apart, std::abs(padded_nll[i] - scores[i].nll));
+    out["scores"] = {{"examples", asked.size()},
+                     {"padded_seconds", padded_time},
+                     {"tree_seconds", tree_time},
+                     {"ratio", padded_time / tree_time},
+                     {"largest_difference", apart}};
+  }
 
   const AccessLog log = load_background(folder, model.memory().keys);
   TeachOptions teach_options;
