@@ -35,7 +35,7 @@ std::vector<at::Tensor> read_scope(const LanguageModel& model, const Lessons& le
     std::vector<StateRequest> requests;
     for (const Example& e : all) requests.push_back(asked_states(e));
     const auto z = scope_states(
-        model, last_states(model, requests, /*silent_scoped=*/true, reporter, "read scope"));
+        model, tree_states(model, requests, /*silent_scoped=*/true, reporter, "read scope"));
     int64_t row = 0;
     for (size_t i = 0; i < all.size(); ++i)
       for (size_t t = static_cast<size_t>(requests[i].from); t < requests[i].tokens.size(); ++t) {

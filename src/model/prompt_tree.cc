@@ -222,7 +222,7 @@ at::Tensor read_states(const LanguageModel& model, std::span<const StateRequest>
 
 }  // namespace
 
-at::Tensor last_states(const LanguageModel& model, std::span<const StateRequest> requests,
+at::Tensor tree_states(const LanguageModel& model, std::span<const StateRequest> requests,
                        bool silent_scoped, const Reporter& reporter, std::string_view stage) {
   return read_states(model, requests, silent_scoped, nullptr, reporter, stage);
 }
@@ -230,7 +230,7 @@ at::Tensor last_states(const LanguageModel& model, std::span<const StateRequest>
 at::Tensor answer_states(const LanguageModel& model, std::span<const StateRequest> requests,
                          const Reporter& reporter, std::string_view stage) {
   if (!model.has_memory() || !model.memory().overlay.scoped())
-    return last_states(model, requests, false, reporter, stage);
+    return tree_states(model, requests, false, reporter, stage);
   std::vector<std::vector<int64_t>> heard;
   const auto h = read_states(model, requests, false, &heard, reporter, stage);
   // The other stream, of those requests in which something was heard.
@@ -254,7 +254,7 @@ at::Tensor answer_states(const LanguageModel& model, std::span<const StateReques
     row += n;
   }
   if (place.empty()) return h;
-  const auto silent = last_states(model, again, /*silent_scoped=*/true, reporter, stage);
+  const auto silent = tree_states(model, again, /*silent_scoped=*/true, reporter, stage);
   return within_scope(model, model.memory().overlay, h, place,
                       silent.index_select(0, at::tensor(from, at::kLong)), subjects);
 }

@@ -81,7 +81,7 @@ double share_passed_once(std::span<const StateRequest> requests);
 // The network's last states [n, d], before the final norm, of the wanted tokens, request by
 // request; with `silent_scoped` as scoped updates leave it (memory/scope.h). Where
 // PackedPass::supports says yes. Throws kInterrupted.
-at::Tensor last_states(const LanguageModel& model, std::span<const StateRequest> requests,
+at::Tensor tree_states(const LanguageModel& model, std::span<const StateRequest> requests,
                        bool silent_scoped, const Reporter& reporter, std::string_view stage);
 // The same as the model answers, with scoped updates in their scopes (model/answer_pass.h).
 at::Tensor answer_states(const LanguageModel& model, std::span<const StateRequest> requests,
