@@ -33,6 +33,7 @@ struct State {
   int64_t passes = 1;
   double max_seconds = 0, corrections = 0.15, documents = 0.1;
   double earlier_weight = TeachOptions().earlier_weight;
+  bool scoped = false;
 
   bool by_ledger() const {
     try {
@@ -214,17 +215,18 @@ int bench_sequence(const State& state, const Common& common) {
   Known known;
   known.text = {text.substr(0, static_cast<size_t>(state.text_bytes))};
 
-  const nlohmann::ordered_json setup = {{"benchmark", "sequence"},
-                                        {"split", state.split},
-                                        {"seed", common.seed},
-                                        {"method", state.method},
-                                        {"sample", state.sample},
-                                        {"corrections", state.corrections},
-                                        {"documents", state.documents},
-                                        {"text_bytes", state.text_bytes},
-                                        {"hyper", nlohmann::ordered_json::parse(state.hyper)},
-                                        {"passes", state.passes},
-                                        {"earlier_weight", state.earlier_weight}};
+  nlohmann::ordered_json setup = {{"benchmark", "sequence"},
+                                  {"split", state.split},
+                                  {"seed", common.seed},
+                                  {"method", state.method},
+                                  {"sample", state.sample},
+                                  {"corrections", state.corrections},
+                                  {"documents", state.documents},
+                                  {"text_bytes", state.text_bytes},
+                                  {"hyper", nlohmann::ordered_json::parse(state.hyper)},
+                                  {"passes", state.passes},
+                                  {"earlier_weight", state.earlier_weight}};
+  if (state.scoped) setup["scope"] = true;
   nlohmann::ordered_json points = nlohmann::ordered_json::array(),
                          steps = nlohmann::ordered_json::array(), before;
   const fs::path progress = fs::path(state.work) / "sequence.json";
@@ -319,6 +321,7 @@ int bench_sequence(const State& state, const Common& common) {
       options.ranking = parse_ranking(state.method);
       options.raw = true;
       options.earlier_weight = state.earlier_weight;
+      options.scoped = state.scoped;
       options.seed = common.seed + static_cast<uint64_t>(k);
       options.tool_version = kVersion;
       try {
@@ -402,6 +405,8 @@ void add_bench_sequence(CLI::App& bench, Common& common, Run& run) {
       ->type_name("X")
       ->check(CLI::NonNegativeNumber)
       ->capture_default_str();
+  verb->add_flag("--scope", state->scoped,
+                 "Teach facts to answer only what is asked as they are taught");
   verb->add_option("--split", state->split, "The facts: dev is to tune on, test to report")
       ->check(CLI::IsMember({"dev", "test"}))
       ->capture_default_str();

@@ -148,7 +148,7 @@ at::Tensor read_states(const LanguageModel& model, std::span<const StateRequest>
                        const Reporter& reporter, std::string_view stage) {
   // What is kept of a tree is as large as a cache of its tokens: a part of the prompts at a time,
   // those next to each other that begin alike.
-  constexpr int64_t kTokens = 8192;
+  constexpr int64_t kTreeRows = 4096;
   const at::NoGradGuard no_grad;
   const Transformer& net = model.net();
   const ModelConfig& c = net.config();
@@ -167,9 +167,15 @@ at::Tensor read_states(const LanguageModel& model, std::span<const StateRequest>
   for (size_t first = 0; first < order.size();) {
     std::vector<std::span<const int32_t>> prompts;
     size_t last = first;
-    for (int64_t tokens = 0; last < order.size() && (last == first || tokens < kTokens); ++last) {
-      prompts.push_back(requests[order[last]].tokens);
-      tokens += static_cast<int64_t>(prompts.back().size());
+    for (int64_t rows = 0; last < order.size() && (last == first || rows < kTreeRows); ++last) {
+      const auto own = requests[order[last]].tokens;
+      const auto common =
+          last == first
+              ? own.begin()
+              : std::mismatch(own.begin(), own.end(), prompts.back().begin(), prompts.back().end())
+                    .first;
+      rows += own.end() - common;
+      prompts.push_back(own);
     }
     PromptTree tree(std::move(prompts));
     auto table = at::empty({tree.rows(), c.width}, at::kFloat);
