@@ -56,20 +56,11 @@ std::vector<Score> score_examples(const LanguageModel& model, std::span<const Ex
   for (const Example& e : examples) requests.push_back(asked_states(e));
   if (share_beginnings(model, requests)) {
     const auto states = answer_states(model, requests, reporter, stage);
-    std::vector<int64_t> rows, labels;
-    std::vector<size_t> owner;
-    int64_t row = 0;
-    for (size_t i = 0; i < examples.size(); ++i)
-      for (size_t t = static_cast<size_t>(requests[i].from); t < requests[i].tokens.size();
-           ++t, ++row) {
-        if (examples[i].label[t + 1] == 0) continue;
-        rows.push_back(row);
-        labels.push_back(examples[i].tokens[t + 1]);
-        owner.push_back(i);
-      }
-    score_labels(net, states.index_select(0, at::tensor(rows, at::kLong)),
-                 at::tensor(labels, at::kLong),
-                 [&](int64_t l) -> Score& { return scores[owner[static_cast<size_t>(l)]]; });
+    const LabelRows labels = label_rows(examples, requests);
+    score_labels(net, states.index_select(0, at::tensor(labels.row, at::kLong)),
+                 at::tensor(labels.token, at::kLong), [&](int64_t l) -> Score& {
+                   return scores[labels.example[static_cast<size_t>(l)]];
+                 });
     return scores;
   }
   int64_t done = 0;

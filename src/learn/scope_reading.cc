@@ -36,12 +36,8 @@ std::vector<at::Tensor> read_scope(const LanguageModel& model, const Lessons& le
     for (const Example& e : all) requests.push_back(asked_states(e));
     const auto z = scope_states(
         model, tree_states(model, requests, /*silent_scoped=*/true, reporter, "read scope"));
-    int64_t row = 0;
-    for (size_t i = 0; i < all.size(); ++i)
-      for (size_t t = static_cast<size_t>(requests[i].from); t < requests[i].tokens.size(); ++t) {
-        if (all[i].label[t + 1] != 0) add(all[i], z[row]);
-        ++row;
-      }
+    const LabelRows labels = label_rows(all, requests);
+    for (size_t l = 0; l < labels.row.size(); ++l) add(all[labels.example[l]], z[labels.row[l]]);
   } else {
     int64_t done = 0;
     for (const Batch& batch : make_batches(all, tokens_a_pass(net, kBatchTokens))) {

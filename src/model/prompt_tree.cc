@@ -131,6 +131,20 @@ StateRequest asked_states(const Example& example) {
   return {std::span(example.tokens).first(end), first - example.label.begin() - 1};
 }
 
+LabelRows label_rows(std::span<const Example> examples, std::span<const StateRequest> requests) {
+  LabelRows out;
+  int64_t row = 0;
+  for (size_t i = 0; i < examples.size(); ++i)
+    for (size_t t = static_cast<size_t>(requests[i].from); t < requests[i].tokens.size();
+         ++t, ++row) {
+      if (examples[i].label[t + 1] == 0) continue;
+      out.row.push_back(row);
+      out.token.push_back(examples[i].tokens[t + 1]);
+      out.example.push_back(i);
+    }
+  return out;
+}
+
 double share_passed_once(std::span<const StateRequest> requests) {
   std::vector<std::span<const int32_t>> prompts;
   for (const StateRequest& request : requests) prompts.push_back(request.tokens);

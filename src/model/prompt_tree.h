@@ -75,6 +75,13 @@ struct StateRequest {
 // The tokens of an example behind which a label is predicted, and those between them.
 StateRequest asked_states(const Example& example);
 
+// The labels of examples: which row of the states that `asked_states` asks for predicts each.
+struct LabelRows {
+  std::vector<int64_t> row, token;
+  std::vector<size_t> example;
+};
+LabelRows label_rows(std::span<const Example> examples, std::span<const StateRequest> requests);
+
 // What share of the tokens of all requests is left when each beginning is passed once.
 double share_passed_once(std::span<const StateRequest> requests);
 
