@@ -9,10 +9,10 @@ import argparse
 import json
 import pathlib
 import shutil
-import subprocess
 import tempfile
 
 import machine
+import verbs
 
 parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
 parser.add_argument("accrete")
@@ -23,10 +23,7 @@ args = parser.parse_args()
 
 
 def run(*command):
-    out = subprocess.run([args.accrete, *map(str, command), "--json", "--quiet"], capture_output=True, text=True)
-    if out.returncode:
-        raise SystemExit(f"check_share: {' '.join(map(str, command))}: {out.stderr.strip()}")
-    return json.loads(out.stdout)
+    return verbs.run(args.accrete, *command)[1]
 
 
 with tempfile.TemporaryDirectory(dir=pathlib.Path(args.model).parent) as work:

@@ -12,11 +12,10 @@ import pathlib
 import random
 import shutil
 import statistics
-import subprocess
 import tempfile
-import time
 
 import machine
+import verbs
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 DEVICES = ("cpu", "cuda")
@@ -31,11 +30,7 @@ args = parser.parse_args()
 
 
 def run(*command):
-    start = time.perf_counter()
-    out = subprocess.run([args.accrete, *map(str, command), "--json", "--quiet"], capture_output=True, text=True)
-    if out.returncode != 0:
-        raise SystemExit(f"{' '.join(map(str, command))}: {out.stderr}")
-    return time.perf_counter() - start, json.loads(out.stdout)
+    return verbs.run(args.accrete, *command)
 
 
 lines = (ROOT / "data" / "facts" / "test.jsonl").read_text(encoding="utf-8").splitlines()

@@ -12,11 +12,10 @@ import os
 import pathlib
 import shutil
 import statistics
-import subprocess
 import tempfile
-import time
 
 import machine
+import verbs
 
 parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
 parser.add_argument("accrete")
@@ -30,9 +29,7 @@ args = parser.parse_args()
 
 
 def run(*command):
-    start = time.perf_counter()
-    out = subprocess.run([args.accrete, *map(str, command), "--json", "--quiet"], capture_output=True, text=True, check=True)
-    return time.perf_counter() - start, json.loads(out.stdout)
+    return verbs.run(args.accrete, *command)
 
 
 lines = pathlib.Path(args.facts).read_text(encoding="utf-8").splitlines()

@@ -1,0 +1,16 @@
+"""Verbs of accrete as benchmarks run them: timed, their JSON read, an error the end."""
+import json
+import pathlib
+import subprocess
+import sys
+import time
+
+
+def run(accrete, *command):
+    """(seconds, the JSON object that the verb printed)"""
+    start = time.perf_counter()
+    out = subprocess.run([accrete, *map(str, command), "--json", "--quiet"], capture_output=True, text=True)
+    seconds = time.perf_counter() - start
+    if out.returncode != 0:
+        raise SystemExit(f"{pathlib.Path(sys.argv[0]).stem}: {' '.join(map(str, command))}: {out.stderr.strip()}")
+    return seconds, json.loads(out.stdout)
