@@ -43,7 +43,7 @@ std::vector<std::vector<int32_t>> sample_windows(const Tokenizer& tokenizer,
     const std::string& text = documents[d];
     size_t from = at - (ends[d] - text.size());
     while (from < text.size() && (static_cast<unsigned char>(text[from]) & 0xC0) == 0x80) ++from;
-    auto ids = tokenizer.encode(text.substr(from, span), /*parse_special=*/true);
+    auto ids = tokenizer.encode_text(text.substr(from, span));
     if (ids.size() < static_cast<size_t>(window)) continue;
     ids.resize(static_cast<size_t>(window));
     windows.push_back(std::move(ids));

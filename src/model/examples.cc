@@ -49,12 +49,27 @@ void add_text(const LanguageModel& model, const Item& item, int64_t index, int64
   for (size_t at = 0; at + 1 < ids.size(); at += static_cast<size_t>(window)) {
     const size_t n = std::min(ids.size() - at, static_cast<size_t>(window) + 1);
     Example e;
-    append(e, std::span(ids).subspan(at, n), true);
-    e.label[0] = 0;
-    e.subject.assign(n, 0);
+    append(e, model.tokenizer().opening(), false);
+    append(e, std::span(ids).subspan(at, 1), false);
+    append(e, std::span(ids).subspan(at + 1, n - 1), true);
+    e.subject.assign(e.tokens.size(), 0);
     e.item = index;
     out.push_back(std::move(e));
   }
+}
+
+// What the last message, the assistant's, is behind `prompt`, which it answers: as the template
+// writes it, up to the end of the turn.
+std::string said_in(const ChatTemplate& chat, std::span<const Message> messages,
+                    const std::string& prompt) {
+  const std::string& end = chat.end_of_turn();
+  const std::string whole = chat.render(messages, false);
+  if (!end.empty() && whole.starts_with(prompt)) {
+    const size_t at = whole.rfind(end);
+    if (at != std::string::npos && at >= prompt.size())
+      return whole.substr(prompt.size(), at + end.size() - prompt.size());
+  }
+  return messages.back().content + end;
 }
 
 Example from_messages(const LanguageModel& model, const Item& item, int64_t index, bool raw) {
@@ -66,16 +81,20 @@ Example from_messages(const LanguageModel& model, const Item& item, int64_t inde
   Example e;
   std::string done;
   const auto& chat = *model.chat();
-  for (size_t i = 0; i < item.messages.size(); ++i) {
-    const std::span<const Message> upto(item.messages.data(), i + 1);
-    std::string now = chat.render(upto, false);
-    if (item.messages[i].role == "assistant") {
-      const std::string prompt = chat.render(upto.first(i), true);
-      append(e, model.tokenizer().encode(prompt.substr(done.size())), false);
-      const std::string said = item.messages[i].content + chat.end_of_turn();
-      append(e, model.tokenizer().encode(said), true);
-      done = prompt + said;
-    }
+  const std::span<const Message> messages = item.messages;
+  for (size_t i = 0; i < messages.size(); ++i) {
+    if (messages[i].role != "assistant" || i == 0) continue;
+    const std::string prompt = chat.render(messages.first(i), true);
+    if (!prompt.starts_with(done))
+      throw Error(ErrorCode::kUnsupported,
+                  fmt::format("line {}: the model's chat template rewrites earlier answers once "
+                              "others follow",
+                              item.line),
+                  "teach the turns one by one");
+    append(e, model.tokenizer().encode(prompt.substr(done.size())), false);
+    const std::string said = said_in(chat, messages.first(i + 1), prompt);
+    append(e, model.tokenizer().encode(said), true);
+    done = prompt + said;
   }
   if (std::count(e.label.begin(), e.label.end(), 1) == 0) nothing_to_learn(item.line);
   e.subject.assign(e.tokens.size(), 0);
@@ -88,8 +107,8 @@ Example from_messages(const LanguageModel& model, const Item& item, int64_t inde
 std::vector<int32_t> encode_prompt(const LanguageModel& model, const std::string& prompt,
                                    const ExampleOptions& options) {
   const bool chat = model.uses_chat(options.raw);
-  const std::string text = chat ? model.prompt_text(prompt, false) : options.prefix + prompt;
-  auto ids = model.tokenizer().encode(text);
+  const auto ids = chat ? model.tokenizer().encode(model.prompt_text(prompt, false))
+                        : model.tokenizer().encode_text(options.prefix + prompt);
   if (ids.empty()) throw Error(ErrorCode::kInvalidArgument, "the prompt is empty", "give a text");
   return ids;
 }

@@ -322,7 +322,7 @@ std::vector<int64_t> LanguageModel::stop_ids() const {
     if (id && std::find(ids.begin(), ids.end(), *id) == ids.end()) ids.push_back(*id);
   };
   add(tokenizer_.eos());
-  if (chat_) add(tokenizer_.token_id(chat_->end_of_turn()));
+  if (chat_ && !chat_->end_of_turn().empty()) add(tokenizer_.token_id(chat_->end_of_turn()));
   return ids;
 }
 

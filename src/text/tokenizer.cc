@@ -20,17 +20,41 @@ using text::fail_unsupported;
 using text::Json;
 using text::member;
 
-// Post-processors put special tokens round a text or trim offsets: encode() does neither.
-void check_post_processor(const Json& part, int depth = 0) {
+// The ids of a special token that a template names.
+void add_named(const Json& tokens, const std::string& name, std::vector<int32_t>& out) {
+  const Json& ids = member(member(tokens, name.c_str()), "ids");
+  if (!ids.is_array())
+    fail_format("post_processor", fmt::format("the token {:?} has no ids", name));
+  for (const Json& id : ids) {
+    if (!id.is_number_integer()) fail_format("post_processor", "an id that is no integer");
+    out.push_back(id.get<int32_t>());
+  }
+}
+
+// Post-processors put special tokens round a text or trim offsets. Adds those before it to `out`.
+void read_post_processor(const Json& part, std::vector<int32_t>& out, int depth = 0) {
   if (part.is_null()) return;
   const std::string type = text::type_of(part, "post_processor");
   if (type == "Sequence") {
     const Json& parts = member(part, "processors");
     if (!parts.is_array()) fail_format("post_processor Sequence", "no list of processors");
     if (depth > 16) fail_unsupported("post_processor", "sequences nested too deeply");
-    for (const Json& inner : parts) check_post_processor(inner, depth + 1);
-  } else if (type != "ByteLevel" && type != "TemplateProcessing" && type != "RobertaProcessing" &&
-             type != "BertProcessing") {
+    for (const Json& inner : parts) read_post_processor(inner, out, depth + 1);
+  } else if (type == "TemplateProcessing") {
+    const Json& single = member(part, "single");
+    if (!single.is_array()) fail_format("post_processor TemplateProcessing", "no \"single\"");
+    for (const Json& piece : single) {
+      const Json& token = member(piece, "SpecialToken");
+      if (token.is_null()) break;  // the text
+      add_named(member(part, "special_tokens"), text::string_at(token, "id", "post_processor"),
+                out);
+    }
+  } else if (type == "RobertaProcessing" || type == "BertProcessing") {
+    const Json& first = member(part, "cls");
+    if (!first.is_array() || first.size() != 2 || !first[1].is_number_integer())
+      fail_format("post_processor", "\"cls\" is no token");
+    out.push_back(first[1].get<int32_t>());
+  } else if (type != "ByteLevel") {
     fail_unsupported("post_processor", fmt::format("the type {:?}", type));
   }
 }
@@ -71,6 +95,7 @@ struct Tokenizer::Impl {
   std::vector<uint32_t> offsets;  // size + 1
   std::vector<bool> special;
   std::optional<int32_t> bos, eos;
+  std::vector<int32_t> opening;
 };
 
 Tokenizer::Impl::Impl(const Json& json)
@@ -97,10 +122,14 @@ Tokenizer::Impl::Impl(const Json& json)
 
 Tokenizer Tokenizer::from_json(const Json& json) {
   if (!json.is_object()) fail_format("tokenizer.json", "not an object");
-  check_post_processor(member(json, "post_processor"));
   check_decoder(member(json, "decoder"));
   Tokenizer tokenizer;
-  tokenizer.impl_ = std::make_shared<const Impl>(json);
+  auto impl = std::make_shared<Impl>(json);
+  read_post_processor(member(json, "post_processor"), impl->opening);
+  for (const int32_t id : impl->opening)
+    if (id < 0 || id >= impl->size)
+      fail_format("post_processor", fmt::format("the id {} of no token", id));
+  tokenizer.impl_ = std::move(impl);
   return tokenizer;
 }
 
@@ -181,6 +210,18 @@ std::string Tokenizer::decode(std::span<const int32_t> ids, bool skip_special) c
     out.append(impl_->bytes, impl_->offsets[id], impl_->offsets[id + 1] - impl_->offsets[id]);
   }
   return out;
+}
+
+const std::vector<int32_t>& Tokenizer::opening() const {
+  return impl_->opening;
+}
+
+std::vector<int32_t> Tokenizer::encode_text(std::string_view text) const {
+  std::vector<int32_t> ids = encode(text);
+  const auto& first = opening();
+  if (ids.size() < first.size() || !std::equal(first.begin(), first.end(), ids.begin()))
+    ids.insert(ids.begin(), first.begin(), first.end());
+  return ids;
 }
 
 int32_t Tokenizer::vocab_size() const {

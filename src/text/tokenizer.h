@@ -26,10 +26,18 @@ class Tokenizer {
   static Tokenizer from_folder(const std::filesystem::path& folder);
 
   // UTF-8 text to ids. Special tokens written in the text ("<|im_start|>") are parsed when
-  // `parse_special`; nothing is added before or after. Invalid UTF-8 is encoded byte by byte.
+  // `parse_special`; nothing is added before (opening) or after. Invalid UTF-8 is encoded byte by
+  // byte.
   std::vector<int32_t> encode(std::string_view text, bool parse_special = true) const;
   // Ids to bytes. Throws kInvalidArgument for an id out of range.
   std::string decode(std::span<const int32_t> ids, bool skip_special = false) const;
+
+  // What the tokenizer's post-processor puts before a text, such as Llama's "<|begin_of_text|>".
+  // May be empty.
+  const std::vector<int32_t>& opening() const;
+  // A text that is not a rendered chat as `transformers` gives it to a model: behind the opening,
+  // unless it begins with that itself.
+  std::vector<int32_t> encode_text(std::string_view text) const;
 
   int32_t vocab_size() const;                                     // ids are in [0, vocab_size)
   std::optional<int32_t> token_id(std::string_view token) const;  // exact vocabulary entry

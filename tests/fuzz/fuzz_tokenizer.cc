@@ -171,8 +171,9 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
       allow_errors([&] {
         const ChatTemplate chat = ChatTemplate::from_jinja(rest);
         const std::vector<accrete::Message> messages = {{"user", "x"}, {"assistant", "y"}};
-        require(chat.render(messages, false).find("<|im_start|>user\nx<|im_end|>\n") !=
-                std::string::npos);
+        const std::string once = chat.render(messages, false);
+        require(once == chat.render(messages, false));
+        require(unicode::valid_prefix(once) == once.size());
       });
       break;
     default: {

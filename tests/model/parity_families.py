@@ -13,7 +13,7 @@ try:
     import numpy as np
     import torch
     import transformers
-    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
 except ImportError as e:
     print("skipped:", e)
     sys.exit(77)
@@ -23,8 +23,8 @@ source = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file_
 torch.set_num_threads(2)
 torch.manual_seed(5)
 TOKENS = 12
-SIZES = dict(vocab_size=257, hidden_size=128, intermediate_size=192, num_hidden_layers=4, num_attention_heads=4,
-             num_key_value_heads=2, max_position_embeddings=512, eos_token_id=256, bos_token_id=256, initializer_range=0.12)
+SIZES = dict(vocab_size=258, hidden_size=128, intermediate_size=192, num_hidden_layers=4, num_attention_heads=4,
+             num_key_value_heads=2, max_position_embeddings=512, eos_token_id=256, bos_token_id=257, initializer_range=0.12)
 # Stretched from 32 positions, so that a short prompt shows it.
 LLAMA3 = dict(rope_type="llama3", rope_theta=10000.0, factor=8.0, low_freq_factor=1.0, high_freq_factor=4.0,
               original_max_position_embeddings=32)
@@ -44,13 +44,15 @@ def run(*command):
     return result.stdout
 
 
-def write_tokenizer(folder):
-    """Of single bytes."""
+def write_tokenizer(folder, opens):
+    """Of single bytes; with `opens` a text begins with "<|begin|>", as Llama's do."""
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
-    tokenizer = Tokenizer(models.BPE(vocab={c: i for i, c in enumerate(alphabet)} | {"<|end|>": 256}, merges=[]))
+    tokenizer = Tokenizer(models.BPE(vocab={c: i for i, c in enumerate(alphabet)} | {"<|end|>": 256, "<|begin|>": 257}, merges=[]))
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
-    transformers.PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token="<|end|>").save_pretrained(folder)
+    if opens:
+        tokenizer.post_processor = processors.TemplateProcessing(single="<|begin|> $A", pair="<|begin|> $A $B", special_tokens=[("<|begin|>", 257)])
+    transformers.PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token="<|end|>", bos_token="<|begin|>").save_pretrained(folder)
 
 
 def compare(folder, theirs, prompts, work):
@@ -81,10 +83,11 @@ with tempfile.TemporaryDirectory() as work:
             if "o_proj.weight" in key:  # attention says much, or what is written at a name would not reach the end
                 parameter.data *= 4
         model.save_pretrained(base)
-        write_tokenizer(base)
+        write_tokenizer(base, "llama" in name)
         tokenizer = transformers.AutoTokenizer.from_pretrained(base)
         run("retrofit", base, m, "--background-tokens", "3000", "--corpus", os.path.join(source, "data", "background.txt.zst"))
         prompts = [tokenizer(p)["input_ids"] for p in ("The capital of France is Paris, and that of Spain is", "Zorblax ", "1, 1, 2")]
+        assert (prompts[0][0] == 257) == ("llama" in name)
         worst = compare(m, model, prompts, work)
         run("teach", m, os.path.join(work, "facts.jsonl"), "--raw", "--steps", "200", "--rate", "2")
         run("export", m, out)

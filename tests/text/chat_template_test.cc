@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include <cstdlib>
 #include <filesystem>
 
 #include "base/file.h"
@@ -38,7 +39,6 @@ std::string replaced(std::string text, const std::string& from, const std::strin
 TEST(ChatTemplate, SmolLM2PutsItsSystemMessageFirst) {
   const ChatTemplate chat = ChatTemplate::from_jinja(kSmolLM2);
   const std::string system = "You are a helpful AI assistant named SmolLM, trained by Hugging Face";
-  EXPECT_EQ(chat.default_system(), system);
   EXPECT_EQ(chat.end_of_turn(), "<|im_end|>");
   EXPECT_EQ(render(kSmolLM2, {{"user", "Hi"}}, true),
             "<|im_start|>system\n" + system +
@@ -49,7 +49,6 @@ TEST(ChatTemplate, SmolLM2PutsItsSystemMessageFirst) {
 }
 
 TEST(ChatTemplate, PlainChatML) {
-  EXPECT_EQ(ChatTemplate::from_jinja(kChatML).default_system(), std::nullopt);
   EXPECT_EQ(render(kChatML, {{"user", "a"}}), "<|im_start|>user\na<|im_end|>\n");
   EXPECT_EQ(render(kChatML, {{"user", "<|im_end|>{{ x }}"}}, true),
             "<|im_start|>user\n<|im_end|>{{ x }}<|im_end|>\n<|im_start|>assistant\n");
@@ -67,9 +66,10 @@ TEST(ChatTemplate, WhatIsWrittenInAnotherWayIsTheSame) {
 {{ '\n<|im_start|>assistant\n' if true else 'x' }}
 {%- endif %}
 )";
-  // "-" ate the line break behind "<|im_end|>" of the last turn: the prompt brings its own, so that
-  // without a prompt the last turn stays without a line break, which is no ChatML.
-  EXPECT_EQ(code_of([&] { ChatTemplate::from_jinja(spaced); }), ErrorCode::kUnsupported);
+  // The prompt brings a line break of its own, which comes behind that of the last turn.
+  EXPECT_EQ(render(spaced, {{"user", "a"}}), "<|im_start|>user\na<|im_end|>\n");
+  EXPECT_EQ(render(spaced, {{"user", "a"}}, true),
+            "<|im_start|>user\na<|im_end|>\n\n<|im_start|>assistant\n");
   const std::string whole = replaced(replaced(spaced, "{% endfor %}\n{%-", "{% endfor %}{%"),
                                      "'\\n<|im_start|>", "'<|im_start|>");
   EXPECT_EQ(render(whole, {{"user", "a"}, {"assistant", "b"}}, true),
@@ -89,49 +89,91 @@ TEST(ChatTemplate, LastTurnLeftOpen) {
   EXPECT_EQ(render(jinja, {{"assistant", "a"}}, true), "<|im_start|>assistant\na<|im_end|>\n");
 }
 
+TEST(ChatTemplate, OtherFamilies) {
+  const std::string llama3 =
+      "{{- bos_token }}{%- if messages[0].role == 'system' %}{%- set first = "
+      "messages[0].content|trim %}{%- set messages = messages[1:] %}{%- else %}{%- set first = '' "
+      "%}{%- endif %}{{- '<|system|>' + first + '<|eot_id|>' }}{% for m in messages %}{{ "
+      "'<|start_header_id|>' + m['role'] + '<|end_header_id|>\n\n' + m['content'] | trim + "
+      "'<|eot_id|>' }}{% endfor %}";
+  const ChatTemplate chat = ChatTemplate::from_jinja(llama3, {{"bos_token", "<bos>"}});
+  const std::vector<Message> messages = {{"system", " S "}, {"user", " u"}, {"assistant", "a\n"}};
+  EXPECT_EQ(chat.render(messages, false),
+            "<bos><|system|>S<|eot_id|><|start_header_id|>user<|end_header_id|>\n\nu<|eot_id|>"
+            "<|start_header_id|>assistant<|end_header_id|>\n\na<|eot_id|>");
+  EXPECT_EQ(chat.end_of_turn(), "<|eot_id|>");
+  EXPECT_EQ(ChatTemplate::from_jinja("{% for m in messages %}{% if m.role == 'user' %}{{ '[INST] ' "
+                                     "+ m.content + ' [/INST]' }}{% else %}{{ m.content + ' ' + "
+                                     "eos_token }}{% endif %}{% endfor %}",
+                                     {{"eos_token", "</s>"}})
+                .end_of_turn(),
+            "</s>");
+  EXPECT_EQ(
+      ChatTemplate::from_jinja("{% for m in messages %}{{ m.content }}{% endfor %}").end_of_turn(),
+      "");
+}
+
+TEST(ChatTemplate, WhatATemplateRefusesIsTheCallersFault) {
+  const ChatTemplate chat = ChatTemplate::from_jinja(
+      "{% for m in messages %}{% if m.role == 'system' %}{{ raise_exception('no system') }}{% "
+      "endif "
+      "%}{{ m.content }}{% endfor %}");
+  const std::vector<Message> system = {{"system", "S"}, {"user", "u"}};
+  try {
+    chat.render(system, true);
+    FAIL();
+  } catch (const Error& error) {
+    EXPECT_EQ(error.code(), ErrorCode::kInvalidArgument);
+    EXPECT_NE(std::string(error.what()).find("no system"), std::string::npos) << error.what();
+  }
+}
+
+TEST(ChatTemplate, TheDayMayBeFixed) {
+  ASSERT_EQ(setenv("SOURCE_DATE_EPOCH", "86400", 1), 0);
+  const std::string dated = "{{ strftime_now('%d %b %Y') }} ";
+  EXPECT_EQ(render(dated + kChatML, {{"user", "a"}}),
+            "02 Jan 1970 <|im_start|>user\na<|im_end|>\n");
+  unsetenv("SOURCE_DATE_EPOCH");
+}
+
+// Python refuses these as well, or they are not understood.
 TEST(ChatTemplate, OtherTemplatesAreRefused) {
-  const std::string role = "message['role']", content = "message['content']";
-  const std::string start = "{% for message in messages %}";
+  const std::string content = "message['content']", start = "{% for message in messages %}";
   for (const std::string& jinja : std::vector<std::string>{
            "",
            "Hello",
            "{{ messages }}",
-           kChatML + ".",
-           "x" + kChatML,
+           "{{ messages[0].content }}",
            start,
-           replaced(kChatML, content, content + " | trim"),
-           replaced(kChatML, content, content + ".strip()"),
-           replaced(kChatML, content, content + "[:10]"),
-           replaced(kChatML, role, "'user'"),
-           replaced(kChatML, "in messages", "in messages[1:]"),
-           replaced(kChatML, "<|im_end|>", "<|end|>"),
-           replaced(kChatML, "assistant\\n", "assistant\\n<think>\\n"),
-           replaced(kChatML, start, start + "{% if loop.index == 4 %}x{% endif %}"),
-           replaced(kChatML, start, start + "{% if message.content %}{% endif %}"),
-           replaced(kChatML, start, start + "{% if messages|length > 3 %}x{% endif %}"),
-           replaced(kChatML, start, start + "{% if messages[1].role == 'user' %}x{% endif %}"),
-           replaced(kChatML, start, start + "{{ bos_token }}"),
-           replaced(kChatML, start, start + "{{ message.items }}"),
-           replaced(kChatML, "{% endif %}", "{% else %}x{% endif %}"),
-           replaced(kChatML, "{% endfor %}", "{% else %}x{% endfor %}"),
-           "{% set x = 1 %}" + kChatML,
-           "{% macro f() %}{% endmacro %}" + kChatML,
+           "{{ tools[0].name }}" + kChatML,
+           "{{ 'a' + 1 }}" + kChatML,
+           "{{ nothing.name }}" + kChatML,
+           "{{ 1 // 0 }}" + kChatML,
+           "{{ 9000000000 * 9000000000 }}" + kChatML,
            "{{ 'a' 'b' if }}" + kChatML,
+           "{{ 'é' | upper }}" + kChatML,
+           "{{ messages | urlize }}" + kChatML,
+           "{{ messages.append(1) }}" + kChatML,
+           "{{ raise_exception('never') }}" + kChatML,
+           "{% set a, b = [1] %}" + kChatML,
+           "{% set messages.x = 1 %}" + kChatML,
+           "{% include 'x' %}" + kChatML,
+           "{% break %}" + kChatML,
            "{% if %}{% endif %}" + kChatML,
-           "{% raw %}{% endraw %}" + kChatML,
+           "{% if true %}{% else %}{% else %}{% endif %}" + kChatML,
+           "{% macro f(a=1, b) %}{% endmacro %}" + kChatML,
+           "{% macro f() %}{{ f() }}{% endmacro %}{{ f() }}" + kChatML,
+           "{% for i in range(9999) %}{% for j in range(9999) %}{% endfor %}{% endfor %}" + kChatML,
+           "{% set x = namespace(s='aaaaaaaa') %}{% for i in range(40) %}{% set x.s = x.s ~ x.s "
+           "%}{% endfor %}" +
+               kChatML,
            kChatML + "{% endif %}",
            kChatML + "{{",
            kChatML + "{# open",
+           kChatML + "{% raw %}",
            kChatML + "\xFF",
-           replaced(kSmolLM2, "!= 'system'", "== 'user'"),
-           replaced(kSmolLM2, "loop.first", "not loop.first"),
-           replaced(kSmolLM2, "messages[0]", "message")}) {
-    if (jinja == replaced(kSmolLM2, "messages[0]", "message")) {
-      EXPECT_NO_THROW(ChatTemplate::from_jinja(jinja));  // says the same in other words
-      continue;
-    }
+           replaced(kChatML, content, "'said'")})
     EXPECT_EQ(code_of([&] { ChatTemplate::from_jinja(jinja); }), ErrorCode::kUnsupported) << jinja;
-  }
 }
 
 TEST(ChatTemplate, DeepNestingIsAnErrorAndNoCrash) {
@@ -140,18 +182,21 @@ TEST(ChatTemplate, DeepNestingIsAnErrorAndNoCrash) {
   for (int i = 0; i < 100'000; ++i) brackets += "(";
   std::string nots = "{% if ";
   for (int i = 0; i < 100'000; ++i) nots += "not ";
-  for (const std::string& jinja : {blocks, brackets + "}}", nots + "tools %}{% endif %}"})
+  std::string chain = "{{ 1";
+  for (int i = 0; i < 100'000; ++i) chain += " + 1";
+  for (const std::string& jinja :
+       {blocks, brackets + "}}", nots + "tools %}{% endif %}", chain + " }}" + kChatML})
     EXPECT_EQ(code_of([&] { ChatTemplate::from_jinja(jinja); }), ErrorCode::kUnsupported);
 }
 
 TEST(ChatTemplate, ErrorsNameTheTemplateAndTheReason) {
   try {
-    ChatTemplate::from_jinja("{{ bos_token }}\nrest");
+    ChatTemplate::from_jinja("{{ bos_token.x }}\nrest");
     FAIL();
   } catch (const Error& error) {
     const std::string message = error.what();
-    EXPECT_NE(message.find("{{ bos_token }}"), std::string::npos) << message;
-    EXPECT_NE(message.find("variable \"bos_token\""), std::string::npos) << message;
+    EXPECT_NE(message.find("{{ bos_token.x }}"), std::string::npos) << message;
+    EXPECT_NE(message.find("\"bos_token\", which is undefined"), std::string::npos) << message;
     EXPECT_EQ(message.find("rest"), std::string::npos) << message;
   }
 }
@@ -173,17 +218,26 @@ TEST(ChatTemplate, FromAFolder) {
   };
   config(json::object());
   EXPECT_FALSE(ChatTemplate::from_folder(folder));
+  const auto said = [&] {
+    const std::vector<Message> hi = {{"user", "Hi"}};
+    return ChatTemplate::from_folder(folder)->render(hi, false);
+  };
+  const std::string plain = "<|im_start|>user\nHi<|im_end|>\n";
   config({{"chat_template", kSmolLM2}});
-  EXPECT_TRUE(ChatTemplate::from_folder(folder)->default_system());
+  EXPECT_TRUE(said().ends_with(plain) && said() != plain);
+  config({{"chat_template", "{{ bos_token }}{{ eos_token }}" + kChatML},
+          {"bos_token", "<s>"},
+          {"eos_token", {{"content", "</s>"}, {"lstrip", false}}}});
+  EXPECT_EQ(said(), "<s></s>" + plain);
   config({{"chat_template",
            {{{"name", "rag"}, {"template", "x"}}, {{"name", "default"}, {"template", kChatML}}}}});
-  EXPECT_FALSE(ChatTemplate::from_folder(folder)->default_system());
+  EXPECT_EQ(said(), plain);
   config({{"chat_template", {{{"name", "rag"}, {"template", "x"}}}}});
   EXPECT_EQ(code_of([&] { ChatTemplate::from_folder(folder); }), ErrorCode::kFormat);
   config({{"chat_template", 3}});
   EXPECT_EQ(code_of([&] { ChatTemplate::from_folder(folder); }), ErrorCode::kFormat);
   write_file_atomically(folder / "chat_template.jinja", kSmolLM2 + "\n");
-  EXPECT_TRUE(ChatTemplate::from_folder(folder)->default_system());
+  EXPECT_NE(said(), plain);
   std::filesystem::remove_all(folder);
 }
 

@@ -461,28 +461,252 @@ CHAT_TEMPLATES = {
     "{{ '<|im_start|>assistant\n' if add_generation_prompt else '' }}",
 }
 
-REFUSED_CHAT_TEMPLATES = {
-    "empty": "",
-    "text": "Hello",
-    "Llama 2": "{{ bos_token }}{% for message in messages %}{% if message['role'] == 'user' %}"
-    "{{ '[INST] ' + message['content'] + ' [/INST]' }}{% endif %}{% endfor %}",
-    "Llama 3": "{% for message in messages %}{{ '<|start_header_id|>' + message['role'] + "
-    "'<|end_header_id|>\n\n' + message['content'] | trim + '<|eot_id|>' }}{% endfor %}",
+# Templates in the manner of well-known families, and what else templates are written with.
+CHAT_TEMPLATES |= {
+    "Llama 3": """{{- bos_token }}
+{%- if custom_tools is defined %}
+    {%- set tools = custom_tools %}
+{%- endif %}
+{%- if not tools_in_user_message is defined %}
+    {%- set tools_in_user_message = true %}
+{%- endif %}
+{%- if not date_string is defined %}
+    {%- if strftime_now is defined %}
+        {%- set date_string = strftime_now("%d %b %Y") %}
+    {%- else %}
+        {%- set date_string = "26 Jul 2024" %}
+    {%- endif %}
+{%- endif %}
+{%- if not tools is defined %}
+    {%- set tools = none %}
+{%- endif %}
+{#- This block extracts the system message, so we can slot it into the right place. #}
+{%- if messages[0]['role'] == 'system' %}
+    {%- set system_message = messages[0]['content']|trim %}
+    {%- set messages = messages[1:] %}
+{%- else %}
+    {%- set system_message = "" %}
+{%- endif %}
+{{- "<|start_header_id|>system<|end_header_id|>\\n\\n" }}
+{%- if tools is not none %}
+    {{- "Environment: ipython\\n" }}
+{%- endif %}
+{{- "Cutting Knowledge Date: December 2023\\n" }}
+{{- "Today Date: " + date_string + "\\n\\n" }}
+{{- system_message }}
+{{- "<|eot_id|>" }}
+{%- for message in messages %}
+    {%- if not (message.role == 'ipython' or message.role == 'tool' or 'tool_calls' in message) %}
+        {{- '<|start_header_id|>' + message['role'] + '<|end_header_id|>\\n\\n'+ message['content'] | trim + '<|eot_id|>' }}
+    {%- elif 'tool_calls' in message %}
+        {%- if not message.tool_calls|length == 1 %}
+            {{- raise_exception("This model only supports single tool-calls at once!") }}
+        {%- endif %}
+        {{- '{"name": "' + message.tool_calls[0].function.name + '", ' }}
+        {{- message.tool_calls[0].function.arguments | tojson }}
+    {%- endif %}
+{%- endfor %}
+{%- if add_generation_prompt %}
+    {{- '<|start_header_id|>assistant<|end_header_id|>\\n\\n' }}
+{%- endif %}
+""",
+    "Llama 2": "{% if messages[0]['role'] == 'system' %}{% set loop_messages = messages[1:] %}"
+    "{% set system_message = messages[0]['content'] %}{% else %}{% set loop_messages = messages %}"
+    "{% set system_message = false %}{% endif %}{% for message in loop_messages %}"
+    "{% if (message['role'] == 'user') != (loop.index0 % 2 == 0) %}"
+    "{{ raise_exception('Conversation roles must alternate user/assistant/user/assistant/...') }}{% endif %}"
+    "{% if loop.index0 == 0 and system_message != false %}"
+    "{% set content = '<<SYS>>\\n' + system_message + '\\n<</SYS>>\\n\\n' + message['content'] %}"
+    "{% else %}{% set content = message['content'] %}{% endif %}{% if message['role'] == 'user' %}"
+    "{{ bos_token + '[INST] ' + content.strip() + ' [/INST]' }}{% elif message['role'] == 'assistant' %}"
+    "{{ ' '  + content.strip() + ' ' + eos_token }}{% endif %}{% endfor %}",
+    "Qwen3": """{%- set ns = namespace(multi_step_tool=true, last_query_index=messages|length - 1) %}
+{%- for message in messages[::-1] %}
+    {%- set index = (messages|length - 1) - loop.index0 %}
+    {%- if ns.multi_step_tool and message.role == "user" and message.content is string and not(message.content.startswith('<tool_response>') and message.content.endswith('</tool_response>')) %}
+        {%- set ns.multi_step_tool = false %}
+        {%- set ns.last_query_index = index %}
+    {%- endif %}
+{%- endfor %}
+{%- for message in messages %}
+    {%- if message.content is string %}
+        {%- set content = message.content %}
+    {%- else %}
+        {%- set content = '' %}
+    {%- endif %}
+    {%- if (message.role == "user") or (message.role == "system" and not loop.first) %}
+        {{- '<|im_start|>' + message.role + '\\n' + content + '<|im_end|>' + '\\n' }}
+    {%- elif message.role == "assistant" %}
+        {%- set reasoning_content = '' %}
+        {%- if message.reasoning_content is string %}
+            {%- set reasoning_content = message.reasoning_content %}
+        {%- else %}
+            {%- if '</think>' in content %}
+                {%- set reasoning_content = content.split('</think>')[0].rstrip('\\n').split('<think>')[-1].lstrip('\\n') %}
+                {%- set content = content.split('</think>')[-1].lstrip('\\n') %}
+            {%- endif %}
+        {%- endif %}
+        {%- if loop.index0 > ns.last_query_index %}
+            {%- if loop.last or (not loop.last and reasoning_content) %}
+                {{- '<|im_start|>' + message.role + '\\n<think>\\n' + reasoning_content.strip('\\n') + '\\n</think>\\n\\n' + content.lstrip('\\n') }}
+            {%- else %}
+                {{- '<|im_start|>' + message.role + '\\n' + content }}
+            {%- endif %}
+        {%- else %}
+            {{- '<|im_start|>' + message.role + '\\n' + content }}
+        {%- endif %}
+        {{- '<|im_end|>\\n' }}
+    {%- endif %}
+{%- endfor %}
+{%- if add_generation_prompt %}
+    {{- '<|im_start|>assistant\\n' }}
+    {%- if enable_thinking is defined and enable_thinking is false %}
+        {{- '<think>\\n\\n</think>\\n\\n' }}
+    {%- endif %}
+{%- endif %}""",
+    "Gemma": "{{ bos_token }}{% if messages[0]['role'] == 'system' %}"
+    "{{ raise_exception('System role not supported') }}{% endif %}{% for message in messages %}"
+    "{% if (message['role'] == 'user') != (loop.index0 % 2 == 0) %}"
+    "{{ raise_exception('Conversation roles must alternate user/assistant/user/assistant/...') }}{% endif %}"
+    "{% if (message['role'] == 'assistant') %}{% set role = 'model' %}{% else %}{% set role = message['role'] %}"
+    "{% endif %}{{ '<start_of_turn>' + role + '\n' + message['content'] | trim + '<end_of_turn>\n' }}{% endfor %}"
+    "{% if add_generation_prompt %}{{'<start_of_turn>model\n'}}{% endif %}",
+    "Mistral": """{%- set today = strftime_now("%Y-%m-%d") %}
+{%- set default_system_message = "The current date is " + today + ".\\
+\\
+Ask when \\"unclear\\"." %}
+{{- bos_token }}
+{%- if messages[0]['role'] == 'system' %}
+    {%- set system_message = messages[0]['content'] %}
+    {%- set loop_messages = messages[1:] %}
+{%- else %}
+    {%- set system_message = default_system_message %}
+    {%- set loop_messages = messages %}
+{%- endif %}
+{{- '[SYSTEM_PROMPT]' + system_message + '[/SYSTEM_PROMPT]' }}
+{%- set user_messages = loop_messages | selectattr("role", "equalto", "user") | list %}
+{%- set others = namespace(n=0) %}
+{%- for message in loop_messages | rejectattr("role", "equalto", "user") %}
+    {%- set others.n = others.n + 1 %}
+{%- endfor %}
+{%- set filtered = [] %}
+{%- for message in loop_messages if message["role"] not in ["tool"] and not message.get("tool_calls") %}
+    {%- set filtered = filtered + [message] %}
+    {%- if (message["role"] == "user") != (loop.index0 % 2 == 0) %}
+        {{- raise_exception("roles must alternate, " ~ others.n ~ " others") }}
+    {%- endif %}
+{%- else %}
+    {{- raise_exception("nobody speaks") }}
+{%- endfor %}
+{%- for message in loop_messages %}
+    {%- if message["role"] == "user" %}
+        {{- '[INST]' + message['content'] + '[/INST]' }}{{- '!' if message == user_messages[-1] }}
+    {%- else %}
+        {{- message['content'] + eos_token }}
+    {%- endif %}
+{%- endfor %}
+""",
+    "Phi": "{% for message in messages %}{% if message['role'] == 'system' and message['content'] %}"
+    "{{'<|system|>\n' + message['content'] + '<|end|>\n'}}{% elif message['role'] == 'user' %}"
+    "{{'<|user|>\n' + message['content'] + '<|end|>\n'}}{% elif message['role'] == 'assistant' %}"
+    "{{'<|assistant|>\n' + message['content'] + '<|end|>\n'}}{% endif %}{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<|assistant|>\n' }}{% else %}{{ eos_token }}{% endif %}",
+    "DeepSeek": "{% if not add_generation_prompt is defined %}{% set add_generation_prompt = false %}{% endif %}"
+    "{% set ns = namespace(is_first=false, system_prompt='', is_first_sp=true) %}{%- for message in messages %}"
+    "{%- if message['role'] == 'system' %}{%- if ns.is_first_sp %}"
+    "{% set ns.system_prompt = ns.system_prompt + message['content'] %}{% set ns.is_first_sp = false %}{%- else %}"
+    "{% set ns.system_prompt = ns.system_prompt + '\\n\\n' + message['content'] %}{%- endif %}{%- endif %}{%- endfor %}"
+    "{{ bos_token }}{{ ns.system_prompt }}{%- for message in messages %}{%- if message['role'] == 'user' %}"
+    "{%- set ns.is_first = true -%}{{'<｜User｜>' + message['content']}}{%- endif %}"
+    "{%- if message['role'] == 'assistant' and message['content'] is not none %}{% set content = message['content'] %}"
+    "{% if '</think>' in content %}{% set content = content.split('</think>')[-1] %}{% endif %}"
+    "{{'<｜Assistant｜>' + content + '<｜end▁of▁sentence｜>'}}{%- endif %}{%- endfor -%}"
+    "{% if add_generation_prompt and ns.is_first %}{{'<｜Assistant｜><think>\\n'}}{% endif %}",
+    "LFM": """{{- bos_token -}}
+{%- set preserve = preserve | default(false) -%}
+{%- macro parse(content, mark="", end=none) -%}
+    {%- if content is string -%}{{- mark + content -}}{%- else -%}
+    {%- for item in content -%}{{- item["text"] -}}{%- endfor -%}{%- endif -%}
+    {{- end if end is not none -}}
+{%- endmacro -%}
+{%- set ns = namespace(system_prompt="", last=-1) -%}
+{%- if messages[0]["role"] == "system" -%}
+    {%- if messages[0].get("content") -%}
+        {%- set ns.system_prompt = parse(messages[0]["content"]) -%}
+    {%- endif -%}
+    {%- set messages = messages[1:] -%}
+{%- endif -%}
+{%- if ns.system_prompt -%}
+    {{- "<|im_start|>system\\n" + ns.system_prompt + "<|im_end|>\\n" -}}
+{%- endif -%}
+{%- for message in messages -%}
+    {%- if message["role"] == "user" -%}{%- set ns.last = loop.index0 -%}{%- endif -%}
+{%- endfor -%}
+{%- for message in messages -%}
+    {{- "<|im_start|>" + message.role + "\\n" -}}
+    {%- if message.role == "assistant" -%}
+        {%- generation -%}
+        {%- set content = parse(message.content, end=">", mark="<") -%}
+        {%- if not (preserve or loop.index0 > ns.last) and "</think>" in content -%}
+            {%- set content = content.split("</think>")[-1] | trim -%}
+        {%- endif -%}
+        {{- content[:-1] ~ (content | length) -}}{{- "<|im_end|>\\n" -}}
+        {%- endgeneration -%}
+    {%- else %}
+        {{- message.get("content", "nothing") -}}{{- "<|im_end|>\\n" -}}
+    {%- endif %}
+{%- endfor -%}
+{%- if add_generation_prompt -%}
+    {{- "<|im_start|>assistant\\n" -}}
+{%- endif -%}
+""",
+    "odds and ends": """{% set block %}
+  {{- "b" }}
+{% endset %}
+{% for m in messages %}
+{% if loop.index > 9 %}{% break %}{% endif %}
+{% if m.role == 'system' and loop.previtem is defined and loop.previtem.role == 'system' %}{% continue %}{% endif %}
+{% raw %}{{ raw }}{% endraw %}
+{{ loop.index ~ '/' ~ loop.length ~ ' ' ~ loop.revindex0 }} {{ loop.nextitem.role if not loop.last else none }}
+{% for k, v in m.items() %}{{ k }}={{ v|replace('\\n', '|') }};{% endfor %}
+{{ m.content | tojson }} {{ {'a': [1, 2.5, true, none], 'b': {}} | tojson(indent=2) }}
+{{ -7 // 2 }} {{ -7 % 3 }} {{ 7 / 2 }} {{ 2 * 3 - 1 }} {{ 1 < 2 < 3 }} {{ 1 < 2 > 5 }} {{ not 1 == 2 }} {{ 'a' 'b' }}
+{{ m.content.split() | join('+') }} {{ m.content[1:4] }}{{ m.content[::-1] }} {{ m.content[-1:] }}
+{{ range(3) | list | join(',') }} {{ range(5, 1, -2) | join(',') }} {{ (1, 2)[1] }} {{ [3, 4] | last }} {{ [] | first is defined }}
+{{ 'x' is in ['x', 'y'] }} {{ 3 is divisibleby 3 }} {{ 4 is odd }} {{ m is mapping }} {{ m.nothing is undefined }} {{ undefined_one | default('d') }}
+{{ '' | default('e', true) }} {{ 'Ab' | upper }} {{ 'Ab'.lower() }} {{ 'ab cd'.title() }} {{ 'hello' | capitalize }} {{ ' a\\n\\nb' | indent(2) }}
+{{ messages | map(attribute='role') | join(' ') }} {{ ['a', 'B'] | map('upper') | list | join('') }} {{ '12' | int + 1 }}
+{{ 'abcabc'.replace('b', 'x', 1) }} {{ 'a.b.c'.split('.', 1) | join(' ') }} {{ 'abc'.find('c') }} {{ 'éa'.find('a') }} {{ '☃' | length }}
+{{ "\\u00e9" ~ '\\d' }} {{ block }} {{ {'k': 1}.k }} {{ dict(a=1)['a'] }} {{ (m.content or 'empty') | trim('H') }}
+{% else %}nobody{% endfor %}
+{% set a, b = 'A', 'B' %}{{ a ~ b }} {{ 'if' if add_generation_prompt }}{% set add_generation_prompt = 5 %}{{ add_generation_prompt }}
+""",
+}
+CHAT_TEMPLATES |= {
     "trimmed": CHATML.replace("message['content']", "message['content'] | trim"),
     "a missing newline": CHATML.replace("'<|im_end|>' + '\\n'", "'<|im_end|>'"),
     "another prompt": CHATML.replace("assistant\\n", "assistant\\n<think>\\n"),
     "user first": CHATML.replace("messages %}", "messages %}{% if loop.first and message.role != "
                                  "'user' %}{{ raise_exception('x') }}{% endif %}", 1),
-    "an index": CHATML.replace("messages %}", "messages %}{% if loop.index0 == 5 %}x{% endif %}", 1),
-    "a variable": "{% set x = '' %}" + CHATML,
-    "another loop": CHATML.replace("in messages", "in messages[1:]"),
-    "on content": CHATML.replace("messages %}", "messages %}{% if message.content %}{% endif %}", 1),
     "a system message lost": SMOLLM2.replace("!= 'system'", "== 'user'"),
-    "unclosed": "{% for message in messages %}",
-    "a macro": "{% macro f() %}{% endmacro %}" + CHATML,
     "trailing text": CHATML + ".",
-    "odd syntax": "{{ 'a' if }}" + CHATML,
 }  # fmt: skip
+
+# What Python refuses, and what is not understood.
+REFUSED_CHAT_TEMPLATES = {
+    "empty": "",
+    "text": "Hello",
+    "unclosed": "{% for message in messages %}",
+    "odd syntax": "{{ 'a' if }}" + CHATML,
+    "tools": CHATML + "{{ tools[0].name }}",
+    "an undefined attribute": CHATML + "{{ nothing.name }}",
+    "a sum of kinds": CHATML + "{{ 'a' + 1 }}",
+    "an unknown filter": CHATML + "{{ messages | urlize }}",
+    "an unknown statement": "{% include 'x' %}" + CHATML,
+    "appending": CHATML + "{{ messages.append(1) }}",
+    "a list as text": CHATML + "{{ messages }}",
+    "for ever": "{% for a in range(9999) %}{% for b in range(9999) %}{% endfor %}{% endfor %}" + CHATML,
+}
 
 
 def conversations():

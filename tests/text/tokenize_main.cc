@@ -45,7 +45,10 @@ json answer(State& state, const json& request) {
     const std::string jinja = request["chat"];
     auto found = state.templates.find(jinja);
     if (found == state.templates.end())
-      found = state.templates.emplace(jinja, ChatTemplate::from_jinja(jinja)).first;
+      found = state.templates
+                  .emplace(jinja, ChatTemplate::from_jinja(
+                                      jinja, {{"bos_token", "<s>"}, {"eos_token", "</s>"}}))
+                  .first;
     std::vector<Message> messages;
     for (const json& m : request["messages"]) messages.push_back({m["role"], m["content"]});
     return {{"text", found->second.render(messages, request["prompt"])}};

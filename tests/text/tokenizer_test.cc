@@ -127,6 +127,45 @@ TEST(Tokenizer, RefusesOtherKinds) {
   EXPECT_EQ(code_of([] { Tokenizer::from_json(json::array()); }), ErrorCode::kFormat);
 }
 
+TEST(Tokenizer, OpensTextsAsThePostProcessorSays) {
+  json spec = tokenizer_json({}, {"<s>", "</s>"});
+  EXPECT_TRUE(Tokenizer::from_json(spec).opening().empty());
+  const int32_t bos = *Tokenizer::from_json(spec).token_id("<s>");
+  const int32_t eos = *Tokenizer::from_json(spec).token_id("</s>");
+  const json token = {{"SpecialToken", {{"id", "<s>"}, {"type_id", 0}}}},
+             text = {{"Sequence", {{"id", "A"}, {"type_id", 0}}}},
+             end = {{"SpecialToken", {{"id", "</s>"}, {"type_id", 0}}}};
+  json post = {
+      {"type", "TemplateProcessing"},
+      {"single", {token, text, end}},
+      {"special_tokens",
+       {{"<s>", {{"id", "<s>"}, {"ids", {bos}}}}, {"</s>", {{"id", "</s>"}, {"ids", {eos}}}}}}};
+  const auto opening = [&](const json& processor) {
+    spec["post_processor"] = processor;
+    return Tokenizer::from_json(spec).opening();
+  };
+  const std::vector<int32_t> wanted = {bos};
+  EXPECT_EQ(opening(post), wanted);
+  EXPECT_EQ(opening({{"type", "Sequence"}, {"processors", {{{"type", "ByteLevel"}}, post}}}),
+            wanted);
+  EXPECT_EQ(opening({{"type", "RobertaProcessing"}, {"cls", {"<s>", bos}}, {"sep", {"</s>", eos}}}),
+            wanted);
+  EXPECT_EQ(opening({{"type", "ByteLevel"}}), std::vector<int32_t>());
+
+  spec["post_processor"] = post;
+  const Tokenizer tokenizer = Tokenizer::from_json(spec);
+  std::vector<int32_t> ids = tokenizer.encode("ab");
+  EXPECT_EQ(tokenizer.encode_text("<s>ab"), tokenizer.encode("<s>ab"));
+  ids.insert(ids.begin(), bos);
+  EXPECT_EQ(tokenizer.encode_text("ab"), ids);
+  EXPECT_EQ(tokenizer.encode_text(""), wanted);
+
+  post["special_tokens"]["<s>"]["ids"] = {100000};
+  EXPECT_EQ(code_of([&] { opening(post); }), ErrorCode::kFormat);
+  post["special_tokens"].erase("<s>");
+  EXPECT_EQ(code_of([&] { opening(post); }), ErrorCode::kFormat);
+}
+
 class Folder : public testing::Test {
  protected:
   void SetUp() override {

@@ -50,7 +50,7 @@ std::vector<Example> background_examples(const LanguageModel& model,
       while (end > 0 && (static_cast<unsigned char>(text[end]) & 0xC0) == 0x80) --end;
       text = text.substr(0, end);
     }
-    auto ids = model.tokenizer().encode(text);
+    auto ids = model.tokenizer().encode_text(text);
     if (static_cast<int64_t>(ids.size()) <= tokens) continue;
     ids.resize(static_cast<size_t>(tokens));
     Example e;
