@@ -50,6 +50,13 @@ int bench_facts(const State& state, const Common& common) {
   const auto reporter = common.reporter();
   LanguageModel model = LanguageModel::open(state.model, common.open);
   model.set_overlay({});
+  TeachOptions options = state.options;
+  options.ranking = parse_ranking(state.ranking);
+  options.raw = !state.questions;
+  options.gated = !state.no_gate;
+  options.deposit.lambda = options.rows.lambda = state.lambda;
+  options.deposit.plasticity = options.rows.plasticity = parse_plasticity(state.plasticity);
+  const bool scoped = takes_scope(model, options);
   const AccessLog log = load_background(state.model, model.memory().keys);
   const auto names = load_names(state.model);
   KnownSets known = known_sets(model, data, state.split, reporter);
@@ -108,13 +115,7 @@ int bench_facts(const State& state, const Common& common) {
     const double clozes_before = state.about_known ? kept(others) : all_clozes_before;
     const double same_before = same_subject.empty() ? 0 : kept(same_subject);
     const double before = exact_rate(score_items(model, items, how, true, reporter, "ask"));
-    TeachOptions options = state.options;
-    options.ranking = parse_ranking(state.ranking);
-    options.raw = how.raw;
     options.seed = static_cast<uint64_t>(seed);
-    options.gated = !state.no_gate;
-    options.deposit.lambda = options.rows.lambda = state.lambda;
-    options.deposit.plasticity = options.rows.plasticity = parse_plasticity(state.plasticity);
     const auto start = std::chrono::steady_clock::now();
     const Proposal proposal = propose(model, items, log, names, options, reporter, {}, {}, anchors);
     const double seconds =
@@ -148,7 +149,7 @@ int bench_facts(const State& state, const Common& common) {
                                        {"form", state.questions ? "chat questions" : "clozes"},
                                        {"about_known", state.about_known},
                                        {"hold", state.options.hold},
-                                       {"scope", state.options.scoped},
+                                       {"scope", scoped},
                                        {"facts", state.facts},
                                        {"known_questions", questions.size()},
                                        {"known_clozes", known.clozes.size()},
@@ -214,8 +215,7 @@ void add_bench(CLI::App& app, Common& common, Run& run) {
       ->excludes("--questions");
   facts->add_flag("--hold", state->options.hold,
                   "Hold what else the model knows about the same subjects");
-  facts->add_flag("--scope", state->options.scoped,
-                  "Answer only what is asked as it is taught, in these or other words");
+  add_scope_flags(*facts, state->options.scoped);
   facts->add_flag("--no-gate", state->no_gate, "Without the gate (for comparison)");
   facts->add_option("--ranking", state->ranking, "Which slots are written")
       ->type_name(kRankings)

@@ -8,6 +8,7 @@
 #include <cmath>
 #include <cstdio>
 #include <filesystem>
+#include <optional>
 #include <set>
 
 #include "api/installation.h"
@@ -33,7 +34,7 @@ struct State {
   int64_t passes = 1;
   double max_seconds = 0, corrections = 0.15, documents = 0.1;
   double earlier_weight = TeachOptions().earlier_weight;
-  bool scoped = false;
+  std::optional<bool> scoped;
 
   bool by_ledger() const {
     try {
@@ -226,7 +227,19 @@ int bench_sequence(const State& state, const Common& common) {
                                   {"hyper", nlohmann::ordered_json::parse(state.hyper)},
                                   {"passes", state.passes},
                                   {"earlier_weight", state.earlier_weight}};
-  if (state.scoped) setup["scope"] = true;
+  OpenOptions bare = common.open;
+  bare.with_updates = false;
+  LanguageModel base = LanguageModel::open(state.work, bare);
+  TeachOptions options;
+  options.raw = true;
+  options.earlier_weight = state.earlier_weight;
+  options.scoped = state.scoped;
+  options.tool_version = kVersion;
+  if (by_ledger) {
+    options.ranking = parse_ranking(state.method);
+    options.scoped = takes_scope(base, options);
+    if (*options.scoped) setup["scope"] = true;
+  }
   nlohmann::ordered_json points = nlohmann::ordered_json::array(),
                          steps = nlohmann::ordered_json::array(), before;
   const fs::path progress = fs::path(state.work) / "sequence.json";
@@ -239,9 +252,6 @@ int bench_sequence(const State& state, const Common& common) {
     steps = old["steps"];
     before = old["before"];
   }
-  OpenOptions bare = common.open;
-  bare.with_updates = false;
-  LanguageModel base = LanguageModel::open(state.work, bare);
   KnownSets sets = known_sets(base, data, state.split, reporter);
   stream.facts = std::move(sets.facts);
   Rng(common.seed).split(1).shuffle(std::span(stream.facts));
@@ -317,13 +327,7 @@ int bench_sequence(const State& state, const Common& common) {
       s["dropped"] = dropped;
       stream.done(step, dropped);
     } else {
-      TeachOptions options;
-      options.ranking = parse_ranking(state.method);
-      options.raw = true;
-      options.earlier_weight = state.earlier_weight;
-      options.scoped = state.scoped;
       options.seed = common.seed + static_cast<uint64_t>(k);
-      options.tool_version = kVersion;
       try {
         const TeachResult r = teach(state.work, set, common.open, options, reporter);
         s["id"] = r.update;
@@ -405,8 +409,7 @@ void add_bench_sequence(CLI::App& bench, Common& common, Run& run) {
       ->type_name("X")
       ->check(CLI::NonNegativeNumber)
       ->capture_default_str();
-  verb->add_flag("--scope", state->scoped,
-                 "Teach facts to answer only what is asked as they are taught");
+  add_scope_flags(*verb, state->scoped);
   verb->add_option("--split", state->split, "The facts: dev is to tune on, test to report")
       ->check(CLI::IsMember({"dev", "test"}))
       ->capture_default_str();

@@ -12,6 +12,7 @@
 #include <functional>
 #include <memory>
 #include <nlohmann/json.hpp>
+#include <optional>
 #include <span>
 #include <string>
 #include <vector>
@@ -52,6 +53,9 @@ void set_up(CLI::App& app, std::span<const AddVerb> verbs, Common& common, Run& 
 // --json, --quiet, --seed, --device, --dtype, --threads; and at the end of the verb's help an
 // example of its use.
 void add_common(CLI::App& verb, Common& common, const std::string& example = "");
+
+// --scope and --no-scope; neither: what the model has.
+void add_scope_flags(CLI::App& verb, std::optional<bool>& scoped);
 
 // Help: what an option takes is its type name, and { , } in it are its choices.
 std::shared_ptr<CLI::FormatterBase> help_formatter();

@@ -76,11 +76,9 @@ void add_options(CLI::App& verb, State& state) {
       ->check(CLI::NonNegativeNumber)
       ->capture_default_str();
   verb.add_flag("--hold", o.hold,
-                "With --raw: hold what else the model knows about the same subjects; slower, and "
-                "fewer wordings that are not taught are answered");
-  verb.add_flag("--scope", o.scoped,
-                "Answer only what is asked as it is taught, in these or other words, and leave "
-                "what else the model knows about the subject; a question takes two passes");
+                "With --raw, instead of a scope: hold what else the model knows about the same "
+                "subjects; slower, and fewer wordings that are not taught are answered");
+  add_scope_flags(verb, o.scoped);
   verb.add_flag("--no-gate", state.no_gate, "Let the update speak everywhere (for comparison)");
   verb.add_option("--text-share", o.text_share,
                   "Share of a text's tokens, the rarest, that it may speak at; 1: all, everywhere")

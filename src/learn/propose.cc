@@ -262,8 +262,7 @@ void teach_subjects(const LanguageModel& model, const Lessons& lessons,
     const auto it = subject_of.find(static_cast<int64_t>(i));
     inputs->subject.push_back(it == subject_of.end() ? -1 : it->second);
   }
-  if (options.scoped && options.gated)
-    inputs->asked = read_scope(model, lessons, examples, reporter);
+  if (takes_scope(model, options)) inputs->asked = read_scope(model, lessons, examples, reporter);
   for (int64_t i = 0; i < lessons.own; ++i)
     proposal.item_queries.push_back(
         inputs->queries.index_select(0, (inputs->item == i).nonzero().view({-1})));
@@ -380,6 +379,14 @@ void teach_stepwise(const LanguageModel& model, const std::vector<Example>& exam
 
 }  // namespace
 
+bool takes_scope(const LanguageModel& model, const TeachOptions& options) {
+  const bool has = model.memory().scope.defined();
+  if (options.scoped.value_or(false) && !has)
+    throw Error(ErrorCode::kUnsupported, fmt::format("{} has no scope", model.folder().string()),
+                "make it again with this version's `accrete retrofit`, or teach without --scope");
+  return options.gated && options.scoped.value_or(has && !options.hold);
+}
+
 std::vector<std::string> load_names(const std::filesystem::path& folder) {
   std::vector<std::string> names;
   const auto path = folder / "accrete" / "names.txt";
@@ -411,9 +418,7 @@ Proposal propose(const LanguageModel& model, std::vector<Item> items, const Acce
   if (options.hold && model.uses_chat(options.raw))
     throw Error(ErrorCode::kUnsupported, "what is known about subjects is held in raw text only",
                 "teach sentences to complete with --raw, or leave out --hold");
-  if (options.scoped && !model.memory().scope.defined())
-    throw Error(ErrorCode::kUnsupported, fmt::format("{} has no scope", model.folder().string()),
-                "make it again with this version's `accrete retrofit`, or teach without --scope");
+  (void)takes_scope(model, options);  // refuses before anything is computed
   fill_subjects(items);
   AccessLog log = background;
   add_neighbours(model, items, names, options, log, reporter);

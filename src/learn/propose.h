@@ -10,6 +10,7 @@
 #include <cstdint>
 #include <filesystem>
 #include <functional>
+#include <optional>
 #include <span>
 #include <string>
 #include <vector>
@@ -39,8 +40,9 @@ struct TeachOptions {
   HoldOptions held;
   bool gated = true;  // facts with a subject speak near it only (memory/gate.h)
   // A gated update about subjects answers only what is asked as it was taught, in these or other
-  // words (memory/scope.h).
-  bool scoped = false;
+  // words (memory/scope.h). Not said: where the model has a scope, but with `hold`, which keeps
+  // the same in another way.
+  std::optional<bool> scoped;
   double text_share =
       0.5;  // of a text's tokens, the rarest, that its update speaks at; 1: all, and everywhere
   // Anchors nearer than this to another are left out; in units of a sixth of the gate's radius,
@@ -92,6 +94,10 @@ Proposal propose(const LanguageModel& model, std::vector<Item> items, const Acce
 
 // The update of `proposal` as `variant` says. Throws kInvalidArgument when every item is dropped.
 Update make_variant(const Proposal& proposal, const Variant& variant);
+
+// Whether what `options` teach about subjects gets a scope. Throws kUnsupported when it must and
+// the model has none.
+bool takes_scope(const LanguageModel& model, const TeachOptions& options);
 
 // Names to make neighbours of, from the model folder.
 std::vector<std::string> load_names(const std::filesystem::path& folder);

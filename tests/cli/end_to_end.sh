@@ -131,16 +131,18 @@ cp -r "$work/base" "$work/again-base"
 "$accrete" teach "$work/again" "$work/facts.jsonl" --raw --json --quiet >"$work/teach2.json"
 [ "$(json "$work/teach2.json" 'o["update"]')" = "$id" ] || fail "the same seed gave another update"
 
-# With a scope the facts are learned as well, exported as well, and the base is one undo away.
-"$accrete" undo "$work/again" --quiet >/dev/null
-"$accrete" digest "$work/again" --json --quiet >"$work/digest3.json"
-"$accrete" teach "$work/again" "$work/facts.jsonl" --raw --scope --json --quiet >"$work/teach4.json"
-[ "$(json "$work/teach4.json" 'o["learned"]["after"] >= 0.9 and o["asked"]["after"] >= 0.6 and o["update"] != "'"$id"'"')" = true ] || fail "with a scope: $(cat "$work/teach4.json")"
+# Without a scope the facts are learned as well, exported as well, and the base is one undo away.
 "$accrete" export "$work/again" "$work/scoped" --quiet >/dev/null
 grep -q '"scope"' "$work/scoped/config.json" || fail "the export of an update with a scope has none"
 "$accrete" undo "$work/again" --quiet >/dev/null
+"$accrete" digest "$work/again" --json --quiet >"$work/digest3.json"
+"$accrete" teach "$work/again" "$work/facts.jsonl" --raw --no-scope --json --quiet >"$work/teach4.json"
+[ "$(json "$work/teach4.json" 'o["learned"]["after"] >= 0.9 and o["asked"]["after"] >= 0.6 and o["update"] != "'"$id"'"')" = true ] || fail "without a scope: $(cat "$work/teach4.json")"
+"$accrete" export "$work/again" "$work/unscoped" --quiet >/dev/null
+! grep -q '"scope"' "$work/unscoped/config.json" || fail "the export of an update without a scope has one"
+"$accrete" undo "$work/again" --quiet >/dev/null
 "$accrete" digest "$work/again" --json --quiet >"$work/digest4.json"
-[ "$(json "$work/digest3.json" 'o["state"]')" = "$(json "$work/digest4.json" 'o["state"]')" ] || fail "undo with a scope is not exact"
+[ "$(json "$work/digest3.json" 'o["state"]')" = "$(json "$work/digest4.json" 'o["state"]')" ] || fail "undo without a scope is not exact"
 
 # Refusals: exit 1 with a message, and the state stays.
 "$accrete" digest "$model" --json --quiet >"$work/digest2.json"

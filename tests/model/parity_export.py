@@ -91,7 +91,7 @@ with tempfile.TemporaryDirectory() as work:
         facts = [next(f) for _ in range(4)]
     with open(path("facts.jsonl"), "w", encoding="utf-8") as f:
         f.writelines(facts)
-    run("teach", path("m"), path("facts.jsonl"), "--raw")
+    run("teach", path("m"), path("facts.jsonl"), "--raw", "--no-scope")
     result = json.loads(run("export", path("m"), path("taught"), "--json"))
     assert len(result["updates"]) == 1, result
     assert {"modeling_accrete.py", "accrete_overlay.safetensors"} <= set(result["files"]), result
@@ -124,7 +124,7 @@ with tempfile.TemporaryDirectory() as work:
         more = [json.loads(line) for line in list(f)[4:8]]
     with open(path("more.jsonl"), "w", encoding="utf-8") as f:
         f.writelines(json.dumps(fact) + "\n" for fact in more)
-    run("teach", path("m"), path("more.jsonl"), "--raw", "--scope")
+    run("teach", path("m"), path("more.jsonl"), "--raw")
     run("export", path("m"), path("scoped"))
     scoped, info = AutoModelForCausalLM.from_pretrained(
         path("scoped"), trust_remote_code=True, dtype=torch.float32, output_loading_info=True)
