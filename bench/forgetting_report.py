@@ -9,9 +9,9 @@ import json
 import os
 
 SCHEDULES = {"one_go": "in one go", "stream": "as a stream"}
-NAMES = {"interference": "**accrete**", "full-adamw": "full finetuning, AdamW", "full-sgd": "full finetuning, SGD", "lora": "LoRA",
+NAMES = {"interference": "**accrete**", "interference-unscoped": "accrete, `--no-scope`", "full-adamw": "full finetuning, AdamW", "full-sgd": "full finetuning, SGD", "lora": "LoRA",
          "lora-replay": "LoRA + replay", "ewc": "EWC", "tfidf-published": "sparse memory, tf-idf, as published"}
-COLOURS = {"interference": "#d62728", "full-adamw": "#1f77b4", "full-sgd": "#17becf", "lora": "#2ca02c", "lora-replay": "#98c379", "ewc": "#9467bd",
+COLOURS = {"interference": "#d62728", "interference-unscoped": "#e7969c", "full-adamw": "#1f77b4", "full-sgd": "#17becf", "lora": "#2ca02c", "lora-replay": "#98c379", "ewc": "#9467bd",
            "tfidf-published": "#ff7f0e"}
 KEPT = ("questions_f1", "clozes_f1", "neighbours_f1")
 
@@ -42,6 +42,10 @@ def learned(cell):
 
 def name_of(method):
     return NAMES.get(method, method.replace("deposit-", "deposit on 2,000 slots by ") if method != "deposit-all" else "deposit on all slots")
+
+
+def plain(method):
+    return name_of(method).strip("*").replace("`", "")
 
 
 def setting_of(cell):
@@ -127,7 +131,7 @@ def verdict(cells):
     lines = []
     for schedule, words in SCHEDULES.items():
         own = [p for p in points(cells, schedule, "test") if p[0] == "interference"]
-        others = [p for p in points(cells, schedule, "test") if p[0] != "interference" and not p[0].startswith("deposit-")]
+        others = [p for p in points(cells, schedule, "test") if not p[0].startswith(("interference", "deposit-"))]
         if not own or not others:
             lines.append(f"Facts taught {words}: not measured yet.")
             continue
@@ -180,7 +184,7 @@ def svg(cells):
             out.append(f'<text transform="translate({x0 - 44},{top + height / 2:.0f}) rotate(-90)" text-anchor="middle">kept: F1 of what was known, relative</text>')
         for split, (method, setting, x, y, group) in shown:
             colour = COLOURS[method]
-            tip = html.escape(f"{name_of(method).strip('*')}, {setting}, {split}, {len(group)} seed(s): learned {percent(x)}, kept {percent(y)}")
+            tip = html.escape(f"{plain(method)}, {setting}, {split}, {len(group)} seed(s): learned {percent(x)}, kept {percent(y)}")
             if split == "test":
                 xs, ys = list(map(learned, group)), list(map(kept, group))
                 out.append(f'<path d="M{px(min(xs)):.1f} {py(y):.1f}H{px(max(xs)):.1f}M{px(x):.1f} {py(min(ys)):.1f}V{py(max(ys)):.1f}" stroke="{colour}" fill="none"/>')
@@ -188,7 +192,7 @@ def svg(cells):
             out.append(f'<circle cx="{px(x):.1f}" cy="{py(y):.1f}" r="{6 if split == "test" else 4}" fill="{fill}" stroke="{colour}"><title>{tip}</title></circle>')
     x = left
     for m in methods:
-        label = name_of(m).strip("*")
+        label = plain(m)
         out.append(f'<circle cx="{x}" cy="{top + height + 62}" r="5" fill="{COLOURS[m]}"/><text x="{x + 10}" y="{top + height + 66}">{label}</text>')
         x += 26 + 6.3 * len(label)
     out.append(f'<text x="{left}" y="{top + height + 84}" fill="#555">filled: test, mean over seeds, bars lowest to highest; hollow: search on dev, one seed</text>')
@@ -203,7 +207,7 @@ def page(cells):
                       f"{c['after']['bits_per_byte'] - c['before']['bits_per_byte']:+.4f}"]
         else:
             values = ["diverged"] + [""] * 5
-        values = [c["schedule"], c["split"], name_of(c["method"]).strip("*"), setting_of(c), str(c["seed"])] + values
+        values = [c["schedule"], c["split"], plain(c["method"]), setting_of(c), str(c["seed"])] + values
         rows.append("<tr>" + "".join(f"<td>{html.escape(v)}</td>" for v in values) + "</tr>")
     head = ["schedule", "split", "method", "setting", "seed", "new F1", "new exact", "questions F1 kept", "sentences F1 kept", "neighbours F1 kept", "bits per byte"]
     return ("<!doctype html>\n<meta charset=\"utf-8\">\n<title>accrete: learned and forgotten</title>\n"

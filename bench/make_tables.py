@@ -57,7 +57,7 @@ def native_rows():
 def about_known_rows():
     """What else is known about the subjects that are taught."""
     rows = []
-    for name, how in (("about_known.json", ""), ("about_known_scope.json", " --scope")):
+    for name, how in (("about_known.json", ""), ("about_known_no_scope.json", " --no-scope")):
         if not os.path.exists(os.path.join(ROOT, "bench", "results", name)):
             continue
         runs = load(name)["runs"]
@@ -121,14 +121,14 @@ def facts(pattern="facts*.json"):
 def about_known():
     lines = ["| facts | with | seeds | known sentences about the same subjects kept | known sentences kept | new facts, untaught phrasings | the same behind other words | taught phrasings | seconds |",
              "| --- | --- | --- | --- | --- | --- | --- | --- | --- |"]
-    for name in ("about_known.json", "about_known_scope.json", "about_known_hold.json", "scope_facts.json", "hold_facts.json"):
+    for name in ("about_known.json", "about_known_no_scope.json", "about_known_hold.json", "facts.json", "no_scope_facts.json", "hold_facts.json"):
         if not os.path.exists(os.path.join(ROOT, "bench", "results", name)):
             continue
         r = load(name)
         runs = r["runs"]
         same = spread(runs, "kept_same_subject") if "kept_same_subject" in runs[0] else ""
         about = "about subjects of known sentences" if r["about_known"] else "as in the first table"
-        lines.append(f"| {r['facts']} {about} | {'`--hold`' if r['hold'] else '`--scope`' if r.get('scope') else ''} | {len(runs)} | {same} | {spread(runs, 'kept_clozes')} | "
+        lines.append(f"| {r['facts']} {about} | {'`--hold`' if r['hold'] else '' if r.get('scope') else '`--no-scope`'} | {len(runs)} | {same} | {spread(runs, 'kept_clozes')} | "
                      f"{spread(runs, 'asked_after')} | {spread(runs, 'asked_elsewhere')} | {spread(runs, 'taught_after')} | {spread(runs, 'seconds', 1, '{:.0f}')} |")
     return "\n".join(lines)
 

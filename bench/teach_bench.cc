@@ -3,7 +3,8 @@
 // For the first FACTS development facts of data/facts, drawn with SEED: the value vectors, by whole
 // passes through autograd and with what comes before the subjects kept; what prompts with
 // neighbours read, and how the same facts as questions of a chat score, in padded batches and as a
-// tree; and the largest difference between the two ways. One JSON object on standard output. Usage:
+// tree; the states of their scopes, all of them and without those that scoring left; and the
+// largest difference between the two ways. One JSON object on standard output. Usage:
 // teach_bench MODEL [FACTS] [THREADS]
 #include <ATen/ATen.h>
 #include <c10/core/InferenceMode.h>
@@ -155,6 +156,29 @@ int run(const char* folder, int64_t facts, int threads) {
                        {"tree_seconds", tree_seconds},
                        {"ratio", padded_seconds / tree_seconds},
                        {"equal_slots", same}};
+
+  if (model.memory().scope.defined()) {
+    Lessons lessons;
+    lessons.own = static_cast<int64_t>(items.size());
+    lessons.items = items;
+    lessons.raw.assign(items.size(), true);
+    // Phrasings are scored before they are taught.
+    KnownStates known{examples, {}};
+    score_examples(model, examples, quiet, "score", &known.silent);
+    std::vector<at::Tensor> all, saved;
+    const double all_time =
+        seconds_of([&] { all = read_scope(model, lessons, examples, {}, quiet); });
+    const double saved_time =
+        seconds_of([&] { saved = read_scope(model, lessons, examples, known, quiet); });
+    double apart = 0;
+    for (size_t i = 0; i < all.size(); ++i)
+      apart = std::max(apart, (all[i].mean(0) - saved[i].mean(0)).abs().max().item<double>());
+    out["scope"] = {{"phrasings", examples.size()},
+                    {"all_seconds", all_time},
+                    {"known_seconds", saved_time},
+                    {"ratio", all_time / saved_time},
+                    {"largest_difference", apart}};
+  }
 
   if (model.uses_chat(false)) {
     std::vector<Item> questions =

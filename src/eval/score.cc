@@ -37,25 +37,32 @@ void score_labels(const Transformer& net, const at::Tensor& h, const at::Tensor&
   }
 }
 
-// Whether examples share so much of their beginnings that a tree of them is the faster way.
-bool share_beginnings(const LanguageModel& model, std::span<const StateRequest> requests) {
+// Whether a tree of the examples is the faster way: where they are so short that batches of them
+// are padded much, or share so much of their beginnings.
+bool tree_is_faster(const LanguageModel& model, std::span<const StateRequest> requests) {
+  constexpr size_t kShort = 64;
   constexpr double kWorthwhile = 0.7;
-  return PackedPass::supports(model.net()) && share_passed_once(requests) < kWorthwhile;
+  if (!PackedPass::supports(model.net())) return false;
+  const bool short_ones = std::all_of(requests.begin(), requests.end(), [](const StateRequest& r) {
+    return r.tokens.size() <= kShort;
+  });
+  return short_ones || share_passed_once(requests) < kWorthwhile;
 }
 
 }  // namespace
 
 std::vector<Score> score_examples(const LanguageModel& model, std::span<const Example> examples,
                                   const Reporter& reporter, std::string_view stage,
-                                  int64_t batch_tokens) {
+                                  at::Tensor* silent) {
+  constexpr int64_t kBatchTokens = 2048;
   const c10::InferenceMode inference;
   const Transformer& net = model.net();
   std::vector<Score> scores(examples.size());
   for (auto& s : scores) s.exact = true;
   std::vector<StateRequest> requests;
   for (const Example& e : examples) requests.push_back(asked_states(e));
-  if (share_beginnings(model, requests)) {
-    const auto states = answer_states(model, requests, reporter, stage);
+  if (tree_is_faster(model, requests)) {
+    const auto states = answer_states(model, requests, reporter, stage, silent);
     const LabelRows labels = label_rows(examples, requests);
     score_labels(net, states.index_select(0, at::tensor(labels.row, at::kLong)),
                  at::tensor(labels.token, at::kLong), [&](int64_t l) -> Score& {
@@ -64,7 +71,7 @@ std::vector<Score> score_examples(const LanguageModel& model, std::span<const Ex
     return scores;
   }
   int64_t done = 0;
-  for (const Batch& batch : make_batches(examples, tokens_a_pass(net, batch_tokens))) {
+  for (const Batch& batch : make_batches(examples, tokens_a_pass(net, kBatchTokens))) {
     reporter.check_cancelled();
     const auto h = AnswerPass(model).run({batch.ids, batch.mask, {}, {}}, batch.positions);
     score_labels(net, h, batch.labels, [&](int64_t l) -> Score& {
@@ -86,7 +93,8 @@ double exact_rate(std::span<const Score> scores) {
 
 std::vector<Score> score_items(const LanguageModel& model, std::span<const Item> items,
                                const ExampleOptions& options, bool use_asked,
-                               const Reporter& reporter, std::string_view stage) {
+                               const Reporter& reporter, std::string_view stage,
+                               at::Tensor* silent) {
   std::vector<Example> examples;
   for (size_t i = 0; i < items.size(); ++i) {
     const Item& item = items[i];
@@ -99,7 +107,7 @@ std::vector<Score> score_items(const LanguageModel& model, std::span<const Item>
       examples.back().item = static_cast<int64_t>(i);
     }
   }
-  const auto each = score_examples(model, examples, reporter, stage);
+  const auto each = score_examples(model, examples, reporter, stage, silent);
   std::vector<Score> best(items.size());
   std::vector<bool> seen(items.size(), false);
   for (size_t k = 0; k < examples.size(); ++k) {

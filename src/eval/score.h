@@ -24,10 +24,11 @@ struct Score {
   int64_t right = 0;  // labels that are the model's first choice
 };
 
-// In the order of `examples`. `stage` names it in progress reports.
+// In the order of `examples`. `stage` names it in progress reports. `silent`, when not null, keeps
+// states between calls with the same examples (answer_states); it may stay undefined.
 std::vector<Score> score_examples(const LanguageModel& model, std::span<const Example> examples,
                                   const Reporter& reporter = {}, std::string_view stage = "score",
-                                  int64_t batch_tokens = 2048);
+                                  at::Tensor* silent = nullptr);
 
 // Share of exact ones; 0 for none.
 double exact_rate(std::span<const Score> scores);
@@ -36,7 +37,8 @@ double exact_rate(std::span<const Score> scores);
 // the items' first prompt (or first `asked` one when `use_asked`).
 std::vector<Score> score_items(const LanguageModel& model, std::span<const Item> items,
                                const ExampleOptions& options, bool use_asked,
-                               const Reporter& reporter = {}, std::string_view stage = "score");
+                               const Reporter& reporter = {}, std::string_view stage = "score",
+                               at::Tensor* silent = nullptr);
 
 // Bits per byte of texts: -log2 p(text) / bytes, windows of `window` tokens, the first token of
 // each window not counted... as the sum over all windows.

@@ -196,7 +196,8 @@ void teach_subjects(const LanguageModel& model, const Lessons& lessons,
                     const std::vector<Example>& examples,
                     const std::map<int64_t, int64_t>& subject_of, int64_t subjects, AccessLog log,
                     const std::vector<std::string>& names, const TeachOptions& options,
-                    const Reporter& reporter, const Protect& protect, Proposal& proposal) {
+                    const KnownStates& known, const Reporter& reporter, const Protect& protect,
+                    Proposal& proposal) {
   const auto facts = static_cast<int64_t>(subject_of.size());
   Sites sites = read_sites(model, lessons, examples, options.gated, reporter);
   if (options.neighbours > 0) log.append(sites.others, options.neighbour_weight, false);
@@ -230,6 +231,7 @@ void teach_subjects(const LanguageModel& model, const Lessons& lessons,
   proposal.teach_tokens += values.tokens;
   return_free_memory();  // the solver's, before the Gram matrix
 
+  reporter.report("rank slots", 0, 1);
   std::vector<int64_t> owners;
   for (const int64_t item : sites.item) owners.push_back(subject_of.at(item));
   const auto owner = at::tensor(owners, at::kLong);
@@ -247,6 +249,7 @@ void teach_subjects(const LanguageModel& model, const Lessons& lessons,
 
   auto inputs = std::make_shared<DepositInputs>();
   inputs->selected = select(statistics, log, options, 40 * facts + 1000, options.deposit.lambda);
+  reporter.report("rank slots", 1, 1);
   inputs->log = std::move(log);
   inputs->sites = sites.accesses;
   inputs->item = at::tensor(sites.item, at::kLong);
@@ -262,7 +265,8 @@ void teach_subjects(const LanguageModel& model, const Lessons& lessons,
     const auto it = subject_of.find(static_cast<int64_t>(i));
     inputs->subject.push_back(it == subject_of.end() ? -1 : it->second);
   }
-  if (takes_scope(model, options)) inputs->asked = read_scope(model, lessons, examples, reporter);
+  if (takes_scope(model, options))
+    inputs->asked = read_scope(model, lessons, examples, known, reporter);
   for (int64_t i = 0; i < lessons.own; ++i)
     proposal.item_queries.push_back(
         inputs->queries.index_select(0, (inputs->item == i).nonzero().view({-1})));
@@ -410,7 +414,8 @@ Update make_variant(const Proposal& proposal, const Variant& variant) {
 Proposal propose(const LanguageModel& model, std::vector<Item> items, const AccessLog& background,
                  const std::vector<std::string>& names, const TeachOptions& options,
                  const Reporter& reporter, const Protect& protect,
-                 std::span<const Companion> companions, std::vector<Example> anchor_examples) {
+                 std::span<const Companion> companions, std::vector<Example> anchor_examples,
+                 const KnownStates& known) {
   if (options.hold && !PackedPass::supports(model.net()))
     throw Error(ErrorCode::kUnsupported,
                 "what is known about subjects is held in float32 on the CPU only",
@@ -472,7 +477,7 @@ Proposal propose(const LanguageModel& model, std::vector<Item> items, const Acce
           subjects.try_emplace(subject, static_cast<int64_t>(subjects.size())).first->second;
     }
     teach_subjects(model, lessons, with_subject, subject_of, static_cast<int64_t>(subjects.size()),
-                   std::move(log), names, options, reporter, protect, proposal);
+                   std::move(log), names, options, known, reporter, protect, proposal);
   }
   if (proposal.update.layers.empty() && proposal.stopped)
     throw Error(ErrorCode::kRefused, "the first steps break a floor already; nothing was changed",

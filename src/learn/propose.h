@@ -23,6 +23,7 @@
 #include "learn/language_task.h"
 #include "learn/ranking.h"
 #include "learn/row_solver.h"
+#include "learn/scope_reading.h"
 #include "learn/value_solver.h"
 
 namespace accrete {
@@ -86,11 +87,12 @@ using Protect = std::function<void(AccessLog&, const Speaks&)>;
 
 // `items` must not be empty; `companions` are learned along (earlier.h). `background` is what is to
 // stay as it is; so is what `protect` adds, and `anchors`, as far as the options give them weight.
-// Throws kInvalidArgument, kRefused, kInterrupted.
+// `known` saves passes. Throws kInvalidArgument, kRefused, kInterrupted.
 Proposal propose(const LanguageModel& model, std::vector<Item> items, const AccessLog& background,
                  const std::vector<std::string>& names, const TeachOptions& options,
                  const Reporter& reporter, const Protect& protect = {},
-                 std::span<const Companion> companions = {}, std::vector<Example> anchors = {});
+                 std::span<const Companion> companions = {}, std::vector<Example> anchors = {},
+                 const KnownStates& known = {});
 
 // The update of `proposal` as `variant` says. Throws kInvalidArgument when every item is dropped.
 Update make_variant(const Proposal& proposal, const Variant& variant);

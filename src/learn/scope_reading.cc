@@ -2,6 +2,9 @@
 
 #include <ATen/ATen.h>
 
+#include <set>
+#include <utility>
+
 #include "learn/sites.h"
 #include "model/answer_pass.h"
 #include "model/prompt_tree.h"
@@ -9,14 +12,36 @@
 namespace accrete {
 
 std::vector<at::Tensor> read_scope(const LanguageModel& model, const Lessons& lessons,
-                                   std::span<const Example> examples, const Reporter& reporter) {
+                                   std::span<const Example> examples, const KnownStates& known,
+                                   const Reporter& reporter) {
   const at::NoGradGuard no_grad;
   constexpr int64_t kBatchTokens = 2048;
   const Transformer& net = model.net();
+  std::set<std::pair<int64_t, int64_t>> wanted;  // items and phrasings
+  for (const Example& e : examples)
+    if (e.item < lessons.own) wanted.emplace(e.item, e.phrasing);
+  // Of each item the states behind which its answer is predicted.
+  std::vector<std::vector<at::Tensor>> states(static_cast<size_t>(lessons.own));
+  const auto add = [&](const Example& e, const at::Tensor& z) {
+    states[static_cast<size_t>(e.item)].push_back(z);
+  };
+  std::set<std::pair<int64_t, int64_t>> read;
+  if (known.silent.defined()) {
+    std::vector<StateRequest> requests;
+    for (const Example& e : known.examples) requests.push_back(asked_states(e));
+    const LabelRows labels = label_rows(known.examples, requests);
+    const auto z = scope_states(model, known.silent);
+    for (size_t l = 0; l < labels.row.size(); ++l) {
+      const Example& e = known.examples[labels.example[l]];
+      if (!wanted.contains({e.item, e.phrasing})) continue;
+      add(e, z[labels.row[l]]);
+      read.emplace(e.item, e.phrasing);
+    }
+  }
   std::vector<Example> all;
   for (const Example& e : examples) {
     if (e.item >= lessons.own) continue;
-    all.push_back(e);
+    if (!read.contains({e.item, e.phrasing})) all.push_back(e);
     const auto i = static_cast<size_t>(e.item);
     const Item& item = lessons.items[i];
     const auto contexts = reading_contexts();
@@ -26,11 +51,6 @@ std::vector<at::Tensor> read_scope(const LanguageModel& model, const Lessons& le
         item.answers.front(), item.subject, lessons.example_options(i)));
     all.back().item = e.item;
   }
-  // Of each example the tokens behind which its answer is predicted.
-  std::vector<std::vector<at::Tensor>> states(static_cast<size_t>(lessons.own));
-  const auto add = [&](const Example& e, const at::Tensor& z) {
-    states[static_cast<size_t>(e.item)].push_back(z);
-  };
   if (PackedPass::supports(net)) {
     std::vector<StateRequest> requests;
     for (const Example& e : all) requests.push_back(asked_states(e));

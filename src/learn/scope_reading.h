@@ -16,10 +16,18 @@
 
 namespace accrete {
 
+// States that are known before: of each of `examples`, phrasings of the set, what asked_states asks
+// for (model/prompt_tree.h), one after another, as scoped updates leave it. Undefined: none.
+struct KnownStates {
+  std::span<const Example> examples;
+  at::Tensor silent;
+};
+
 // Of each item of the set itself, lessons.own of them, its states [n, w]; `examples` are phrasings
 // of `lessons`, whose items beyond the set are passed over. The model must have a scope. Throws
 // kInterrupted.
 std::vector<at::Tensor> read_scope(const LanguageModel& model, const Lessons& lessons,
-                                   std::span<const Example> examples, const Reporter& reporter);
+                                   std::span<const Example> examples, const KnownStates& known,
+                                   const Reporter& reporter);
 
 }  // namespace accrete

@@ -80,12 +80,13 @@ struct Session {
   Session& operator=(const Session&) = delete;
 
   // A correction and what is about the same subject must not be held back by what it corrects.
-  Proposal propose_update(const TeachOptions& options, const Reporter& reporter) const {
+  Proposal propose_update(const TeachOptions& options, const KnownStates& known,
+                          const Reporter& reporter) const {
     const Protect protect = [&](AccessLog& log, const Speaks& where) {
       protect_earlier(log, earlier, items, model.memory(), options.earlier_weight, where);
     };
     return propose(model, items, load_background(model.folder(), model.memory().keys),
-                   load_names(model.folder()), options, reporter, protect, companions);
+                   load_names(model.folder()), options, reporter, protect, companions, {}, known);
   }
 
   // Those that share most slots with `update`.
@@ -183,6 +184,7 @@ struct Exam {
   std::vector<Item> asked;
   std::vector<bool> is_fact;  // by item
   ExampleOptions options;
+  at::Tensor taught_silent, asked_silent;  // states that no update with a scope changes
 
   Exam(const LanguageModel& model, const std::vector<Item>& items, bool raw) {
     options.raw = raw;
@@ -192,8 +194,10 @@ struct Exam {
       is_fact.push_back(item.kind == Item::Kind::kFact);
     }
   }
-  double learned(const LanguageModel& model, const Reporter& reporter) const {
-    const auto scores = score_examples(model, taught, reporter, "ask");
+  KnownStates known() const { return {taught, taught_silent}; }
+  void forget() { taught_silent = asked_silent = at::Tensor(); }
+  double learned(const LanguageModel& model, const Reporter& reporter) {
+    const auto scores = score_examples(model, taught, reporter, "ask", &taught_silent);
     double sum = 0;
     for (size_t i = 0; i < scores.size(); ++i)
       sum += is_fact[static_cast<size_t>(taught[i].item)]
@@ -202,9 +206,9 @@ struct Exam {
                        static_cast<double>(std::max<int64_t>(scores[i].labels, 1));
     return scores.empty() ? 0 : sum / static_cast<double>(scores.size());
   }
-  std::optional<double> asked_rate(const LanguageModel& model, const Reporter& reporter) const {
+  std::optional<double> asked_rate(const LanguageModel& model, const Reporter& reporter) {
     if (asked.empty()) return std::nullopt;
-    return exact_rate(score_items(model, asked, options, true, reporter, "ask"));
+    return exact_rate(score_items(model, asked, options, true, reporter, "ask", &asked_silent));
   }
 };
 
@@ -248,7 +252,7 @@ PlanResult plan(const std::filesystem::path& folder, const Dataset& data, const 
   result.items = static_cast<int64_t>(data.items.size());
   result.conflicts = session.conflicts;
   result.companions = static_cast<int64_t>(session.companions.size());
-  const Proposal proposal = session.propose_update(options, timed);
+  const Proposal proposal = session.propose_update(options, {}, timed);
   count_rows(proposal.update, result.rows, result.parameters);
   result.overlaps = session.overlaps(proposal.update);
   ForecastOptions how = options.forecast;
@@ -279,7 +283,7 @@ TeachResult teach(const std::filesystem::path& folder, const Dataset& data, cons
   result.items = static_cast<int64_t>(data.items.size());
   result.conflicts = session.conflicts;
   result.companions = static_cast<int64_t>(session.companions.size());
-  const Exam exam(model, session.items, given.raw);
+  Exam exam(model, session.items, given.raw);
   result.learned_before = exam.learned(model, timed);
   result.asked_before = exam.asked_rate(model, timed);
   for (const auto& probe : session.probes) {
@@ -299,7 +303,9 @@ TeachResult teach(const std::filesystem::path& folder, const Dataset& data, cons
       return rolling.holds(
           model.memory().overlay.with_trial(changes.slots, changes.delta, changes.anchors), timed);
     };
-  const Proposal proposal = session.propose_update(options, timed);
+  const Proposal proposal = session.propose_update(options, exam.known(), timed);
+  // Without a scope it would be in the states of both streams.
+  if (proposal.update.scope.states.empty()) exam.forget();
   result.check_share =
       proposal.step_seconds > 0 ? proposal.check_seconds / proposal.step_seconds : 0;
 

@@ -248,35 +248,43 @@ at::Tensor tree_states(const LanguageModel& model, std::span<const StateRequest>
 }
 
 at::Tensor answer_states(const LanguageModel& model, std::span<const StateRequest> requests,
-                         const Reporter& reporter, std::string_view stage) {
-  if (!model.has_memory() || !model.memory().overlay.scoped())
-    return tree_states(model, requests, false, reporter, stage);
+                         const Reporter& reporter, std::string_view stage, at::Tensor* silent) {
+  if (!model.has_memory() || !model.memory().overlay.scoped()) {
+    if (silent != nullptr && silent->defined()) return *silent;
+    const auto h = tree_states(model, requests, false, reporter, stage);
+    if (silent != nullptr) *silent = h;
+    return h;
+  }
+  const bool known = silent != nullptr && silent->defined();
   std::vector<std::vector<int64_t>> heard;
   const auto h = read_states(model, requests, false, &heard, reporter, stage);
   // The other stream, of those requests in which something was heard.
   std::vector<StateRequest> again;
-  std::vector<int64_t> place, from;
+  std::vector<int64_t> rows, place;  // of those requests; of what was heard
   std::vector<std::vector<int64_t>> subjects;
-  int64_t row = 0, other_row = 0;
+  int64_t row = 0;
   for (const StateRequest& r : requests) {
     const int64_t n = static_cast<int64_t>(r.tokens.size()) - r.from;
     if (!heard[static_cast<size_t>(row + n - 1)].empty()) {
       again.push_back(r);
-      for (int64_t t = 0; t < n; ++t) {
-        auto& at_token = heard[static_cast<size_t>(row + t)];
+      for (int64_t t = row; t < row + n; ++t) {
+        rows.push_back(t);
+        auto& at_token = heard[static_cast<size_t>(t)];
         if (at_token.empty()) continue;
-        place.push_back(row + t);
-        from.push_back(other_row + t);
+        place.push_back(t);
         subjects.push_back(std::move(at_token));
       }
-      other_row += n;
     }
     row += n;
   }
+  at::Tensor other = known ? *silent : h;
+  if (!known && !rows.empty())
+    other = h.index_copy(0, at::tensor(rows, at::kLong),
+                         tree_states(model, again, /*silent_scoped=*/true, reporter, stage));
+  if (silent != nullptr) *silent = other;
   if (place.empty()) return h;
-  const auto silent = tree_states(model, again, /*silent_scoped=*/true, reporter, stage);
   return within_scope(model, model.memory().overlay, h, place,
-                      silent.index_select(0, at::tensor(from, at::kLong)), subjects);
+                      other.index_select(0, at::tensor(place, at::kLong)), subjects);
 }
 
 }  // namespace accrete

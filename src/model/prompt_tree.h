@@ -90,8 +90,11 @@ double share_passed_once(std::span<const StateRequest> requests);
 // PackedPass::supports says yes. Throws kInterrupted.
 at::Tensor tree_states(const LanguageModel& model, std::span<const StateRequest> requests,
                        bool silent_scoped, const Reporter& reporter, std::string_view stage);
-// The same as the model answers, with scoped updates in their scopes (model/answer_pass.h).
+// The same as the model answers, with scoped updates in their scopes (model/answer_pass.h). What
+// scoped updates do not change can be kept between calls: `silent`, when not null, is taken for
+// tree_states(..., silent_scoped = true) of these requests, and becomes it where it is undefined.
 at::Tensor answer_states(const LanguageModel& model, std::span<const StateRequest> requests,
-                         const Reporter& reporter, std::string_view stage);
+                         const Reporter& reporter, std::string_view stage,
+                         at::Tensor* silent = nullptr);
 
 }  // namespace accrete
