@@ -9,7 +9,7 @@
 // Non-goals: autoescaping, inheritance, imports, call blocks, tools.
 #pragma once
 
-#include <memory>
+#include <cstdint>
 #include <string>
 #include <string_view>
 #include <utility>
