@@ -29,6 +29,7 @@ def teach(r):
     return rows([f"{r['facts']} facts, {r['threads']} threads", "before", "now", "ratio"], [
         [f"value vectors, {v['steps']} steps", f"{v['whole_passes_seconds']:.1f} s", f"{v['kept_prefixes_seconds']:.1f} s", f"{v['ratio']:.2f}"],
         ["tokens passed for them", str(v["whole_passes_tokens"]), str(v["kept_prefixes_tokens"]), f"{v['whole_passes_tokens'] / v['kept_prefixes_tokens']:.2f}"],
+        *([[f"value vectors of {r['few_facts']['facts']} facts, {r['few_facts']['steps']} steps", f"{r['few_facts']['float32_seconds']:.1f} s", f"{r['few_facts']['codes_seconds']:.1f} s", f"{r['few_facts']['ratio']:.2f}"]] if "few_facts" in r else []),
         *([[f"scores of {r['scores']['examples']} questions in a chat", f"{r['scores']['padded_seconds']:.1f} s", f"{r['scores']['tree_seconds']:.1f} s", f"{r['scores']['ratio']:.2f}"]] if "scores" in r else []),
         [f"what {n['prompts']} neighbours read", f"{n['padded_seconds']:.1f} s", f"{n['tree_seconds']:.1f} s", f"{n['ratio']:.2f}"],
         *([[f"states of the scopes of {r['scope']['phrasings']} phrasings", f"{r['scope']['all_seconds']:.1f} s", f"{r['scope']['known_seconds']:.1f} s", f"{r['scope']['ratio']:.2f}"]] if "scope" in r else []),

@@ -1,7 +1,8 @@
 // Teaching: what is computed once against computing everything in every step, timed side by side.
 //
 // For the first FACTS development facts of data/facts, drawn with SEED: the value vectors, by whole
-// passes through autograd and with what comes before the subjects kept; what prompts with
+// passes through autograd and with what comes before the subjects kept, and those of two facts by
+// float32 weights and by codes; what prompts with
 // neighbours read, and how the same facts as questions of a chat score, in padded batches and as a
 // tree; the states of their scopes, all of them and without those that scoring left; and the
 // largest difference between the two ways. One JSON object on standard output. Usage:
@@ -139,6 +140,39 @@ int run(const char* folder, int64_t facts, int threads) {
                           {"whole_passes_tokens", values[0].tokens},
                           {"kept_prefixes_tokens", values[1].tokens},
                           {"largest_loss_difference", loss_difference}};
+
+  {
+    // A step over few rows costs reading the weights: as float32, and by the codes of a quantised
+    // original (model/coded_matrix.h).
+    LanguageModel plain = model;
+    Transformer net = model.net();
+    net.each_weight([](const std::string&, at::Tensor& w) { w = w.clone(); });
+    plain.set_net(std::move(net));
+    const std::vector<Example> few(examples.begin(),
+                                   std::find_if(examples.begin(), examples.end(),
+                                                [](const Example& e) { return e.item >= 2; }));
+    ValueSolverOptions steps;
+    steps.settled = 0;
+    steps.steps = 20;
+    Values by[2];
+    double time[2];
+    const LanguageModel* models[] = {&plain, &model};
+    for (const int k : {1, 0, 1, 0})  // the second time counts
+      time[k] = seconds_of([&] {
+        by[k] = solve_values(*models[k], few, {{0, 0}, {1, 1}}, 2, steps, quiet);
+      });
+    double apart = 0, largest = 0;
+    for (const auto& [block, v] : by[0].by_block) {
+      apart = std::max(apart, (v - by[1].by_block.at(block)).abs().max().item<double>());
+      largest = std::max(largest, v.abs().max().item<double>());
+    }
+    out["few_facts"] = {{"facts", 2},
+                        {"steps", steps.steps},
+                        {"float32_seconds", time[0]},
+                        {"codes_seconds", time[1]},
+                        {"ratio", time[0] / time[1]},
+                        {"largest_difference", apart / largest}};
+  }
 
   std::vector<ReadRequest> requests;
   for (const auto& prompt :

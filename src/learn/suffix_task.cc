@@ -335,7 +335,7 @@ void SuffixTask::head(const at::Tensor& h, const PackedSequences& sequences,
       if (!low_head_.defined()) low_head_ = net.head().to(at::kBFloat16);
       logits.copy_(at::mm(normed.to(at::kBFloat16), low_head_.t()));
     } else {
-      at::mm_out(logits, normed, net.head().t());
+      PackedPass::head(net, logits, normed);
     }
     std::vector<float> nll(static_cast<size_t>(n));
     float* row = logits.mutable_data_ptr<float>();
@@ -359,9 +359,11 @@ void SuffixTask::head(const at::Tensor& h, const PackedSequences& sequences,
       loss[label.owner] += static_cast<double>(nll[static_cast<size_t>(l)]) * label.share;
     }
     if (gradient == nullptr) continue;
-    const auto dnormed = options_.low_precision
-                             ? at::mm(logits.to(at::kBFloat16), low_head_).to(at::kFloat)
-                             : at::mm(logits, net.head());
+    auto dnormed = at::empty_like(x);
+    if (options_.low_precision)
+      dnormed.copy_(at::mm(logits.to(at::kBFloat16), low_head_));
+    else
+      PackedPass::head_backward(net, dnormed, logits);
     auto dx = at::zeros_like(x);
     kernels::rms_norm_rows_backward(
         x.const_data_ptr<float>(), weight, inverse.const_data_ptr<float>(),

@@ -43,17 +43,30 @@ bool CodedMatrix::applies(const at::Tensor& x) {
 }
 
 at::Tensor CodedMatrix::product(const at::Tensor& x) const {
-  const auto input = x.contiguous();
-  const int64_t n = input.numel() / rows_.columns;
   auto shape = x.sizes().vec();
   shape.back() = rows_.rows;
   auto out = at::empty(shape, x.options());
-  const float* from = input.const_data_ptr<float>();
+  product_to(out, x.contiguous());
+  return out;
+}
+
+void CodedMatrix::product_to(at::Tensor& out, const at::Tensor& x) const {
+  const int64_t n = x.numel() / rows_.columns;
+  const float* from = x.const_data_ptr<float>();
   float* to = out.mutable_data_ptr<float>();
   at::parallel_for(
       0, rows_.rows, std::max<int64_t>(1, kGrain / (n * rows_.columns)),
       [&](int64_t begin, int64_t end) { kernels::coded_product(rows_, begin, end, from, n, to); });
-  return out;
+}
+
+void CodedMatrix::back_product_to(at::Tensor& out, const at::Tensor& y) const {
+  const int64_t n = y.numel() / rows_.rows;
+  const float* from = y.const_data_ptr<float>();
+  float* to = out.mutable_data_ptr<float>();
+  at::parallel_for(0, rows_.columns / 32, std::max<int64_t>(1, kGrain / (n * rows_.rows * 32)),
+                   [&](int64_t begin, int64_t end) {
+                     kernels::coded_back_product(rows_, 32 * begin, 32 * end, from, n, to);
+                   });
 }
 
 CodedWeights CodedWeights::open(const std::filesystem::path& folder) {

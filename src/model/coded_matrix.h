@@ -4,7 +4,7 @@
 // original (io/gguf_codes.h), or its weights are stored as bfloat16, reading those instead is what
 // makes decoding fast. The values are the same bit for bit; sums are taken in another order.
 //
-// Non-goals: prompts (plain products of the float32 weights), training, other devices.
+// Non-goals: prompts (plain products of the float32 weights), training of them, other devices.
 #pragma once
 
 #include <ATen/core/Tensor.h>
@@ -31,6 +31,10 @@ class CodedMatrix {
   static bool applies(const at::Tensor& x);
   // x W^T: [..., in] to [..., out].
   at::Tensor product(const at::Tensor& x) const;
+  // The same into `out` [n, out], of x [n, in]; and back: y W, [n, out] to `out` [n, in]. All are
+  // contiguous float32 on the CPU.
+  void product_to(at::Tensor& out, const at::Tensor& x) const;
+  void back_product_to(at::Tensor& out, const at::Tensor& y) const;
 
  private:
   kernels::CodedRows rows_;  // borrows the bytes

@@ -8,6 +8,7 @@
 #include "base/cpu.h"
 #include "base/error.h"
 #include "base/pages.h"
+#include "model/coded_matrix.h"
 #include "model/kernels/rows.h"
 
 namespace accrete {
@@ -17,17 +18,56 @@ float* data(const at::Tensor& t) {
   return t.defined() ? t.mutable_data_ptr<float>() : nullptr;
 }
 
-// out = x w^T (+ bias), or out = to + x w^T (+ bias).
-void multiply(at::Tensor& out, const at::Tensor& x, const at::Tensor& w, const at::Tensor& bias) {
-  if (bias.defined())
-    at::addmm_out(out, bias, x, w.t());
-  else
-    at::mm_out(out, x, w.t());
+// Few rows cost what reading the weights costs, which is less of their codes. Above these numbers
+// plain products are faster (SmolLM2, two threads, AVX2).
+constexpr int64_t kFewForward = 32, kFewBackward = 24;
+bool by_codes(const Linear& l, const at::Tensor& rows, int64_t most = kFewForward) {
+  return l.coded != nullptr && rows.size(0) <= most;
 }
-void multiply_add(at::Tensor& out, const at::Tensor& to, const at::Tensor& x, const at::Tensor& w,
-                  const at::Tensor& bias) {
-  at::addmm_out(out, to, x, w.t());
-  if (bias.defined()) out.add_(bias);
+
+Linear without_bias(at::Tensor weight, std::shared_ptr<const CodedMatrix> coded) {
+  Linear l;
+  l.weight = std::move(weight);
+  l.coded = std::move(coded);
+  return l;
+}
+
+// out = x w^T (+ bias), or out = to + x w^T (+ bias).
+void multiply(at::Tensor& out, const at::Tensor& x, const Linear& l) {
+  if (by_codes(l, x)) {
+    l.coded->product_to(out, x);
+    if (l.bias.defined()) out.add_(l.bias);
+  } else if (l.bias.defined()) {
+    at::addmm_out(out, l.bias, x, l.weight.t());
+  } else {
+    at::mm_out(out, x, l.weight.t());
+  }
+}
+void multiply_add(at::Tensor& out, const at::Tensor& to, const at::Tensor& x, const Linear& l) {
+  if (by_codes(l, x)) {
+    l.coded->product_to(out, x);
+    out.add_(to);
+  } else {
+    at::addmm_out(out, to, x, l.weight.t());
+  }
+  if (l.bias.defined()) out.add_(l.bias);
+}
+// out = y w, or out += y w by way of `scratch`, of as many elements as `out` at least.
+void multiply_back(at::Tensor& out, const at::Tensor& y, const Linear& l) {
+  if (by_codes(l, y, kFewBackward))
+    l.coded->back_product_to(out, y);
+  else
+    at::mm_out(out, y, l.weight);
+}
+void add_multiplied_back(at::Tensor& out, const at::Tensor& y, const Linear& l,
+                         const at::Tensor& scratch) {
+  if (by_codes(l, y, kFewBackward)) {
+    auto part = scratch.view({-1}).narrow(0, 0, out.numel()).view(out.sizes());
+    l.coded->back_product_to(part, y);
+    out.add_(part);
+  } else {
+    out.addmm_(y, l.weight);
+  }
 }
 
 // Elements per task: some ten microseconds of work. On a machine with other work to do it costs
@@ -270,9 +310,9 @@ void PackedPass::attention(int64_t block, Saved& saved, int64_t rows,
       at += to->size(1);
     }
   } else {
-    multiply(saved.k, x, b.k.weight, b.k.bias);
-    multiply(saved.v, x, b.v.weight, b.v.bias);
-    if (!keys_only) multiply(saved.q, x, b.q.weight, b.q.bias);
+    multiply(saved.k, x, b.k);
+    multiply(saved.v, x, b.v);
+    if (!keys_only) multiply(saved.q, x, b.q);
   }
   if (b.q_norm.defined()) {
     norm_heads(b.k_norm, saved.k, saved.raw_k, saved.k_inverse);
@@ -287,7 +327,7 @@ void PackedPass::attention(int64_t block, Saved& saved, int64_t rows,
     at::add_out(saved.middle, saved.h, low_product({y}, low_weights(block).o.t()));
     if (b.o.bias.defined()) saved.middle.add_(b.o.bias);
   } else {
-    multiply_add(saved.middle, saved.h, y, b.o.weight, b.o.bias);
+    multiply_add(saved.middle, saved.h, y, b.o);
   }
 }
 
@@ -303,8 +343,8 @@ void PackedPass::ffn(int64_t block, const Saved& saved, const at::Tensor& x,
     if (b.gate.bias.defined()) gates.add_(b.gate.bias);
     if (b.up.bias.defined()) ups.add_(b.up.bias);
   } else {
-    multiply(gates, x, b.gate.weight, b.gate.bias);
-    multiply(ups, x, b.up.weight, b.up.bias);
+    multiply(gates, x, b.gate);
+    multiply(ups, x, b.up);
   }
   const float *gate = data(gates), *up = data(ups);
   float* act = data(activated);
@@ -315,7 +355,7 @@ void PackedPass::ffn(int64_t block, const Saved& saved, const at::Tensor& x,
     at::add_out(out, saved.middle, low_product({activated}, low_weights(block).down.t()));
     if (b.down.bias.defined()) out.add_(b.down.bias);
   } else {
-    multiply_add(out, saved.middle, activated, b.down.weight, b.down.bias);
+    multiply_add(out, saved.middle, activated, b.down);
   }
 }
 
@@ -386,6 +426,14 @@ at::Tensor PackedPass::ffn_input(const at::Tensor& h, const PackedSequences& seq
   return x;
 }
 
+void PackedPass::head(const Transformer& net, at::Tensor& logits, const at::Tensor& x) {
+  multiply(logits, x, without_bias(net.head(), net.coded_head_));
+}
+
+void PackedPass::head_backward(const Transformer& net, at::Tensor& dx, const at::Tensor& dlogits) {
+  multiply_back(dx, dlogits, without_bias(net.head(), net.coded_head_));
+}
+
 void PackedPass::backward(at::Tensor gradient, const SeeGradient& see) {
   const at::NoGradGuard no_grad;
   const ModelConfig& c = net_.config();
@@ -401,7 +449,7 @@ void PackedPass::backward(at::Tensor gradient, const SeeGradient& see) {
     if (low_precision_)
       activated.copy_(low_product({gradient}, low_weights(i).down));
     else
-      at::mm_out(activated, gradient, b.down.weight);
+      multiply_back(activated, gradient, b.down);
     float *gate = data(saved.gate), *up = data(saved.up);
     const float* act = data(activated);
     at::parallel_for(0, N * c.ffn_width, kElements / 2, [&](int64_t begin, int64_t end) {
@@ -410,14 +458,14 @@ void PackedPass::backward(at::Tensor gradient, const SeeGradient& see) {
     if (low_precision_) {
       x.copy_(low_product({saved.gate, saved.up}, low_weights(i).gate_up));
     } else {
-      at::mm_out(x, saved.gate, b.gate.weight);
-      x.addmm_(saved.up, b.up.weight);
+      multiply_back(x, saved.gate, b.gate);
+      add_multiplied_back(x, saved.up, b.up, last_);
     }
     norm_backward(saved.middle, b.ffn_norm, saved.middle_inverse, x, gradient);
     if (low_precision_)
       y.copy_(low_product({gradient}, low_weights(i).o));
     else
-      at::mm_out(y, gradient, b.o.weight);
+      multiply_back(y, gradient, b.o);
     at::parallel_for(0, sequences_.size(), kSequences, [&](int64_t begin, int64_t end) {
       for (int64_t s = begin; s < end; ++s) attend_sequence(i, saved, s, Attend::kBackward);
     });
@@ -428,9 +476,9 @@ void PackedPass::backward(at::Tensor gradient, const SeeGradient& see) {
     if (low_precision_) {
       x.copy_(low_product({dq, dk, dv}, low_weights(i).qkv));
     } else {
-      at::mm_out(x, dq, b.q.weight);
-      x.addmm_(dk, b.k.weight);
-      x.addmm_(dv, b.v.weight);
+      multiply_back(x, dq, b.q);
+      add_multiplied_back(x, dk, b.k, last_);
+      add_multiplied_back(x, dv, b.v, last_);
     }
     norm_backward(saved.h, b.attention_norm, saved.h_inverse, x, gradient);
   }

@@ -82,6 +82,11 @@ class PackedPass {
   using SeeGradient = std::function<void(int64_t block, const at::Tensor& gradient)>;
   void backward(at::Tensor gradient, const SeeGradient& see);
 
+  // Normed rows x [n, d] to logits [n, vocabulary], and the gradient of those back to dx [n, d].
+  // All contiguous.
+  static void head(const Transformer& net, at::Tensor& logits, const at::Tensor& x);
+  static void head_backward(const Transformer& net, at::Tensor& dx, const at::Tensor& dlogits);
+
  private:
   // What a block's backward pass needs of its forward pass.
   struct Saved {

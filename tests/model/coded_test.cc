@@ -71,6 +71,14 @@ TEST(Coded, ProductsAreThoseOfTheValues) {
         const double scale = want.abs().max().item<double>();
         EXPECT_LT((got.to(at::kDouble) - want).abs().max().item<double>(), 1e-5 * scale)
             << static_cast<int>(kind) << " in " << in << " rows " << n;
+
+        const auto y = at::randn({n, 37});
+        const auto back = at::mm(y.to(at::kDouble), c.values.to(at::kDouble));
+        auto out = at::full({n, in}, NAN);
+        CodedMatrix(c.rows).back_product_to(out, y);
+        EXPECT_LT((out.to(at::kDouble) - back).abs().max().item<double>(),
+                  1e-5 * back.abs().max().item<double>())
+            << static_cast<int>(kind) << " back, in " << in << " rows " << n;
       }
     }
 }

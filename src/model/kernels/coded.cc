@@ -185,6 +185,139 @@ void Product(const CodedRows& w, int64_t begin, int64_t end, const float* x, int
   }
 }
 
+// Values [32 b + i, 32 b + i + lanes) of a row, and those 16 further on.
+struct Pair {
+  V low, high;
+};
+
+class Row4 {
+ public:
+  Row4(const CodedRows& w, size_t r)
+      : codes_(static_cast<const uint8_t*>(w.codes) + r * static_cast<size_t>(w.columns) / 2),
+        scales_(w.scales + r * static_cast<size_t>(w.columns) / 32),
+        minima_(w.minima + r * static_cast<size_t>(w.columns) / 32) {}
+  HWY_INLINE Pair Values(size_t b, size_t i) const {
+    const Tag d;
+    const Ints di;
+    const V scale = hn::Set(d, scales_[b]), minimum = hn::Set(d, minima_[b]);
+    const auto bytes = hn::PromoteTo(di, hn::LoadU(Bytes(), codes_ + b * 16 + i));
+    return {hn::MulAdd(hn::ConvertTo(d, hn::And(bytes, hn::Set(di, 15))), scale, minimum),
+            hn::MulAdd(hn::ConvertTo(d, hn::ShiftRight<4>(bytes)), scale, minimum)};
+  }
+
+ private:
+  const uint8_t* codes_;
+  const float *scales_, *minima_;
+};
+
+class Row8 {
+ public:
+  Row8(const CodedRows& w, size_t r)
+      : codes_(static_cast<const int8_t*>(w.codes) + r * static_cast<size_t>(w.columns)),
+        shift_(w.block == 32 ? 5 : 4) {
+    const size_t blocks = static_cast<size_t>(w.columns) >> shift_;
+    scales_ = w.scales + r * blocks;
+    minima_ = w.minima != nullptr ? w.minima + r * blocks : nullptr;
+  }
+  HWY_INLINE Pair Values(size_t b, size_t i) const {
+    return {Value(b * 32 + i), Value(b * 32 + 16 + i)};
+  }
+
+ private:
+  HWY_INLINE V Value(size_t at) const {
+    const Tag d;
+    const auto code = hn::PromoteTo(Ints(), hn::LoadU(SignedBytes(), codes_ + at));
+    const V minimum = minima_ != nullptr ? hn::Set(d, minima_[at >> shift_]) : hn::Zero(d);
+    return hn::MulAdd(hn::ConvertTo(d, code), hn::Set(d, scales_[at >> shift_]), minimum);
+  }
+  const int8_t* codes_;
+  int shift_;
+  const float *scales_, *minima_;
+};
+
+class RowHalf {
+ public:
+  RowHalf(const CodedRows& w, size_t r)
+      : values_(static_cast<const hwy::bfloat16_t*>(w.codes) + r * static_cast<size_t>(w.columns)) {
+  }
+  HWY_INLINE Pair Values(size_t b, size_t i) const {
+    const Tag d;
+    return {hn::PromoteTo(d, hn::LoadU(Halves(), values_ + b * 32 + i)),
+            hn::PromoteTo(d, hn::LoadU(Halves(), values_ + b * 32 + 16 + i))};
+  }
+
+ private:
+  const hwy::bfloat16_t* values_;
+};
+
+// Four rows of w at a time, so that what is summed up is loaded and stored once for four of them.
+template <class Row>
+void BackProduct(const CodedRows& w, size_t first, size_t last, const float* y, size_t n,
+                 float* x) {
+  const Tag d;
+  const size_t lanes = hn::Lanes(d);
+  const auto rows = static_cast<size_t>(w.rows), columns = static_cast<size_t>(w.columns);
+  for (size_t i = 0; i < n; ++i)
+    for (size_t c = first * 32; c < last * 32; ++c) x[i * columns + c] = 0;
+  size_t r = 0;
+  for (; r + 4 <= rows; r += 4) {
+    const Row row0(w, r), row1(w, r + 1), row2(w, r + 2), row3(w, r + 3);
+    for (size_t b = first; b < last; ++b)
+      for (size_t j = 0; j < 16; j += lanes) {
+        const Pair w0 = row0.Values(b, j), w1 = row1.Values(b, j), w2 = row2.Values(b, j),
+                   w3 = row3.Values(b, j);
+        for (size_t i = 0; i < n; ++i) {
+          const float* from = y + i * rows + r;
+          float* to = x + i * columns + b * 32 + j;
+          const V y0 = hn::Set(d, from[0]), y1 = hn::Set(d, from[1]), y2 = hn::Set(d, from[2]),
+                  y3 = hn::Set(d, from[3]);
+          V low = hn::MulAdd(y0, w0.low, hn::LoadU(d, to));
+          V high = hn::MulAdd(y0, w0.high, hn::LoadU(d, to + 16));
+          low = hn::MulAdd(y1, w1.low, low);
+          high = hn::MulAdd(y1, w1.high, high);
+          low = hn::MulAdd(y2, w2.low, low);
+          high = hn::MulAdd(y2, w2.high, high);
+          hn::StoreU(hn::MulAdd(y3, w3.low, low), d, to);
+          hn::StoreU(hn::MulAdd(y3, w3.high, high), d, to + 16);
+        }
+      }
+  }
+  for (; r < rows; ++r) {
+    const Row row(w, r);
+    for (size_t b = first; b < last; ++b)
+      for (size_t j = 0; j < 16; j += lanes) {
+        const Pair one = row.Values(b, j);
+        for (size_t i = 0; i < n; ++i) {
+          float* to = x + i * columns + b * 32 + j;
+          const V factor = hn::Set(d, y[i * rows + r]);
+          hn::StoreU(hn::MulAdd(factor, one.low, hn::LoadU(d, to)), d, to);
+          hn::StoreU(hn::MulAdd(factor, one.high, hn::LoadU(d, to + 16)), d, to + 16);
+        }
+      }
+  }
+}
+
+void BackProducts(const CodedRows& w, int64_t begin, int64_t end, const float* y, int64_t n,
+                  float* x) {
+  const auto first = static_cast<size_t>(begin) / 32, last = static_cast<size_t>(end) / 32;
+  // As many rows of x as stay in the first cache.
+  constexpr int64_t kTogether = 8;
+  for (; n > 0; n -= kTogether, y += kTogether * w.rows, x += kTogether * w.columns) {
+    const auto some = static_cast<size_t>(n < kTogether ? n : kTogether);
+    switch (w.kind) {
+      case CodedRows::Kind::kCodes4:
+        BackProduct<Row4>(w, first, last, y, some, x);
+        break;
+      case CodedRows::Kind::kCodes8:
+        BackProduct<Row8>(w, first, last, y, some, x);
+        break;
+      case CodedRows::Kind::kBFloat16:
+        BackProduct<RowHalf>(w, first, last, y, some, x);
+        break;
+    }
+  }
+}
+
 }  // namespace HWY_NAMESPACE
 }  // namespace accrete::kernels
 HWY_AFTER_NAMESPACE();
@@ -197,6 +330,13 @@ HWY_EXPORT(Product);
 void coded_product(const CodedRows& w, int64_t begin, int64_t end, const float* x, int64_t n,
                    float* y) {
   HWY_DYNAMIC_DISPATCH(Product)(w, begin, end, x, n, y);
+}
+
+HWY_EXPORT(BackProducts);
+
+void coded_back_product(const CodedRows& w, int64_t begin, int64_t end, const float* y, int64_t n,
+                        float* x) {
+  HWY_DYNAMIC_DISPATCH(BackProducts)(w, begin, end, y, n, x);
 }
 
 }  // namespace accrete::kernels
