@@ -225,7 +225,9 @@ void find_first(Gate& gate, const at::Tensor& first) {
   // The median, since a few tokens are unlike the others; all but half a percent lie within 2.5 of
   // it (measured on SmolLM2). It must be well inside the reach of an anchor.
   const double reach = 2.5 * nearest_distance(first, centre.unsqueeze(0)).median().item<double>();
-  if (reach >= 0.5 * gate.radius) return;
+  // Nor are they told where all are the same: every text then begins with one token, like Llama's
+  // "<|begin_of_text|>", which is no subject.
+  if (reach >= 0.5 * gate.radius || reach <= 1e-3 * gate.radius) return;
   gate.first_at = centre;
   gate.first_radius = reach;
 }

@@ -52,9 +52,11 @@ TEST(Gate, WhereFirstTokensLieAnAnchorStandsForItself) {
   EXPECT_EQ(thin_anchors(gate, first, 1).size(0), 20);
 }
 
-TEST(Gate, KnowsNoFirstTokensWhereTheyAreLikeAnyOther) {
+TEST(Gate, KnowsNoFirstTokensWhereTheyAreLikeAnyOtherOrAllTheSame) {
   Gate gate;
   find_first(gate, 8 * normals({20, 4}, 7));
+  EXPECT_FALSE(gate.first_at.defined());
+  find_first(gate, normals({1, 4}, 7).repeat({20, 1}));
   EXPECT_FALSE(gate.first_at.defined());
   EXPECT_FALSE(gate.first(normals({3, 4}, 1)).any().item<bool>());
 }
