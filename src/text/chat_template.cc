@@ -9,6 +9,7 @@
 #include "base/file.h"
 #include "io/strict_json.h"
 #include "text/jinja_value.h"
+#include "text/json_fields.h"
 #include "text/unicode.h"
 
 namespace accrete {
@@ -62,14 +63,9 @@ std::string end_behind(std::string_view rendered, std::string_view answer) {
 
 std::map<std::string, std::string> special_tokens_of(const nlohmann::json& config) {
   std::map<std::string, std::string> tokens;
-  for (const char* name : {"bos_token", "eos_token", "unk_token", "sep_token", "pad_token",
-                           "cls_token", "mask_token"}) {
-    const auto found = config.find(name);
-    if (found == config.end()) continue;
-    if (found->is_string()) tokens[name] = found->get<std::string>();
-    if (found->is_object() && found->contains("content") && found->at("content").is_string())
-      tokens[name] = found->at("content").get<std::string>();
-  }
+  for (const char* name :
+       {"bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token"})
+    if (auto token = text::token_text(text::member(config, name))) tokens[name] = std::move(*token);
   return tokens;
 }
 

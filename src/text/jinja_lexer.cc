@@ -9,11 +9,6 @@
 namespace accrete::text::jinja {
 namespace {
 
-[[noreturn]] void unsupported(std::string_view what) {
-  throw Error(ErrorCode::kUnsupported, fmt::format("chat template: {}", what),
-              "is the file whole? Else use the model with --raw");
-}
-
 // \r\n and \r become \n, and one \n at the end is dropped, as Jinja does on reading.
 std::string with_unix_lines(std::string_view source) {
   std::string text;
@@ -210,6 +205,11 @@ Token number(std::string_view source, size_t& at) {
 }
 
 }  // namespace
+
+void unsupported(std::string_view what) {
+  throw Error(ErrorCode::kUnsupported, fmt::format("chat template: {}", what),
+              "is the file whole? Else use the model with --raw");
+}
 
 bool is_python_space(char32_t c) {
   return (unicode::properties()[c] & unicode::kSpace) || (c >= 0x1C && c <= 0x1F);

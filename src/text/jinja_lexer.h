@@ -32,6 +32,9 @@ struct NotUnderstood {};
 // Ends with kEnd. Throws NotUnderstood.
 std::vector<Token> lex_expression(std::string_view source);
 
+// Throws kUnsupported: the template cannot be read.
+[[noreturn]] void unsupported(std::string_view what);
+
 // White space as Python's str.strip() has it.
 bool is_python_space(char32_t c);
 std::string_view without_leading_space(std::string_view text);

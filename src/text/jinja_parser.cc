@@ -12,11 +12,6 @@ constexpr int kMaxDepth = 64;
 // Of an expression; chains of operators are trees as deep as they are long.
 constexpr size_t kMaxTokens = 1000;
 
-[[noreturn]] void unsupported(std::string_view what) {
-  throw Error(ErrorCode::kUnsupported, fmt::format("chat template: {}", what),
-              "use the model with --raw");
-}
-
 // The precedences are those of jinja2/parser.py.
 class ExpressionParser {
  public:

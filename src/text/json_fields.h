@@ -2,6 +2,7 @@
 #pragma once
 
 #include <nlohmann/json.hpp>
+#include <optional>
 #include <string>
 #include <string_view>
 
@@ -45,6 +46,15 @@ inline std::string string_at(const Json& object, const char* key, std::string_vi
 inline std::string type_of(const Json& part, std::string_view where) {
   if (!part.is_object()) fail_format(where, "not an object");
   return string_at(part, "type", where);
+}
+
+// A token of tokenizer_config.json: a string, or an added token as an object; nullopt: neither.
+inline std::optional<std::string> token_text(const Json& value) {
+  if (value.is_string()) return value.get<std::string>();
+  if (value.is_object())
+    if (const Json& content = member(value, "content"); content.is_string())
+      return content.get<std::string>();
+  return std::nullopt;
 }
 
 }  // namespace accrete::text

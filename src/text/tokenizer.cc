@@ -69,16 +69,13 @@ void check_decoder(const Json& part) {
   if (type != "ByteLevel") fail_unsupported("decoder", fmt::format("the type {:?}", type));
 }
 
-// A special token of tokenizer_config.json: a string, or an added token as an object.
+// A special token of tokenizer_config.json.
 std::optional<std::string> role(const Json& config, const char* key) {
   const Json& value = member(config, key);
-  if (value.is_string()) return value.get<std::string>();
-  if (value.is_object()) {
-    const Json& content = member(value, "content");
-    if (content.is_string()) return content.get<std::string>();
-  }
-  if (!value.is_null()) fail_format("tokenizer_config.json", fmt::format("{:?} is no token", key));
-  return std::nullopt;
+  auto token = text::token_text(value);
+  if (!token && !value.is_null())
+    fail_format("tokenizer_config.json", fmt::format("{:?} is no token", key));
+  return token;
 }
 
 }  // namespace
