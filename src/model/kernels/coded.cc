@@ -84,107 +84,6 @@ class Sums {
     s4_ = hn::Zero(Tag()), s5_ = hn::Zero(Tag()), s6_ = hn::Zero(Tag()), s7_ = hn::Zero(Tag());
 };
 
-template <size_t N>
-void Codes4(const CodedRows& w, size_t begin, size_t end, const float* x, float* y) {
-  const Tag d;
-  const Ints di;
-  const size_t lanes = hn::Lanes(d), columns = static_cast<size_t>(w.columns);
-  const size_t blocks = columns / 32;
-  for (size_t r = begin; r < end; ++r) {
-    const auto* codes = static_cast<const uint8_t*>(w.codes) + r * columns / 2;
-    const float* scales = w.scales + r * blocks;
-    const float* minima = w.minima + r * blocks;
-    Sums<N> sums(x, columns);
-    for (size_t b = 0; b < blocks; ++b) {
-      if (b % 4 == 0) hwy::Prefetch(codes + b * 16 + kAhead);
-      const V scale = hn::Set(d, scales[b]), minimum = hn::Set(d, minima[b]);
-      for (size_t i = 0; i < 16; i += lanes) {
-        const auto bytes = hn::PromoteTo(di, hn::LoadU(Bytes(), codes + b * 16 + i));
-        const auto low = hn::ConvertTo(d, hn::And(bytes, hn::Set(di, 15)));
-        const auto high = hn::ConvertTo(d, hn::ShiftRight<4>(bytes));
-        sums.AddPair(hn::MulAdd(low, scale, minimum), hn::MulAdd(high, scale, minimum), b * 32 + i,
-                     b * 32 + 16 + i);
-      }
-    }
-    sums.Store(y + r, static_cast<size_t>(w.rows));
-  }
-}
-
-template <size_t N, bool kMinima>
-void Codes8(const CodedRows& w, size_t begin, size_t end, const float* x, float* y) {
-  const Tag d;
-  const Ints di;
-  const size_t lanes = hn::Lanes(d), columns = static_cast<size_t>(w.columns);
-  const size_t blocks = columns / static_cast<size_t>(w.block);
-  const int shift = w.block == 32 ? 5 : 4;
-  for (size_t r = begin; r < end; ++r) {
-    const int8_t* codes = static_cast<const int8_t*>(w.codes) + r * columns;
-    const float* scales = w.scales + r * blocks;
-    const float* minima = kMinima ? w.minima + r * blocks : nullptr;
-    const auto value = [&](size_t at) HWY_ATTR {
-      const size_t b = at >> shift;
-      const auto code = hn::ConvertTo(d, hn::PromoteTo(di, hn::LoadU(SignedBytes(), codes + at)));
-      const V scale = hn::Set(d, scales[b]);
-      if constexpr (kMinima) return hn::MulAdd(code, scale, hn::Set(d, minima[b]));
-      return hn::Mul(code, scale);
-    };
-    Sums<N> sums(x, columns);
-    for (size_t at = 0; at < columns; at += 32) {
-      if (at % 64 == 0) hwy::Prefetch(codes + at + kAhead);
-      for (size_t i = 0; i < 16; i += lanes) {
-        const size_t low = at + i, high = at + 16 + i;
-        sums.AddPair(value(low), value(high), low, high);
-      }
-    }
-    sums.Store(y + r, static_cast<size_t>(w.rows));
-  }
-}
-
-template <size_t N>
-void BFloat16(const CodedRows& w, size_t begin, size_t end, const float* x, float* y) {
-  const Tag d;
-  const size_t lanes = hn::Lanes(d), columns = static_cast<size_t>(w.columns);
-  for (size_t r = begin; r < end; ++r) {
-    const auto* values = static_cast<const hwy::bfloat16_t*>(w.codes) + r * columns;
-    Sums<N> sums(x, columns);
-    for (size_t at = 0; at < columns; at += 32) {
-      hwy::Prefetch(values + at + kAhead / 2);
-      for (size_t i = 0; i < 16; i += lanes)
-        sums.AddPair(hn::PromoteTo(d, hn::LoadU(Halves(), values + at + i)),
-                     hn::PromoteTo(d, hn::LoadU(Halves(), values + at + 16 + i)), at + i,
-                     at + 16 + i);
-    }
-    sums.Store(y + r, static_cast<size_t>(w.rows));
-  }
-}
-
-template <size_t N>
-void Rows(const CodedRows& w, size_t begin, size_t end, const float* x, float* y) {
-  switch (w.kind) {
-    case CodedRows::Kind::kCodes4:
-      return Codes4<N>(w, begin, end, x, y);
-    case CodedRows::Kind::kCodes8:
-      return w.minima != nullptr ? Codes8<N, true>(w, begin, end, x, y)
-                                 : Codes8<N, false>(w, begin, end, x, y);
-    case CodedRows::Kind::kBFloat16:
-      return BFloat16<N>(w, begin, end, x, y);
-  }
-}
-
-void Product(const CodedRows& w, int64_t begin, int64_t end, const float* x, int64_t n, float* y) {
-  const auto from = static_cast<size_t>(begin), to = static_cast<size_t>(end);
-  while (n > 0) {
-    const int64_t some = n >= 8 ? 8 : n >= 4 ? 4 : n >= 2 ? 2 : 1;
-    if (some == 8) Rows<8>(w, from, to, x, y);
-    if (some == 4) Rows<4>(w, from, to, x, y);
-    if (some == 2) Rows<2>(w, from, to, x, y);
-    if (some == 1) Rows<1>(w, from, to, x, y);
-    n -= some;
-    x += some * w.columns;
-    y += some * w.rows;
-  }
-}
-
 // Values [32 b + i, 32 b + i + lanes) of a row, and those 16 further on.
 struct Pair {
   V low, high;
@@ -192,10 +91,12 @@ struct Pair {
 
 class Row4 {
  public:
+  static constexpr size_t kBlocksALine = 4;  // blocks of 32 values in a cache line
   Row4(const CodedRows& w, size_t r)
       : codes_(static_cast<const uint8_t*>(w.codes) + r * static_cast<size_t>(w.columns) / 2),
         scales_(w.scales + r * static_cast<size_t>(w.columns) / 32),
         minima_(w.minima + r * static_cast<size_t>(w.columns) / 32) {}
+  HWY_INLINE void Fetch(size_t b) const { hwy::Prefetch(codes_ + b * 16 + kAhead); }
   HWY_INLINE Pair Values(size_t b, size_t i) const {
     const Tag d;
     const Ints di;
@@ -210,15 +111,18 @@ class Row4 {
   const float *scales_, *minima_;
 };
 
+template <bool kMinima>
 class Row8 {
  public:
+  static constexpr size_t kBlocksALine = 2;
   Row8(const CodedRows& w, size_t r)
       : codes_(static_cast<const int8_t*>(w.codes) + r * static_cast<size_t>(w.columns)),
         shift_(w.block == 32 ? 5 : 4) {
     const size_t blocks = static_cast<size_t>(w.columns) >> shift_;
     scales_ = w.scales + r * blocks;
-    minima_ = w.minima != nullptr ? w.minima + r * blocks : nullptr;
+    minima_ = kMinima ? w.minima + r * blocks : nullptr;
   }
+  HWY_INLINE void Fetch(size_t b) const { hwy::Prefetch(codes_ + b * 32 + kAhead); }
   HWY_INLINE Pair Values(size_t b, size_t i) const {
     return {Value(b * 32 + i), Value(b * 32 + 16 + i)};
   }
@@ -226,9 +130,11 @@ class Row8 {
  private:
   HWY_INLINE V Value(size_t at) const {
     const Tag d;
-    const auto code = hn::PromoteTo(Ints(), hn::LoadU(SignedBytes(), codes_ + at));
-    const V minimum = minima_ != nullptr ? hn::Set(d, minima_[at >> shift_]) : hn::Zero(d);
-    return hn::MulAdd(hn::ConvertTo(d, code), hn::Set(d, scales_[at >> shift_]), minimum);
+    const auto code =
+        hn::ConvertTo(d, hn::PromoteTo(Ints(), hn::LoadU(SignedBytes(), codes_ + at)));
+    const V scale = hn::Set(d, scales_[at >> shift_]);
+    if constexpr (kMinima) return hn::MulAdd(code, scale, hn::Set(d, minima_[at >> shift_]));
+    return hn::Mul(code, scale);
   }
   const int8_t* codes_;
   int shift_;
@@ -237,9 +143,11 @@ class Row8 {
 
 class RowHalf {
  public:
+  static constexpr size_t kBlocksALine = 1;
   RowHalf(const CodedRows& w, size_t r)
       : values_(static_cast<const hwy::bfloat16_t*>(w.codes) + r * static_cast<size_t>(w.columns)) {
   }
+  HWY_INLINE void Fetch(size_t b) const { hwy::Prefetch(values_ + b * 32 + kAhead / 2); }
   HWY_INLINE Pair Values(size_t b, size_t i) const {
     const Tag d;
     return {hn::PromoteTo(d, hn::LoadU(Halves(), values_ + b * 32 + i)),
@@ -249,6 +157,38 @@ class RowHalf {
  private:
   const hwy::bfloat16_t* values_;
 };
+
+template <size_t N, class Row>
+void Rows(const CodedRows& w, size_t begin, size_t end, const float* x, float* y) {
+  const size_t lanes = hn::Lanes(Tag()), columns = static_cast<size_t>(w.columns);
+  for (size_t r = begin; r < end; ++r) {
+    const Row row(w, r);
+    Sums<N> sums(x, columns);
+    for (size_t b = 0; b < columns / 32; ++b) {
+      if (b % Row::kBlocksALine == 0) row.Fetch(b);
+      for (size_t i = 0; i < 16; i += lanes) {
+        const Pair values = row.Values(b, i);
+        sums.AddPair(values.low, values.high, b * 32 + i, b * 32 + 16 + i);
+      }
+    }
+    sums.Store(y + r, static_cast<size_t>(w.rows));
+  }
+}
+
+template <class Row>
+void Product(const CodedRows& w, int64_t begin, int64_t end, const float* x, int64_t n, float* y) {
+  const auto from = static_cast<size_t>(begin), to = static_cast<size_t>(end);
+  while (n > 0) {
+    const int64_t some = n >= 8 ? 8 : n >= 4 ? 4 : n >= 2 ? 2 : 1;
+    if (some == 8) Rows<8, Row>(w, from, to, x, y);
+    if (some == 4) Rows<4, Row>(w, from, to, x, y);
+    if (some == 2) Rows<2, Row>(w, from, to, x, y);
+    if (some == 1) Rows<1, Row>(w, from, to, x, y);
+    n -= some;
+    x += some * w.columns;
+    y += some * w.rows;
+  }
+}
 
 // Four rows of w at a time, so that what is summed up is loaded and stored once for four of them.
 template <class Row>
@@ -297,25 +237,36 @@ void BackProduct(const CodedRows& w, size_t first, size_t last, const float* y, 
   }
 }
 
+template <class Row>
 void BackProducts(const CodedRows& w, int64_t begin, int64_t end, const float* y, int64_t n,
                   float* x) {
   const auto first = static_cast<size_t>(begin) / 32, last = static_cast<size_t>(end) / 32;
   // As many rows of x as stay in the first cache.
   constexpr int64_t kTogether = 8;
-  for (; n > 0; n -= kTogether, y += kTogether * w.rows, x += kTogether * w.columns) {
-    const auto some = static_cast<size_t>(n < kTogether ? n : kTogether);
-    switch (w.kind) {
-      case CodedRows::Kind::kCodes4:
-        BackProduct<Row4>(w, first, last, y, some, x);
-        break;
-      case CodedRows::Kind::kCodes8:
-        BackProduct<Row8>(w, first, last, y, some, x);
-        break;
-      case CodedRows::Kind::kBFloat16:
-        BackProduct<RowHalf>(w, first, last, y, some, x);
-        break;
-    }
+  for (; n > 0; n -= kTogether, y += kTogether * w.rows, x += kTogether * w.columns)
+    BackProduct<Row>(w, first, last, y, static_cast<size_t>(n < kTogether ? n : kTogether), x);
+}
+
+// Calls f with a null pointer to the class that reads rows of this kind.
+template <class F>
+void WithRow(const CodedRows& w, const F& f) {
+  switch (w.kind) {
+    case CodedRows::Kind::kCodes4:
+      return f(static_cast<Row4*>(nullptr));
+    case CodedRows::Kind::kCodes8:
+      return w.minima != nullptr ? f(static_cast<Row8<true>*>(nullptr))
+                                 : f(static_cast<Row8<false>*>(nullptr));
+    case CodedRows::Kind::kBFloat16:
+      return f(static_cast<RowHalf*>(nullptr));
   }
+}
+
+void Forward(const CodedRows& w, int64_t begin, int64_t end, const float* x, int64_t n, float* y) {
+  WithRow(w, [&]<class Row>(Row*) { Product<Row>(w, begin, end, x, n, y); });
+}
+
+void Back(const CodedRows& w, int64_t begin, int64_t end, const float* y, int64_t n, float* x) {
+  WithRow(w, [&]<class Row>(Row*) { BackProducts<Row>(w, begin, end, y, n, x); });
 }
 
 }  // namespace HWY_NAMESPACE
@@ -325,18 +276,18 @@ HWY_AFTER_NAMESPACE();
 #if HWY_ONCE
 namespace accrete::kernels {
 
-HWY_EXPORT(Product);
+HWY_EXPORT(Forward);
 
 void coded_product(const CodedRows& w, int64_t begin, int64_t end, const float* x, int64_t n,
                    float* y) {
-  HWY_DYNAMIC_DISPATCH(Product)(w, begin, end, x, n, y);
+  HWY_DYNAMIC_DISPATCH(Forward)(w, begin, end, x, n, y);
 }
 
-HWY_EXPORT(BackProducts);
+HWY_EXPORT(Back);
 
 void coded_back_product(const CodedRows& w, int64_t begin, int64_t end, const float* y, int64_t n,
                         float* x) {
-  HWY_DYNAMIC_DISPATCH(BackProducts)(w, begin, end, y, n, x);
+  HWY_DYNAMIC_DISPATCH(Back)(w, begin, end, y, n, x);
 }
 
 }  // namespace accrete::kernels
