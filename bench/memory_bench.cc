@@ -15,6 +15,7 @@
 #include <vector>
 
 #include "memory/access_log.h"
+#include "memory/gate.h"
 #include "memory/kernels/cpu.h"
 #include "memory/product_keys.h"
 #include "memory/sparse_rows.h"
@@ -171,6 +172,22 @@ void anchors() {
   const double whole = time(std::numeric_limits<float>::infinity()), near = time(36);
   std::printf("Distances of a token to %lld anchors: %.0f us; those below 6 only: %.0f us (%.2f)\n",
               static_cast<long long>(kAnchors), whole * 1e6, near * 1e6, near / whole);
+
+  // A pass of many tokens: those near any anchor, against the matrix of all distances.
+  constexpr int64_t kTokens = 512;
+  const auto tokens = at::randn({kTokens, kQueryWidth}) * 0.94;
+  tokens.narrow(0, 0, 8).copy_(table.narrow(0, 0, 8));
+  Gate gate;
+  gate.radius = 6;
+  const auto squares = table.square().sum(1);
+  const double all = best_time([&] {
+    (void)at::addmm(squares.unsqueeze(0), tokens, table.t(), 1, -2)
+        .add_(tokens.square().sum(1, true))
+        .amin(1);
+  });
+  const double pairs = best_time([&] { (void)gate.near(tokens, table, squares); });
+  std::printf("Anchors near %lld tokens: %.1f ms; by the matrix of all distances: %.1f ms (%.2f)\n",
+              static_cast<long long>(kTokens), pairs * 1e3, all * 1e3, pairs / all);
 }
 
 void gram() {

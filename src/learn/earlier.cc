@@ -207,12 +207,10 @@ std::vector<bool> parts_near(const Memory& memory, const Speaks& where) {
   const PartAnchors& anchors = memory.overlay.anchors_of(where.reach);
   std::vector<bool> near(static_cast<size_t>(anchors.parts), false);
   if (anchors.parts == 0) return near;
-  const auto distance =
-      memory.gate.distance(anchors.queries, where.queries).to(at::kCPU).contiguous();
   const auto part = anchors.part.contiguous();
-  for (int64_t m = 0; m < part.size(0); ++m)
-    if (distance.const_data_ptr<float>()[m] < memory.gate.radius)
-      near[static_cast<size_t>(part.const_data_ptr<int64_t>()[m])] = true;
+  for (const auto& around : anchors.near(memory.gate, where.queries))
+    for (const Gate::Near& a : around)
+      near[static_cast<size_t>(part.const_data_ptr<int64_t>()[a.anchor])] = true;
   return near;
 }
 

@@ -4,6 +4,7 @@
 #include <ATen/Parallel.h>
 
 #include <algorithm>
+#include <bit>
 #include <cmath>
 #include <limits>
 #include <vector>
@@ -17,25 +18,39 @@ namespace {
 // prepare than to compute.
 constexpr int64_t kFewTokens = 8;
 
-// |q_t - anchor_m|^2, [T, M] on the CPU, where that is below `limit`; elsewhere it may be any
-// number that is not. `squares` [M] are the anchors' squared lengths.
-at::Tensor squared_distances(const at::Tensor& q, const at::Tensor& anchors,
-                             const at::Tensor& squares, double limit) {
-  const int64_t T = q.size(0), M = anchors.size(0), w = anchors.size(1);
-  if (T <= kFewTokens && q.is_cpu() && anchors.is_cpu()) {
-    auto out = at::empty({T, M}, at::kFloat);
-    const auto from = q.contiguous(), to = anchors.contiguous();
-    at::parallel_for(0, M, 2048, [&](int64_t begin, int64_t end) {
-      for (int64_t t = 0; t < T; ++t)
-        kernels::squared_distances(
-            from.const_data_ptr<float>() + t * w, to.const_data_ptr<float>() + begin * w, w,
-            end - begin, static_cast<float>(limit), out.mutable_data_ptr<float>() + t * M + begin);
-    });
-    return out;
+// Calls see(t, m, |q_t - anchor_m|^2) for those below `limit`, of each token its anchors in order;
+// tokens may be on different threads. q [T, w], anchors [M, w], contiguous on the CPU.
+template <class See>
+void each_near(const float* q, int64_t T, const float* anchors, int64_t M, int64_t w, float limit,
+               const See& see) {
+  if (T <= kFewTokens) {
+    std::vector<float> squares(static_cast<size_t>(M));
+    for (int64_t t = 0; t < T; ++t) {
+      at::parallel_for(0, M, 2048, [&](int64_t begin, int64_t end) {
+        kernels::squared_distances(q + t * w, anchors + begin * w, w, end - begin, limit,
+                                   squares.data() + begin);
+      });
+      for (int64_t m = 0; m < M; ++m)
+        if (squares[static_cast<size_t>(m)] < limit) see(t, m, squares[static_cast<size_t>(m)]);
+    }
+    return;
   }
-  return at::addmm(squares.unsqueeze(0), q, anchors.t(), 1, -2)
-      .add_(q.square().sum(1, true))
-      .to(at::kCPU);
+  constexpr int64_t kRows = 16;
+  at::parallel_for(0, T, 32, [&](int64_t begin, int64_t end) {
+    std::vector<uint16_t> maybe(static_cast<size_t>(end - begin));
+    for (int64_t m = 0; m < M; m += kRows) {
+      const int64_t rows = std::min(kRows, M - m);
+      kernels::maybe_near(q + begin * w, end - begin, anchors + m * w, w, rows, limit,
+                          maybe.data());
+      for (int64_t t = begin; t < end; ++t)
+        for (uint32_t bits = maybe[static_cast<size_t>(t - begin)]; bits != 0; bits &= bits - 1) {
+          const int64_t row = m + std::countr_zero(bits);
+          float square = 0;
+          kernels::squared_distances(q + t * w, anchors + row * w, w, 1, limit, &square);
+          if (square < limit) see(t, row, square);
+        }
+    }
+  });
 }
 
 }  // namespace
@@ -142,36 +157,28 @@ std::vector<std::vector<Gate::Near>> Gate::near(const at::Tensor& q, const at::T
     return near_on_device(q, there,
                           squares.defined() ? squares.to(q.device()) : there.square().sum(1));
   }
-  constexpr int64_t kTokens = 512;  // a bounded piece of the matrix of all distances at a time
-  const auto lengths = squares.defined() ? squares : anchors.square().sum(1);
-  const auto tokens = q.to(at::kCPU).contiguous();
-  const int64_t M = anchors.size(0), w = anchors.size(1);
-  const auto rows = anchors.to(at::kCPU).contiguous();
+  const auto tokens = q.contiguous(), rows = anchors.to(at::kCPU).contiguous();
+  const int64_t M = rows.size(0), w = rows.size(1);
+  const auto* from = tokens.const_data_ptr<float>();
+  const auto* to = rows.const_data_ptr<float>();
   const auto centre = first_at.defined() ? first_at.to(at::kCPU).contiguous() : at::Tensor();
-  const auto is_first = [&](const at::Tensor& of, int64_t row) {
+  const auto is_first = [&](const float* row) {
     if (!centre.defined()) return false;
     float square = 0;
-    kernels::squared_distances(centre.const_data_ptr<float>(), of.const_data_ptr<float>() + row * w,
-                               w, 1, std::numeric_limits<float>::infinity(), &square);
+    kernels::squared_distances(centre.const_data_ptr<float>(), row, w, 1,
+                               std::numeric_limits<float>::infinity(), &square);
     return square < first_radius * first_radius;
   };
-  for (int64_t begin = 0; begin < T; begin += kTokens) {
-    const int64_t n = std::min(kTokens, T - begin);
-    const auto all = squared_distances(q.narrow(0, begin, n), anchors, lengths, radius * radius);
-    const auto nearest = all.amin(1).contiguous();
-    for (int64_t t = 0; t < n; ++t) {
-      const bool in = is_first(tokens, begin + t);
-      const double reach = in ? radius / stretch() : radius;
-      if (nearest.const_data_ptr<float>()[t] >= reach * reach) continue;
-      const float* row = all.const_data_ptr<float>() + t * M;
-      for (int64_t m = 0; m < M; ++m) {
-        if (row[m] >= reach * reach || is_first(rows, m) != in) continue;
-        const double square = std::max(0.0F, row[m]);
-        out[static_cast<size_t>(begin + t)].push_back(
-            {m, std::sqrt(square) * (in ? stretch() : 1)});
-      }
-    }
-  }
+  std::vector<char> in(static_cast<size_t>(T));
+  for (int64_t t = 0; t < T; ++t) in[static_cast<size_t>(t)] = is_first(from + t * w) ? 1 : 0;
+  each_near(from, T, to, M, w, static_cast<float>(radius * radius),
+            [&](int64_t t, int64_t m, float square) {
+              const bool first_token = in[static_cast<size_t>(t)] != 0;
+              const double reach = first_token ? radius / stretch() : radius;
+              if (square >= reach * reach || is_first(to + m * w) != first_token) return;
+              out[static_cast<size_t>(t)].push_back(
+                  {m, std::sqrt(square) * (first_token ? stretch() : 1)});
+            });
   return out;
 }
 

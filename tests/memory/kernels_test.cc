@@ -168,6 +168,36 @@ TEST_P(Kernels, ProductTopKLeavesOutPaddingAndReportsNaN) {
   EXPECT_EQ(product_top_k(scores.data(), shape, keep, slots.data(), weights.data()), 2);
 }
 
+TEST_P(Kernels, MaybeNearMissesNoneThatIs) {
+  int64_t told = 0, near = 0, pairs = 0;
+  for (const int64_t d : {1, 3, 8, 17, 128, 300})
+    for (const int64_t n : {1, 7, 16})
+      for (const int64_t T : {1, 4, 9}) {
+        const auto table = normals(static_cast<size_t>(n * d), 1);
+        auto q = normals(static_cast<size_t>(T * d), 2);
+        for (int64_t i = 0; i < d; ++i)  // the last of each is the same
+          q[static_cast<size_t>((T - 1) * d + i)] = table[static_cast<size_t>((n - 1) * d + i)];
+        const float limit = 0.15F * static_cast<float>(d);
+        std::vector<uint16_t> maybe(static_cast<size_t>(T), 0xffff);
+        maybe_near(q.data(), T, table.data(), d, n, limit, maybe.data());
+        for (int64_t t = 0; t < T; ++t) {
+          EXPECT_EQ(maybe[static_cast<size_t>(t)] >> n, 0);
+          for (int64_t r = 0; r < n; ++r) {
+            float square = 0;
+            squared_distances(q.data() + t * d, table.data() + r * d, d, 1,
+                              std::numeric_limits<float>::infinity(), &square);
+            const bool said = (maybe[static_cast<size_t>(t)] >> r & 1) != 0;
+            EXPECT_TRUE(said || square >= limit);
+            told += d >= 128 && said ? 1 : 0;
+            near += d >= 128 && square < limit ? 1 : 0;
+            pairs += d >= 128 ? 1 : 0;
+          }
+        }
+      }
+  EXPECT_GE(near, 18);
+  EXPECT_LT(told - near, pairs / 20);  // and of many coordinates names few others
+}
+
 TEST_P(Kernels, SquaredDistances) {
   for (const int64_t d : {1, 3, 8, 15, 16, 17, 64, 128, 131})
     for (const int64_t n : {1, 2, 5}) {

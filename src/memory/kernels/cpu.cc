@@ -319,6 +319,61 @@ void SquaredDistances(const float* HWY_RESTRICT q, const float* HWY_RESTRICT tab
   }
 }
 
+// The lanes of `s` below `far`, as bits.
+template <class D, class V>
+HWY_INLINE uint32_t LanesBelow(D tag, V s, V far) {
+  const auto near = hn::Lt(s, far);
+  if (HWY_LIKELY(hn::AllFalse(tag, near))) return 0;
+  uint8_t bytes[8] = {};
+  hn::StoreMaskBits(tag, near, bytes);
+  const uint32_t all = bytes[0] | static_cast<uint32_t>(bytes[1]) << 8;
+  return all & ((uint32_t{1} << hn::Lanes(tag)) - 1);
+}
+
+// Sixteen rows are the lanes of a vector or two: their first coordinates are laid side by side.
+void MaybeNear(const float* HWY_RESTRICT q, int64_t T, const float* HWY_RESTRICT table, int64_t d,
+               int64_t n, float limit, uint16_t* HWY_RESTRICT maybe) {
+  constexpr size_t kRows = 16, kMost = 64, kTogether = 4;
+  const hn::CappedTag<float, kRows> tag;
+  using V = hn::Vec<decltype(tag)>;
+  const size_t lanes = hn::Lanes(tag), width = static_cast<size_t>(d),
+               rows = static_cast<size_t>(n);
+  // Of so many coordinates few that are far seem near.
+  const size_t some = (3 * width + 7) / 8, first = some < kMost ? some : kMost;
+  HWY_ALIGN float columns[kMost * kRows];
+  for (size_t i = 0; i < first; ++i)
+    for (size_t r = 0; r < kRows; ++r) columns[i * kRows + r] = r < rows ? table[r * width + i] : 0;
+  // Sums in another order differ in their last bits.
+  const V far = hn::Set(tag, limit * 1.0001F);
+  const auto real = static_cast<uint32_t>((1U << rows) - 1);
+  for (size_t t = 0; t < static_cast<size_t>(T); t += kTogether) {
+    const size_t here =
+        static_cast<size_t>(T) - t < kTogether ? static_cast<size_t>(T) - t : kTogether;
+    const float* at[kTogether];
+    for (size_t k = 0; k < kTogether; ++k) at[k] = q + (t + (k < here ? k : 0)) * width;
+    uint32_t bits[kTogether] = {};
+    for (size_t g = 0; g < kRows; g += lanes) {
+      V s0 = hn::Zero(tag), s1 = s0, s2 = s0, s3 = s0;
+      for (size_t i = 0; i < first; ++i) {
+        const V row = hn::Load(tag, columns + i * kRows + g);
+        const V d0 = hn::Sub(hn::Set(tag, at[0][i]), row),
+                d1 = hn::Sub(hn::Set(tag, at[1][i]), row);
+        const V d2 = hn::Sub(hn::Set(tag, at[2][i]), row),
+                d3 = hn::Sub(hn::Set(tag, at[3][i]), row);
+        s0 = hn::MulAdd(d0, d0, s0);
+        s1 = hn::MulAdd(d1, d1, s1);
+        s2 = hn::MulAdd(d2, d2, s2);
+        s3 = hn::MulAdd(d3, d3, s3);
+      }
+      bits[0] |= LanesBelow(tag, s0, far) << g;
+      bits[1] |= LanesBelow(tag, s1, far) << g;
+      bits[2] |= LanesBelow(tag, s2, far) << g;
+      bits[3] |= LanesBelow(tag, s3, far) << g;
+    }
+    for (size_t k = 0; k < here; ++k) maybe[t + k] = static_cast<uint16_t>(bits[k] & real);
+  }
+}
+
 }  // namespace HWY_NAMESPACE
 }  // namespace accrete::kernels
 HWY_AFTER_NAMESPACE();
@@ -332,6 +387,7 @@ HWY_EXPORT(WeightedSums);
 HWY_EXPORT(WeightedSumsCsr);
 HWY_EXPORT(RowDots);
 HWY_EXPORT(SquaredDistances);
+HWY_EXPORT(MaybeNear);
 
 int64_t top_k(const float* row, int64_t n, int64_t k, float* values, int32_t* positions) {
   return HWY_DYNAMIC_DISPATCH(TopK)(row, n, k, values, positions);
@@ -360,6 +416,11 @@ void row_dots(const float* table, int64_t d, const int32_t* rows, const float* g
 void squared_distances(const float* q, const float* table, int64_t d, int64_t n, float limit,
                        float* out) {
   HWY_DYNAMIC_DISPATCH(SquaredDistances)(q, table, d, n, limit, out);
+}
+
+void maybe_near(const float* q, int64_t T, const float* table, int64_t d, int64_t n, float limit,
+                uint16_t* maybe) {
+  HWY_DYNAMIC_DISPATCH(MaybeNear)(q, T, table, d, n, limit, maybe);
 }
 
 std::vector<std::string> targets() {

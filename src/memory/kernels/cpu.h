@@ -54,6 +54,12 @@ void row_dots(const float* table, int64_t d, const int32_t* rows, const float* g
 void squared_distances(const float* q, const float* table, int64_t d, int64_t n, float limit,
                        float* out);
 
+// Which of n <= 16 rows of `table` [n, d] may lie within sqrt(limit) of each of T queries `q` [T,
+// d]: bit r of maybe[t] is set for every row r that does, and for few others. Told from the first
+// coordinates; squared_distances says the rest.
+void maybe_near(const float* q, int64_t T, const float* table, int64_t d, int64_t n, float limit,
+                uint16_t* maybe);
+
 // For tests and benchmarks: the instruction sets that this build has and this CPU can run, best
 // first; and the choice of one by name ("" gives the choice back to the CPU). Not thread-safe.
 std::vector<std::string> targets();
