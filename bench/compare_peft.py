@@ -7,7 +7,7 @@ other. Recall is the share of facts whose first untaught phrasing is answered wi
 the base answers so of data/known. Both are measured by the same code for all: what accrete taught is exported and read back with transformers.
 Seconds are those of training; measuring is not counted. The rates of LoRA and full finetuning are swept on development facts first: the best
 is the one that reaches the target in the fewest epochs, or failing that the highest recall. lora-bf16 and full-bf16 are the same with products in
-bfloat16 (torch.autocast), which processors with tiles for it are faster at: there, accrete's solver takes them as well.
+bfloat16 (torch.autocast), which processors with instructions for it are faster at: there, accrete's solver takes them as well.
 """
 import argparse
 import json

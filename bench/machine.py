@@ -6,7 +6,7 @@ import subprocess
 def describe():
     with open("/proc/cpuinfo", encoding="utf-8") as f:
         flags = next((set(line.split()) for line in f if line.startswith(("flags", "Features"))), set())
-    names = (("amx_bf16", "AMX"), ("avx512f", "AVX-512"), ("avx2", "AVX2"), ("asimd", "NEON"))
+    names = (("amx_bf16", "AMX"), ("avx512_bf16", "AVX-512 with bfloat16"), ("avx512f", "AVX-512"), ("avx2", "AVX2"), ("asimd", "NEON"))
     return f"{os.cpu_count()} cores, {next((name for flag, name in names if flag in flags), 'baseline instructions')}"
 
 

@@ -57,7 +57,7 @@ struct Table {
                        const auto selected = select_slots(statistics, log, Ranking::kInterference,
                                                           4000, 1e-5, Rng(1));
                        const SlotIndex index(selected);
-                       (void)deposit(accesses, targets, index, log.gram(index), {});
+                       (void)deposit(accesses, Targets::each(targets), index, log.gram(index), {});
                      }));
   }
 };

@@ -30,6 +30,8 @@ def teach(r):
         [f"value vectors, {v['steps']} steps", f"{v['whole_passes_seconds']:.1f} s", f"{v['kept_prefixes_seconds']:.1f} s", f"{v['ratio']:.2f}"],
         ["tokens passed for them", str(v["whole_passes_tokens"]), str(v["kept_prefixes_tokens"]), f"{v['whole_passes_tokens'] / v['kept_prefixes_tokens']:.2f}"],
         *([[f"value vectors of {r['few_facts']['facts']} facts, {r['few_facts']['steps']} steps", f"{r['few_facts']['float32_seconds']:.1f} s", f"{r['few_facts']['codes_seconds']:.1f} s", f"{r['few_facts']['ratio']:.2f}"]] if "few_facts" in r else []),
+        *([[f"value vectors, {r['low_precision']['steps']} steps, in float32 and in bfloat16", f"{r['low_precision']['float32_seconds']:.1f} s", f"{r['low_precision']['bfloat16_seconds']:.1f} s", f"{r['low_precision']['ratio']:.2f}"]] if "low_precision" in r else []),
+        *([[f"deposit of {r['deposit']['values']} values at {r['deposit']['sites']} sites in {r['deposit']['slots']} slots", f"{r['deposit']['each_seconds']:.1f} s", f"{r['deposit']['few_seconds']:.1f} s", f"{r['deposit']['ratio']:.2f}"]] if "deposit" in r else []),
         *([[f"scores of {r['scores']['examples']} questions in a chat", f"{r['scores']['padded_seconds']:.1f} s", f"{r['scores']['tree_seconds']:.1f} s", f"{r['scores']['ratio']:.2f}"]] if "scores" in r else []),
         [f"what {n['prompts']} neighbours read", f"{n['padded_seconds']:.1f} s", f"{n['tree_seconds']:.1f} s", f"{n['ratio']:.2f}"],
         *([[f"states of the scopes of {r['scope']['phrasings']} phrasings", f"{r['scope']['all_seconds']:.1f} s", f"{r['scope']['known_seconds']:.1f} s", f"{r['scope']['ratio']:.2f}"]] if "scope" in r else []),

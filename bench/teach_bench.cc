@@ -2,23 +2,26 @@
 //
 // For the first FACTS development facts of data/facts, drawn with SEED: the value vectors, by whole
 // passes through autograd and with what comes before the subjects kept, and those of two facts by
-// float32 weights and by codes; what prompts with
-// neighbours read, and how the same facts as questions of a chat score, in padded batches and as a
-// tree; the states of their scopes, all of them and without those that scoring left; and the
-// largest difference between the two ways. One JSON object on standard output. Usage:
-// teach_bench MODEL [FACTS] [THREADS]
+// float32 weights and by codes, and in bfloat16 where that is faster; the deposit
+// of random sites; what prompts with neighbours read, and how the same facts as questions of a chat
+// score, in padded batches and as a tree; the states of their scopes, all of them and without those
+// that scoring left; and the largest difference between the two ways. One JSON object on standard
+// output. Usage: teach_bench MODEL [FACTS] [THREADS]
 #include <ATen/ATen.h>
 #include <c10/core/InferenceMode.h>
 
 #include <chrono>
+#include <cmath>
 #include <cstdio>
 #include <cstdlib>
 #include <nlohmann/json.hpp>
+#include <numeric>
 
 #include "api/installation.h"
 #include "base/error.h"
 #include "eval/score.h"
 #include "io/dataset.h"
+#include "learn/deposit.h"
 #include "learn/reading.h"
 #include "learn/subjects.h"
 #include "learn/suffix_task.h"
@@ -74,6 +77,38 @@ std::vector<double> score_padded(const LanguageModel& model, const std::vector<E
           static_cast<double>(nll.const_data_ptr<float>()[l]);
   }
   return out;
+}
+
+// The deposit of `values` values at random sites: each site with its own, and by which site has
+// which.
+nlohmann::ordered_json deposit_ways(int64_t values) {
+  constexpr int64_t kSlots = 4000, kReads = 32, kLogged = 20000, kWidth = 3 * 576;
+  const int64_t sites = 40 * values;
+  const auto accesses = [](int64_t n) {
+    return Accesses{at::randint(kSlots, {n, kReads}, at::kInt), at::rand({n, kReads}) + 0.1};
+  };
+  at::manual_seed(0);
+  AccessLog log;
+  log.append(accesses(kLogged), 1, true);
+  const Accesses at_sites = accesses(sites);
+  Targets few{at::randn({values, kWidth}), {}};
+  for (int64_t j = 0; j < sites; ++j) few.of.push_back(j % values);
+  const auto each = Targets::each(few.values.index_select(0, at::tensor(few.of, at::kLong)));
+  std::vector<int64_t> slots(kSlots);
+  std::iota(slots.begin(), slots.end(), 0);
+  at::Tensor delta[2];
+  double time[2] = {1e30, 1e30};
+  for (const int k : {0, 1, 0, 1})
+    time[k] = std::min(time[k], seconds_of([&] {
+                         delta[k] = deposit(at_sites, k == 0 ? each : few, slots, log, {});
+                       }));
+  return {{"slots", kSlots},
+          {"sites", sites},
+          {"values", values},
+          {"each_seconds", time[0]},
+          {"few_seconds", time[1]},
+          {"ratio", time[0] / time[1]},
+          {"relative_difference", ((delta[0] - delta[1]).norm() / delta[0].norm()).item<double>()}};
 }
 
 int run(const char* folder, int64_t facts, int threads) {
@@ -173,6 +208,32 @@ int run(const char* folder, int64_t facts, int threads) {
                         {"ratio", time[0] / time[1]},
                         {"largest_difference", apart / largest}};
   }
+
+  if (PackedPass::fast_low_precision(model.net())) {
+    ValueSolverOptions steps;
+    steps.settled = 0;
+    steps.steps = 4;
+    Values by[2];
+    double time[2];
+    for (const int low : {1, 0, 1, 0}) {  // the second time counts
+      steps.low_precision = low == 1;
+      time[low] = seconds_of([&] {
+        by[low] = solve_values(model, examples, subject_of, static_cast<int64_t>(items.size()),
+                               steps, quiet);
+      });
+    }
+    double apart = 0, size = 0;
+    for (const auto& [block, v] : by[0].by_block) {
+      apart += (v - by[1].by_block.at(block)).square().sum().item<double>();
+      size += v.square().sum().item<double>();
+    }
+    out["low_precision"] = {{"steps", steps.steps},
+                            {"float32_seconds", time[0]},
+                            {"bfloat16_seconds", time[1]},
+                            {"ratio", time[0] / time[1]},
+                            {"relative_difference", std::sqrt(apart / size)}};
+  }
+  out["deposit"] = deposit_ways(static_cast<int64_t>(items.size()));
 
   std::vector<ReadRequest> requests;
   for (const auto& prompt :

@@ -5,8 +5,9 @@
 
 namespace accrete {
 
-// Tile matrix units for bfloat16 (AMX-BF16), enabled by the operating system: matrix products in
-// bfloat16 are then several times as fast as in float32.
-bool has_bfloat16_tiles();
+// Instructions for products in bfloat16, enabled by the operating system: matrix tiles (AMX-BF16)
+// or vectors (AVX512-BF16). Matrix products in bfloat16 are then several times, or twice, as fast
+// as in float32.
+bool has_bfloat16_products();
 
 }  // namespace accrete

@@ -22,11 +22,14 @@ void score_labels(const Transformer& net, const at::Tensor& h, const at::Tensor&
   const int64_t rows = net.device().is_cpu() ? 128 : 2048;
   for (int64_t at = 0; at < h.size(0); at += rows) {
     const int64_t n = std::min(rows, h.size(0) - at);
-    const auto logits = net.logits(h.narrow(0, at, n)).to(at::kFloat);
+    auto logits = net.logits(h.narrow(0, at, n)).to(at::kFloat);
     const auto some = labels.narrow(0, at, n).to(net.device());
     const auto picked = logits.gather(1, some.unsqueeze(1)).squeeze(1);
-    const auto nll = (at::logsumexp(logits, {1}) - picked).to(at::kCPU, at::kDouble);
     const auto right = (logits.argmax(1) == some).to(at::kCPU);
+    // log sum exp in place: the logits are what is largest here.
+    const auto highest = logits.amax(1);
+    logits.sub_(highest.unsqueeze(1)).exp_();
+    const auto nll = (logits.sum(1).log() + highest - picked).to(at::kCPU, at::kDouble);
     for (int64_t i = 0; i < n; ++i) {
       Score& s = owner(at + i);
       s.exact = s.exact && right.data_ptr<bool>()[i];

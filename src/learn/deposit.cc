@@ -3,6 +3,7 @@
 #include <ATen/ATen.h>
 
 #include <algorithm>
+#include <numeric>
 #include <string_view>
 #include <unordered_map>
 #include <vector>
@@ -64,14 +65,14 @@ void solve_upper(const at::Tensor& l, at::Tensor& x) {
   }
 }
 
-// Tokens with equal accesses and targets: the first of each kind, and how many there are.
+// Tokens with equal accesses and the same value: the first of each kind, and how many there are.
 struct Distinct {
   std::vector<int64_t> first;
   std::vector<float> count;
 };
 
 Distinct distinct_tokens(const at::Tensor& slots, const at::Tensor& weights,
-                         const at::Tensor& targets) {
+                         const std::vector<int64_t>& value_of) {
   const auto bytes = [](const at::Tensor& rows, int64_t j) {
     const size_t n = static_cast<size_t>(rows.nbytes()) / static_cast<size_t>(rows.size(0));
     return std::string_view(
@@ -83,7 +84,8 @@ Distinct distinct_tokens(const at::Tensor& slots, const at::Tensor& weights,
     auto& alike = seen[bytes(weights, j)];
     const auto same = std::find_if(alike.begin(), alike.end(), [&](size_t k) {
       const int64_t other = out.first[k];
-      return bytes(slots, j) == bytes(slots, other) && bytes(targets, j) == bytes(targets, other);
+      return value_of[static_cast<size_t>(other)] == value_of[static_cast<size_t>(j)] &&
+             bytes(slots, j) == bytes(slots, other);
     });
     if (same != alike.end()) {
       ++out.count[*same];
@@ -117,17 +119,20 @@ struct Parts {
   at::Tensor read, unread;
 };
 
-Parts solve(const Accesses& accesses, const at::Tensor& targets, const SlotIndex& read,
+Parts solve(const Accesses& accesses, const Targets& targets, const SlotIndex& read,
             const SlotIndex& unread, at::Tensor gram, const DepositOptions& options) {
   const at::NoGradGuard no_grad;
-  if (!targets.isfinite().all().item<bool>())
+  if (!targets.values.isfinite().all().item<bool>())
     throw Error(ErrorCode::kInvalidArgument, "a value to write is not finite", "lower --rate");
   if (!(options.lambda > 0))
     throw Error(ErrorCode::kInvalidArgument, "lambda must be positive", "raise --lambda");
-  const auto all_targets = targets.contiguous();
   const auto distinct =
-      distinct_tokens(accesses.slots.contiguous(), accesses.weights.contiguous(), all_targets);
+      distinct_tokens(accesses.slots.contiguous(), accesses.weights.contiguous(), targets.of);
   const auto which = at::tensor(distinct.first, at::kLong);
+  std::vector<int64_t> value_of;
+  for (const int64_t j : distinct.first) value_of.push_back(targets.of[static_cast<size_t>(j)]);
+  const auto value = at::tensor(value_of, at::kLong).to(options.device);
+  const auto values = targets.values.to(options.device);
   const auto count = at::tensor(distinct.count, at::kFloat);
   auto y = transposed_accesses(accesses, which, read).to(options.device);
   const auto free = transposed_accesses(accesses, which, unread).to(options.device);
@@ -145,22 +150,35 @@ Parts solve(const Accesses& accesses, const at::Tensor& targets, const SlotIndex
   const auto own = k.diagonal().clamp_min(1e-6 * k.diagonal().mean().item<double>());
   k.diagonal().add_(options.epsilon * own / count.to(options.device));
   factorise(k, "A P A^T + epsilon I");
-  auto alpha = all_targets.index_select(0, which).to(options.device);
+  // V = E values, with E [n, v] telling who has which: the few columns of E are solved for, and
+  // multiplied by the values at the end.
+  const bool few = values.size(0) < values.size(1);
+  auto alpha =
+      few ? at::one_hot(value, values.size(0)).to(at::kFloat) : values.index_select(0, value);
   solve_lower(k, alpha);
   solve_upper(k, alpha);
   Parts out{at::mm(y, alpha), at::mm(free, alpha).div_(options.lambda)};
+  y.reset();
   solve_upper(gram, out.read);
+  if (few) out = {at::mm(out.read, values), at::mm(out.unread, values)};
   return {out.read.to(at::kCPU), out.unread.to(at::kCPU)};
 }
 
 }  // namespace
 
-at::Tensor deposit(const Accesses& accesses, const at::Tensor& targets, const SlotIndex& selected,
+Targets Targets::each(at::Tensor values) {
+  Targets out{std::move(values), {}};
+  out.of.resize(static_cast<size_t>(out.values.size(0)));
+  std::iota(out.of.begin(), out.of.end(), int64_t{0});
+  return out;
+}
+
+at::Tensor deposit(const Accesses& accesses, const Targets& targets, const SlotIndex& selected,
                    at::Tensor gram, const DepositOptions& options) {
   return solve(accesses, targets, selected, SlotIndex(), std::move(gram), options).read;
 }
 
-at::Tensor deposit(const Accesses& accesses, const at::Tensor& targets,
+at::Tensor deposit(const Accesses& accesses, const Targets& targets,
                    std::span<const int64_t> selected, const AccessLog& log,
                    const DepositOptions& options) {
   const auto diagonal = log.diagonal();
@@ -175,7 +193,7 @@ at::Tensor deposit(const Accesses& accesses, const at::Tensor& targets,
   const SlotIndex read(slots[0]), unread(slots[1]);
   const Parts parts = solve(accesses, targets, read, unread,
                             seen_gram(log.gram(read), options.plasticity), options);
-  auto out = at::empty({static_cast<int64_t>(selected.size()), targets.size(1)}, at::kFloat);
+  auto out = at::empty({static_cast<int64_t>(selected.size()), targets.values.size(1)}, at::kFloat);
   out.index_copy_(0, at::tensor(places[0], at::kLong), parts.read);
   out.index_copy_(0, at::tensor(places[1], at::kLong), parts.unread);
   return out;

@@ -16,6 +16,7 @@
 #include <ATen/core/Tensor.h>
 
 #include <span>
+#include <vector>
 
 #include "learn/plasticity.h"
 #include "memory/access_log.h"
@@ -31,17 +32,26 @@ struct DepositOptions {
   at::Device device = at::kCPU;  // of the factorisations; tensors come and go on the CPU
 };
 
-// `accesses` of n tokens, `targets` [n, d], `selected` the t slots S, `gram` G_SS [t, t], whose
-// memory is used for the solution: nothing else of its size is ever made. Tokens with equal
-// accesses and targets count as often as they occur, but cost as one. Returns delta [t, d] float32.
-// Throws kInvalidArgument when a matrix is not positive definite (lambda <= 0) or a value is not
-// finite.
-at::Tensor deposit(const Accesses& accesses, const at::Tensor& targets, const SlotIndex& selected,
+// What n tokens are to have: token j has row of[j] of `values` [v, d] float32. Few values for many
+// tokens are solved for by which token has which, in v columns and not in d.
+struct Targets {
+  at::Tensor values;
+  std::vector<int64_t> of;  // [n]
+
+  // Token j has row j.
+  static Targets each(at::Tensor values);
+};
+
+// `accesses` of n tokens, `selected` the t slots S, `gram` G_SS [t, t], whose memory is used for
+// the solution: nothing else of its size is ever made. Tokens with equal accesses and the same
+// value count as often as they occur, but cost as one. Returns delta [t, d] float32. Throws
+// kInvalidArgument when a matrix is not positive definite (lambda <= 0) or a value is not finite.
+at::Tensor deposit(const Accesses& accesses, const Targets& targets, const SlotIndex& selected,
                    at::Tensor gram, const DepositOptions& options);
 
 // The same for `selected` slots (distinct) and what is to stay as it is. Slots that the log never
 // reads take no part in a Gram matrix, so that memory and time grow with those that it does.
-at::Tensor deposit(const Accesses& accesses, const at::Tensor& targets,
+at::Tensor deposit(const Accesses& accesses, const Targets& targets,
                    std::span<const int64_t> selected, const AccessLog& log,
                    const DepositOptions& options);
 

@@ -16,6 +16,7 @@
 #include "learn/sites.h"
 #include "learn/subjects.h"
 #include "model/packed_pass.h"
+#include "model/weight_pages.h"
 
 namespace accrete {
 namespace {
@@ -25,6 +26,7 @@ constexpr int64_t kChatSteps = 45;
 constexpr int64_t kHoldSteps = 30;
 constexpr double kHoldSettled = 0.1;
 constexpr int64_t kPullRows = 512;
+constexpr int64_t kManySlots = 4096;  // their Gram matrix takes 64 MiB
 
 // The accesses of prompts about other subjects join the log.
 void add_neighbours(const LanguageModel& model, std::span<const Item> items,
@@ -80,7 +82,7 @@ struct DepositInputs {
   std::vector<int64_t> selected;
   Accesses sites;
   at::Tensor item;     // [n] int64: the item a site belongs to; companions count from items on
-  at::Tensor targets;  // [n, blocks x d]
+  at::Tensor values;   // [subjects, blocks x d]
   at::Tensor queries;  // [n, query_width]
   std::vector<int64_t> blocks;
   int64_t items = 0, companions = 0;
@@ -147,7 +149,9 @@ Update deposit_variant(const DepositInputs& in, const Taught& taught, const Teac
   DepositOptions how = options.deposit;
   how.lambda *= variant.lambda_factor;
   how.device = in.device;
-  auto delta = deposit(sites, in.targets.index_select(0, keep), in.selected, in.log, how);
+  Targets targets{in.values, {}};
+  for (const int64_t j : rows) targets.of.push_back(in.subject[static_cast<size_t>(whose[j])]);
+  auto delta = deposit(sites, targets, in.selected, in.log, how);
   if (variant.scale != 1) delta = delta * variant.scale;
   const int64_t d = delta.size(1) / static_cast<int64_t>(in.blocks.size());
   for (size_t b = 0; b < in.blocks.size(); ++b)
@@ -207,10 +211,11 @@ void teach_subjects(const LanguageModel& model, const Lessons& lessons,
   // be.
   std::optional<LanguageModel> beside;
   const Memory& memory = model.memory();
-  if (const PartAnchors& earlier = memory.overlay.anchors;
-      options.gated && earlier.parts > 0 &&
-      memory.gate.distance(sites.queries, earlier.queries).min().item<double>() <
-          memory.gate.radius) {
+  const auto near_earlier = [&] {
+    const auto near = memory.overlay.anchors.near(memory.gate, sites.queries);
+    return std::any_of(near.begin(), near.end(), [](const auto& some) { return !some.empty(); });
+  };
+  if (options.gated && memory.overlay.anchors.parts > 0 && near_earlier()) {
     beside.emplace(model);
     beside->use_overlay(memory.overlay.with_anchors(sites.queries));
   }
@@ -235,16 +240,16 @@ void teach_subjects(const LanguageModel& model, const Lessons& lessons,
   std::vector<int64_t> owners;
   for (const int64_t item : sites.item) owners.push_back(subject_of.at(item));
   const auto owner = at::tensor(owners, at::kLong);
-  std::vector<at::Tensor> pull;
-  for (const auto& [block, v] : values.by_block) pull.push_back(v.index_select(0, owner));
-  const auto targets = at::cat(pull, 1);
+  std::vector<at::Tensor> of_blocks;
+  for (const auto& [block, v] : values.by_block) of_blocks.push_back(v);
+  const auto all_values = at::cat(of_blocks, 1);
   // A slot's pull is that of the values to be written through it; a part at a time, since each
   // needs as much memory as its accesses have values.
   SlotStatistics statistics;
-  for (int64_t at = 0; at < targets.size(0); at += kPullRows) {
-    const int64_t n = std::min(kPullRows, targets.size(0) - at);
+  for (int64_t at = 0; at < owner.size(0); at += kPullRows) {
+    const int64_t n = std::min(kPullRows, owner.size(0) - at);
     statistics.add({sites.accesses.slots.narrow(0, at, n), sites.accesses.weights.narrow(0, at, n)},
-                   targets.narrow(0, at, n));
+                   all_values.index_select(0, owner.narrow(0, at, n)));
   }
 
   auto inputs = std::make_shared<DepositInputs>();
@@ -253,7 +258,7 @@ void teach_subjects(const LanguageModel& model, const Lessons& lessons,
   inputs->log = std::move(log);
   inputs->sites = sites.accesses;
   inputs->item = at::tensor(sites.item, at::kLong);
-  inputs->targets = targets;
+  inputs->values = all_values;
   inputs->queries = sites.queries;
   for (const auto& [block, v] : values.by_block) inputs->blocks.push_back(block);
   inputs->items = lessons.own;
@@ -271,6 +276,7 @@ void teach_subjects(const LanguageModel& model, const Lessons& lessons,
     proposal.item_queries.push_back(
         inputs->queries.index_select(0, (inputs->item == i).nonzero().view({-1})));
   reporter.report("write", 0, 1);
+  if (static_cast<int64_t>(inputs->selected.size()) > kManySlots) forget_weights(model.net());
   const Taught taught = proposal.update.taught;
   proposal.deposit_again = [inputs, taught, options](const Variant& variant) {
     return deposit_variant(*inputs, taught, options, variant);

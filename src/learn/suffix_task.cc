@@ -331,12 +331,7 @@ void SuffixTask::head(const at::Tensor& h, const PackedSequences& sequences,
     kernels::rms_norm_rows(x.const_data_ptr<float>(), weight, n, d, eps,
                            normed.mutable_data_ptr<float>(), inverse.mutable_data_ptr<float>());
     auto logits = logits_.narrow(0, 0, n);
-    if (options_.low_precision) {
-      if (!low_head_.defined()) low_head_ = net.head().to(at::kBFloat16);
-      logits.copy_(at::mm(normed.to(at::kBFloat16), low_head_.t()));
-    } else {
-      PackedPass::head(net, logits, normed);
-    }
+    pass_.head(logits, normed, options_.low_precision);
     std::vector<float> nll(static_cast<size_t>(n));
     float* row = logits.mutable_data_ptr<float>();
     if (predictions_ != nullptr) {
@@ -360,10 +355,7 @@ void SuffixTask::head(const at::Tensor& h, const PackedSequences& sequences,
     }
     if (gradient == nullptr) continue;
     auto dnormed = at::empty_like(x);
-    if (options_.low_precision)
-      dnormed.copy_(at::mm(logits.to(at::kBFloat16), low_head_));
-    else
-      PackedPass::head_backward(net, dnormed, logits);
+    pass_.head_backward(dnormed, logits, options_.low_precision);
     auto dx = at::zeros_like(x);
     kernels::rms_norm_rows_backward(
         x.const_data_ptr<float>(), weight, inverse.const_data_ptr<float>(),

@@ -88,7 +88,6 @@ class SuffixTask {
   KeyStore store_;                      // entry p: beginning p, blocks above the address block
   std::vector<std::vector<float>> room_;
   at::Tensor logits_;
-  at::Tensor low_head_;  // bfloat16 copy of the head
   int64_t tokens_before_ = 0;
 };
 

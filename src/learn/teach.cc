@@ -15,6 +15,7 @@
 #include "learn/subjects.h"
 #include "ledger/combine.h"
 #include "model/memory_files.h"
+#include "model/weight_pages.h"
 
 namespace accrete {
 namespace {
@@ -384,6 +385,8 @@ TeachResult teach(const std::filesystem::path& folder, const Dataset& data, cons
   metadata["tool_version"] = options.tool_version;
   metadata["learned"] =
       fmt::format("{:.6f} -> {:.6f}", result.learned_before, result.learned_after);
+  // The commit takes memory for the update, and does not read them.
+  forget_weights(model.net());
   result.update = session.ledger.commit(guarded.update, record).id;
   result.seconds = clock.seconds();
   result.peak_bytes = peak_memory_bytes();

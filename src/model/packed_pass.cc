@@ -7,9 +7,9 @@
 
 #include "base/cpu.h"
 #include "base/error.h"
-#include "base/pages.h"
 #include "model/coded_matrix.h"
 #include "model/kernels/rows.h"
+#include "model/weight_pages.h"
 
 namespace accrete {
 namespace {
@@ -19,10 +19,10 @@ float* data(const at::Tensor& t) {
 }
 
 // Few rows cost what reading the weights costs, which is less of their codes. Above these numbers
-// plain products are faster (SmolLM2, two threads, AVX2).
-constexpr int64_t kFewForward = 32, kFewBackward = 24;
-bool by_codes(const Linear& l, const at::Tensor& rows, int64_t most = kFewForward) {
-  return l.coded != nullptr && rows.size(0) <= most;
+// products in float32 (SmolLM2, two threads, AVX2), or in bfloat16 (AVX512), are faster.
+constexpr int64_t kFew = 32, kFewLow = 16;
+bool by_codes(const Linear& l, const at::Tensor& rows) {
+  return l.coded != nullptr && rows.size(0) <= kFew;
 }
 
 Linear without_bias(at::Tensor weight, std::shared_ptr<const CodedMatrix> coded) {
@@ -54,14 +54,14 @@ void multiply_add(at::Tensor& out, const at::Tensor& to, const at::Tensor& x, co
 }
 // out = y w, or out += y w by way of `scratch`, of as many elements as `out` at least.
 void multiply_back(at::Tensor& out, const at::Tensor& y, const Linear& l) {
-  if (by_codes(l, y, kFewBackward))
+  if (by_codes(l, y))
     l.coded->back_product_to(out, y);
   else
     at::mm_out(out, y, l.weight);
 }
 void add_multiplied_back(at::Tensor& out, const at::Tensor& y, const Linear& l,
                          const at::Tensor& scratch) {
-  if (by_codes(l, y, kFewBackward)) {
+  if (by_codes(l, y)) {
     auto part = scratch.view({-1}).narrow(0, 0, out.numel()).view(out.sizes());
     l.coded->back_product_to(part, y);
     out.add_(part);
@@ -119,25 +119,18 @@ bool PackedPass::supports(const Transformer& net) {
          });
 }
 
-PackedPass::PackedPass(const Transformer& net) : net_(net) {
+PackedPass::PackedPass(const Transformer& net)
+    : net_(net), coded_(std::all_of(net.blocks_.begin(), net.blocks_.end(), [](const auto& b) {
+        return b.q.coded != nullptr;
+      })) {
   if (!supports(net))
     throw Error(ErrorCode::kUnsupported, "packed passes are for float32 on the CPU");
 }
 
 bool PackedPass::fast_low_precision(const Transformer& net) {
   constexpr int64_t kNarrow = 256;
-  return supports(net) && net.config().width >= kNarrow && has_bfloat16_tiles();
+  return supports(net) && net.config().width >= kNarrow && has_bfloat16_products();
 }
-
-namespace {
-
-// Of a weight that is the file's own bytes the pages may go: whoever reads it again gets them back.
-void forget_weight(const Transformer& net, const at::Tensor& weight) {
-  for (const TensorView* view : net.base_tensors())
-    if (view->bytes.data() == weight.const_data_ptr()) forget_pages(view->bytes);
-}
-
-}  // namespace
 
 const PackedPass::LowWeights& PackedPass::low_weights(int64_t block) {
   if (low_.empty()) low_.resize(net_.blocks_.size());
@@ -159,19 +152,21 @@ const PackedPass::LowWeights& PackedPass::low_weights(int64_t block) {
 }
 
 at::Tensor PackedPass::low_product(std::initializer_list<at::Tensor> x, const at::Tensor& w) {
-  const int64_t N = x.begin()->size(0);
-  const auto room = [N](at::Tensor& buffer, int64_t columns) {
-    if (!buffer.defined() || buffer.numel() < N * columns)
-      buffer = at::empty({N * columns}, at::kBFloat16);
-    return buffer.narrow(0, 0, N * columns).view({N, columns});
+  // oneDNN keeps code and memory for every number of rows that it meets: of few numbers, few.
+  constexpr int64_t kRows = 32;
+  const int64_t N = x.begin()->size(0), padded = (N + kRows - 1) / kRows * kRows;
+  const auto room = [padded](at::Tensor& buffer, int64_t columns) {
+    if (!buffer.defined() || buffer.numel() < padded * columns)
+      buffer = at::zeros({padded * columns}, at::kBFloat16);
+    return buffer.narrow(0, 0, padded * columns).view({padded, columns});
   };
   auto in = room(low_in_, w.size(0)), out = room(low_out_, w.size(1));
   int64_t at = 0;
   for (const at::Tensor& part : x) {
-    in.narrow(1, at, part.size(1)).copy_(part);
+    in.narrow(0, 0, N).narrow(1, at, part.size(1)).copy_(part);
     at += part.size(1);
   }
-  return at::mm_out(out, in, w);
+  return at::mm_out(out, in, w).narrow(0, 0, N);
 }
 
 void PackedPass::prepare(int64_t rows, int64_t blocks, int64_t probabilities) {
@@ -369,7 +364,7 @@ at::Tensor PackedPass::forward(const at::Tensor& h, const PackedSequences& seque
   sequences_ = sequences;
   from_ = from;
   to_ = to;
-  low_precision_ = options.low_precision;
+  low_precision_ = options.low_precision && (N > kFewLow || !coded_);
   probability_begin_.assign(1, 0);
   for (int64_t s = 0; s < sequences.size(); ++s) {
     const auto i = static_cast<size_t>(s);
@@ -426,12 +421,21 @@ at::Tensor PackedPass::ffn_input(const at::Tensor& h, const PackedSequences& seq
   return x;
 }
 
-void PackedPass::head(const Transformer& net, at::Tensor& logits, const at::Tensor& x) {
-  multiply(logits, x, without_bias(net.head(), net.coded_head_));
+void PackedPass::head(at::Tensor& logits, const at::Tensor& x, bool low_precision) {
+  const Linear head = without_bias(net_.head(), net_.coded_head_);
+  if (!low_precision || (head.coded && x.size(0) <= kFewLow)) return multiply(logits, x, head);
+  if (!low_head_.defined()) {
+    low_head_ = head.weight.to(at::kBFloat16);
+    forget_weight(net_, head.weight);
+  }
+  logits.copy_(low_product({x}, low_head_.t()));
 }
 
-void PackedPass::head_backward(const Transformer& net, at::Tensor& dx, const at::Tensor& dlogits) {
-  multiply_back(dx, dlogits, without_bias(net.head(), net.coded_head_));
+void PackedPass::head_backward(at::Tensor& dx, const at::Tensor& dlogits, bool low_precision) {
+  const Linear head = without_bias(net_.head(), net_.coded_head_);
+  if (!low_precision || (head.coded && dlogits.size(0) <= kFewLow))
+    return multiply_back(dx, dlogits, head);
+  dx.copy_(low_product({dlogits}, low_head_));
 }
 
 void PackedPass::backward(at::Tensor gradient, const SeeGradient& see) {

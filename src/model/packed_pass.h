@@ -8,9 +8,10 @@
 //
 // Products with the weights may be taken in bfloat16 (`Options::low_precision`), from copies of the
 // weights that are made at their first use, with the three products of a block that share an input
-// as one: where the processor has matrix units for it (`fast_low_precision`), that is several times
-// as fast, and for few rows, where reading the weights is all the work, twice. Sums along the
-// residual stream, norms, attention and everything that is kept stay float32.
+// as one: where the processor has instructions for it (`fast_low_precision`), that is twice or
+// several times as fast. Sums along the residual stream, norms, attention and everything that is
+// kept stay float32. Few rows cost what reading the weights costs, and are multiplied by the
+// weights' codes where there are some (coded_matrix.h).
 //
 // Non-goals: gradients of weights, generation (generate.h), padding.
 #pragma once
@@ -47,8 +48,8 @@ class PackedPass {
  public:
   static bool supports(const Transformer& net);
 
-  // Whether bfloat16 products are faster here: AMX, and a model wide enough to gain
-  // (docs/speed.md). AVX512-BF16 without AMX was never measured and does not count.
+  // Whether bfloat16 products are faster here: the processor has them, and the model is wide enough
+  // to gain (docs/speed.md).
   static bool fast_low_precision(const Transformer& net);
 
   // `net` must outlive the pass.
@@ -64,7 +65,8 @@ class PackedPass {
     const SeeKeys* keys = nullptr;
     bool for_backward = false;      // keep what backward needs
     bool keys_only_at_end = false;  // of the last block nothing but the keys is wanted
-    bool low_precision = false;     // products in bfloat16; backward does as forward did
+    bool low_precision = false;     // products in bfloat16 where that is faster than by codes;
+                                    // backward does as forward did
   };
   // Rows h [N, d] at block `from` to rows at `to`. The result is a buffer of this object, valid
   // until the next call.
@@ -83,9 +85,9 @@ class PackedPass {
   void backward(at::Tensor gradient, const SeeGradient& see);
 
   // Normed rows x [n, d] to logits [n, vocabulary], and the gradient of those back to dx [n, d].
-  // All contiguous.
-  static void head(const Transformer& net, at::Tensor& logits, const at::Tensor& x);
-  static void head_backward(const Transformer& net, at::Tensor& dx, const at::Tensor& dlogits);
+  // All contiguous. `low_precision` as in Options.
+  void head(at::Tensor& logits, const at::Tensor& x, bool low_precision);
+  void head_backward(at::Tensor& dx, const at::Tensor& dlogits, bool low_precision);
 
  private:
   // What a block's backward pass needs of its forward pass.
@@ -120,10 +122,12 @@ class PackedPass {
   Saved views(size_t slot, int64_t rows) const;
 
   const Transformer& net_;
+  const bool coded_;          // the blocks' weights have codes
   std::vector<Saved> saved_;  // [1] or one per block, with room for capacity_ rows
   int64_t capacity_ = 0, probability_capacity_ = 0;
   at::Tensor x_, y_, activated_, dq_, dk_, dv_, last_;
   std::vector<LowWeights> low_;  // by block
+  at::Tensor low_head_;          // the head's
   at::Tensor low_in_, low_out_;  // bfloat16, of as many elements as were ever needed
   // Of the last forward pass.
   PackedSequences sequences_;

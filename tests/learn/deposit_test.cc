@@ -23,7 +23,8 @@ struct Case {
 
 TEST(Deposit, GivesTheSitesTheirTargets) {
   const Case c;
-  const auto delta = deposit(c.sites, c.targets, c.index, at::zeros({3, 3}), {1e-3, 1e-6});
+  const auto delta =
+      deposit(c.sites, Targets::each(c.targets), c.index, at::zeros({3, 3}), {1e-3, 1e-6});
   const auto y = weighted_gather(delta, c.index.rows(c.sites.slots), c.sites.weights);
   EXPECT_TRUE(at::allclose(y, c.targets, 1e-3, 1e-3));
 }
@@ -34,7 +35,8 @@ TEST(Deposit, IsTheRidgeSolution) {
   auto gram = at::zeros({3, 3});
   gram[1][1] = 0.3;
   const double lambda = 1e-2, epsilon = 1e-2;
-  const auto delta = deposit(c.sites, c.targets, c.index, gram.clone(), {lambda, epsilon});
+  const auto delta =
+      deposit(c.sites, Targets::each(c.targets), c.index, gram.clone(), {lambda, epsilon});
   // (A^T E^-1 A + G + lambda I)^-1 A^T E^-1 V, with E = epsilon diag(A P A^T).
   const auto p = at::linalg_inv(gram.to(at::kDouble) + lambda * at::eye(3, at::kDouble));
   const auto e = epsilon * at::matmul(at::matmul(a, p), a.t()).diagonal();
@@ -52,6 +54,8 @@ TEST(Deposit, IsTheRidgeSolutionOfManySlots) {
   auto targets = at::randn({n, d});
   for (auto& rows : {sites.slots, sites.weights, targets})
     rows.narrow(0, 40, 20).copy_(rows.narrow(0, 0, 20));  // twenty tokens twice
+  Targets have = Targets::each(targets);
+  std::iota(have.of.begin() + 40, have.of.end(), 0);
   std::vector<int64_t> slots(static_cast<size_t>(t));
   std::iota(slots.begin(), slots.end(), 0);
   const SlotIndex index(slots);
@@ -67,15 +71,30 @@ TEST(Deposit, IsTheRidgeSolutionOfManySlots) {
   const auto want = at::matmul(
       at::matmul(p, a.t()),
       at::matmul(at::linalg_inv(apa + epsilon * apa.diagonal().diag()), targets.to(at::kDouble)));
-  const auto delta = deposit(sites, targets, index, gram.clone(), {lambda, epsilon});
+  const auto delta = deposit(sites, have, index, gram.clone(), {lambda, epsilon});
   EXPECT_TRUE(
       at::allclose(delta.to(at::kDouble), want, 1e-2, 1e-3 * want.abs().max().item<double>()));
+}
+
+TEST(Deposit, FewValuesGiveWhatEachTokensOwnDo) {
+  at::manual_seed(9);
+  const Accesses sites{at::randint(60, {20, 6}, at::kInt), at::rand({20, 6}) + 0.1};
+  AccessLog log;
+  log.append({at::randint(30, {50, 6}, at::kInt), at::rand({50, 6})}, 1, true);
+  std::vector<int64_t> slots(60);
+  std::iota(slots.begin(), slots.end(), 0);
+  Targets few{at::randn({3, 8}), {}};
+  for (int64_t j = 0; j < 20; ++j) few.of.push_back(j % 3);
+  const auto each = Targets::each(few.values.index_select(0, at::tensor(few.of, at::kLong)));
+  const DepositOptions options{1e-2, 1e-2};
+  const auto want = deposit(sites, each, slots, log, options);
+  EXPECT_TRUE(at::allclose(deposit(sites, few, slots, log, options), want, 1e-3, 1e-4));
 }
 
 TEST(Deposit, SlotsThatTheLogNeverReadsNeedNoGramMatrix) {
   at::manual_seed(8);
   const Accesses sites{at::randint(60, {20, 6}, at::kInt), at::rand({20, 6}) + 0.1};
-  const auto targets = at::randn({20, 4});
+  const auto targets = Targets::each(at::randn({20, 4}));
   AccessLog log;
   log.append({at::randint(30, {50, 6}, at::kInt), at::rand({50, 6})}, 1, true);
   std::vector<int64_t> slots;
@@ -91,14 +110,14 @@ TEST(Deposit, LeavesAloneWhatTheLogReads) {
   const Case c;
   auto gram = at::zeros({3, 3});
   gram[1][1] = 1;  // slot 1 is read by the background
-  const auto delta = deposit(c.sites, c.targets, c.index, gram, {1e-4, 1e-4});
+  const auto delta = deposit(c.sites, Targets::each(c.targets), c.index, gram, {1e-4, 1e-4});
   EXPECT_LT(delta[1].norm().item<float>(), 0.05F * delta[0].norm().item<float>());
 }
 
 TEST(Deposit, RefusesWhatIsNotFinite) {
   Case c;
   c.targets[0][0] = INFINITY;
-  EXPECT_THROW(deposit(c.sites, c.targets, c.index, at::zeros({3, 3}), {}), Error);
+  EXPECT_THROW(deposit(c.sites, Targets::each(c.targets), c.index, at::zeros({3, 3}), {}), Error);
 }
 
 }  // namespace

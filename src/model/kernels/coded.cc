@@ -2,6 +2,7 @@
 
 #include <hwy/cache_control.h>
 
+#include <algorithm>
 #include <cstddef>
 
 // Highway compiles this file once for each instruction set; the order of its headers matters.
@@ -190,15 +191,20 @@ void Product(const CodedRows& w, int64_t begin, int64_t end, const float* x, int
   }
 }
 
+// Rows of x that are summed up together, and how many blocks of 32 columns: what stays in the first
+// cache, in memory of this thread. Were it summed up in x, where another thread's columns begin in
+// the line after these, what the processor fetches ahead would be that thread's.
+constexpr size_t kTogether = 8, kBlocksTogether = 16;
+
 // Four rows of w at a time, so that what is summed up is loaded and stored once for four of them.
 template <class Row>
 void BackProduct(const CodedRows& w, size_t first, size_t last, const float* y, size_t n,
                  float* x) {
   const Tag d;
-  const size_t lanes = hn::Lanes(d);
+  const size_t lanes = hn::Lanes(d), width = (last - first) * 32;
   const auto rows = static_cast<size_t>(w.rows), columns = static_cast<size_t>(w.columns);
-  for (size_t i = 0; i < n; ++i)
-    for (size_t c = first * 32; c < last * 32; ++c) x[i * columns + c] = 0;
+  HWY_ALIGN float sums[kTogether * kBlocksTogether * 32];
+  for (size_t k = 0; k < n * width; ++k) sums[k] = 0;
   size_t r = 0;
   for (; r + 4 <= rows; r += 4) {
     const Row row0(w, r), row1(w, r + 1), row2(w, r + 2), row3(w, r + 3);
@@ -206,9 +212,9 @@ void BackProduct(const CodedRows& w, size_t first, size_t last, const float* y, 
       for (size_t j = 0; j < 16; j += lanes) {
         const Pair w0 = row0.Values(b, j), w1 = row1.Values(b, j), w2 = row2.Values(b, j),
                    w3 = row3.Values(b, j);
-        for (size_t i = 0; i < n; ++i) {
+        float* to = sums + (b - first) * 32 + j;
+        for (size_t i = 0; i < n; ++i, to += width) {
           const float* from = y + i * rows + r;
-          float* to = x + i * columns + b * 32 + j;
           const V y0 = hn::Set(d, from[0]), y1 = hn::Set(d, from[1]), y2 = hn::Set(d, from[2]),
                   y3 = hn::Set(d, from[3]);
           V low = hn::MulAdd(y0, w0.low, hn::LoadU(d, to));
@@ -227,24 +233,29 @@ void BackProduct(const CodedRows& w, size_t first, size_t last, const float* y, 
     for (size_t b = first; b < last; ++b)
       for (size_t j = 0; j < 16; j += lanes) {
         const Pair one = row.Values(b, j);
-        for (size_t i = 0; i < n; ++i) {
-          float* to = x + i * columns + b * 32 + j;
+        float* to = sums + (b - first) * 32 + j;
+        for (size_t i = 0; i < n; ++i, to += width) {
           const V factor = hn::Set(d, y[i * rows + r]);
           hn::StoreU(hn::MulAdd(factor, one.low, hn::LoadU(d, to)), d, to);
           hn::StoreU(hn::MulAdd(factor, one.high, hn::LoadU(d, to + 16)), d, to + 16);
         }
       }
   }
+  for (size_t i = 0; i < n; ++i) std::copy_n(sums + i * width, width, x + i * columns + first * 32);
 }
 
 template <class Row>
 void BackProducts(const CodedRows& w, int64_t begin, int64_t end, const float* y, int64_t n,
                   float* x) {
+  const auto all = static_cast<size_t>(n);
+  const auto rows = static_cast<size_t>(w.rows), columns = static_cast<size_t>(w.columns);
   const auto first = static_cast<size_t>(begin) / 32, last = static_cast<size_t>(end) / 32;
-  // As many rows of x as stay in the first cache.
-  constexpr int64_t kTogether = 8;
-  for (; n > 0; n -= kTogether, y += kTogether * w.rows, x += kTogether * w.columns)
-    BackProduct<Row>(w, first, last, y, static_cast<size_t>(n < kTogether ? n : kTogether), x);
+  const size_t parts = (last - first + kBlocksTogether - 1) / kBlocksTogether;
+  for (size_t p = 0; p < parts; ++p)
+    for (size_t i = 0; i < all; i += kTogether)
+      BackProduct<Row>(w, first + (last - first) * p / parts,
+                       first + (last - first) * (p + 1) / parts, y + i * rows,
+                       std::min(all - i, kTogether), x + i * columns);
 }
 
 // Calls f with a null pointer to the class that reads rows of this kind.
