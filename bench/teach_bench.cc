@@ -189,6 +189,7 @@ int run(const char* folder, int64_t facts, int threads) {
     ValueSolverOptions steps;
     steps.settled = 0;
     steps.steps = 20;
+    steps.low_precision = false;
     Values by[2];
     double time[2];
     const LanguageModel* models[] = {&plain, &model};

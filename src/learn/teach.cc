@@ -105,11 +105,47 @@ struct Session {
                      [](const Overlap& a, const Overlap& b) { return a.shared > b.shared; });
     if (out.size() > kMost) out.resize(kMost);
     for (Overlap& o : out)
-      o.cosine = compare_updates(update, ledger.load(o.update), 0).shared_cosine();
+      o.cosine = compare_updates(update, shared_rows(update, o.update), 0).shared_cosine();
     return out;
   }
 
  private:
+  std::optional<StateFile> state;           // its tables and records are elsewhere
+  std::map<std::string, int64_t> rows_end;  // by update, where its rows end in the state file
+
+  // What an earlier update changed in the slots of `update`. Of a gated one the state file has the
+  // rows, which saves reading the whole of its own file.
+  Update shared_rows(const Update& update, const std::string& id) const {
+    const auto it = std::find_if(earlier.begin(), earlier.end(),
+                                 [&](const EarlierUpdate& e) { return e.record.id == id; });
+    const Update& outline = it->update;
+    if (!state || reach_of(outline) == Reach::kEverywhere || parts_of(outline) != 1)
+      return ledger.load(id);
+    int64_t row = rows_end.at(id);
+    for (const LayerDelta& layer : outline.layers)
+      row -= static_cast<int64_t>(layer.indices.size());
+    const auto table = state->table();
+    const auto width = static_cast<size_t>(state->width());
+    Update out;
+    for (const LayerDelta& layer : outline.layers) {
+      const auto own = std::find_if(update.layers.begin(), update.layers.end(),
+                                    [&](const LayerDelta& l) { return l.block == layer.block; });
+      LayerDelta shared;
+      shared.block = layer.block;
+      shared.width = layer.width;
+      for (const int64_t slot : layer.indices) {
+        const auto values = table.subspan(static_cast<size_t>(row++) * width, width);
+        if (own == update.layers.end() ||
+            !std::binary_search(own->indices.begin(), own->indices.end(), slot))
+          continue;
+        shared.indices.push_back(slot);
+        shared.delta.insert(shared.delta.end(), values.begin(), values.end());
+      }
+      out.layers.push_back(std::move(shared));
+    }
+    return out;
+  }
+
   static LanguageModel open_bare(const std::filesystem::path& folder, const OpenOptions& open) {
     OpenOptions bare = open;
     bare.with_updates = false;  // they are read already
@@ -121,9 +157,11 @@ struct Session {
   void load_state(Ledger::Mode mode) {
     std::vector<std::string> ids;
     for (const UpdateRecord& record : active) ids.push_back(record.id);
-    if (auto state = StateFile::open(ledger.folder(), ids)) {
-      model.use_overlay(model.overlay_of(*state));
-      earlier = outlines_of(active, *state);
+    if (auto opened = StateFile::open(ledger.folder(), ids)) {
+      model.use_overlay(model.overlay_of(*opened));
+      for (const StateFile::Record& record : opened->records()) rows_end[record.id] = record.end;
+      earlier = outlines_of(active, *opened);
+      state = std::move(*opened);
       return;
     }
     earlier = load_earlier(ledger);
