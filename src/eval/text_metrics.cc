@@ -19,19 +19,23 @@ std::vector<std::string> words(std::string_view text) {
 }  // namespace
 
 std::string normalize_answer(std::string_view text) {
-  std::string cleaned;
+  std::string out, word;
+  const auto end_word = [&] {
+    if (!word.empty() && word != "a" && word != "an" && word != "the") {
+      if (!out.empty()) out += ' ';
+      out += word;
+    }
+    word.clear();
+  };
   for (const char c : text) {
     const auto u = static_cast<unsigned char>(c);
     if (u < 128 && std::ispunct(u)) continue;
-    cleaned += static_cast<char>(u < 128 ? std::tolower(u) : u);
+    if (u < 128 && std::isspace(u))
+      end_word();
+    else
+      word += static_cast<char>(u < 128 ? std::tolower(u) : u);
   }
-  std::istringstream in(cleaned);
-  std::string out;
-  for (std::string w; in >> w;) {
-    if (w == "a" || w == "an" || w == "the") continue;
-    if (!out.empty()) out += ' ';
-    out += w;
-  }
+  end_word();
   return out;
 }
 

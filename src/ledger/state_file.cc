@@ -8,9 +8,11 @@
 #include <array>
 #include <cerrno>
 #include <cstring>
+#include <future>
 #include <limits>
 #include <map>
 #include <system_error>
+#include <thread>
 #include <utility>
 
 #include "base/error.h"
@@ -326,6 +328,20 @@ void write_header(Output& out, const Pending& p, int64_t at, int64_t unit) {
   out.write(std::as_bytes(std::span(&p.header, 1)), at * unit);
 }
 
+// Calls f(begin, end) for parts of [0, n), each on a thread of its own and none smaller than
+// `least` but the last.
+template <typename F>
+void share_out(size_t n, size_t least, const F& f) {
+  constexpr size_t kMost = 4;
+  const size_t cores = std::max(1U, std::thread::hardware_concurrency());
+  const size_t parts = std::clamp<size_t>(n / least, 1, std::min(cores, kMost));
+  std::vector<std::future<void>> others;
+  for (size_t p = 1; p < parts; ++p)
+    others.push_back(std::async(std::launch::async, f, n * p / parts, n * (p + 1) / parts));
+  f(0, n / parts);
+  for (auto& other : others) other.get();
+}
+
 // A new file in the place of the old one, which whoever has it mapped keeps.
 template <typename Fill>
 void replace(const fs::path& path, const Fill& fill) {
@@ -359,9 +375,20 @@ std::optional<StateFile> StateFile::open(const fs::path& accrete_folder,
   Chain chain;
   const auto found = Contents(bytes, unit).find(active, chain);
   if (!found) return std::nullopt;
+  std::vector<std::optional<Update>> outlines(active.size());
+  share_out(active.size(), 64, [&](size_t begin, size_t end) {
+    for (size_t i = begin; i < end; ++i) {
+      const Place& place = (*found)[i].place;
+      outlines[i] = read_outline(bytes, unit, (*found)[i], detail == Detail::kAll);
+      // Outlines lie far apart, and each brings its neighbours with it; rows are read when a token
+      // needs them.
+      forget_pages(bytes.subspan(static_cast<size_t>(place.at * unit),
+                                 static_cast<size_t>((place.end - place.at) * unit)));
+    }
+  });
   Rows rows;
   for (size_t i = 0; i < active.size(); ++i) {
-    auto outline = read_outline(bytes, unit, (*found)[i], detail == Detail::kAll);
+    auto& outline = outlines[i];
     if (!outline) return std::nullopt;
     const int64_t end = (*found)[i].place.end;
     rows.add(*outline, end - rows_of(*outline));
@@ -370,9 +397,6 @@ std::optional<StateFile> StateFile::open(const fs::path& accrete_folder,
       if (detail == Detail::kRows) std::vector<int64_t>().swap(layer.indices);
     }
     state.records_.push_back({active[i], std::move(*outline), end});
-    // Outlines lie far apart, and each brings its neighbours with it; rows are read when a token
-    // needs them.
-    if (state.records_.size() % 64 == 0) forget_pages(bytes);
   }
   forget_pages(bytes);
   state.tables_ = rows.take();
