@@ -129,9 +129,7 @@ Parts solve(const Accesses& accesses, const Targets& targets, const SlotIndex& r
   const auto distinct =
       distinct_tokens(accesses.slots.contiguous(), accesses.weights.contiguous(), targets.of);
   const auto which = at::tensor(distinct.first, at::kLong);
-  std::vector<int64_t> value_of;
-  for (const int64_t j : distinct.first) value_of.push_back(targets.of[static_cast<size_t>(j)]);
-  const auto value = at::tensor(value_of, at::kLong).to(options.device);
+  const auto value = at::tensor(targets.of, at::kLong).index_select(0, which).to(options.device);
   const auto values = targets.values.to(options.device);
   const auto count = at::tensor(distinct.count, at::kFloat);
   auto y = transposed_accesses(accesses, which, read).to(options.device);

@@ -43,6 +43,12 @@ Reporter with_limit(const Reporter& reporter, double most, const Clock& clock) {
   return timed;
 }
 
+int64_t rows_of(const Update& update) {
+  int64_t rows = 0;
+  for (const LayerDelta& layer : update.layers) rows += static_cast<int64_t>(layer.indices.size());
+  return rows;
+}
+
 // A model with everything that a teach looks at, before it computes anything.
 struct Session {
   Ledger ledger;
@@ -93,9 +99,7 @@ struct Session {
   // Those that share most slots with `update`.
   std::vector<Overlap> overlaps(const Update& update) const {
     constexpr size_t kMost = 10;
-    int64_t rows = 0;
-    for (const LayerDelta& layer : update.layers)
-      rows += static_cast<int64_t>(layer.indices.size());
+    const int64_t rows = rows_of(update);
     std::vector<Overlap> out;
     for (const EarlierUpdate& e : earlier)
       if (const int64_t shared = shared_slots(update, e.update); shared > 0)
@@ -110,8 +114,8 @@ struct Session {
   }
 
  private:
-  std::optional<StateFile> state;           // its tables and records are elsewhere
-  std::map<std::string, int64_t> rows_end;  // by update, where its rows end in the state file
+  std::optional<StateFile> state;  // its tables and records are elsewhere
+  std::vector<int64_t> rows_end;   // of each of `earlier`, where its rows end in the state file
 
   // What an earlier update changed in the slots of `update`. Of a gated one the state file has the
   // rows, which saves reading the whole of its own file.
@@ -121,9 +125,7 @@ struct Session {
     const Update& outline = it->update;
     if (!state || reach_of(outline) == Reach::kEverywhere || parts_of(outline) != 1)
       return ledger.load(id);
-    int64_t row = rows_end.at(id);
-    for (const LayerDelta& layer : outline.layers)
-      row -= static_cast<int64_t>(layer.indices.size());
+    int64_t row = rows_end[static_cast<size_t>(it - earlier.begin())] - rows_of(outline);
     const auto table = state->table();
     const auto width = static_cast<size_t>(state->width());
     Update out;
@@ -159,7 +161,7 @@ struct Session {
     for (const UpdateRecord& record : active) ids.push_back(record.id);
     if (auto opened = StateFile::open(ledger.folder(), ids)) {
       model.use_overlay(model.overlay_of(*opened));
-      for (const StateFile::Record& record : opened->records()) rows_end[record.id] = record.end;
+      for (const StateFile::Record& record : opened->records()) rows_end.push_back(record.end);
       earlier = outlines_of(active, *opened);
       state = std::move(*opened);
       return;
@@ -423,7 +425,7 @@ TeachResult teach(const std::filesystem::path& folder, const Dataset& data, cons
   metadata["tool_version"] = options.tool_version;
   metadata["learned"] =
       fmt::format("{:.6f} -> {:.6f}", result.learned_before, result.learned_after);
-  // The commit takes memory for the update, and does not read them.
+  // The commit takes memory for the update, and does not read the weights.
   forget_weights(model.net());
   result.update = session.ledger.commit(guarded.update, record).id;
   result.seconds = clock.seconds();

@@ -329,7 +329,7 @@ void write_header(Output& out, const Pending& p, int64_t at, int64_t unit) {
 }
 
 // Calls f(begin, end) for parts of [0, n), each on a thread of its own and none smaller than
-// `least` but the last.
+// `least`, unless it is all there is.
 template <typename F>
 void share_out(size_t n, size_t least, const F& f) {
   constexpr size_t kMost = 4;

@@ -24,6 +24,10 @@ constexpr int64_t kFew = 32, kFewLow = 16;
 bool by_codes(const Linear& l, const at::Tensor& rows) {
   return l.coded != nullptr && rows.size(0) <= kFew;
 }
+// Where bfloat16 may be taken: whether it is.
+bool in_low_precision(bool coded, int64_t rows) {
+  return !coded || rows > kFewLow;
+}
 
 Linear without_bias(at::Tensor weight, std::shared_ptr<const CodedMatrix> coded) {
   Linear l;
@@ -364,7 +368,7 @@ at::Tensor PackedPass::forward(const at::Tensor& h, const PackedSequences& seque
   sequences_ = sequences;
   from_ = from;
   to_ = to;
-  low_precision_ = options.low_precision && (N > kFewLow || !coded_);
+  low_precision_ = options.low_precision && in_low_precision(coded_, N);
   probability_begin_.assign(1, 0);
   for (int64_t s = 0; s < sequences.size(); ++s) {
     const auto i = static_cast<size_t>(s);
@@ -423,7 +427,8 @@ at::Tensor PackedPass::ffn_input(const at::Tensor& h, const PackedSequences& seq
 
 void PackedPass::head(at::Tensor& logits, const at::Tensor& x, bool low_precision) {
   const Linear head = without_bias(net_.head(), net_.coded_head_);
-  if (!low_precision || (head.coded && x.size(0) <= kFewLow)) return multiply(logits, x, head);
+  if (!low_precision || !in_low_precision(head.coded != nullptr, x.size(0)))
+    return multiply(logits, x, head);
   if (!low_head_.defined()) {
     low_head_ = head.weight.to(at::kBFloat16);
     forget_weight(net_, head.weight);
@@ -433,7 +438,7 @@ void PackedPass::head(at::Tensor& logits, const at::Tensor& x, bool low_precisio
 
 void PackedPass::head_backward(at::Tensor& dx, const at::Tensor& dlogits, bool low_precision) {
   const Linear head = without_bias(net_.head(), net_.coded_head_);
-  if (!low_precision || (head.coded && dlogits.size(0) <= kFewLow))
+  if (!low_precision || !in_low_precision(head.coded != nullptr, dlogits.size(0)))
     return multiply_back(dx, dlogits, head);
   dx.copy_(low_product({dlogits}, low_head_));
 }
