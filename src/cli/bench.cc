@@ -133,10 +133,7 @@ int bench_facts(const State& state, const Common& common) {
         {"bits_per_byte_change", bits_per_byte(model, text, reporter) - bits_before},
         {"seconds", seconds}};
     if (same_before > 0) row["kept_same_subject"] = kept(same_subject) / same_before;
-    nlohmann::ordered_json run = {{"seed", seed}, {"rows", 0}};
-    int64_t rows = 0;
-    for (const auto& l : proposal.update.layers) rows += static_cast<int64_t>(l.indices.size());
-    run["rows"] = rows;
+    nlohmann::ordered_json run = {{"seed", seed}, {"rows", rows_of(proposal.update)}};
     for (const auto& [key, value] : row) {
       run[key] = value;
       columns[key].values.push_back(value);

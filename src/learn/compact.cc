@@ -8,12 +8,6 @@
 namespace accrete {
 namespace {
 
-int64_t rows_of(const Update& update) {
-  int64_t rows = 0;
-  for (const LayerDelta& layer : update.layers) rows += static_cast<int64_t>(layer.indices.size());
-  return rows;
-}
-
 int64_t bytes_of(const Ledger& ledger, const std::string& id) {
   return static_cast<int64_t>(
       std::filesystem::file_size(ledger.folder() / "updates" / update_file_name(id)));

@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <chrono>
 #include <cmath>
+#include <future>
 
 #include "base/error.h"
 #include "base/sha256.h"
@@ -43,17 +44,12 @@ Reporter with_limit(const Reporter& reporter, double most, const Clock& clock) {
   return timed;
 }
 
-int64_t rows_of(const Update& update) {
-  int64_t rows = 0;
-  for (const LayerDelta& layer : update.layers) rows += static_cast<int64_t>(layer.indices.size());
-  return rows;
-}
-
 // A model with everything that a teach looks at, before it computes anything.
 struct Session {
   Ledger ledger;
   std::vector<UpdateRecord> active;
   std::vector<EarlierUpdate> earlier;  // their rows' values may be absent
+  std::future<std::optional<StateFile>> reading;
   LanguageModel model;
   WatchedProbes probes;
   std::map<std::string, std::string> probe_digests;  // of their items
@@ -65,6 +61,7 @@ struct Session {
           Ledger::Mode mode)
       : ledger(Ledger::open(folder, mode)),
         active(ledger.active()),
+        reading(open_state()),
         model(open_bare(folder, open)) {
     if (!model.has_memory())
       throw Error(ErrorCode::kInvalidArgument,
@@ -154,12 +151,19 @@ struct Session {
     return LanguageModel::open(folder, bare);
   }
 
+  // On a thread of its own: after many updates it takes as long as to open the model.
+  std::future<std::optional<StateFile>> open_state() const {
+    std::vector<std::string> ids;
+    for (const UpdateRecord& record : active) ids.push_back(record.id);
+    return std::async(std::launch::async, [folder = ledger.folder(), ids = std::move(ids)] {
+      return StateFile::open(folder, ids);
+    });
+  }
+
   // From the state file where it is at hand; else from the update files, and the next session finds
   // a state file.
   void load_state(Ledger::Mode mode) {
-    std::vector<std::string> ids;
-    for (const UpdateRecord& record : active) ids.push_back(record.id);
-    if (auto opened = StateFile::open(ledger.folder(), ids)) {
+    if (auto opened = reading.get()) {
       model.use_overlay(model.overlay_of(*opened));
       for (const StateFile::Record& record : opened->records()) rows_end.push_back(record.end);
       earlier = outlines_of(active, *opened);
@@ -211,11 +215,10 @@ std::map<std::string, ProbeForecast> forecast_all(WatchedProbes& probes, const O
   return out;
 }
 
-void count_rows(const Update& update, int64_t& rows, int64_t& parameters) {
-  for (const LayerDelta& l : update.layers) {
-    rows += static_cast<int64_t>(l.indices.size());
-    parameters += static_cast<int64_t>(l.delta.size());
-  }
+int64_t parameters_of(const Update& update) {
+  int64_t parameters = 0;
+  for (const LayerDelta& l : update.layers) parameters += static_cast<int64_t>(l.delta.size());
+  return parameters;
 }
 
 // Shares of taught and of asked phrasings that the model answers under its overlay. Nobody can say
@@ -294,7 +297,8 @@ PlanResult plan(const std::filesystem::path& folder, const Dataset& data, const 
   result.conflicts = session.conflicts;
   result.companions = static_cast<int64_t>(session.companions.size());
   const Proposal proposal = session.propose_update(options, {}, timed);
-  count_rows(proposal.update, result.rows, result.parameters);
+  result.rows = rows_of(proposal.update);
+  result.parameters = parameters_of(proposal.update);
   result.overlaps = session.overlaps(proposal.update);
   ForecastOptions how = options.forecast;
   how.seed = options.seed;
@@ -390,7 +394,8 @@ TeachResult teach(const std::filesystem::path& folder, const Dataset& data, cons
   }
   timed.check_cancelled();
 
-  count_rows(guarded.update, result.rows, result.parameters);
+  result.rows = rows_of(guarded.update);
+  result.parameters = parameters_of(guarded.update);
   result.teach_tokens = proposal.teach_tokens;
   UpdateRecord record;
   record.items = result.items - static_cast<int64_t>(result.dropped_lines.size());

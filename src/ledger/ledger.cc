@@ -133,8 +133,7 @@ struct Ledger::Impl {
   // The state file follows where it can. It is derived: what goes wrong with it is no failure.
   void extend_state(const Update& update, const std::string& id) {
     try {
-      std::vector<std::string> before;
-      for (const UpdateRow& row : select("WHERE active = 1")) before.push_back(row.record.id);
+      std::vector<std::string> before = active_ids();
       if (before.empty() || before.back() != id) return;
       before.pop_back();
       append_state(folder, before, {id, &update});
@@ -150,6 +149,14 @@ struct Ledger::Impl {
         database, fmt::format("SELECT {} FROM updates {} ORDER BY seq", kUpdateColumns, condition));
     while (statement.step()) rows.push_back(read_update_row(statement, database.path()));
     return rows;
+  }
+
+  // In ledger order.
+  std::vector<std::string> active_ids() {
+    std::vector<std::string> ids;
+    Statement statement(database, "SELECT id FROM updates WHERE active = 1 ORDER BY seq");
+    while (statement.step()) ids.push_back(statement.text(0));
+    return ids;
   }
 
   std::optional<UpdateRow> select_one(std::string_view column, const std::string& value) {
@@ -412,9 +419,7 @@ UpdateRecord Ledger::commit(const Update& update, UpdateRecord record) {
   const std::scoped_lock guard(impl_->mutex);
   Impl& impl = *impl_;
   impl.check_writable();
-  record.rows = 0;
-  for (const LayerDelta& layer : update.layers)
-    record.rows += static_cast<int64_t>(layer.indices.size());
+  record.rows = rows_of(update);
   record.active = true;
   record.source = well_formed(record.source);
   check_new_record(record);
@@ -463,11 +468,14 @@ std::vector<std::string> Ledger::undo(int64_t count) {
   const std::scoped_lock guard(impl_->mutex);
   impl_->check_writable();
   Transaction transaction(impl_->database);
-  const auto active = impl_->select("WHERE active = 1");
-  check_count(count, active.size(), "undo");
+  const auto available =
+      impl_->database.query_integer("SELECT count(*) FROM updates WHERE active = 1");
+  check_count(count, static_cast<size_t>(available), "undo");
+  const auto last = impl_->select(fmt::format(
+      "WHERE seq IN (SELECT seq FROM updates WHERE active = 1 ORDER BY seq DESC LIMIT {})", count));
   int64_t place = impl_->database.query_integer("SELECT coalesce(max(undone), 0) FROM updates");
   std::vector<std::string> ids;
-  for (auto row = active.rbegin(); row != active.rbegin() + count; ++row) {
+  for (auto row = last.rbegin(); row != last.rend(); ++row) {
     impl_->switch_state(*row, false, ++place);
     ids.push_back(row->record.id);
   }

@@ -133,12 +133,6 @@ struct Rows {
   }
 };
 
-int64_t rows_of(const Update& update) {
-  int64_t rows = 0;
-  for (const LayerDelta& layer : update.layers) rows += static_cast<int64_t>(layer.indices.size());
-  return rows;
-}
-
 // Where a record lies, in units.
 struct Place {
   int64_t at = 0, end = 0;

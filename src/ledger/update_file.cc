@@ -382,6 +382,12 @@ Reach reach_of(const Update& update) {
   return update.anchors.text ? Reach::kText : Reach::kSubjects;
 }
 
+int64_t rows_of(const Update& update) {
+  int64_t rows = 0;
+  for (const LayerDelta& layer : update.layers) rows += static_cast<int64_t>(layer.indices.size());
+  return rows;
+}
+
 int64_t parts_of(const Update& update) {
   return update.anchors.parts.empty() ? 1 : int64_t{update.anchors.parts.back()} + 1;
 }

@@ -71,6 +71,9 @@ struct Update {
   Metadata metadata;
 };
 
+// Rows of all layers together.
+int64_t rows_of(const Update& update);
+
 // 1, but for a fold of gated updates.
 int64_t parts_of(const Update& update);
 

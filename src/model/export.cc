@@ -79,8 +79,8 @@ std::vector<TensorView> write_overlay(const Memory& memory, const fs::path& path
   for (const auto& [name, anchors] :
        {std::pair{"anchors", &overlay.anchors}, {"text_anchors", &overlay.text_anchors}}) {
     const bool none = anchors->parts == 0;
-    add(address + name,
-        none ? at::zeros({0, memory.keys.options().query_width}, at::kFloat) : anchors->queries);
+    add(address + name, none ? at::zeros({0, memory.keys.options().query_width}, at::kFloat)
+                             : anchors->queries.joined());
     add(address + name + "_part", none ? at::zeros({0}, at::kLong) : anchors->part);
   }
   if (overlay.scoped()) {
@@ -91,7 +91,7 @@ std::vector<TensorView> write_overlay(const Memory& memory, const fs::path& path
     const std::string scope = prefix(memory.address_block) + "scope.";
     add(scope + "mean", memory.scope.mean);
     add(scope + "projection", memory.scope.projection);
-    add(scope + "states", overlay.scope.states);
+    add(scope + "states", overlay.scope.states.joined());
     add(scope + "subject", overlay.scope.subject);
   }
   for (const auto& [block, rows] : overlay.by_block) {
@@ -121,7 +121,6 @@ std::vector<TensorView> write_overlay(const Memory& memory, const fs::path& path
 nlohmann::json memory_config(const Memory& memory, const std::vector<std::string>& updates) {
   const ProductKeyOptions& o = memory.keys.options();
   const Overlay& overlay = memory.overlay;
-  const auto count = [](const PartAnchors& a) { return a.parts > 0 ? a.queries.size(0) : 0; };
   nlohmann::json blocks = nlohmann::json::object();
   for (const auto& [block, rows] : overlay.by_block)
     blocks[std::to_string(block)] = {
@@ -134,15 +133,15 @@ nlohmann::json memory_config(const Memory& memory, const std::vector<std::string
                         {"top_k", o.top_k},
                         {"query_width", o.query_width},
                         {"gate", gate_json(memory.gate)},
-                        {"anchors", count(overlay.anchors)},
-                        {"text_anchors", count(overlay.text_anchors)},
+                        {"anchors", overlay.anchors.queries.size()},
+                        {"text_anchors", overlay.text_anchors.queries.size()},
                         {"blocks", std::move(blocks)}};
   if (overlay.scoped())
     out["scope"] = {{"radius", memory.scope.radius},
                     {"width", memory.scope.width()},
                     {"parts", overlay.anchors.parts},
                     {"subjects", overlay.scope.subjects},
-                    {"states", overlay.scope.states.size(0)}};
+                    {"states", overlay.scope.states.size()}};
   return out;
 }
 

@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <future>
 
 #include "base/error.h"
 #include "base/threads.h"
@@ -43,6 +44,30 @@ at::Tensor tensor_of(std::vector<T>&& values, at::ScalarType type) {
   const auto held = std::make_shared<std::vector<T>>(std::move(values));
   return at::from_blob(
       held->data(), {static_cast<int64_t>(held->size())}, [held](void*) {}, type);
+}
+
+// What the ledger says is active, and the state file where that says the same.
+struct ActiveUpdates {
+  std::vector<UpdateRecord> records;
+  std::optional<StateFile> state;
+};
+
+ActiveUpdates read_active(const Ledger& ledger, bool from_updates) {
+  ActiveUpdates out{ledger.active(), std::nullopt};
+  if (from_updates) return out;
+  std::vector<std::string> ids;
+  for (const UpdateRecord& record : out.records) ids.push_back(record.id);
+  out.state = StateFile::open(ledger.folder(), ids, StateFile::Detail::kRows);
+  return out;
+}
+
+Overlay overlay_from(const LanguageModel& model, const Ledger& ledger, ActiveUpdates active) {
+  if (active.state) return model.overlay_of(*active.state);
+  std::vector<Update> updates;
+  std::vector<const Update*> all;
+  for (const UpdateRecord& record : active.records) updates.push_back(ledger.load(record.id));
+  for (const Update& update : updates) all.push_back(&update);
+  return model.make_overlay(all);
 }
 
 bool ends_with_space(const std::string& s) {
@@ -97,6 +122,15 @@ LanguageModel LanguageModel::open(const std::filesystem::path& folder, const Ope
   m.folder_ = folder;
   const at::Device device = parse_device(options.device);
   if (!device.is_cpu()) compute_repeatably();
+  // After many updates these take as long to read as the model: on a thread of their own.
+  const bool has_memory = has_memory_files(folder);
+  std::optional<Ledger> ledger;
+  std::future<ActiveUpdates> active;
+  if (has_memory && options.with_updates)
+    active = std::async(std::launch::async, [&] {
+      ledger = Ledger::open(folder, Ledger::Mode::kRead);
+      return read_active(*ledger, options.from_updates);
+    });
   m.net_ = Transformer::load(folder, device, parse_dtype(options.dtype));
   m.tokenizer_ = Tokenizer::from_folder(folder);
   try {
@@ -110,12 +144,12 @@ LanguageModel LanguageModel::open(const std::filesystem::path& folder, const Ope
                 fmt::format("{}: the tokenizer has {} entries, the model only {}", folder.string(),
                             m.tokenizer_.vocab_size(), m.net_.config().vocab_size),
                 "the tokenizer belongs to another model");
-  if (has_memory_files(folder)) {
+  if (has_memory) {
     m.memory_ = load_memory(folder, m.net_.config());
     m.memory_->device_keys = m.memory_->keys.to(device);
-    if (options.with_updates) {
-      const auto ledger = Ledger::open(folder, Ledger::Mode::kRead);
-      m.use_overlay(m.load_overlay(ledger, options.from_updates));
+    if (active.valid()) {
+      ActiveUpdates read = active.get();
+      m.use_overlay(overlay_from(m, *ledger, std::move(read)));
     }
   }
   return m;
@@ -267,18 +301,7 @@ Overlay LanguageModel::overlay_of(StateFile& state) const {
 }
 
 Overlay LanguageModel::load_overlay(const Ledger& ledger, bool from_updates) const {
-  const auto active = ledger.active();
-  if (!from_updates) {
-    std::vector<std::string> ids;
-    for (const auto& record : active) ids.push_back(record.id);
-    if (auto state = StateFile::open(ledger.folder(), ids, StateFile::Detail::kRows))
-      return overlay_of(*state);
-  }
-  std::vector<Update> updates;
-  std::vector<const Update*> all;
-  for (const auto& record : active) updates.push_back(ledger.load(record.id));
-  for (const Update& update : updates) all.push_back(&update);
-  return make_overlay(all);
+  return overlay_from(*this, ledger, read_active(ledger, from_updates));
 }
 
 void LanguageModel::use_overlay(Overlay overlay) {

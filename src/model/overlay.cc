@@ -102,12 +102,11 @@ void PartAnchors::append(const at::Tensor& more, const at::Tensor& own, int64_t 
   const auto join = [](at::Tensor& all, const at::Tensor& some) {
     all = all.defined() ? at::cat({all, some}) : some;
   };
-  const auto more_squares = more.square().sum(1);
-  join(queries, more);
-  join(squares, more_squares);
+  queries.append(more);
   if (device_queries.defined()) {
-    join(device_queries, more.to(device_queries.device()));
-    join(device_squares, more_squares.to(device_queries.device()));
+    const auto there = more.to(device_queries.device());
+    join(device_queries, there);
+    join(device_squares, there.square().sum(1));
   }
   join(part, own + parts);
   scoped.resize(static_cast<size_t>(parts + more_parts), false);
@@ -122,15 +121,23 @@ void PartAnchors::append(const at::Tensor& more, const at::Tensor& own, int64_t 
 }
 
 void PartAnchors::copy_to(at::Device device) {
-  if (device.is_cpu() || device_queries.defined() || !queries.defined()) return;
-  device_queries = queries.to(device);
-  device_squares = squares.to(device);
+  if (device.is_cpu() || device_queries.defined() || queries.empty()) return;
+  device_queries = queries.joined().to(device);
+  device_squares = device_queries.square().sum(1);
 }
 
 std::vector<std::vector<Gate::Near>> PartAnchors::near(const Gate& gate,
                                                        const at::Tensor& q) const {
-  return !q.is_cpu() && device_queries.defined() ? gate.near(q, device_queries, device_squares)
-                                                 : gate.near(q, queries, squares);
+  if (!q.is_cpu() && device_queries.defined()) return gate.near(q, device_queries, device_squares);
+  std::vector<std::vector<Gate::Near>> out(static_cast<size_t>(q.size(0)));
+  int64_t before = 0;
+  for (const at::Tensor& piece : queries.pieces()) {
+    const auto some = gate.near(q, piece);
+    for (size_t t = 0; t < out.size(); ++t)
+      for (const auto& [anchor, distance] : some[t]) out[t].push_back({before + anchor, distance});
+    before += piece.size(0);
+  }
+  return out;
 }
 
 void Overlay::copy_to(at::Device device) {
@@ -168,14 +175,8 @@ void Overlay::append_anchors(std::span<const Update* const> updates) {
 }
 
 void Overlay::append_scope(std::span<const Update* const> updates) {
-  if (std::none_of(updates.begin(), updates.end(),
-                   [](const Update* update) { return subjects_of(*update) > 0; }))
-    return;
   std::vector<at::Tensor> states, subject;
-  if (scoped()) {
-    states.push_back(scope.states);
-    subject.push_back(scope.subject);
-  }
+  if (scoped()) subject.push_back(scope.subject);
   for (const Update* update : updates) {
     const UpdateScope& s = update->scope;
     if (s.states.empty()) continue;
@@ -186,7 +187,8 @@ void Overlay::append_scope(std::span<const Update* const> updates) {
         scope.subjects);
     scope.subjects += subjects_of(*update);
   }
-  scope.states = at::cat(states);  // copies, of one as well
+  if (states.empty()) return;
+  scope.states.append(at::cat(states));  // copies, of one as well
   scope.subject = at::cat(subject);
 }
 
@@ -229,7 +231,7 @@ std::vector<bool> Overlay::in_scope(const at::Tensor& z,
   for (size_t t = 0; t < subjects.size(); ++t)
     for (const int64_t s : subjects[t]) {
       const auto [first, last] = std::equal_range(all.begin(), all.end(), s);
-      const auto own = scope.states.narrow(0, first - all.begin(), last - first);
+      const at::Tensor own = scope.states.narrow(first - all.begin(), last - first);
       const auto square = (own - z[static_cast<int64_t>(t)]).square().sum(1).min().item<double>();
       if (square >= radius * radius) continue;
       out[t] = true;

@@ -19,6 +19,7 @@
 #include "ledger/update_file.h"
 #include "memory/accesses.h"
 #include "memory/gate.h"
+#include "memory/growing_rows.h"
 #include "memory/sparse_rows.h"
 
 namespace accrete {
@@ -44,13 +45,13 @@ struct PartRows {
 
 // The anchors of the parts of one kind.
 struct PartAnchors {
-  at::Tensor queries;        // [M, query_width]; undefined: none
-  at::Tensor squares;        // [M], of the queries' lengths
-  at::Tensor part;           // [M] int64, ascending
+  GrowingRows queries;       // [M, query_width]
+  at::Tensor part;           // [M] int64, ascending; undefined: none
   at::Tensor subject;        // [M] int64: counts over all scoped parts; -1: of a part without scope
   std::vector<bool> scoped;  // by part
   int64_t parts = 0;
-  // Copies where the network computes, if that is not the CPU; undefined: none yet.
+  // Copies where the network computes, if that is not the CPU, and their squared lengths;
+  // undefined: none yet.
   at::Tensor device_queries, device_squares;
 
   // More parts; `own` [m] int64 counts them from 0. `subjects` [m] int64 likewise `subject`,
@@ -65,7 +66,7 @@ struct PartAnchors {
 
 // In which states the subjects of scoped parts are asked what was taught about them.
 struct ScopeStates {
-  at::Tensor states;   // [N, w]; undefined: nothing is scoped
+  GrowingRows states;  // [N, w]; empty: nothing is scoped
   at::Tensor subject;  // [N] int64, ascending, as PartAnchors::subject
   int64_t subjects = 0;
 };
@@ -101,7 +102,7 @@ struct Overlay {
   // Which parts speak at tokens with these queries, which may be on a device. A Gates::part is 2 p
   // for part p about subjects, 2 p + 1 for part p of running text. Undefined: nothing is gated.
   Gates gates(const Gate& gate, const at::Tensor& queries) const;
-  bool scoped() const { return scope.states.defined(); }
+  bool scoped() const { return !scope.states.empty(); }
   // The same gates with scoped parts silent.
   Gates without_scoped(const Gates& gates) const;
   // Of each of n tokens with these queries the subjects of scoped parts that it is near, ascending.

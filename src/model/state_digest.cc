@@ -84,7 +84,7 @@ void add_anchors(Digest& digest, const Overlay& overlay) {
   for (const auto& [name, anchors] :
        {std::pair{"anchors", &overlay.anchors}, {"text_anchors", &overlay.text_anchors}}) {
     if (anchors->parts == 0) continue;
-    digest.tensor(fmt::format("overlay.{}", name), anchors->queries);
+    digest.tensor(fmt::format("overlay.{}", name), anchors->queries.joined());
     const auto part = anchors->part.contiguous();
     digest.ids(fmt::format("overlay.{}.part", name),
                {part.const_data_ptr<int64_t>(), static_cast<size_t>(part.numel())});
@@ -95,7 +95,7 @@ void add_anchors(Digest& digest, const Overlay& overlay) {
     digest.ids(name, {all.const_data_ptr<int64_t>(), static_cast<size_t>(all.numel())});
   };
   ids("overlay.anchors.subject", overlay.anchors.subject);
-  digest.tensor("overlay.scope.states", overlay.scope.states);
+  digest.tensor("overlay.scope.states", overlay.scope.states.joined());
   ids("overlay.scope.subject", overlay.scope.subject);
 }
 

@@ -287,7 +287,7 @@ TEST_F(Baselines, MemoryLearnsUpdateByUpdate) {
     MemoryLearner learner(model_, log, {"Ada Lunt", "Bo Karr"}, options);
     for (const Item& item : items_) learner.learn({&item, 1}, 1, {});
     EXPECT_LT(loss(), untaught);
-    EXPECT_GE(model_.memory().overlay.anchors.queries.size(0), 2);
+    EXPECT_GE(model_.memory().overlay.anchors.queries.size(), 2);
   }
   EXPECT_TRUE(at::equal(logits(), before));
 }

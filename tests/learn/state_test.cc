@@ -152,7 +152,7 @@ TEST_F(State, AnUpdateOnTrialReadsAsItWillInTheSum) {
   for (const Reach kind : {Reach::kSubjects, Reach::kText}) {
     const PartAnchors &a = tried.anchors_of(kind), &b = memory.overlay.anchors_of(kind);
     EXPECT_EQ(a.parts, b.parts);
-    EXPECT_TRUE(at::equal(a.queries, b.queries));
+    EXPECT_TRUE(at::equal(a.queries.joined(), b.queries.joined()));
     EXPECT_TRUE(at::equal(a.part, b.part));
   }
   testing::expect_error(ErrorCode::kInternal, [&] {
