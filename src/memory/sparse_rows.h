@@ -55,7 +55,8 @@ struct SparseRows {
 };
 
 // y[t] = sum_k weights[t, k] table[rows[t, k]], rows -1 skipped: the value read of a memory layer.
-// table [R, d] float32 (or float64: reference path only), rows [T, K] int32, weights [T, K];
+// table [R, d] float32 (or float64: reference path only; or on the CPU, of a table that is not
+// trained, bfloat16: the sums are those of its rows as float32), rows [T, K] int32, weights [T, K];
 // returns [T, d]. Differentiable in table and weights: the gradient of the table is computed for
 // its R rows, without atomics, in an order that does not depend on the thread count. Only rows that
 // are accessed are read.

@@ -42,17 +42,27 @@ int64_t token_grain(int64_t per_token, int64_t d) {
   return std::max<int64_t>(1, (1 << 14) / std::max<int64_t>(1, per_token * d));
 }
 
+// Calls f with the table's rows as their type has them.
+template <typename F>
+void with_rows(const at::Tensor& table, const F& f) {
+  if (table.scalar_type() == at::kBFloat16)
+    f(reinterpret_cast<const kernels::Bfloat16*>(table.const_data_ptr()));
+  else
+    f(table.const_data_ptr<float>());
+}
+
 at::Tensor gather_cpu(const at::Tensor& table, const at::Tensor& rows, const at::Tensor& weights) {
   check_range(rows, table.size(0));
   const int64_t T = rows.size(0), K = rows.size(1), d = table.size(1);
-  auto out = at::empty({T, d}, table.options().requires_grad(false));
-  const float* from = table.const_data_ptr<float>();
+  auto out = at::empty({T, d}, at::kFloat);
   const int32_t* row = rows.const_data_ptr<int32_t>();
   const float* weight = weights.const_data_ptr<float>();
   float* to = out.mutable_data_ptr<float>();
-  at::parallel_for(0, T, token_grain(K, d), [&](int64_t begin, int64_t end) {
-    kernels::weighted_sums(from, d, row + begin * K, weight + begin * K, end - begin, K,
-                           to + begin * d);
+  with_rows(table, [&](const auto* from) {
+    at::parallel_for(0, T, token_grain(K, d), [&](int64_t begin, int64_t end) {
+      kernels::weighted_sums(from, d, row + begin * K, weight + begin * K, end - begin, K,
+                             to + begin * d);
+    });
   });
   return out;
 }
@@ -85,12 +95,13 @@ at::Tensor scatter_cpu(const at::Tensor& grad, const at::Tensor& rows, const at:
 at::Tensor dots_cpu(const at::Tensor& table, const at::Tensor& rows, const at::Tensor& grad) {
   const int64_t T = rows.size(0), K = rows.size(1), d = table.size(1);
   auto out = at::empty({T, K}, grad.options());
-  const float* from = table.const_data_ptr<float>();
   const int32_t* row = rows.const_data_ptr<int32_t>();
   const float* g = grad.const_data_ptr<float>();
   float* to = out.mutable_data_ptr<float>();
-  at::parallel_for(0, T, token_grain(K, d), [&](int64_t begin, int64_t end) {
-    kernels::row_dots(from, d, row + begin * K, g + begin * d, end - begin, K, to + begin * K);
+  with_rows(table, [&](const auto* from) {
+    at::parallel_for(0, T, token_grain(K, d), [&](int64_t begin, int64_t end) {
+      kernels::row_dots(from, d, row + begin * K, g + begin * d, end - begin, K, to + begin * K);
+    });
   });
   return out;
 }
@@ -127,6 +138,11 @@ at::Tensor dots_reference(const at::Tensor& table, const at::Tensor& rows, const
 bool kernels_apply(const at::Tensor& a, const at::Tensor& weights) {
   if (weights.scalar_type() != at::kFloat) return false;
   return cuda_kernels_apply(a) || (a.device().is_cpu() && a.scalar_type() == at::kFloat);
+}
+
+// A table on the CPU that is read as it is stored, and not trained.
+bool is_stored(const at::Tensor& table) {
+  return table.device().is_cpu() && table.scalar_type() == at::kBFloat16 && !table.requires_grad();
 }
 
 // By device, where kernels apply.
@@ -172,7 +188,8 @@ struct WeightedGather : torch::autograd::Function<WeightedGather> {
       grad_table = again ? scatter_reference(grad, rows, weights, table.size(0))
                          : scatter(grad, rows, weights, table.size(0));
     if (ctx->needs_input_grad(2))
-      grad_weights = again ? dots_reference(table, rows, grad) : dots(table, rows, grad);
+      grad_weights = again ? dots_reference(table.to(grad.scalar_type()), rows, grad)
+                           : dots(table, rows, grad);
     return {grad_table, at::Tensor(), grad_weights};
   }
 };
@@ -182,7 +199,8 @@ struct WeightedGather : torch::autograd::Function<WeightedGather> {
 at::Tensor weighted_gather(const at::Tensor& table, const at::Tensor& rows,
                            const at::Tensor& weights) {
   check_arguments(table, rows, weights);
-  if (!kernels_apply(table, weights)) return weighted_gather_reference(table, rows, weights);
+  if (!kernels_apply(table, weights) && !(is_stored(table) && weights.scalar_type() == at::kFloat))
+    return weighted_gather_reference(table, rows, weights);
   return WeightedGather::apply(table.contiguous(), rows.contiguous(), weights.contiguous());
 }
 
@@ -191,9 +209,10 @@ at::Tensor weighted_gather_reference(const at::Tensor& table, const at::Tensor& 
   check_arguments(table, rows, weights);
   const Named named = named_rows(rows);
   const auto token = named.entry.div(rows.size(1), "floor");
-  const auto share = weights.reshape({-1}).index_select(0, named.entry).to(table.scalar_type());
-  return at::zeros({rows.size(0), table.size(1)}, table.options().requires_grad(false))
-      .index_add(0, token, share.unsqueeze(1) * table.index_select(0, named.row));
+  const auto type = is_stored(table) ? weights.scalar_type() : table.scalar_type();
+  const auto share = weights.reshape({-1}).index_select(0, named.entry).to(type);
+  return at::zeros({rows.size(0), table.size(1)}, table.options().dtype(type).requires_grad(false))
+      .index_add(0, token, share.unsqueeze(1) * table.index_select(0, named.row).to(type));
 }
 
 at::Tensor scatter_rows(const at::Tensor& grad, const at::Tensor& rows, const at::Tensor& weights,

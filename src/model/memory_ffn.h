@@ -16,7 +16,7 @@ struct MemoryFfn {
   at::Tensor projection;  // [d, heads * query_width]
   at::Tensor keys;        // [heads, 2, half_keys, query_width / 2]
   at::Tensor bias;        // [heads, 2, half_keys]
-  at::Tensor values;      // [N, d]; all float32
+  at::Tensor values;      // [N, d], as sparse_rows.h reads them; the others are float32
   ProductKeys lookup;     // of the tensors above, with a mean of zero
 
   // Makes `lookup` anew after one of the tensors was replaced. Throws kFormat on shapes that do not

@@ -59,6 +59,11 @@ struct Loader {
                               fmt::join(view->shape, ", "), fmt::join(shape, ", ")));
     return from_map(*view).to(device, dtype);
   }
+  // As what a tensor is stored; nullopt: it is not there.
+  std::optional<at::ScalarType> stored(const std::string& name) const {
+    const TensorView* view = files.find(name);
+    return view == nullptr ? std::nullopt : std::optional(scalar_type(view->dtype));
+  }
 };
 
 MemoryFfn load_memory_ffn(Loader loader, const NativeMemory& m, int64_t width) {
@@ -72,6 +77,9 @@ MemoryFfn load_memory_ffn(Loader loader, const NativeMemory& m, int64_t width) {
   ffn.projection = loader.get(p + "projection", {width, m.heads * m.query_width});
   ffn.keys = loader.get(p + "keys", {m.heads, 2, m.half_keys, m.query_width / 2});
   ffn.bias = loader.get(p + "bias", {m.heads, 2, m.half_keys});
+  // Of a large table a pass reads few rows: in bfloat16 it stays as the file has it.
+  if (loader.device.is_cpu() && loader.stored(p + "values") == at::kBFloat16)
+    loader.dtype = at::kBFloat16;
   ffn.values = loader.get(p + "values", {m.heads * m.half_keys * m.half_keys, width});
   ffn.renew();
   return ffn;

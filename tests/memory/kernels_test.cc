@@ -1,6 +1,7 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <bit>
 #include <cmath>
 #include <limits>
 #include <numeric>
@@ -273,6 +274,34 @@ TEST_P(Kernels, WeightedSumsAndDots) {
           ASSERT_NEAR(dots[static_cast<size_t>(k)], expected, 2e-4);
         }
       }
+    }
+}
+
+// What a table in bfloat16 gives is what its values in float32 do, bit for bit.
+TEST_P(Kernels, TablesInBfloat16) {
+  Rng rng(5);
+  for (const int64_t d : {1, 7, 8, 16, 17, 33, 576, 577})
+    for (const int64_t per_token : {1, 3, 4, 32}) {
+      const int64_t tokens = 3, R = 9;
+      auto table = normals(static_cast<size_t>(R * d), static_cast<uint64_t>(d));
+      std::vector<Bfloat16> stored;
+      for (float& value : table) {
+        stored.push_back(static_cast<Bfloat16>(std::bit_cast<uint32_t>(value) >> 16));
+        value = std::bit_cast<float>(static_cast<uint32_t>(stored.back()) << 16);
+      }
+      const auto grad = normals(static_cast<size_t>(tokens * d), static_cast<uint64_t>(d + 1));
+      std::vector<int32_t> rows(static_cast<size_t>(tokens * per_token));
+      const auto weights = normals(rows.size(), static_cast<uint64_t>(d + 2));
+      for (int32_t& r : rows) r = static_cast<int32_t>(rng.below(R + 1)) - 1;
+      std::vector<float> sums(static_cast<size_t>(tokens * d), std::nanf("")), same_sums = sums;
+      std::vector<float> dots(rows.size(), std::nanf("")), same_dots = dots;
+      weighted_sums(table.data(), d, rows.data(), weights.data(), tokens, per_token, sums.data());
+      weighted_sums(stored.data(), d, rows.data(), weights.data(), tokens, per_token,
+                    same_sums.data());
+      row_dots(table.data(), d, rows.data(), grad.data(), tokens, per_token, dots.data());
+      row_dots(stored.data(), d, rows.data(), grad.data(), tokens, per_token, same_dots.data());
+      ASSERT_EQ(same_sums, sums) << "d " << d << " K " << per_token;
+      ASSERT_EQ(same_dots, dots) << "d " << d << " K " << per_token;
     }
 }
 

@@ -89,6 +89,26 @@ TEST_P(WeightedGather, DoesNotDependOnTheThreads) {
   }
 }
 
+TEST_P(WeightedGather, ReadsATableInBfloat16AsItIs) {
+  const auto [T, K, R, d, holes] = GetParam();
+  const auto rows = random_accesses(T, K, std::max<int64_t>(R, K), 1, holes).slots;
+  const auto in_table = at::where(rows < R, rows, -1).to(at::kInt);
+  const auto table = normals({R, d}, 2).to(at::kBFloat16);
+  const auto weights = normals({T, K}, 3), grad = normals({T, d}, 4);
+  const auto of = [&](Gather gather, const at::Tensor& from) {
+    const auto w = weights.clone().requires_grad_(true);
+    const auto y = gather(from, in_table, w);
+    return std::pair{y.detach(), torch::autograd::grad({y}, {w}, {grad})[0]};
+  };
+  const auto [y, grad_weights] = of(weighted_gather, table);
+  const auto [same_y, same_grad] = of(weighted_gather, table.to(at::kFloat));
+  EXPECT_TRUE(same_bytes(y, same_y));
+  EXPECT_TRUE(same_bytes(grad_weights, same_grad));
+  const auto [plain_y, plain_grad] = of(weighted_gather_reference, table);
+  EXPECT_TRUE(at::allclose(y, plain_y, 1e-4, 1e-4));
+  EXPECT_TRUE(at::allclose(grad_weights, plain_grad, 1e-4, 1e-4));
+}
+
 // Central differences of a scalar function of x, in double.
 at::Tensor numeric_gradient(const at::Tensor& x, const std::function<at::Tensor()>& f) {
   auto out = at::zeros_like(x);

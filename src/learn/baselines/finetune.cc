@@ -98,7 +98,7 @@ Finetune::Finetune(LanguageModel& model, std::vector<Example> background,
     });
   } else {
     net.each_weight([&](const std::string& name, at::Tensor& weight) {
-      weight = add(name, weight.detach().clone());
+      weight = add(name, weight.detach().to(at::kFloat, /*non_blocking=*/false, /*copy=*/true));
     });
   }
   for (const auto& t : tensors_) cost_.parameters += t.numel();

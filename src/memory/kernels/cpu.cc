@@ -1,6 +1,7 @@
 #include "memory/kernels/cpu.h"
 
 #include <algorithm>
+#include <bit>
 #include <cmath>
 #include <cstddef>
 #include <limits>
@@ -177,21 +178,31 @@ int64_t ProductTopK(const float* scores, const ProductShape& shape, const bool* 
   return bad_tokens;
 }
 
+template <class D>
+HWY_INLINE hn::Vec<D> LoadRow(D d, const float* HWY_RESTRICT from) {
+  return hn::LoadU(d, from);
+}
+template <class D>
+HWY_INLINE hn::Vec<D> LoadRow(D d, const Bfloat16* HWY_RESTRICT from) {
+  const hn::Rebind<hwy::bfloat16_t, D> half;
+  return hn::PromoteTo(d, hn::LoadU(half, reinterpret_cast<const hwy::bfloat16_t*>(from)));
+}
+
 // out (+)= the sum of kRows weighted rows, element by element in their order. A sum over several
 // rows at once reads and writes `out` once for all of them.
-template <size_t kRows, bool kFirst, class D>
-HWY_INLINE void AddRowsAt(D d, const float* const* HWY_RESTRICT row, const float* weight, size_t i,
+template <size_t kRows, bool kFirst, class D, class T>
+HWY_INLINE void AddRowsAt(D d, const T* const* HWY_RESTRICT row, const float* weight, size_t i,
                           float* HWY_RESTRICT out) {
-  auto sum =
-      kFirst ? hn::Mul(hn::Set(d, weight[0]), hn::LoadU(d, row[0] + i))
-             : hn::MulAdd(hn::Set(d, weight[0]), hn::LoadU(d, row[0] + i), hn::LoadU(d, out + i));
+  auto sum = kFirst
+                 ? hn::Mul(hn::Set(d, weight[0]), LoadRow(d, row[0] + i))
+                 : hn::MulAdd(hn::Set(d, weight[0]), LoadRow(d, row[0] + i), hn::LoadU(d, out + i));
   for (size_t r = 1; r < kRows; ++r)
-    sum = hn::MulAdd(hn::Set(d, weight[r]), hn::LoadU(d, row[r] + i), sum);
+    sum = hn::MulAdd(hn::Set(d, weight[r]), LoadRow(d, row[r] + i), sum);
   hn::StoreU(sum, d, out + i);
 }
 
-template <size_t kRows, bool kFirst>
-HWY_INLINE void AddRows(const float* const* row, const float* weight, size_t width, float* out) {
+template <size_t kRows, bool kFirst, class T>
+HWY_INLINE void AddRows(const T* const* row, const float* weight, size_t width, float* out) {
   const Tag d;
   const size_t lanes = hn::Lanes(d);
   size_t i = 0;
@@ -199,10 +210,11 @@ HWY_INLINE void AddRows(const float* const* row, const float* weight, size_t wid
   for (; i < width; ++i) AddRowsAt<kRows, kFirst>(One(), row, weight, i, out);
 }
 
-HWY_INLINE void WeightedSum(const float* table, size_t width, const int32_t* rows,
-                            const float* weights, size_t count, float* out) {
+template <class T>
+HWY_INLINE void WeightedSum(const T* table, size_t width, const int32_t* rows, const float* weights,
+                            size_t count, float* out) {
   constexpr size_t kGroup = 4;
-  const float* row[kGroup];
+  const T* row[kGroup];
   float weight[kGroup];
   size_t m = 0;
   bool first = true;
@@ -228,11 +240,21 @@ HWY_INLINE void WeightedSum(const float* table, size_t width, const int32_t* row
   if (first) std::fill_n(out, width, 0.0f);
 }
 
-void WeightedSums(const float* table, int64_t d, const int32_t* rows, const float* weights,
-                  int64_t tokens, int64_t per_token, float* out) {
+template <class T>
+HWY_INLINE void WeightedSumsOf(const T* table, int64_t d, const int32_t* rows, const float* weights,
+                               int64_t tokens, int64_t per_token, float* out) {
   for (int64_t t = 0; t < tokens; ++t)
     WeightedSum(table, static_cast<size_t>(d), rows + t * per_token, weights + t * per_token,
                 static_cast<size_t>(per_token), out + t * d);
+}
+
+void WeightedSums(const float* table, int64_t d, const int32_t* rows, const float* weights,
+                  int64_t tokens, int64_t per_token, float* out) {
+  WeightedSumsOf(table, d, rows, weights, tokens, per_token, out);
+}
+void WeightedSumsBfloat16(const Bfloat16* table, int64_t d, const int32_t* rows,
+                          const float* weights, int64_t tokens, int64_t per_token, float* out) {
+  WeightedSumsOf(table, d, rows, weights, tokens, per_token, out);
 }
 
 void WeightedSumsCsr(const float* table, int64_t d, const int64_t* offsets, const int32_t* rows,
@@ -242,10 +264,17 @@ void WeightedSumsCsr(const float* table, int64_t d, const int64_t* offsets, cons
                 static_cast<size_t>(offsets[i + 1] - offsets[i]), out + i * d);
 }
 
+float ToFloat(float value) {
+  return value;
+}
+float ToFloat(Bfloat16 value) {
+  return std::bit_cast<float>(static_cast<uint32_t>(value) << 16);
+}
+
 // kRows dot products at once: the memory then works on as many rows, and their sums do not wait for
 // one another. Each is summed in the same order, whatever kRows is.
-template <size_t kRows>
-HWY_INLINE void Dots(const float* const* row, const float* HWY_RESTRICT grad, size_t width,
+template <size_t kRows, class T>
+HWY_INLINE void Dots(const T* const* row, const float* HWY_RESTRICT grad, size_t width,
                      float* sum) {
   const Tag d;
   const size_t lanes = hn::Lanes(d);
@@ -253,11 +282,11 @@ HWY_INLINE void Dots(const float* const* row, const float* HWY_RESTRICT grad, si
   size_t i = 0;
   for (; i + lanes <= width; i += lanes) {
     const auto g = hn::LoadU(d, grad + i);
-    s0 = hn::MulAdd(g, hn::LoadU(d, row[0] + i), s0);
+    s0 = hn::MulAdd(g, LoadRow(d, row[0] + i), s0);
     if constexpr (kRows == 4) {
-      s1 = hn::MulAdd(g, hn::LoadU(d, row[1] + i), s1);
-      s2 = hn::MulAdd(g, hn::LoadU(d, row[2] + i), s2);
-      s3 = hn::MulAdd(g, hn::LoadU(d, row[3] + i), s3);
+      s1 = hn::MulAdd(g, LoadRow(d, row[1] + i), s1);
+      s2 = hn::MulAdd(g, LoadRow(d, row[2] + i), s2);
+      s3 = hn::MulAdd(g, LoadRow(d, row[3] + i), s3);
     }
   }
   sum[0] = hn::GetLane(hn::SumOfLanes(d, s0));
@@ -267,14 +296,15 @@ HWY_INLINE void Dots(const float* const* row, const float* HWY_RESTRICT grad, si
     sum[3] = hn::GetLane(hn::SumOfLanes(d, s3));
   }
   for (; i < width; ++i)
-    for (size_t r = 0; r < kRows; ++r) sum[r] += grad[i] * row[r][i];
+    for (size_t r = 0; r < kRows; ++r) sum[r] += grad[i] * ToFloat(row[r][i]);
 }
 
-void RowDots(const float* table, int64_t d, const int32_t* rows, const float* grad, int64_t tokens,
-             int64_t per_token, float* out) {
+template <class T>
+HWY_INLINE void RowDotsOf(const T* table, int64_t d, const int32_t* rows, const float* grad,
+                          int64_t tokens, int64_t per_token, float* out) {
   constexpr size_t kGroup = 4;
   const size_t width = static_cast<size_t>(d);
-  const float* row[kGroup];
+  const T* row[kGroup];
   int64_t entry[kGroup];
   float sum[kGroup];
   for (int64_t t = 0; t < tokens; ++t) {
@@ -292,6 +322,15 @@ void RowDots(const float* table, int64_t d, const int32_t* rows, const float* gr
     }
     for (size_t r = 0; r < m; ++r) Dots<1>(row + r, g, width, &out[entry[r]]);
   }
+}
+
+void RowDots(const float* table, int64_t d, const int32_t* rows, const float* grad, int64_t tokens,
+             int64_t per_token, float* out) {
+  RowDotsOf(table, d, rows, grad, tokens, per_token, out);
+}
+void RowDotsBfloat16(const Bfloat16* table, int64_t d, const int32_t* rows, const float* grad,
+                     int64_t tokens, int64_t per_token, float* out) {
+  RowDotsOf(table, d, rows, grad, tokens, per_token, out);
 }
 
 void SquaredDistances(const float* HWY_RESTRICT q, const float* HWY_RESTRICT table, int64_t d,
@@ -384,8 +423,10 @@ namespace accrete::kernels {
 HWY_EXPORT(TopK);
 HWY_EXPORT(ProductTopK);
 HWY_EXPORT(WeightedSums);
+HWY_EXPORT(WeightedSumsBfloat16);
 HWY_EXPORT(WeightedSumsCsr);
 HWY_EXPORT(RowDots);
+HWY_EXPORT(RowDotsBfloat16);
 HWY_EXPORT(SquaredDistances);
 HWY_EXPORT(MaybeNear);
 
@@ -403,6 +444,11 @@ void weighted_sums(const float* table, int64_t d, const int32_t* rows, const flo
   HWY_DYNAMIC_DISPATCH(WeightedSums)(table, d, rows, weights, tokens, per_token, out);
 }
 
+void weighted_sums(const Bfloat16* table, int64_t d, const int32_t* rows, const float* weights,
+                   int64_t tokens, int64_t per_token, float* out) {
+  HWY_DYNAMIC_DISPATCH(WeightedSumsBfloat16)(table, d, rows, weights, tokens, per_token, out);
+}
+
 void weighted_sums_csr(const float* table, int64_t d, const int64_t* offsets, const int32_t* rows,
                        const float* weights, int64_t begin, int64_t end, float* out) {
   HWY_DYNAMIC_DISPATCH(WeightedSumsCsr)(table, d, offsets, rows, weights, begin, end, out);
@@ -411,6 +457,11 @@ void weighted_sums_csr(const float* table, int64_t d, const int64_t* offsets, co
 void row_dots(const float* table, int64_t d, const int32_t* rows, const float* grad, int64_t tokens,
               int64_t per_token, float* out) {
   HWY_DYNAMIC_DISPATCH(RowDots)(table, d, rows, grad, tokens, per_token, out);
+}
+
+void row_dots(const Bfloat16* table, int64_t d, const int32_t* rows, const float* grad,
+              int64_t tokens, int64_t per_token, float* out) {
+  HWY_DYNAMIC_DISPATCH(RowDotsBfloat16)(table, d, rows, grad, tokens, per_token, out);
 }
 
 void squared_distances(const float* q, const float* table, int64_t d, int64_t n, float limit,

@@ -17,6 +17,9 @@ namespace accrete::kernels {
 
 inline constexpr int64_t kMaxTopK = 64;
 
+// The upper half of a float32's bits: what a table of rows may be stored in. Sums are float32.
+enum class Bfloat16 : uint16_t {};
+
 struct ProductShape {
   int64_t tokens = 0;
   int64_t heads = 1;
@@ -39,6 +42,8 @@ int64_t top_k(const float* row, int64_t n, int64_t k, float* values, int32_t* po
 // skipped); table [?, d], out [tokens, d]. Sums in order of k.
 void weighted_sums(const float* table, int64_t d, const int32_t* rows, const float* weights,
                    int64_t tokens, int64_t per_token, float* out);
+void weighted_sums(const Bfloat16* table, int64_t d, const int32_t* rows, const float* weights,
+                   int64_t tokens, int64_t per_token, float* out);
 
 // The same for lists of unequal length: out[i] for i in [begin, end) sums entries offsets[i] to
 // offsets[i + 1]. out is the whole output, row 0 first.
@@ -48,6 +53,8 @@ void weighted_sums_csr(const float* table, int64_t d, const int64_t* offsets, co
 // out[t, k] = grad[t] . table[rows[t, k]], 0 where rows < 0.
 void row_dots(const float* table, int64_t d, const int32_t* rows, const float* grad, int64_t tokens,
               int64_t per_token, float* out);
+void row_dots(const Bfloat16* table, int64_t d, const int32_t* rows, const float* grad,
+              int64_t tokens, int64_t per_token, float* out);
 
 // out[r] = |q - table[r]|^2 for r in [0, n) where that is below `limit`; elsewhere some number that
 // is not, mostly told from the first coordinates. q [d], table [n, d].
