@@ -30,6 +30,7 @@ def teach(r):
         [f"value vectors, {v['steps']} steps", f"{v['whole_passes_seconds']:.1f} s", f"{v['kept_prefixes_seconds']:.1f} s", f"{v['ratio']:.2f}"],
         ["tokens passed for them", str(v["whole_passes_tokens"]), str(v["kept_prefixes_tokens"]), f"{v['whole_passes_tokens'] / v['kept_prefixes_tokens']:.2f}"],
         *([[f"value vectors of {r['few_facts']['facts']} facts, {r['few_facts']['steps']} steps", f"{r['few_facts']['float32_seconds']:.1f} s", f"{r['few_facts']['codes_seconds']:.1f} s", f"{r['few_facts']['ratio']:.2f}"]] if "few_facts" in r else []),
+        *([[f"a pass of {m['rows']} tokens", f"{m['float32_seconds']:.2f} s", f"{m['codes_seconds']:.2f} s", f"{m['ratio']:.2f}"] for m in r.get("many_rows", [])]),
         *([[f"value vectors, {r['low_precision']['steps']} steps, in float32 and in bfloat16", f"{r['low_precision']['float32_seconds']:.1f} s", f"{r['low_precision']['bfloat16_seconds']:.1f} s", f"{r['low_precision']['ratio']:.2f}"]] if "low_precision" in r else []),
         *([[f"deposit of {r['deposit']['values']} values at {r['deposit']['sites']} sites in {r['deposit']['slots']} slots", f"{r['deposit']['each_seconds']:.1f} s", f"{r['deposit']['few_seconds']:.1f} s", f"{r['deposit']['ratio']:.2f}"]] if "deposit" in r else []),
         *([[f"scores of {r['scores']['examples']} questions in a chat", f"{r['scores']['padded_seconds']:.1f} s", f"{r['scores']['tree_seconds']:.1f} s", f"{r['scores']['ratio']:.2f}"]] if "scores" in r else []),
@@ -50,8 +51,9 @@ def generate(r):
         for key, what, short in (("prefill_tokens_per_second", "prefill", "prefill"), ("decode_tokens_per_second", "decoding", "decode")):
             ours, theirs = r["accrete"][batch][key], r["transformers"][batch][key]
             adds = [f"+{100 * r['accrete'][batch][f'{kind}_overlay_adds_to_{short}']:.1f} %" for kind in ("gated", "open")]
-            lines.append([f"{what}, batch {batch[-1]}", f"{ours:.0f}", f"{theirs:.0f}", f"{ours / theirs:.2f}", *adds])
-    return rows([f"tokens a second, {r['machine']}", "accrete", "transformers", "ratio", f"{r['accrete']['batch_1']['overlay_rows']} rows taught add", "the same without a gate"], lines)
+            llama = [f"{r['llama.cpp'][batch][key]:.0f}"] if "llama.cpp" in r else []
+            lines.append([f"{what}, batch {batch[-1]}", f"{ours:.0f}", f"{theirs:.0f}", f"{ours / theirs:.2f}", *llama, *adds])
+    return rows([f"tokens a second, {r['machine']}", "accrete", "transformers", "ratio", *(["llama.cpp"] if "llama.cpp" in r else []), f"{r['accrete']['batch_1']['overlay_rows']} rows taught add", "the same without a gate"], lines)
 
 
 def scale(r):
@@ -63,6 +65,16 @@ def peft(r):
     lines = [[name, f"{m['seconds']:.0f} s", f"{100 * m['recall']:.1f} %", f"{100 * m['kept']:.1f} %", f"{m['peak_bytes'] / 1e9:.2f} GB", str(m["parameters"])]
              for name, m in r["methods"].items()]
     return rows([f"{r['facts']} facts ({r['split']}), {r['threads']} threads", "training", "untaught phrasings", "kept", "peak memory", "parameters"], lines)
+
+
+def larger(r):
+    gib = lambda n: f"{n / 2**30:.2f} GiB"
+    line = lambda name, table, memory, m: [name, table, memory, f"{m['ask_seconds']:.2f} s", f"{m['teach_seconds']:.1f} s", f"{100 * m['learned']:.1f} %", f"{100 * m['asked']:.1f} %"]
+    small, large = r["small"], r["large"]
+    return rows([f"{r['facts']} facts, {r['threads']} threads", "table", "memory", "`ask`", "`teach`", "recalled as taught", "in other words"],
+                [line("as pretrained", gib(r["table_bytes"] // r["spread"]), "as it needs", small),
+                 line("spread", gib(r["table_bytes"]), f"at most {gib(r['limit_bytes'])}", large)]) + \
+        f"\n\n{r['same_answers']} of {r['answers']} answers, before and after what was taught, are the same."
 
 
 def cuda(r):
@@ -101,7 +113,7 @@ def native(lines):
 NATIVE_STEP = 256 * 256  # tokens: bench/native_gpu.toml
 
 TABLES = {"cuda": (cuda, "cuda.json"), "cuda-training": (cuda_training, "cuda_training.json"), "device-teach": (device_teach, "device_teach.json"), "teach": (teach, "teach.json"), "startup": (startup, "startup.json"), "generate": (generate, "generate.json"),
-          "scale": (scale, "scale.json"), "peft": (peft, "compare_peft.json"), "native": (native, "native_gpu_log.jsonl")}
+          "scale": (scale, "scale.json"), "larger": (larger, "larger_than_memory.json"), "peft": (peft, "compare_peft.json"), "native": (native, "native_gpu_log.jsonl")}
 
 wanted, seen = {}, set()
 for document in DOCUMENTS:

@@ -111,6 +111,33 @@ nlohmann::ordered_json deposit_ways(int64_t values) {
           {"relative_difference", ((delta[0] - delta[1]).norm() / delta[0].norm()).item<double>()}};
 }
 
+// Passes of many rows: with the float32 weights, and with the values that the codes of a quantised
+// original are turned into where they are needed.
+nlohmann::ordered_json many_rows(const LanguageModel& plain, const LanguageModel& coded) {
+  nlohmann::ordered_json out = nlohmann::ordered_json::array();
+  for (const int64_t rows : {64, 512}) {
+    const auto ids = at::arange(100, 100 + rows, at::kLong);
+    PackedSequences one;
+    one.add(rows);
+    const LanguageModel* models[] = {&plain, &coded};
+    double best[2] = {INFINITY, INFINITY};
+    for (int round = 0; round < 6; ++round)
+      for (const int k : {0, 1}) {
+        const Transformer& net = models[k]->net();
+        PackedPass pass(net);
+        const auto h = net.embed(ids);
+        pass.forward(h, one, 0, 1, {});  // makes its buffers
+        best[k] = std::min(best[k],
+                           seconds_of([&] { pass.forward(h, one, 0, net.config().blocks, {}); }));
+      }
+    out.push_back({{"rows", rows},
+                   {"float32_seconds", best[0]},
+                   {"codes_seconds", best[1]},
+                   {"ratio", best[0] / best[1]}});
+  }
+  return out;
+}
+
 int run(const char* folder, int64_t facts, int threads) {
   OpenOptions open;
   open.threads = threads;
@@ -208,6 +235,7 @@ int run(const char* folder, int64_t facts, int threads) {
                         {"codes_seconds", time[1]},
                         {"ratio", time[0] / time[1]},
                         {"largest_difference", apart / largest}};
+    out["many_rows"] = many_rows(plain, model);
   }
 
   if (PackedPass::fast_low_precision(model.net())) {

@@ -14,6 +14,11 @@ namespace {
 
 using Kind = kernels::CodedRows::Kind;
 constexpr int64_t kGrain = 1 << 16;  // multiplications: some ten microseconds
+// Few rows cost what reading the weights costs, which is less of their codes. Above this number
+// products in float32 are faster (SmolLM2, two threads).
+constexpr int64_t kFew = 32;
+// Values that are turned into float32 at once: the product then finds them in the cache.
+constexpr int64_t kPart = 1 << 20;
 
 // Whether the first `columns` values of row `r` are those that are stored.
 bool row_is(const kernels::CodedRows& w, int64_t r, int64_t columns, const float* stored) {
@@ -39,19 +44,25 @@ bool row_is(const kernels::CodedRows& w, int64_t r, int64_t columns, const float
 }  // namespace
 
 bool CodedMatrix::applies(const at::Tensor& x) {
-  return fused_applies(x) && x.numel() > 0 && x.numel() <= kMostRows * x.size(-1);
+  return fused_applies(x) && x.numel() > 0;
 }
 
 at::Tensor CodedMatrix::product(const at::Tensor& x) const {
   auto shape = x.sizes().vec();
   shape.back() = rows_.rows;
   auto out = at::empty(shape, x.options());
-  product_to(out, x.contiguous());
+  auto rows = out.view({-1, rows_.rows});
+  product_to(rows, x.reshape({-1, rows_.columns}).contiguous());
   return out;
 }
 
 void CodedMatrix::product_to(at::Tensor& out, const at::Tensor& x) const {
-  const int64_t n = x.numel() / rows_.columns;
+  const int64_t n = x.size(0);
+  if (n > kFew)
+    return each_part([&](int64_t r, const at::Tensor& values) {
+      auto columns = out.narrow(1, r, values.size(0));
+      at::mm_out(columns, x, values.t());
+    });
   const float* from = x.const_data_ptr<float>();
   float* to = out.mutable_data_ptr<float>();
   at::parallel_for(
@@ -60,13 +71,45 @@ void CodedMatrix::product_to(at::Tensor& out, const at::Tensor& x) const {
 }
 
 void CodedMatrix::back_product_to(at::Tensor& out, const at::Tensor& y) const {
-  const int64_t n = y.numel() / rows_.rows;
+  const int64_t n = y.size(0);
+  if (n > kFew)
+    return each_part([&](int64_t r, const at::Tensor& values) {
+      const auto columns = y.narrow(1, r, values.size(0));
+      if (r == 0)
+        at::mm_out(out, columns, values);
+      else
+        out.addmm_(columns, values);
+    });
   const float* from = y.const_data_ptr<float>();
   float* to = out.mutable_data_ptr<float>();
   at::parallel_for(0, rows_.columns / 32, std::max<int64_t>(1, kGrain / (n * rows_.rows * 32)),
                    [&](int64_t begin, int64_t end) {
                      kernels::coded_back_product(rows_, 32 * begin, 32 * end, from, n, to);
                    });
+}
+
+at::Tensor CodedMatrix::values() const {
+  auto out = at::empty({rows_.rows, rows_.columns}, at::kFloat);
+  values_to(out, 0);
+  return out;
+}
+
+void CodedMatrix::each_part(const std::function<void(int64_t, const at::Tensor&)>& f) const {
+  const int64_t some = std::clamp<int64_t>(kPart / rows_.columns, 1, rows_.rows);
+  auto room = at::empty({some, rows_.columns}, at::kFloat);
+  for (int64_t r = 0; r < rows_.rows; r += some) {
+    auto values = room.narrow(0, 0, std::min(some, rows_.rows - r));
+    values_to(values, r);
+    f(r, values);
+  }
+}
+
+void CodedMatrix::values_to(at::Tensor& out, int64_t begin) const {
+  float* to = out.mutable_data_ptr<float>();
+  at::parallel_for(
+      0, out.size(0), std::max<int64_t>(1, kGrain / rows_.columns), [&](int64_t from, int64_t end) {
+        kernels::coded_values(rows_, begin + from, begin + end, to + from * rows_.columns);
+      });
 }
 
 CodedWeights CodedWeights::open(const std::filesystem::path& folder) {

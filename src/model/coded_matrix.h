@@ -1,15 +1,19 @@
-// Weights in few bits beside their float32 values, for products of few rows.
+// Weights in few bits beside their float32 values.
 //
 // A decoded token reads every weight once. Where a model folder has the codes of a block-quantised
 // original (io/gguf_codes.h), or its weights are stored as bfloat16, reading those instead is what
-// makes decoding fast. The values are the same bit for bit; sums are taken in another order.
+// makes decoding fast. The values are the same bit for bit; sums are taken in another order. A pass
+// of many rows turns a matrix into float32 when it comes to it, which takes less time than to read
+// it from memory, and the process never holds all of them: the file of the float32 weights stays
+// where it is.
 //
-// Non-goals: prompts (plain products of the float32 weights), training of them, other devices.
+// Non-goals: training, other devices.
 #pragma once
 
 #include <ATen/core/Tensor.h>
 
 #include <filesystem>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <string>
@@ -22,21 +26,25 @@ namespace accrete {
 
 class CodedMatrix {
  public:
-  // More rows than this are not faster than with the float32 weights.
-  static constexpr int64_t kMostRows = 16;
-
   explicit CodedMatrix(const kernels::CodedRows& rows) : rows_(rows) {}
 
-  // Whether `x` [..., in] is float32 on the CPU, needs no gradient and has few rows.
+  // Whether `x` is float32 on the CPU and needs no gradient.
   static bool applies(const at::Tensor& x);
-  // x W^T: [..., in] to [..., out].
+  // x W^T: [..., in] to [..., out]. Few rows are multiplied by the codes, more by the values of a
+  // part of W at a time.
   at::Tensor product(const at::Tensor& x) const;
   // The same into `out` [n, out], of x [n, in]; and back: y W, [n, out] to `out` [n, in]. All are
   // contiguous float32 on the CPU.
   void product_to(at::Tensor& out, const at::Tensor& x) const;
   void back_product_to(at::Tensor& out, const at::Tensor& y) const;
+  // W [out, in] in float32.
+  at::Tensor values() const;
 
  private:
+  // f(r, values) for the values of rows r, r + 1, ... [n, in], part by part.
+  void each_part(const std::function<void(int64_t, const at::Tensor&)>& f) const;
+  void values_to(at::Tensor& out, int64_t begin) const;
+
   kernels::CodedRows rows_;  // borrows the bytes
 };
 

@@ -18,12 +18,8 @@ float* data(const at::Tensor& t) {
   return t.defined() ? t.mutable_data_ptr<float>() : nullptr;
 }
 
-// Few rows cost what reading the weights costs, which is less of their codes. Above these numbers
-// products in float32 (SmolLM2, two threads, AVX2), or in bfloat16 (AVX512), are faster.
-constexpr int64_t kFew = 32, kFewLow = 16;
-bool by_codes(const Linear& l, const at::Tensor& rows) {
-  return l.coded != nullptr && rows.size(0) <= kFew;
-}
+// Of more rows than this products in bfloat16 are faster than by codes (SmolLM2, two threads).
+constexpr int64_t kFewLow = 16;
 // Where bfloat16 may be taken: whether it is.
 bool in_low_precision(bool coded, int64_t rows) {
   return !coded || rows > kFewLow;
@@ -38,7 +34,7 @@ Linear without_bias(at::Tensor weight, std::shared_ptr<const CodedMatrix> coded)
 
 // out = x w^T (+ bias), or out = to + x w^T (+ bias).
 void multiply(at::Tensor& out, const at::Tensor& x, const Linear& l) {
-  if (by_codes(l, x)) {
+  if (l.coded != nullptr) {
     l.coded->product_to(out, x);
     if (l.bias.defined()) out.add_(l.bias);
   } else if (l.bias.defined()) {
@@ -48,7 +44,7 @@ void multiply(at::Tensor& out, const at::Tensor& x, const Linear& l) {
   }
 }
 void multiply_add(at::Tensor& out, const at::Tensor& to, const at::Tensor& x, const Linear& l) {
-  if (by_codes(l, x)) {
+  if (l.coded != nullptr) {
     l.coded->product_to(out, x);
     out.add_(to);
   } else {
@@ -58,14 +54,14 @@ void multiply_add(at::Tensor& out, const at::Tensor& to, const at::Tensor& x, co
 }
 // out = y w, or out += y w by way of `scratch`, of as many elements as `out` at least.
 void multiply_back(at::Tensor& out, const at::Tensor& y, const Linear& l) {
-  if (by_codes(l, y))
+  if (l.coded != nullptr)
     l.coded->back_product_to(out, y);
   else
     at::mm_out(out, y, l.weight);
 }
 void add_multiplied_back(at::Tensor& out, const at::Tensor& y, const Linear& l,
                          const at::Tensor& scratch) {
-  if (by_codes(l, y)) {
+  if (l.coded != nullptr) {
     auto part = scratch.view({-1}).narrow(0, 0, out.numel()).view(out.sizes());
     l.coded->back_product_to(part, y);
     out.add_(part);
@@ -136,22 +132,27 @@ bool PackedPass::fast_low_precision(const Transformer& net) {
   return supports(net) && net.config().width >= kNarrow && has_bfloat16_products();
 }
 
+at::Tensor PackedPass::low_copy(const Linear& l) const {
+  if (l.coded != nullptr) return l.coded->values().to(at::kBFloat16);
+  auto copy = l.weight.to(at::kBFloat16).contiguous();
+  forget_weight(net_, l.weight);
+  return copy;
+}
+
 const PackedPass::LowWeights& PackedPass::low_weights(int64_t block) {
   if (low_.empty()) low_.resize(net_.blocks_.size());
   LowWeights& low = low_[static_cast<size_t>(block)];
   if (low.qkv.defined()) return low;
   const Transformer::Block& b = net_.blocks_[static_cast<size_t>(block)];
-  const auto join = [](std::initializer_list<at::Tensor> parts) {
+  const auto join = [this](std::initializer_list<const Linear*> parts) {
     std::vector<at::Tensor> all;
-    for (const at::Tensor& part : parts) all.push_back(part.to(at::kBFloat16));
-    return all.size() == 1 ? all.front().contiguous() : at::cat(all);
+    for (const Linear* part : parts) all.push_back(low_copy(*part));
+    return all.size() == 1 ? all.front() : at::cat(all);
   };
-  low.qkv = join({b.q.weight, b.k.weight, b.v.weight});
-  low.o = join({b.o.weight});
-  low.gate_up = join({b.gate.weight, b.up.weight});
-  low.down = join({b.down.weight});
-  for (const Linear* l : {&b.q, &b.k, &b.v, &b.o, &b.gate, &b.up, &b.down})
-    forget_weight(net_, l->weight);
+  low.qkv = join({&b.q, &b.k, &b.v});
+  low.o = join({&b.o});
+  low.gate_up = join({&b.gate, &b.up});
+  low.down = join({&b.down});
   return low;
 }
 
@@ -429,10 +430,7 @@ void PackedPass::head(at::Tensor& logits, const at::Tensor& x, bool low_precisio
   const Linear head = without_bias(net_.head(), net_.coded_head_);
   if (!low_precision || !in_low_precision(head.coded != nullptr, x.size(0)))
     return multiply(logits, x, head);
-  if (!low_head_.defined()) {
-    low_head_ = head.weight.to(at::kBFloat16);
-    forget_weight(net_, head.weight);
-  }
+  if (!low_head_.defined()) low_head_ = low_copy(head);
   logits.copy_(low_product({x}, low_head_.t()));
 }
 

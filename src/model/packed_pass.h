@@ -104,6 +104,7 @@ class PackedPass {
   struct LowWeights {
     at::Tensor qkv, o, gate_up, down;
   };
+  at::Tensor low_copy(const Linear& l) const;  // of its weight
   const LowWeights& low_weights(int64_t block);
   // The tensors side by side as bfloat16, times `w` (or its transpose): [N, columns], a buffer.
   at::Tensor low_product(std::initializer_list<at::Tensor> x, const at::Tensor& w);

@@ -63,7 +63,8 @@ TEST(Coded, ProductsAreThoseOfTheValues) {
   for (const auto& [kind, block, minima] : kinds)
     for (const int64_t in : {32, 96, 576}) {
       const Coded c = random_coded(kind, 37, in, block, minima);
-      for (const int64_t n : {1, 2, 3, 5, 8, 11, 16}) {
+      EXPECT_TRUE(at::allclose(CodedMatrix(c.rows).values(), c.values, 1e-5, 1e-5));
+      for (const int64_t n : {1, 2, 3, 5, 8, 11, 16, 32, 33, 70}) {
         const auto x = at::randn({n, in});
         const auto want = at::linear(x.to(at::kDouble), c.values.to(at::kDouble));
         const auto got = CodedMatrix(c.rows).product(x);
@@ -83,10 +84,23 @@ TEST(Coded, ProductsAreThoseOfTheValues) {
     }
 }
 
-TEST(Coded, OnlyFewRowsWithoutGradientsApply) {
-  const auto x = at::randn({2, CodedMatrix::kMostRows / 2, 32});
+// A matrix whose values are turned into float32 in several parts.
+TEST(Coded, ManyRowsOfALargeMatrix) {
+  at::manual_seed(5);
+  const Coded c = random_coded(CodedRows::Kind::kCodes4, 4001, 576, 32, true);
+  const auto x = at::randn({3, 17, 576}), y = at::randn({51, 4001});
+  const auto want = at::linear(x, c.values), back = at::mm(y, c.values);
+  const auto got = CodedMatrix(c.rows).product(x);
+  ASSERT_EQ(got.sizes(), want.sizes());
+  EXPECT_LT((got - want).abs().max().item<float>(), 1e-5 * want.abs().max().item<float>());
+  auto out = at::full({51, 576}, NAN);
+  CodedMatrix(c.rows).back_product_to(out, y);
+  EXPECT_LT((out - back).abs().max().item<float>(), 1e-5 * back.abs().max().item<float>());
+}
+
+TEST(Coded, ApplyWithoutGradientsInFloat32) {
+  const auto x = at::randn({2, 50, 32});
   EXPECT_TRUE(CodedMatrix::applies(x));
-  EXPECT_FALSE(CodedMatrix::applies(at::cat({x, x}, 1)));
   EXPECT_FALSE(CodedMatrix::applies(x.to(at::kBFloat16)));
   EXPECT_FALSE(CodedMatrix::applies(x.clone().requires_grad_(true)));
 }

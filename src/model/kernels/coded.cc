@@ -258,6 +258,23 @@ void BackProducts(const CodedRows& w, int64_t begin, int64_t end, const float* y
                        std::min(all - i, kTogether), x + i * columns);
 }
 
+template <class Row>
+void Decode(const CodedRows& w, int64_t begin, int64_t end, float* values) {
+  const Tag d;
+  const size_t lanes = hn::Lanes(d), blocks = static_cast<size_t>(w.columns) / 32;
+  for (auto r = static_cast<size_t>(begin); r < static_cast<size_t>(end); ++r) {
+    const Row row(w, r);
+    for (size_t b = 0; b < blocks; ++b, values += 32) {
+      if (b % Row::kBlocksALine == 0) row.Fetch(b);
+      for (size_t i = 0; i < 16; i += lanes) {
+        const Pair pair = row.Values(b, i);
+        hn::StoreU(pair.low, d, values + i);
+        hn::StoreU(pair.high, d, values + 16 + i);
+      }
+    }
+  }
+}
+
 // Calls f with a null pointer to the class that reads rows of this kind.
 template <class F>
 void WithRow(const CodedRows& w, const F& f) {
@@ -280,6 +297,10 @@ void Back(const CodedRows& w, int64_t begin, int64_t end, const float* y, int64_
   WithRow(w, [&]<class Row>(Row*) { BackProducts<Row>(w, begin, end, y, n, x); });
 }
 
+void Values(const CodedRows& w, int64_t begin, int64_t end, float* values) {
+  WithRow(w, [&]<class Row>(Row*) { Decode<Row>(w, begin, end, values); });
+}
+
 }  // namespace HWY_NAMESPACE
 }  // namespace accrete::kernels
 HWY_AFTER_NAMESPACE();
@@ -299,6 +320,12 @@ HWY_EXPORT(Back);
 void coded_back_product(const CodedRows& w, int64_t begin, int64_t end, const float* y, int64_t n,
                         float* x) {
   HWY_DYNAMIC_DISPATCH(Back)(w, begin, end, y, n, x);
+}
+
+HWY_EXPORT(Values);
+
+void coded_values(const CodedRows& w, int64_t begin, int64_t end, float* values) {
+  HWY_DYNAMIC_DISPATCH(Values)(w, begin, end, values);
 }
 
 }  // namespace accrete::kernels

@@ -1,10 +1,11 @@
-// Products of few rows with a matrix that is kept in fewer bits than it computes in.
+// A matrix that is kept in fewer bits than it computes in: products of few rows with it, and its
+// values.
 //
 // Decoding reads every weight once a token, so its time is that of reading them. Here a row of the
 // matrix is read as codes, turned into float32 in registers (value = scale * code + minimum of its
 // block) and multiplied with up to eight rows of x at once.
 //
-// Non-goals: quantised activations, many rows (a plain product of the float32 weights is faster).
+// Non-goals: quantised activations, products of many rows (of the values they are faster).
 #pragma once
 
 #include <cstdint>
@@ -35,5 +36,8 @@ void coded_product(const CodedRows& w, int64_t begin, int64_t end, const float* 
 // end, multiples of 32; x and y as above.
 void coded_back_product(const CodedRows& w, int64_t begin, int64_t end, const float* y, int64_t n,
                         float* x);
+
+// Rows begin <= r < end as float32, [end - begin, columns].
+void coded_values(const CodedRows& w, int64_t begin, int64_t end, float* values);
 
 }  // namespace accrete::kernels
