@@ -89,4 +89,42 @@ def forecast():
     return "\n".join(out + ["</svg>"]) + "\n"
 
 
-sys.exit(generated.write_or_check(ROOT, {"docs/forecast.svg": forecast()}, "make_plots.py"))
+# The runs of `bench facts` in docs/benchmarks.md, "Anchors and plasticity".
+VARIANTS = {"plasticity_full": "in one go, full plasticity", "plasticity_diagonal": "in one go, diagonal", "plasticity_flat": "in one go, flat step",
+            "anchor_log": "in one go, anchors in the log", "steps": "in steps", "steps_anchors": "in steps, with anchors", "steps_adapted": "in steps, anchors, adapted"}
+
+
+def variants():
+    """What was kept against what was learned: every seed a small point, their mean a large one."""
+    runs = {k: load(f"variant_{k}.json")["runs"] for k in VARIANTS if os.path.exists(os.path.join(ROOT, "bench", "results", f"variant_{k}.json"))}
+    size, gap, legend = 260, 70, 16 * len(runs)
+    width, height = 2 * (size + gap) + gap, size + 90 + legend
+    out = [f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{height}" viewBox="0 0 {width} {height}" '
+           'font-family="sans-serif" font-size="11">', f'<rect width="{width}" height="{height}" fill="white"/>']
+    for i, (key, title) in enumerate((("kept_questions", "known questions kept"), ("kept_clozes", "known sentences kept"))):
+        left, top = gap + i * (size + gap), 36
+        share = lambda values: (min(values), max(values))
+        (x0, x1), (y0, y1) = (share([r[k] for own in runs.values() for r in own]) for k in ("asked_after", key))
+        dx, dy = 0.08 * (x1 - x0 or 1), 0.08 * (y1 - y0 or 1)
+        x0, x1, y0, y1 = x0 - dx, x1 + dx, y0 - dy, y1 + dy
+        at = lambda x, y: (left + (x - x0) / (x1 - x0) * size, top + size - (y - y0) / (y1 - y0) * size)
+        out += [f'<rect x="{left}" y="{top}" width="{size}" height="{size}" fill="none" stroke="#999"/>',
+                f'<text x="{left}" y="{top - 8}" font-weight="bold">{title}</text>',
+                f'<text x="{left + size / 2}" y="{top + size + 30}" text-anchor="middle">new facts in untaught phrasings</text>']
+        for t in ticks(x0, x1):
+            out.append(f'<text x="{at(t, y0)[0]:.1f}" y="{top + size + 14}" text-anchor="middle" fill="#555">{100 * t:g} %</text>')
+        for t in ticks(y0, y1):
+            out.append(f'<text x="{left - 5}" y="{at(x0, t)[1] + 4:.1f}" text-anchor="end" fill="#555">{100 * t:g} %</text>')
+        for k, own in enumerate(runs.values()):
+            points = [(r["asked_after"], r[key]) for r in own]
+            mean = [sum(p[j] for p in points) / len(points) for j in (0, 1)]
+            for j, point in enumerate([*points, mean]):
+                x, y = at(*point)
+                out.append(f'<circle cx="{x:.1f}" cy="{y:.1f}" r="{6 if j == len(points) else 2.5}" fill="{COLOURS[k]}" fill-opacity="{0.9 if j == len(points) else 0.5}"/>')
+    for k, name in enumerate(runs):
+        y = size + 88 + 16 * k
+        out.append(f'<circle cx="{gap}" cy="{y - 4}" r="5" fill="{COLOURS[k]}"/><text x="{gap + 12}" y="{y}">{escape(VARIANTS[name])}</text>')
+    return "\n".join(out + ["</svg>"]) + "\n"
+
+
+sys.exit(generated.write_or_check(ROOT, {"docs/forecast.svg": forecast(), "docs/variants.svg": variants()}, "make_plots.py"))
