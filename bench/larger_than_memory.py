@@ -177,7 +177,7 @@ def measure(model, facts, prompts, limit=None):
     seconds, taught = run(limit, "teach", model, facts, "--raw")
     after = [run(limit, "ask", model, p, "--raw", "--max-tokens", 8)[1] for p in prompts]
     return {"first_ask_seconds": round(first, 3), "ask_seconds": round(sorted(s for s, _ in asked)[len(asked) // 2], 3),
-            "teach_seconds": round(seconds, 2), "learned": taught["learned"]["after"], "asked": taught["asked"]["after"]}, [a["answer"] for _, a in asked] + [a["answer"] for a in after]
+            "teach_seconds": round(seconds, 2), "learned": taught["learned"]["after"]}, [a["text"] for _, a in asked] + [a["text"] for a in after]
 
 
 lines = (args.data / "facts" / "test.jsonl").read_text(encoding="utf-8").splitlines()[:args.facts]

@@ -32,6 +32,7 @@ def teach(r):
         *([[f"value vectors of {r['few_facts']['facts']} facts, {r['few_facts']['steps']} steps", f"{r['few_facts']['float32_seconds']:.1f} s", f"{r['few_facts']['codes_seconds']:.1f} s", f"{r['few_facts']['ratio']:.2f}"]] if "few_facts" in r else []),
         *([[f"a pass of {m['rows']} tokens", f"{m['float32_seconds']:.2f} s", f"{m['codes_seconds']:.2f} s", f"{m['ratio']:.2f}"] for m in r.get("many_rows", [])]),
         *([[f"value vectors, {r['low_precision']['steps']} steps, in float32 and in bfloat16", f"{r['low_precision']['float32_seconds']:.1f} s", f"{r['low_precision']['bfloat16_seconds']:.1f} s", f"{r['low_precision']['ratio']:.2f}"]] if "low_precision" in r else []),
+        *([["showing an example once: full finetuning, value vectors", f"{1e3 * min(r['step']['full_float32_seconds'], r['step']['full_bfloat16_seconds']):.1f} ms", f"{1e3 * r['step']['values_seconds']:.1f} ms", f"{r['step']['ratio']:.2f}"]] if "step" in r else []),
         *([[f"deposit of {r['deposit']['values']} values at {r['deposit']['sites']} sites in {r['deposit']['slots']} slots", f"{r['deposit']['each_seconds']:.1f} s", f"{r['deposit']['few_seconds']:.1f} s", f"{r['deposit']['ratio']:.2f}"]] if "deposit" in r else []),
         *([[f"scores of {r['scores']['examples']} questions in a chat", f"{r['scores']['padded_seconds']:.1f} s", f"{r['scores']['tree_seconds']:.1f} s", f"{r['scores']['ratio']:.2f}"]] if "scores" in r else []),
         [f"what {n['prompts']} neighbours read", f"{n['padded_seconds']:.1f} s", f"{n['tree_seconds']:.1f} s", f"{n['ratio']:.2f}"],
@@ -69,11 +70,11 @@ def peft(r):
 
 def larger(r):
     gib = lambda n: f"{n / 2**30:.2f} GiB"
-    line = lambda name, table, memory, m: [name, table, memory, f"{m['ask_seconds']:.2f} s", f"{m['teach_seconds']:.1f} s", f"{100 * m['learned']:.1f} %", f"{100 * m['asked']:.1f} %"]
+    line = lambda name, table, memory, m: [name, table, memory, f"{m['ask_seconds']:.2f} s", f"{m['teach_seconds']:.1f} s", f"{100 * m['learned']:.1f} %"]
     small, large = r["small"], r["large"]
-    return rows([f"{r['facts']} facts, {r['threads']} threads", "table", "memory", "`ask`", "`teach`", "recalled as taught", "in other words"],
+    return rows([f"{r['facts']} facts, {r['threads']} threads", "table", "memory", "`ask`", "`teach`", "recalled as taught"],
                 [line("as pretrained", gib(r["table_bytes"] // r["spread"]), "as it needs", small),
-                 line("spread", gib(r["table_bytes"]), f"at most {gib(r['limit_bytes'])}", large)]) + \
+                 line("spread", gib(r["table_bytes"]), f"at most {gib(r['limit_bytes'])}; took {gib(large['peak_bytes'])}", large)]) + \
         f"\n\n{r['same_answers']} of {r['answers']} answers, before and after what was taught, are the same."
 
 

@@ -21,6 +21,7 @@
 #include "base/error.h"
 #include "eval/score.h"
 #include "io/dataset.h"
+#include "learn/baselines/finetune.h"
 #include "learn/deposit.h"
 #include "learn/reading.h"
 #include "learn/subjects.h"
@@ -138,6 +139,41 @@ nlohmann::ordered_json many_rows(const LanguageModel& plain, const LanguageModel
   return out;
 }
 
+// What showing an example once costs: in full finetuning (forward, backward, AdamW on all weights;
+// batches of 32) and in a step of the value solver, without what that computes once.
+nlohmann::ordered_json step_ways(LanguageModel& plain, const LanguageModel& model,
+                                 const std::vector<Item>& items,
+                                 const std::vector<Example>& examples,
+                                 const std::map<int64_t, int64_t>& subject_of) {
+  double full[2] = {INFINITY, INFINITY};
+  for (const bool low : {false, true}) {
+    FinetuneOptions options;
+    options.optimizer.rate = 1e-6;
+    options.low_precision = low;
+    Finetune finetune(plain, {}, options);
+    for (int round = 0; round < 3; ++round)
+      full[low] = std::min(full[low], seconds_of([&] { finetune.learn(items, 1, {}); }));
+  }
+  ValueSolverOptions steps;
+  steps.settled = 0;
+  double time[2] = {INFINITY, INFINITY};
+  for (int round = 0; round < 3; ++round)
+    for (const int k : {0, 1}) {
+      steps.steps = 4 + 8 * k;
+      time[k] = std::min(time[k], seconds_of([&] {
+                           solve_values(model, examples, subject_of,
+                                        static_cast<int64_t>(items.size()), steps, {});
+                         }));
+    }
+  const auto shown = static_cast<double>(examples.size());
+  const double ours = (time[1] - time[0]) / (8 * static_cast<double>(items.size()));
+  const double best = std::min(full[0], full[1]) / shown;
+  return {{"full_float32_seconds", full[0] / shown},
+          {"full_bfloat16_seconds", full[1] / shown},
+          {"values_seconds", ours},
+          {"ratio", best / ours}};
+}
+
 int run(const char* folder, int64_t facts, int threads) {
   OpenOptions open;
   open.threads = threads;
@@ -236,6 +272,7 @@ int run(const char* folder, int64_t facts, int threads) {
                         {"ratio", time[0] / time[1]},
                         {"largest_difference", apart / largest}};
     out["many_rows"] = many_rows(plain, model);
+    out["step"] = step_ways(plain, model, items, examples, subject_of);
   }
 
   if (PackedPass::fast_low_precision(model.net())) {

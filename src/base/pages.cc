@@ -10,13 +10,25 @@
 
 namespace accrete {
 
-void forget_pages(std::span<const std::byte> mapped) {
+namespace {
+
+// Of the pages that lie wholly inside these bytes. If the system declines, nothing changes.
+void advise(std::span<const std::byte> mapped, int advice) {
   static const auto page = static_cast<uintptr_t>(::sysconf(_SC_PAGESIZE));
   const auto begin = reinterpret_cast<uintptr_t>(mapped.data());
   const uintptr_t first = (begin + page - 1) / page * page;
   const uintptr_t last = (begin + mapped.size()) / page * page;
-  // Advice: if the system declines, the pages stay.
-  if (first < last) (void)::madvise(reinterpret_cast<void*>(first), last - first, MADV_DONTNEED);
+  if (first < last) (void)::madvise(reinterpret_cast<void*>(first), last - first, advice);
+}
+
+}  // namespace
+
+void forget_pages(std::span<const std::byte> mapped) {
+  advise(mapped, MADV_DONTNEED);
+}
+
+void read_at_random(std::span<const std::byte> mapped) {
+  advise(mapped, MADV_RANDOM);
 }
 
 void return_free_memory() {

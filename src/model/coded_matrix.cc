@@ -43,8 +43,9 @@ bool row_is(const kernels::CodedRows& w, int64_t r, int64_t columns, const float
 
 }  // namespace
 
-bool CodedMatrix::applies(const at::Tensor& x) {
-  return fused_applies(x) && x.numel() > 0;
+bool CodedMatrix::applies(const at::Tensor& x) const {
+  return fused_applies(x) && x.numel() > 0 &&
+         (rows_.kind != Kind::kBFloat16 || x.numel() <= kFew * x.size(-1));
 }
 
 at::Tensor CodedMatrix::product(const at::Tensor& x) const {

@@ -28,8 +28,9 @@ class CodedMatrix {
  public:
   explicit CodedMatrix(const kernels::CodedRows& rows) : rows_(rows) {}
 
-  // Whether `x` is float32 on the CPU and needs no gradient.
-  static bool applies(const at::Tensor& x);
+  // Whether `x` [..., in] is multiplied here: float32 on the CPU without a gradient; and few rows
+  // if W is stored as bfloat16, since the model then has float32 copies.
+  bool applies(const at::Tensor& x) const;
   // x W^T: [..., in] to [..., out]. Few rows are multiplied by the codes, more by the values of a
   // part of W at a time.
   at::Tensor product(const at::Tensor& x) const;

@@ -34,7 +34,7 @@ Linear without_bias(at::Tensor weight, std::shared_ptr<const CodedMatrix> coded)
 
 // out = x w^T (+ bias), or out = to + x w^T (+ bias).
 void multiply(at::Tensor& out, const at::Tensor& x, const Linear& l) {
-  if (l.coded != nullptr) {
+  if (l.coded != nullptr && l.coded->applies(x)) {
     l.coded->product_to(out, x);
     if (l.bias.defined()) out.add_(l.bias);
   } else if (l.bias.defined()) {
@@ -44,7 +44,7 @@ void multiply(at::Tensor& out, const at::Tensor& x, const Linear& l) {
   }
 }
 void multiply_add(at::Tensor& out, const at::Tensor& to, const at::Tensor& x, const Linear& l) {
-  if (l.coded != nullptr) {
+  if (l.coded != nullptr && l.coded->applies(x)) {
     l.coded->product_to(out, x);
     out.add_(to);
   } else {
@@ -54,14 +54,14 @@ void multiply_add(at::Tensor& out, const at::Tensor& to, const at::Tensor& x, co
 }
 // out = y w, or out += y w by way of `scratch`, of as many elements as `out` at least.
 void multiply_back(at::Tensor& out, const at::Tensor& y, const Linear& l) {
-  if (l.coded != nullptr)
+  if (l.coded != nullptr && l.coded->applies(y))
     l.coded->back_product_to(out, y);
   else
     at::mm_out(out, y, l.weight);
 }
 void add_multiplied_back(at::Tensor& out, const at::Tensor& y, const Linear& l,
                          const at::Tensor& scratch) {
-  if (l.coded != nullptr) {
+  if (l.coded != nullptr && l.coded->applies(y)) {
     auto part = scratch.view({-1}).narrow(0, 0, out.numel()).view(out.sizes());
     l.coded->back_product_to(part, y);
     out.add_(part);

@@ -6,6 +6,7 @@
 #include <cmath>
 
 #include "base/error.h"
+#include "base/pages.h"
 #include "model/coded_matrix.h"
 #include "model/fused.h"
 
@@ -59,11 +60,6 @@ struct Loader {
                               fmt::join(view->shape, ", "), fmt::join(shape, ", ")));
     return from_map(*view).to(device, dtype);
   }
-  // As what a tensor is stored; nullopt: it is not there.
-  std::optional<at::ScalarType> stored(const std::string& name) const {
-    const TensorView* view = files.find(name);
-    return view == nullptr ? std::nullopt : std::optional(scalar_type(view->dtype));
-  }
 };
 
 MemoryFfn load_memory_ffn(Loader loader, const NativeMemory& m, int64_t width) {
@@ -77,10 +73,16 @@ MemoryFfn load_memory_ffn(Loader loader, const NativeMemory& m, int64_t width) {
   ffn.projection = loader.get(p + "projection", {width, m.heads * m.query_width});
   ffn.keys = loader.get(p + "keys", {m.heads, 2, m.half_keys, m.query_width / 2});
   ffn.bias = loader.get(p + "bias", {m.heads, 2, m.half_keys});
-  // Of a large table a pass reads few rows: in bfloat16 it stays as the file has it.
-  if (loader.device.is_cpu() && loader.stored(p + "values") == at::kBFloat16)
+  const TensorView* table = loader.files.find(p + "values");
+  // In bfloat16 it stays as the file has it.
+  if (loader.device.is_cpu() && table != nullptr && table->dtype == DType::kBF16)
     loader.dtype = at::kBFloat16;
   ffn.values = loader.get(p + "values", {m.heads * m.half_keys * m.half_keys, width});
+  // Of a large table a pass reads few rows. What the system reads ahead would drive out what is
+  // read again.
+  constexpr size_t kLarge = size_t{1} << 27;
+  if (ffn.values.const_data_ptr() == table->bytes.data() && table->bytes.size() > kLarge)
+    read_at_random(table->bytes);
   ffn.renew();
   return ffn;
 }
@@ -100,7 +102,7 @@ at::Tensor rotate(const at::Tensor& x, const at::Tensor& cos, const at::Tensor& 
 
 at::Tensor Linear::operator()(const at::Tensor& x) const {
   at::Tensor y;
-  if (coded && CodedMatrix::applies(x)) {
+  if (coded && coded->applies(x)) {
     y = coded->product(x);
     if (bias.defined()) y.add_(bias);
   } else {
@@ -315,7 +317,7 @@ at::Tensor Transformer::run(at::Tensor h, int64_t from, int64_t to,
 
 at::Tensor Transformer::logits(const at::Tensor& h) const {
   const auto normed = rms_norm(h, final_norm_, config_.norm_eps);
-  if (coded_head_ && CodedMatrix::applies(normed)) return coded_head_->product(normed);
+  if (coded_head_ && coded_head_->applies(normed)) return coded_head_->product(normed);
   return at::linear(normed, head());
 }
 

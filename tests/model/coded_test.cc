@@ -99,10 +99,15 @@ TEST(Coded, ManyRowsOfALargeMatrix) {
 }
 
 TEST(Coded, ApplyWithoutGradientsInFloat32) {
+  const Coded c = random_coded(CodedRows::Kind::kCodes4, 8, 32, 32, true);
+  const Coded stored = random_coded(CodedRows::Kind::kBFloat16, 8, 32, 32, false);
+  const CodedMatrix codes(c.rows), half(stored.rows);
   const auto x = at::randn({2, 50, 32});
-  EXPECT_TRUE(CodedMatrix::applies(x));
-  EXPECT_FALSE(CodedMatrix::applies(x.to(at::kBFloat16)));
-  EXPECT_FALSE(CodedMatrix::applies(x.clone().requires_grad_(true)));
+  EXPECT_TRUE(codes.applies(x));
+  EXPECT_FALSE(half.applies(x));
+  EXPECT_TRUE(half.applies(x.narrow(1, 0, 16)));
+  EXPECT_FALSE(codes.applies(x.to(at::kBFloat16)));
+  EXPECT_FALSE(codes.applies(x.clone().requires_grad_(true)));
 }
 
 // The tiny model with every weight in the values that 4-bit codes have, and these codes.
