@@ -3,7 +3,7 @@
 usage: check_share.py ACCRETE MODEL [--data DIR] [--out FILE]
 
 MODEL is copied. Three probes with floors are added: known sentences, known questions, running text. Then sets of one to
-sixty documents and of conversations are taught, each from the same state; what is taught is taken back.
+twenty documents and of conversations are taught, each from the same state; what is taught is taken back.
 """
 import argparse
 import json
@@ -36,7 +36,7 @@ with tempfile.TemporaryDirectory(dir=pathlib.Path(args.model).parent) as work:
         "--floor", 0.97)
     run("probe", "add", model, "text", scratch / "text.txt", "--floor", 0.97)
     documents = (args.data / "documents" / "test.jsonl").read_text(encoding="utf-8").splitlines()
-    sets = [(f"{n} document{'s' if n > 1 else ''}", documents[:n], ["--raw"]) for n in (1, 5, 20, 60)]
+    sets = [(f"{n} document{'s' if n > 1 else ''}", documents[:n], ["--raw"]) for n in (1, 5, 20)]
     sets.append(("8 conversations", (args.data / "examples" / "chat.jsonl").read_text(encoding="utf-8").splitlines(), []))
     runs = []
     for name, lines, flags in sets:

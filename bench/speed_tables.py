@@ -63,9 +63,13 @@ def scale(r):
 
 
 def peft(r):
-    lines = [[name, f"{m['seconds']:.0f} s", f"{100 * m['recall']:.1f} %", f"{100 * m['kept']:.1f} %", f"{m['peak_bytes'] / 1e9:.2f} GB", str(m["parameters"])]
+    lines = [[name, f"{m['seconds']:.0f} s", f"{m.get('times_accrete', 1):.1f}", f"{1e3 * m['seconds_per_example']:.0f} ms" if "seconds_per_example" in m else "",
+              f"{100 * m['recall']:.1f} %", f"{100 * m['kept']:.1f} %", f"{m['peak_bytes'] / 1e9:.2f} GB", str(m["parameters"])]
              for name, m in r["methods"].items()]
-    return rows([f"{r['facts']} facts ({r['split']}), {r['threads']} threads", "training", "untaught phrasings", "kept", "peak memory", "parameters"], lines)
+    short = [name for name, m in r["methods"].items() if m["recall"] < r["target"]]
+    return rows([f"{r['facts']} facts ({r['split']}), {r['threads']} threads", "training", "times accrete's", "an example", "untaught phrasings", "kept", "peak memory", "parameters"], lines) + \
+        f"\n\n*Training* ends at {100 * r['target']:.0f} % in an untaught phrasing" + (f" (not reached: {', '.join(short)})" if short else "") + \
+        f". Answering alone takes {r['inference_peak_bytes'] / 1e9:.2f} GB with transformers, {r['methods']['accrete']['inference_peak_bytes'] / 1e9:.2f} GB with accrete."
 
 
 def larger(r):

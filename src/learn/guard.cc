@@ -284,14 +284,34 @@ RollingCheck::RollingCheck(WatchedProbes& probes, int64_t examples, uint64_t see
   }
 }
 
+size_t RollingCheck::examples_of(const WatchedProbe& probe) const {
+  if (!probe.probe().record.floor) return 0;
+  const size_t most = probe.probe().is_text() ? std::max<size_t>(examples_ / 4, 1) : examples_;
+  return std::min(most, probe.examples().size());
+}
+
+double RollingCheck::tokens() const {
+  double sum = 0;
+  for (const auto& probe : probes_) {
+    const auto& examples = probe->examples();
+    if (examples.empty()) continue;
+    double all = 0;
+    for (const Example& e : examples) all += static_cast<double>(e.tokens.size());
+    // With what is tried, and without.
+    sum +=
+        2 * all / static_cast<double>(examples.size()) * static_cast<double>(examples_of(*probe));
+  }
+  return sum;
+}
+
 bool RollingCheck::holds(const Overlay& overlay, const Reporter& reporter) {
   for (size_t i = 0; i < probes_.size(); ++i) {
     WatchedProbe& probe = *probes_[i];
     Roll& roll = rolls_[i];
-    if (!probe.probe().record.floor || roll.order.empty()) continue;
+    if (examples_of(probe) == 0) continue;
     const bool text = probe.probe().is_text();
     std::set<int64_t> fresh;
-    for (size_t k = 0; k < std::min(examples_, roll.order.size()); ++k) {
+    for (size_t k = 0; k < examples_of(probe); ++k) {
       fresh.insert(roll.order[roll.next]);
       roll.next = (roll.next + 1) % roll.order.size();
     }

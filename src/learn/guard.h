@@ -57,12 +57,15 @@ struct GuardSetup {
 Guarded guard_floors(const GuardSetup& setup, const Proposal& proposal, const Reporter& reporter);
 
 // A rolling sample of every probe: cheap enough to be looked at during training. Each call takes
-// the next `examples` of each probe that has a floor; those that broke once stay in.
+// the next `examples` of each probe that has a floor, of running text a quarter as many, which are
+// long; those that broke once stay in.
 class RollingCheck {
  public:
   RollingCheck(WatchedProbes& probes, int64_t examples, uint64_t seed);
   // False: by what has been looked at, some probe has fallen below its floor, or is about to.
   bool holds(const Overlay& overlay, const Reporter& reporter = {});
+  // That a call passes, about.
+  double tokens() const;
 
  private:
   struct Roll {
@@ -70,6 +73,9 @@ class RollingCheck {
     size_t next = 0;
     std::set<int64_t> suspects;
   };
+  // How many of a probe's examples a call takes.
+  size_t examples_of(const WatchedProbe& probe) const;
+
   WatchedProbes& probes_;
   std::vector<Roll> rolls_;
   size_t examples_;

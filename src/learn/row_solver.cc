@@ -62,13 +62,14 @@ RowSolverResult solve_rows(LanguageTask& task, const std::vector<int64_t>& selec
   int64_t done = 0;
   const auto start = Clock::now();
   auto held = result.changes.delta;  // tensors are replaced, never written: a copy of handles
-  // The first check costs what it costs; from then on its price is known.
-  const auto check = [&](bool last) {
+  const auto check = [&] {
     if (!options.holds) return true;
+    const double taken = seconds_since(start);
+    // Before the first, by what a token of the steps costs, forward and backward.
     const double price =
-        result.check_seconds / static_cast<double>(std::max<int64_t>(result.checks, 1));
-    const double budget = options.check_share * seconds_since(start);
-    if (!last && result.checks > 0 && result.check_seconds + price > budget) return true;
+        result.checks > 0 ? result.check_seconds / static_cast<double>(result.checks)
+                          : taken / static_cast<double>(result.tokens) * options.check_tokens / 2;
+    if (result.check_seconds + price > options.check_share * taken) return true;
     const auto before = Clock::now();
     const bool holds = options.holds(result.changes);
     result.check_seconds += seconds_since(before);
@@ -123,12 +124,11 @@ RowSolverResult solve_rows(LanguageTask& task, const std::vector<int64_t>& selec
       }
       sum += pass.loss;
       reporter.report("teach", ++done, total, fmt::format("loss {:.3f}", pass.loss));
-      if (!check(false)) break;
+      if (!check()) break;
     }
     result.loss = sum / static_cast<double>(order.size());
     if (result.loss < options.target) break;
   }
-  if (!result.stopped) check(true);
   result.seconds = seconds_since(start);
   reporter.report("teach", total, total);
   return result;

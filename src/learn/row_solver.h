@@ -33,10 +33,11 @@ struct RowSolverOptions {
   bool adapt = false;
   double anchor_weight = 0;         // alpha (anchors.h); 0: none
   double anchor_temperature = 0.1;  // tau
-  // Whether a state may be kept; asked after a step, as often as `check_share` of the time allows.
-  // When it says no, the run ends with the last state it agreed to.
+  // Whether a state may be kept; asked after a step, as often as `check_share` of the time allows:
+  // never where a run is too short. When it says no, the run ends with the last state it agreed to.
   std::function<bool(const RowChanges&)> holds = nullptr;
   double check_share = 0.1;
+  double check_tokens = 0;  // that a check passes, which tells its price before the first
 };
 
 // Where the rows will speak: anchors (memory/gate.h), and the gate of every token of each batch of

@@ -343,11 +343,13 @@ TeachResult teach(const std::filesystem::path& folder, const Dataset& data, cons
   RollingCheck rolling(session.probes, kRollingExamples, options.seed);
   const bool any_floor = std::any_of(result.kept.begin(), result.kept.end(),
                                      [](const auto& k) { return k.second.floor.has_value(); });
-  if (any_floor)
+  if (any_floor) {
+    options.rows.check_tokens = rolling.tokens();
     options.rows.holds = [&](const RowChanges& changes) {
       return rolling.holds(
           model.memory().overlay.with_trial(changes.slots, changes.delta, changes.anchors), timed);
     };
+  }
   const Proposal proposal = session.propose_update(options, exam.known(), timed);
   // Without a scope it would be in the states of both streams.
   if (proposal.update.scope.states.empty()) exam.forget();
