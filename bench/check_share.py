@@ -1,9 +1,9 @@
 """What watching probes costs while documents and conversations are learned: its share of the time of the steps.
 
-usage: check_share.py ACCRETE MODEL [--data DIR] [--out FILE]
+usage: check_share.py ACCRETE MODEL [--documents N ...] [--data DIR] [--out FILE]
 
-MODEL is copied. Three probes with floors are added: known sentences, known questions, running text. Then sets of one to
-twenty documents and of conversations are taught, each from the same state; what is taught is taken back.
+MODEL is copied. Three probes with floors are added: known sentences, known questions, running text. Then sets of
+documents and of conversations are taught, each from the same state; what is taught is taken back.
 """
 import argparse
 import json
@@ -18,6 +18,7 @@ parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.R
 parser.add_argument("accrete")
 parser.add_argument("model")
 parser.add_argument("--data", type=pathlib.Path, default=pathlib.Path("data"))
+parser.add_argument("--documents", type=int, nargs="+", default=[1, 5, 20], help="how many a set has")
 parser.add_argument("--out")
 args = parser.parse_args()
 
@@ -36,7 +37,7 @@ with tempfile.TemporaryDirectory(dir=pathlib.Path(args.model).parent) as work:
         "--floor", 0.97)
     run("probe", "add", model, "text", scratch / "text.txt", "--floor", 0.97)
     documents = (args.data / "documents" / "test.jsonl").read_text(encoding="utf-8").splitlines()
-    sets = [(f"{n} document{'s' if n > 1 else ''}", documents[:n], ["--raw"]) for n in (1, 5, 20)]
+    sets = [(f"{n} document{'s' if n > 1 else ''}", documents[:n], ["--raw"]) for n in args.documents]
     sets.append(("8 conversations", (args.data / "examples" / "chat.jsonl").read_text(encoding="utf-8").splitlines(), []))
     runs = []
     for name, lines, flags in sets:
