@@ -38,7 +38,8 @@ with tempfile.TemporaryDirectory(dir=pathlib.Path(args.model).parent) as work:
     run("probe", "add", model, "text", scratch / "text.txt", "--floor", 0.97)
     documents = (args.data / "documents" / "test.jsonl").read_text(encoding="utf-8").splitlines()
     sets = [(f"{n} document{'s' if n > 1 else ''}", documents[:n], ["--raw"]) for n in args.documents]
-    sets.append(("8 conversations", (args.data / "examples" / "chat.jsonl").read_text(encoding="utf-8").splitlines(), []))
+    chat = [line for line in (args.data / "examples" / "chat.jsonl").read_text(encoding="utf-8").splitlines() if len(json.loads(line)["messages"]) > 2]
+    sets.append((f"{len(chat)} conversations", chat, []))
     runs = []
     for name, lines, flags in sets:
         (scratch / "set.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
