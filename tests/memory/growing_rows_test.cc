@@ -44,7 +44,8 @@ TEST(GrowingRows, ManyAppendsLeaveFewPieces) {
     rows.append(at::full({3, 2}, static_cast<double>(i)));
     ASSERT_LE(rows.pieces().size(), 11U);
   }
-  EXPECT_TRUE(at::equal(rows.joined().select(1, 0), at::arange(1000, at::kFloat).repeat_interleave(3)));
+  EXPECT_TRUE(
+      at::equal(rows.joined().select(1, 0), at::arange(1000, at::kFloat).repeat_interleave(3)));
 }
 
 }  // namespace
