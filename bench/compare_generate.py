@@ -60,13 +60,10 @@ class LlamaCpp:
         import llama_cpp
 
         self.c = llama_cpp
-        llama_cpp.llama_log_set(self.silent(), None)
+        self.silent = llama_cpp.llama_log_callback(lambda level, text, data: None)  # kept: the library holds its address
+        llama_cpp.llama_log_set(self.silent, None)
         llama_cpp.llama_backend_init()
         self.model = llama_cpp.llama_model_load_from_file(path.encode(), llama_cpp.llama_model_default_params())
-
-    def silent(self):
-        self.callback = self.c.llama_log_callback(lambda level, text, data: None)
-        return self.callback
 
     def speed(self, batch):
         c, generator = self.c, random.Random(0)

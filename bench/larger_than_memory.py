@@ -14,12 +14,11 @@ import os
 import pathlib
 import shutil
 import struct
-import subprocess
 import sys
 import tempfile
-import time
 
 import machine
+import verbs
 
 parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
 parser.add_argument("accrete")
@@ -34,7 +33,7 @@ parser.add_argument("--work", type=pathlib.Path, help="where the large model goe
 parser.add_argument("--out", type=pathlib.Path)
 args = parser.parse_args()
 
-BITS = {"F32": 4, "BF16": 2, "F16": 2, "I32": 4}
+BYTES = {"F32": 4, "BF16": 2, "F16": 2, "I32": 4}
 
 
 def open_tensors(path):
@@ -56,7 +55,7 @@ def write_tensors(path, shapes, metadata, chunks):
     """shapes: name -> (dtype, shape); chunks(name) yields its bytes."""
     header, at = ({"__metadata__": metadata} if metadata else {}), 0
     for name, (dtype, shape) in shapes.items():
-        size = BITS[dtype]
+        size = BYTES[dtype]
         for n in shape:
             size *= n
         header[name] = {"dtype": dtype, "shape": shape, "data_offsets": [at, at + size]}
@@ -84,7 +83,7 @@ def spread(values, parts, n, width, step, filler):
 
 
 def enlarge(source, to, half_keys):
-    """Copies a native model with its table spread over half_keys half-keys; returns the table's bytes and how many times that is."""
+    """Copies a native model with its table spread over half_keys half-keys; returns its slots, its bytes, and how many times that is."""
     shutil.copytree(source, to, copy_function=shutil.copyfile)
     config = json.loads((to / "config.json").read_text(encoding="utf-8"))
     memory = config["memory"]
@@ -102,7 +101,7 @@ def enlarge(source, to, half_keys):
     shapes = {name: [t["dtype"], t["shape"]] for name, t in header.items()}
     shapes[prefix + "keys"][1] = [heads, 2, half_keys, memory["query_width"] // 2]
     shapes[prefix + "bias"][1] = [heads, 2, half_keys]
-    width = shapes[prefix + "values"][1][1] * BITS[shapes[prefix + "values"][0]]
+    width = shapes[prefix + "values"][1][1] * BYTES[shapes[prefix + "values"][0]]
     shapes[prefix + "values"][1] = [heads * half_keys**2, shapes[prefix + "values"][1][1]]
 
     def chunks(name):
@@ -135,7 +134,8 @@ def enlarge(source, to, half_keys):
             slots[at] = head * half_keys**2 + i * step * half_keys + j * step
     write_tensors(to / "accrete" / "background.safetensors", {name: (t["dtype"], t["shape"]) for name, t in header.items()}, metadata,
                   lambda name: [slots.tobytes() if name == "slots" else read(name)])
-    return heads * half_keys**2 * width, step**2
+    slots = heads * half_keys**2
+    return slots, slots * width, step**2
 
 
 class Limit:
@@ -163,12 +163,7 @@ class Limit:
 
 
 def run(limit, *command):
-    start = time.perf_counter()
-    out = subprocess.run([args.accrete, *map(str, command), "--json", "--quiet", "--threads", str(args.threads)], capture_output=True, text=True,
-                         preexec_fn=limit.enter if limit else None)
-    if out.returncode != 0:
-        raise SystemExit(f"larger_than_memory: {' '.join(map(str, command))}: {out.returncode} {out.stderr.strip()}")
-    return time.perf_counter() - start, json.loads(out.stdout)
+    return verbs.run(args.accrete, *command, "--threads", args.threads, preexec_fn=limit.enter if limit else None)
 
 
 def measure(model, facts, prompts, limit=None):
@@ -187,7 +182,7 @@ with tempfile.TemporaryDirectory(dir=args.work) as work:
     small, large, facts = work / "small", work / "large", work / "facts.jsonl"
     facts.write_text("\n".join(lines) + "\n", encoding="utf-8")
     shutil.copytree(args.native, small, copy_function=shutil.copyfile)
-    table, times = enlarge(args.native, large, args.half_keys)
+    slots, table, times = enlarge(args.native, large, args.half_keys)
     print(f"a table of {table / 2**30:.1f} GiB", file=sys.stderr)
     before, answers = measure(small, facts, prompts)
     limit = Limit(args.limit << 20)
@@ -196,7 +191,7 @@ with tempfile.TemporaryDirectory(dir=args.work) as work:
         within["peak_bytes"] = limit.peak()
     finally:
         limit.close()
-result = {"benchmark": "larger than memory", "machine": machine.describe(), "threads": args.threads, "facts": len(lines), "slots": 4 * args.half_keys**2, "table_bytes": table, "spread": times,
+result = {"benchmark": "larger than memory", "machine": machine.describe(), "threads": args.threads, "facts": len(lines), "slots": slots, "table_bytes": table, "spread": times,
           "limit_bytes": args.limit << 20, "small": before, "large": within,
           "same_answers": sum(a == b for a, b in zip(answers, same)), "answers": len(answers)}
 text = json.dumps(result, indent=2)

@@ -308,10 +308,11 @@ bool RollingCheck::holds(const Overlay& overlay, const Reporter& reporter) {
   for (size_t i = 0; i < probes_.size(); ++i) {
     WatchedProbe& probe = *probes_[i];
     Roll& roll = rolls_[i];
-    if (examples_of(probe) == 0) continue;
+    const size_t examples = examples_of(probe);
+    if (examples == 0) continue;
     const bool text = probe.probe().is_text();
     std::set<int64_t> fresh;
-    for (size_t k = 0; k < examples_of(probe); ++k) {
+    for (size_t k = 0; k < examples; ++k) {
       fresh.insert(roll.order[roll.next]);
       roll.next = (roll.next + 1) % roll.order.size();
     }
