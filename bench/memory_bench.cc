@@ -17,6 +17,7 @@
 #include "memory/access_log.h"
 #include "memory/gate.h"
 #include "memory/kernels/cpu.h"
+#include "memory/kernels/search.h"
 #include "memory/product_keys.h"
 #include "memory/sparse_rows.h"
 

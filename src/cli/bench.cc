@@ -222,7 +222,9 @@ void add_bench(CLI::App& app, Common& common, Run& run) {
                    "Steps of a subject at most, for each fact about it; 0: 45, of raw text 20 "
                    "where that is enough")
       ->capture_default_str();
-  facts->add_option("--rate", state->options.values.rate, "First step length of the value vectors")
+  facts
+      ->add_option("--rate", state->options.values.rate,
+                   "First step length of the value vectors, in units of what they are added to")
       ->capture_default_str();
   facts
       ->add_option("--slots", state->options.slots,

@@ -64,7 +64,8 @@ void add_options(CLI::App& verb, State& state) {
                   "that is enough")
       ->check(CLI::NonNegativeNumber)
       ->capture_default_str();
-  verb.add_option("--rate", o.values.rate, "First step length of the value vectors")
+  verb.add_option("--rate", o.values.rate,
+                  "First step length of the value vectors, in units of what they are added to")
       ->check(CLI::PositiveNumber)
       ->capture_default_str();
   verb.add_option("--lambda", o.deposit.lambda,
@@ -197,6 +198,7 @@ void add_teach(CLI::App& app, Common& common, Run& run) {
       json["parameters"] = r.parameters;
       json["teach_tokens"] = r.teach_tokens;
       json["seconds"] = r.seconds;
+      json["measuring_seconds"] = r.measuring_seconds;
       json["peak_bytes"] = r.peak_bytes;
       rows.push_back({"written", fmt::format("{} rows, {} parameters", r.rows, r.parameters)});
       rows.push_back({"cost", fmt::format("{:.1f} s, {:.2f} GB at most", r.seconds,

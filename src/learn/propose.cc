@@ -272,6 +272,7 @@ void teach_subjects(const LanguageModel& model, const Lessons& lessons,
   }
   if (takes_scope(model, options))
     inputs->asked = read_scope(model, lessons, examples, known, reporter);
+  return_free_memory();  // copies of weights, before the Gram matrix
   for (int64_t i = 0; i < lessons.own; ++i)
     proposal.item_queries.push_back(
         inputs->queries.index_select(0, (inputs->item == i).nonzero().view({-1})));

@@ -19,24 +19,25 @@ Reads read_tree(const LanguageModel& model, PromptTree& tree, bool with_queries,
   out.accesses = {at::empty({tree.rows(), K}, at::kInt), at::empty({tree.rows(), K}, at::kFloat)};
   if (with_queries)
     out.queries = at::empty({tree.rows(), memory.keys.options().query_width}, at::kFloat);
-  const PromptTree::Pass pass =
-      [&](PackedPass& packed, const at::Tensor& embedded, const PackedSequences& sequences,
-          const PackedPass::SeeKeys& keys, std::span<const PromptTree::Part> parts) {
-        PackedPass::Options options;
-        options.keys = &keys;
-        const auto h = packed.forward(embedded, sequences, 0, A, options);
-        const auto x = packed.ffn_input(h.clone(), sequences, A, &keys);
-        const auto accesses = memory.keys.lookup(x);
-        const auto queries = with_queries ? memory.keys.queries(x) : at::Tensor();
-        for (const PromptTree::Part& p : parts) {
-          const auto copy = [&](const at::Tensor& to, const at::Tensor& from) {
-            to.narrow(0, p.row, p.tokens).copy_(from.narrow(0, p.begin, p.tokens));
-          };
-          copy(out.accesses.slots, accesses.slots);
-          copy(out.accesses.weights, accesses.weights);
-          if (with_queries) copy(out.queries, queries);
-        }
+  PackedPass packed(model.net());
+  const PromptTree::Pass pass = [&](const at::Tensor& embedded, const PackedSequences& sequences,
+                                    const PackedPass::SeeKeys& keys,
+                                    std::span<const PromptTree::Part> parts) {
+    PackedPass::Options options;
+    options.keys = &keys;
+    const auto h = packed.forward(embedded, sequences, 0, A, options);
+    const auto x = packed.ffn_input(h.clone(), sequences, A, &keys);
+    const auto accesses = memory.keys.lookup(x);
+    const auto queries = with_queries ? memory.keys.queries(x) : at::Tensor();
+    for (const PromptTree::Part& p : parts) {
+      const auto copy = [&](const at::Tensor& to, const at::Tensor& from) {
+        to.narrow(0, p.row, p.tokens).copy_(from.narrow(0, p.begin, p.tokens));
       };
+      copy(out.accesses.slots, accesses.slots);
+      copy(out.accesses.weights, accesses.weights);
+      if (with_queries) copy(out.queries, queries);
+    }
+  };
   tree.run(model.net(), A + 1, pass, reporter, stage);
   return out;
 }

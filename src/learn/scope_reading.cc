@@ -16,6 +16,9 @@ std::vector<at::Tensor> read_scope(const LanguageModel& model, const Lessons& le
                                    const Reporter& reporter) {
   const at::NoGradGuard no_grad;
   constexpr int64_t kBatchTokens = 2048;
+  // Of so many, making copies of the weights in bfloat16 pays. Where a state lies among others, in
+  // units of a scope's radius, changes by less than a hundredth.
+  constexpr int64_t kManyTokens = 4096;
   const Transformer& net = model.net();
   std::set<std::pair<int64_t, int64_t>> wanted;  // items and phrasings
   for (const Example& e : examples)
@@ -54,8 +57,11 @@ std::vector<at::Tensor> read_scope(const LanguageModel& model, const Lessons& le
   if (PackedPass::supports(net)) {
     std::vector<StateRequest> requests;
     for (const Example& e : all) requests.push_back(asked_states(e));
-    const auto z = scope_states(
-        model, tree_states(model, requests, /*silent_scoped=*/true, reporter, "read scope"));
+    int64_t tokens = 0;
+    for (const StateRequest& r : requests) tokens += static_cast<int64_t>(r.tokens.size());
+    const bool low_precision = tokens >= kManyTokens && PackedPass::fast_low_precision(net);
+    const auto z = scope_states(model, tree_states(model, requests, /*silent_scoped=*/true,
+                                                   reporter, "read scope", low_precision));
     const LabelRows labels = label_rows(all, requests);
     for (size_t l = 0; l < labels.row.size(); ++l) add(all[labels.example[l]], z[labels.row[l]]);
   } else {

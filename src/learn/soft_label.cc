@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <cmath>
 
-#include "memory/kernels/cpu.h"
+#include "memory/kernels/search.h"
 #include "model/kernels/rows.h"
 
 namespace accrete {

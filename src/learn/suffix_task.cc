@@ -13,6 +13,8 @@ namespace accrete {
 namespace {
 
 constexpr int64_t kLogitRows = 64;  // the head's output is large: so many labels at a time
+// Of so many tokens of beginnings, making copies of the weights in bfloat16 pays for them alone.
+constexpr int64_t kManyTokens = 1024;
 
 // Adds what the overlay says, in one pass.
 PackedPass::Add overlay_of(const LanguageModel& model) {
@@ -52,6 +54,9 @@ SuffixTask::SuffixTask(const LanguageModel& model, std::span<const Example> exam
     by_prefix[{tokens.begin() + common_tokens_, tokens.begin() + suffixes_[i].begin}].push_back(
         static_cast<int64_t>(i));
   }
+  int64_t tokens = common_tokens_;
+  for (const auto& [prefix, which] : by_prefix) tokens += static_cast<int64_t>(prefix.size());
+  low_beginnings_ = options.low_precision && tokens >= kManyTokens;
   read_common(reporter);
   std::vector<std::vector<int64_t>> examples_of;
   for (const auto& [prefix, which] : by_prefix) {
@@ -113,6 +118,7 @@ void SuffixTask::read_common(const Reporter& reporter) {
   options.add = &add;
   options.keys = &keys;
   options.keys_only_at_end = true;
+  options.low_precision = low_beginnings_;
   pass_.forward(embed(model_.net(),
                       std::span(examples_[0].tokens).first(static_cast<size_t>(common_tokens_))),
                 one, 0, c.blocks, options);
@@ -154,6 +160,7 @@ void SuffixTask::read_prefixes(std::span<const std::vector<int64_t>> examples_of
     options.add = &add;
     options.keys = &keys;
     options.keys_only_at_end = true;
+    options.low_precision = low_beginnings_;
     pass_.forward(embed(net, ids), prefixes, 0, c.blocks, options);
     tokens_before_ += static_cast<int64_t>(ids.size());
   }
@@ -189,6 +196,7 @@ void SuffixTask::read_prefixes(std::span<const std::vector<int64_t>> examples_of
     }
     PackedPass::Options options;
     options.add = &add;
+    options.low_precision = low_beginnings_;
     const auto h = pass_.forward(embed(net, ids), packed, 0, A + 1, options);
     for (size_t i = at; i < end; ++i) {
       Suffix& suffix = suffixes_[static_cast<size_t>(which[i])];

@@ -30,8 +30,8 @@ namespace accrete {
 struct SuffixOptions {
   int64_t rows = 256;                       // of a batch
   int64_t cache_bytes = int64_t{96} << 20;  // of keys and values in memory; more lies on disk
-  bool low_precision =
-      false;  // products of the steps in bfloat16 (packed_pass.h); beginnings never
+  // Products in bfloat16 (packed_pass.h), of the beginnings where these are many.
+  bool low_precision = false;
 };
 
 class SuffixTask {
@@ -86,6 +86,7 @@ class SuffixTask {
   int64_t common_tokens_ = 0;
   std::vector<int64_t> prefix_tokens_;  // of each distinct beginning, without the common part
   KeyStore store_;                      // entry p: beginning p, blocks above the address block
+  bool low_beginnings_ = false;
   std::vector<std::vector<float>> room_;
   at::Tensor logits_;
   int64_t tokens_before_ = 0;

@@ -61,7 +61,8 @@ struct TeachResult {
   int64_t parameters = 0;    // rows x width
   int64_t teach_tokens = 0;  // tokens passed forward and backward
   double seconds = 0;
-  int64_t peak_bytes = 0;  // largest resident memory of the process
+  double measuring_seconds = 0;  // of these: what was answered before, and is now
+  int64_t peak_bytes = 0;        // largest resident memory of the process
 };
 
 // A teach up to the forecast.

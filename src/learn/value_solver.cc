@@ -40,6 +40,17 @@ constexpr int64_t kRawSteps = 20;
 struct Fact {
   std::vector<int64_t> phrasings;  // example indices
   std::vector<double> loss;        // last seen
+  size_t shown = 0;                // in this step
+
+  bool settled(double below) const { return *std::max_element(loss.begin(), loss.end()) <= below; }
+
+  // Which phrasing a step shows: by turns, of those that have not settled, if any has not.
+  size_t shown_in(int64_t step, double below) const {
+    const size_t turn = static_cast<size_t>(step) % phrasings.size();
+    for (size_t k = 0; k < phrasings.size(); ++k)
+      if (const size_t p = (turn + k) % phrasings.size(); !(loss[p] <= below)) return p;
+    return turn;
+  }
 };
 
 // Elementwise Adam on rows of a table that have all taken `count` steps, with this one.
@@ -153,6 +164,29 @@ class Shower {
   std::unique_ptr<LanguageTask> whole_;
 };
 
+// The root mean square of the hidden states that vectors are added to, at the sites of some
+// examples.
+double state_scale(const LanguageModel& model, const std::vector<Example>& examples) {
+  constexpr size_t kSome = 16;
+  const at::NoGradGuard no_grad;
+  const Transformer& net = model.net();
+  std::vector<int64_t> which;
+  const size_t step = std::max<size_t>(1, examples.size() / kSome);
+  for (size_t i = 0; i < examples.size() && which.size() < kSome; i += step)
+    which.push_back(static_cast<int64_t>(i));
+  double sum = 0;
+  for (const Batch& batch : make_batches(examples, which, kSome * 64)) {
+    const auto h =
+        net.run(net.embed(batch.ids.to(net.device())), 0, model.memory().address_block + 1);
+    for (size_t b = 0; b < batch.examples.size(); ++b) {
+      const auto& e = examples[static_cast<size_t>(batch.examples[b])];
+      const auto at = h.select(0, static_cast<int64_t>(b)).select(0, last_subject_token(e));
+      sum += at.to(at::kDouble).square().mean().item<double>();
+    }
+  }
+  return std::sqrt(sum / static_cast<double>(which.size()));
+}
+
 }  // namespace
 
 Values solve_values(const LanguageModel& model, const std::vector<Example>& examples,
@@ -172,6 +206,7 @@ Values solve_values(const LanguageModel& model, const std::vector<Example>& exam
     held_of[static_cast<size_t>(subject_of.at(held.examples[i].item))].push_back(
         static_cast<int64_t>(i));
   Shower task(model, examples, subject_of, options, reporter, held);
+  const double rate = options.rate * state_scale(model, examples);
 
   Values out;
   std::map<int64_t, Adam> adam;
@@ -193,9 +228,9 @@ Values solve_values(const LanguageModel& model, const std::vector<Example>& exam
     std::vector<float> rates;
     int64_t over = 0;
     for (int64_t s = 0; s < subjects; ++s) {
-      const auto& about = facts[static_cast<size_t>(s)];
+      auto& about = facts[static_cast<size_t>(s)];
       const bool settled = std::all_of(about.begin(), about.end(), [&](const auto& f) {
-        return *std::max_element(f.second.loss.begin(), f.second.loss.end()) <= options.settled;
+        return f.second.settled(options.settled);
       });
       const int64_t steps = budget[static_cast<size_t>(s)];
       if (settled || step >= steps + more) {
@@ -207,10 +242,12 @@ Values solve_values(const LanguageModel& model, const std::vector<Example>& exam
       const double progress = step < steps
                                   ? static_cast<double>(step) / static_cast<double>(steps)
                                   : static_cast<double>(step - steps) / static_cast<double>(more);
-      rates.push_back(static_cast<float>(options.rate * (1 - (1 - options.final_rate) * progress)));
+      rates.push_back(static_cast<float>(rate * (1 - (1 - options.final_rate) * progress)));
       moving.push_back(s);
-      for (const auto& [item, fact] : about)
-        show.push_back(fact.phrasings[static_cast<size_t>(step) % fact.phrasings.size()]);
+      for (auto& [item, fact] : about) {
+        fact.shown = fact.shown_in(step, options.settled);
+        show.push_back(fact.phrasings[fact.shown]);
+      }
       const auto& also = held_of[static_cast<size_t>(s)];
       const auto most = std::min(options.held, static_cast<int64_t>(also.size()));
       for (int64_t k = 0; k < most; ++k)
@@ -240,7 +277,7 @@ Values solve_values(const LanguageModel& model, const std::vector<Example>& exam
       task.show(part, out.by_block, gradient, [&](int64_t example, double now) {
         const Example& e = examples[static_cast<size_t>(example)];
         Fact& fact = facts[static_cast<size_t>(subject_of.at(e.item))].at(e.item);
-        fact.loss[static_cast<size_t>(step) % fact.phrasings.size()] = now;
+        fact.loss[fact.shown] = now;
         loss += now;
       });
       out.steps += static_cast<int64_t>(part.size());
@@ -249,10 +286,10 @@ Values solve_values(const LanguageModel& model, const std::vector<Example>& exam
     }
     // A subject moves in every step until it settles, so all that move have taken as many.
     const auto rows = at::tensor(moving, at::kLong);
-    const auto rate = at::tensor(rates, at::kFloat);
+    const auto lengths = at::tensor(rates, at::kFloat);
     for (auto& [block, values] : out.by_block)
       adam.at(block).step(values, rows, gradient.at(block).index_select(0, rows),
-                          static_cast<double>(step + 1), rate, options);
+                          static_cast<double>(step + 1), lengths, options);
   }
   out.tokens = task.tokens;
   reporter.report("teach", total, total);

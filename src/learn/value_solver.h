@@ -3,10 +3,10 @@
 //
 // Every subject s has one vector v_s per memory layer, added to that layer's output at the last
 // token of the subject, in every phrasing of every fact about it. Each step shows each fact in one
-// phrasing, by turns, and takes an elementwise Adam step on v_s alone: what makes one phrasing
-// right has to serve them all, so what is learned is the fact and not the wording. Nothing in the
-// network changes. (Kin: the value optimisation of ROME, Meng et al. 2022, for one layer and one
-// fact.)
+// phrasing, by turns of those that are not right yet, and takes an elementwise Adam step on v_s
+// alone: what makes one phrasing right has to serve them all, so what is learned is the fact and
+// not the wording. Nothing in the network changes. (Kin: the value optimisation of ROME, Meng et
+// al. 2022, for one layer and one fact.)
 //
 // Non-goals: putting the vectors into slots (deposit.h).
 #pragma once
@@ -30,7 +30,9 @@ struct ValueSolverOptions {
   int64_t steps = 0;
   int64_t more_steps = 25;
   int64_t most_facts = 4;  // facts beyond these bring a subject no more steps
-  double rate = 0.3;       // first step length per coordinate; falls linearly to `final_rate` of it
+  // First step length per coordinate, in units of the root mean square of the hidden states that
+  // the vectors are added to; falls linearly to `final_rate` of it.
+  double rate = 0.4;
   double final_rate = 0.3;
   double beta1 = 0.7;
   double beta2 = 0.9;
@@ -40,7 +42,7 @@ struct ValueSolverOptions {
   // What comes before a subject's last token is computed once (suffix_task.h), where the model can
   // be run so; false: every token in every step, to compare. The results agree up to rounding.
   bool cached = true;
-  // The steps' products in bfloat16 where the processor is faster at it, in TF32 on a GPU; what is
+  // The products in bfloat16 where the processor is faster at it, in TF32 on a GPU; what is
   // written is checked in the model's own type either way. The results agree as far as bfloat16
   // does.
   bool low_precision = true;

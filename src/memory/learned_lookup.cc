@@ -11,7 +11,7 @@
 
 #include "base/error.h"
 #include "memory/cuda_tensors.h"
-#include "memory/kernels/cpu.h"
+#include "memory/kernels/search.h"
 
 namespace accrete {
 namespace {

@@ -11,7 +11,7 @@
 
 #include "base/error.h"
 #include "memory/cuda_tensors.h"
-#include "memory/kernels/cpu.h"
+#include "memory/kernels/search.h"
 #include "memory/product_keys_internal.h"
 
 namespace accrete {
@@ -20,6 +20,8 @@ namespace {
 // Tokens whose scores are computed at once: few enough that the scores stay in the cache between
 // the matrix product and the search.
 constexpr int64_t kChunk = 64;
+// From so many half-keys on, telling the best of them from codes is the faster.
+constexpr int64_t kCodedFrom = 128;
 
 void check_shape(const at::Tensor& tensor, const char* name, std::vector<int64_t> shape) {
   if (!tensor.defined() || tensor.sizes() != at::IntArrayRef(shape))
@@ -79,6 +81,11 @@ ProductKeys ProductKeys::from_tensors(Kind kind, const ProductKeyOptions& option
   out.bias_ = to_float(bias);
   out.offset_ =
       at::mv(out.projection_.t().to(at::kDouble), out.mean_.to(at::kDouble)).to(at::kFloat);
+  if (n >= kCodedFrom && out.keys_.is_cpu()) {
+    auto codes = kernels::key_codes(out.keys_.const_data_ptr<float>(),
+                                    out.bias_.const_data_ptr<float>(), 2 * H, n, w / 2);
+    if (codes.defined()) out.codes_ = std::make_shared<kernels::KeyCodes>(std::move(codes));
+  }
   return out;
 }
 
@@ -104,6 +111,7 @@ Accesses ProductKeys::lookup(const at::Tensor& x, const at::Tensor& mask) const 
   const auto offset = offset_.neg().unsqueeze(0);
   const auto keys = keys_.view({H * 2, n, w / 2}).transpose(1, 2);
   const auto bias = bias_.view({H * 2, 1, n});
+  const kernels::KeyCodes* codes = codes_.get();
   Accesses out{at::empty({T, K}, at::kInt), at::empty({T, K}, at::kFloat)};
   int32_t* slots = out.slots.mutable_data_ptr<int32_t>();
   float* weights = out.weights.mutable_data_ptr<float>();
@@ -114,11 +122,18 @@ Accesses ProductKeys::lookup(const at::Tensor& x, const at::Tensor& mask) const 
     for (int64_t chunk = begin; chunk < end; ++chunk) {
       const int64_t t = chunk * kChunk, count = std::min(kChunk, T - t);
       const auto q = at::addmm(offset, input.narrow(0, t, count).to(at::kFloat), projection_);
+      const kernels::ProductShape shape{count, H, n, options_.top_k};
+      const bool* keep_here = keep == nullptr ? nullptr : keep + t;
+      if (codes) {
+        bad_tokens += kernels::product_top_k(
+            *codes, keys_.const_data_ptr<float>(), bias_.const_data_ptr<float>(),
+            q.const_data_ptr<float>(), shape, keep_here, slots + t * K, weights + t * K);
+        continue;
+      }
       const auto scores =
           at::baddbmm(bias, q.view({count, H * 2, w / 2}).permute({1, 0, 2}), keys).contiguous();
-      bad_tokens += kernels::product_top_k(
-          scores.const_data_ptr<float>(), {count, H, n, options_.top_k},
-          keep == nullptr ? nullptr : keep + t, slots + t * K, weights + t * K);
+      bad_tokens += kernels::product_top_k(scores.const_data_ptr<float>(), shape, keep_here,
+                                           slots + t * K, weights + t * K);
     }
   });
   refuse(bad_tokens, T);

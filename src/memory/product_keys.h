@@ -14,12 +14,14 @@
 #include <ATen/core/Tensor.h>
 
 #include <cstdint>
+#include <memory>
 #include <string>
 #include <vector>
 
 #include "base/progress.h"
 #include "base/rng.h"
 #include "memory/accesses.h"
+#include "memory/kernels/key_codes.h"
 
 namespace accrete {
 
@@ -82,7 +84,8 @@ class ProductKeys {
   Kind kind_ = Kind::kFitted;
   ProductKeyOptions options_;
   at::Tensor mean_, projection_, keys_, bias_;
-  at::Tensor offset_;  // mean . projection, [heads * query_width]
+  at::Tensor offset_;                               // mean . projection, [heads * query_width]
+  std::shared_ptr<const kernels::KeyCodes> codes_;  // null: half-keys are all scored in float32
 };
 
 }  // namespace accrete

@@ -9,6 +9,7 @@
 #include "base/threads.h"
 #include "memory/csr.h"
 #include "memory/kernels/cpu.h"
+#include "memory/kernels/search.h"
 #include "memory/product_keys_internal.h"
 
 namespace accrete {

@@ -74,7 +74,6 @@ void PromptTree::run(const Transformer& net, int64_t blocks, const Pass& pass,
   const at::NoGradGuard no_grad;
   const ModelConfig& c = net.config();
   const int64_t kv = c.kv_heads * c.head_dim;
-  PackedPass packed_pass(net);
   std::vector<size_t> order(nodes_.size());
   std::iota(order.begin(), order.end(), size_t{0});
   std::stable_sort(order.begin(), order.end(),
@@ -118,7 +117,7 @@ void PromptTree::run(const Transformer& net, int64_t blocks, const Pass& pass,
         copy(v, 2 * b + 1);
       }
     };
-    pass(packed_pass, net.embed(at::tensor(ids, at::kLong)), packed, keys, parts);
+    pass(net.embed(at::tensor(ids, at::kLong)), packed, keys, parts);
     done += packed.rows();
     reporter.report(stage, done, rows_);
   }
@@ -159,13 +158,14 @@ namespace {
 // prompt up to each wanted token.
 at::Tensor read_states(const LanguageModel& model, std::span<const StateRequest> requests,
                        bool silent_scoped, std::vector<std::vector<int64_t>>* heard,
-                       const Reporter& reporter, std::string_view stage) {
+                       const Reporter& reporter, std::string_view stage, bool low_precision) {
   // What is kept of a tree is as large as a cache of its tokens: a part of the prompts at a time,
   // those next to each other that begin alike.
   constexpr int64_t kTreeRows = 4096;
   const at::NoGradGuard no_grad;
   const Transformer& net = model.net();
   const ModelConfig& c = net.config();
+  PackedPass pass(net);
   std::vector<size_t> order(requests.size());
   std::iota(order.begin(), order.end(), size_t{0});
   std::stable_sort(order.begin(), order.end(), [&](size_t a, size_t b) {
@@ -196,8 +196,8 @@ at::Tensor read_states(const LanguageModel& model, std::span<const StateRequest>
     std::vector<std::vector<int64_t>> heard_at(static_cast<size_t>(heard ? tree.rows() : 0));
     tree.run(
         net, c.blocks,
-        [&](PackedPass& pass, const at::Tensor& h, const PackedSequences& sequences,
-            const PackedPass::SeeKeys& keys, std::span<const PromptTree::Part> parts) {
+        [&](const at::Tensor& h, const PackedSequences& sequences, const PackedPass::SeeKeys& keys,
+            std::span<const PromptTree::Part> parts) {
           std::vector<std::vector<int64_t>> here;
           const FfnSide side = model.side({{}, silent_scoped, heard ? &here : nullptr});
           const PackedPass::Add add = [&side](int64_t block, const at::Tensor& x, at::Tensor& to) {
@@ -206,6 +206,7 @@ at::Tensor read_states(const LanguageModel& model, std::span<const StateRequest>
           PackedPass::Options options;
           options.add = &add;
           options.keys = &keys;
+          options.low_precision = low_precision;
           const auto states = pass.forward(h, sequences, 0, c.blocks, options);
           for (const PromptTree::Part& p : parts) {
             table.narrow(0, p.row, p.tokens).copy_(states.narrow(0, p.begin, p.tokens));
@@ -243,8 +244,9 @@ at::Tensor read_states(const LanguageModel& model, std::span<const StateRequest>
 }  // namespace
 
 at::Tensor tree_states(const LanguageModel& model, std::span<const StateRequest> requests,
-                       bool silent_scoped, const Reporter& reporter, std::string_view stage) {
-  return read_states(model, requests, silent_scoped, nullptr, reporter, stage);
+                       bool silent_scoped, const Reporter& reporter, std::string_view stage,
+                       bool low_precision) {
+  return read_states(model, requests, silent_scoped, nullptr, reporter, stage, low_precision);
 }
 
 at::Tensor answer_states(const LanguageModel& model, std::span<const StateRequest> requests,
@@ -257,7 +259,7 @@ at::Tensor answer_states(const LanguageModel& model, std::span<const StateReques
   }
   const bool known = silent != nullptr && silent->defined();
   std::vector<std::vector<int64_t>> heard;
-  const auto h = read_states(model, requests, false, &heard, reporter, stage);
+  const auto h = read_states(model, requests, false, &heard, reporter, stage, false);
   // The other stream, of those requests in which something was heard.
   std::vector<StateRequest> again;
   std::vector<int64_t> rows, place;  // of those requests; of what was heard

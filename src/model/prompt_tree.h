@@ -36,11 +36,10 @@ class PromptTree {
   struct Part {
     int64_t row = 0, begin = 0, tokens = 0;
   };
-  // Takes embedded rows h [N, d] through blocks, at least the first `blocks` of them, and hands
-  // `keys` to each.
-  using Pass =
-      std::function<void(PackedPass& pass, const at::Tensor& h, const PackedSequences& sequences,
-                         const PackedPass::SeeKeys& keys, std::span<const Part> parts)>;
+  // Takes embedded rows h [N, d] through blocks by a packed pass of the caller's, at least the
+  // first `blocks` of them, and hands `keys` to each.
+  using Pass = std::function<void(const at::Tensor& h, const PackedSequences& sequences,
+                                  const PackedPass::SeeKeys& keys, std::span<const Part> parts)>;
   // Calls `pass` until every row has been in one; what others continue is kept of `blocks` blocks.
   // Reports progress as `stage`. Throws kInterrupted.
   void run(const Transformer& net, int64_t blocks, const Pass& pass, const Reporter& reporter,
@@ -87,9 +86,10 @@ double share_passed_once(std::span<const StateRequest> requests);
 
 // The network's last states [n, d], before the final norm, of the wanted tokens, request by
 // request; with `silent_scoped` as scoped updates leave it (memory/scope.h). Where
-// PackedPass::supports says yes. Throws kInterrupted.
+// PackedPass::supports says yes; `low_precision` as in PackedPass::Options. Throws kInterrupted.
 at::Tensor tree_states(const LanguageModel& model, std::span<const StateRequest> requests,
-                       bool silent_scoped, const Reporter& reporter, std::string_view stage);
+                       bool silent_scoped, const Reporter& reporter, std::string_view stage,
+                       bool low_precision = false);
 // The same as the model answers, with scoped updates in their scopes (model/answer_pass.h). What
 // scoped updates do not change can be kept between calls: `silent`, when not null, is taken for
 // tree_states(..., silent_scoped = true) of these requests, and becomes it where it is undefined.

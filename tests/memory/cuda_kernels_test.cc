@@ -8,6 +8,7 @@
 #include "cuda_on_cpu.h"
 #include "memory/kernels/cpu.h"
 #include "memory/kernels/cuda_device.h"
+#include "memory/kernels/search.h"
 #include "random_floats.h"
 
 namespace accrete::kernels {

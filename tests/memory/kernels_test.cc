@@ -10,6 +10,7 @@
 
 #include "base/rng.h"
 #include "memory/kernels/cpu.h"
+#include "memory/kernels/search.h"
 #include "random_floats.h"
 
 namespace accrete::kernels {

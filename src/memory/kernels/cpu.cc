@@ -2,9 +2,7 @@
 
 #include <algorithm>
 #include <bit>
-#include <cmath>
 #include <cstddef>
-#include <limits>
 
 // Highway compiles this file once for each instruction set.
 #undef HWY_TARGET_INCLUDE
@@ -20,163 +18,6 @@ namespace hn = hwy::HWY_NAMESPACE;
 // At most 16 lanes: enough for every x86 and Arm target, and a mask then fits in two bytes.
 using Tag = hn::CappedTag<float, 16>;
 using One = hn::CappedTag<float, 1>;
-constexpr size_t kMaxLanes = 16;
-
-// A lower bound on the k-th largest of row: every one of at least k disjoint groups has its maximum
-// at or above it. NaN or -infinity when it does not help.
-float Threshold(const float* HWY_RESTRICT row, size_t n, size_t k) {
-  const Tag d;
-  const size_t lanes = hn::Lanes(d);
-  const size_t vectors = std::max<size_t>(1, (k + lanes - 1) / lanes);
-  const size_t stride = vectors * lanes;
-  if (n < stride) return -std::numeric_limits<float>::infinity();
-  float groups[kMaxTopK + kMaxLanes];
-  for (size_t v = 0; v < vectors; ++v) {
-    auto best = hn::LoadU(d, row + v * lanes);
-    for (size_t i = stride + v * lanes; i + lanes <= n; i += stride)
-      best = hn::Max(best, hn::LoadU(d, row + i));
-    hn::StoreU(best, d, groups + v * lanes);
-  }
-  size_t count = stride;
-  while (count % 2 == 0 && count / 2 >= k) {
-    count /= 2;
-    for (size_t i = 0; i < count; ++i) groups[i] = std::max(groups[i], groups[i + count]);
-  }
-  return *std::min_element(groups, groups + count);
-}
-
-struct Best {
-  float* HWY_RESTRICT values;
-  int32_t* HWY_RESTRICT positions;
-  size_t k;
-  size_t count = 0;
-
-  // Positions come in ascending order, so that an equal value stays behind those before it.
-  HWY_INLINE void Offer(float value, size_t position) {
-    if (count == k) {
-      if (!(value > values[k - 1])) return;
-    } else {
-      if (std::isnan(value)) return;
-      ++count;
-    }
-    size_t i = count - 1;
-    for (; i > 0 && values[i - 1] < value; --i) {
-      values[i] = values[i - 1];
-      positions[i] = positions[i - 1];
-    }
-    values[i] = value;
-    positions[i] = static_cast<int32_t>(position);
-  }
-};
-
-size_t TopKRow(const float* HWY_RESTRICT row, size_t n, size_t k, float* HWY_RESTRICT values,
-               int32_t* HWY_RESTRICT positions) {
-  const Tag d;
-  const size_t lanes = hn::Lanes(d);
-  Best best{values, positions, k};
-  const float bound = Threshold(row, n, k);
-  auto threshold = hn::Set(d, bound);
-  size_t i = 0;
-  for (; i + lanes <= n; i += lanes) {
-    const auto hit = hn::Ge(hn::LoadU(d, row + i), threshold);
-    if (HWY_LIKELY(hn::AllFalse(d, hit))) continue;
-    uint8_t bytes[8] = {};
-    hn::StoreMaskBits(d, hit, bytes);
-    uint32_t bits = bytes[0] | (uint32_t{bytes[1]} << 8);
-    for (; bits != 0; bits &= bits - 1) {
-      const size_t at = i + hwy::Num0BitsBelowLS1Bit_Nonzero32(bits);
-      best.Offer(row[at], at);
-    }
-    if (best.count == k) threshold = hn::Set(d, values[k - 1]);
-  }
-  for (; i < n; ++i) best.Offer(row[i], i);
-  return best.count;
-}
-
-int64_t TopK(const float* row, int64_t n, int64_t k, float* values, int32_t* positions) {
-  return static_cast<int64_t>(
-      TopKRow(row, static_cast<size_t>(n), static_cast<size_t>(k), values, positions));
-}
-
-// The best k of the k x k sums of two descending lists, by (sum, lower slot). Only pairs with
-// (i + 1)(j + 1) <= k can be among them: (i + 1)(j + 1) pairs are at least as good as (i, j).
-struct Pairs {
-  float score[kMaxTopK];
-  int32_t slot[kMaxTopK];
-};
-
-void CartesianTopK(const float* a, const int32_t* at_a, const float* b, const int32_t* at_b,
-                   size_t k, int32_t n, Pairs& best) {
-  size_t count = 0;
-  for (size_t i = 0; i < k; ++i) {
-    for (size_t j = 0; (i + 1) * (j + 1) <= k; ++j) {
-      const float score = a[i] + b[j];
-      const int32_t slot = at_a[i] * n + at_b[j];
-      const auto beats = [&](size_t other) {
-        return score > best.score[other] || (score == best.score[other] && slot < best.slot[other]);
-      };
-      if (count == k) {
-        if (score < best.score[k - 1]) break;  // and so are those after it
-        if (!beats(k - 1)) continue;
-      } else {
-        ++count;
-      }
-      size_t to = count - 1;
-      for (; to > 0 && beats(to - 1); --to) {
-        best.score[to] = best.score[to - 1];
-        best.slot[to] = best.slot[to - 1];
-      }
-      best.score[to] = score;
-      best.slot[to] = slot;
-    }
-  }
-}
-
-int64_t ProductTopK(const float* scores, const ProductShape& shape, const bool* keep,
-                    int32_t* slots, float* weights) {
-  const size_t n = static_cast<size_t>(shape.n), k = static_cast<size_t>(shape.top_k);
-  const float scale = 1.0f / std::sqrt(static_cast<float>(shape.heads));
-  float value[2][kMaxTopK];
-  int32_t position[2][kMaxTopK];
-  Pairs best;
-  int64_t bad_tokens = 0;
-  for (int64_t t = 0; t < shape.tokens; ++t) {
-    int32_t* token_slots = slots + t * shape.heads * shape.top_k;
-    float* token_weights = weights + t * shape.heads * shape.top_k;
-    bool have = keep == nullptr || keep[t];
-    for (int64_t h = 0; have && h < shape.heads; ++h) {
-      bool finite = true;
-      for (int64_t half = 0; half < 2; ++half) {
-        const float* row = scores + ((h * 2 + half) * shape.tokens + t) * shape.n;
-        finite = TopKRow(row, n, k, value[half], position[half]) == k &&
-                 std::isfinite(value[half][0]) && std::isfinite(value[half][k - 1]) && finite;
-      }
-      if (!finite) {
-        ++bad_tokens;
-        have = false;
-        break;
-      }
-      CartesianTopK(value[0], position[0], value[1], position[1], k, static_cast<int32_t>(n), best);
-      int32_t* out_slots = token_slots + h * shape.top_k;
-      float* out_weights = token_weights + h * shape.top_k;
-      float sum = 0;
-      for (size_t i = 0; i < k; ++i) {
-        out_weights[i] = std::exp(best.score[i] - best.score[0]);
-        sum += out_weights[i];
-      }
-      const int32_t first = static_cast<int32_t>(h * shape.n * shape.n);
-      for (size_t i = 0; i < k; ++i) {
-        out_slots[i] = first + best.slot[i];
-        out_weights[i] *= scale / sum;
-      }
-    }
-    if (!have) {
-      std::fill_n(token_slots, shape.heads * shape.top_k, -1);
-      std::fill_n(token_weights, shape.heads * shape.top_k, 0.0f);
-    }
-  }
-  return bad_tokens;
-}
 
 template <class D>
 HWY_INLINE hn::Vec<D> LoadRow(D d, const float* HWY_RESTRICT from) {
@@ -420,8 +261,6 @@ HWY_AFTER_NAMESPACE();
 #if HWY_ONCE
 namespace accrete::kernels {
 
-HWY_EXPORT(TopK);
-HWY_EXPORT(ProductTopK);
 HWY_EXPORT(WeightedSums);
 HWY_EXPORT(WeightedSumsBfloat16);
 HWY_EXPORT(WeightedSumsCsr);
@@ -429,15 +268,6 @@ HWY_EXPORT(RowDots);
 HWY_EXPORT(RowDotsBfloat16);
 HWY_EXPORT(SquaredDistances);
 HWY_EXPORT(MaybeNear);
-
-int64_t top_k(const float* row, int64_t n, int64_t k, float* values, int32_t* positions) {
-  return HWY_DYNAMIC_DISPATCH(TopK)(row, n, k, values, positions);
-}
-
-int64_t product_top_k(const float* scores, const ProductShape& shape, const bool* keep,
-                      int32_t* slots, float* weights) {
-  return HWY_DYNAMIC_DISPATCH(ProductTopK)(scores, shape, keep, slots, weights);
-}
 
 void weighted_sums(const float* table, int64_t d, const int32_t* rows, const float* weights,
                    int64_t tokens, int64_t per_token, float* out) {

@@ -6,7 +6,7 @@
 // how the work was split. It may differ in the last bit between instruction sets (fused
 // multiply-add or not).
 //
-// Non-goals: tensors, threads, argument checks.
+// Non-goals: tensors, threads, argument checks; which slots a token uses (search.h).
 #pragma once
 
 #include <cstdint>
@@ -15,28 +15,8 @@
 
 namespace accrete::kernels {
 
-inline constexpr int64_t kMaxTopK = 64;
-
 // The upper half of a float32's bits: what a table of rows may be stored in. Sums are float32.
 enum class Bfloat16 : uint16_t {};
-
-struct ProductShape {
-  int64_t tokens = 0;
-  int64_t heads = 1;
-  int64_t n = 1;      // half-keys of each half
-  int64_t top_k = 1;  // <= min(n, kMaxTopK)
-};
-
-// Scores of both halves to accesses. scores [heads, 2, tokens, n]; keep [tokens] or null (no
-// padding); slots, weights [tokens, heads * top_k], each head's by descending score. Equal scores
-// go to the lower slot. Returns how many kept tokens have no top_k finite scores (NaN or infinity
-// in the input); their accesses are -1.
-int64_t product_top_k(const float* scores, const ProductShape& shape, const bool* keep,
-                      int32_t* slots, float* weights);
-
-// The k largest of row [n], descending, and where they are; equal values by position. Returns how
-// many were found: fewer than k only if NaNs leave fewer.
-int64_t top_k(const float* row, int64_t n, int64_t k, float* values, int32_t* positions);
 
 // out[t] = sum_k weights[t, k] table[rows[t, k]] for `tokens` lists of `per_token` (rows < 0 are
 // skipped); table [?, d], out [tokens, d]. Sums in order of k.

@@ -1,8 +1,8 @@
-// The memory layer's inner loops on CUDA devices: the operators of cpu.h, and the row update, over
-// device pointers.
+// The memory layer's inner loops on CUDA devices: the operators of cpu.h and search.h, and the row
+// update, over device pointers.
 //
 // A call puts its work on a stream and returns; it neither waits nor allocates. Shapes and meaning
-// are those of cpu.h; tables are float32 or bfloat16, sums always float32. The same inputs on the
+// are those of the CPU; tables are float32 or bfloat16, sums always float32. The same inputs on the
 // same device give the same bits (see cuda_device.h). Every call returns a cudaError_t as int: 0
 // is success.
 //
@@ -11,7 +11,7 @@
 
 #include <cstdint>
 
-#include "memory/kernels/cpu.h"
+#include "memory/kernels/search.h"
 
 namespace accrete::kernels::cuda {
 

@@ -24,7 +24,7 @@ namespace accrete::kernels::cuda {
 inline constexpr int kWarp = 32;
 inline constexpr unsigned kAllLanes = 0xffffffffu;
 inline constexpr int kMaxHeads = 8;     // warps of a lookup's block; more heads take turns
-inline constexpr int kListLength = 64;  // kMaxTopK of cpu.h
+inline constexpr int kListLength = 64;  // kMaxTopK of search.h
 inline constexpr int kNoPosition = 0x7fffffff;
 
 // bfloat16 is kept as its 16 bits: the upper half of a float.
@@ -110,7 +110,7 @@ struct HalfLists {
   int32_t position[2][kListLength];
 };
 
-// product_top_k of cpu.h: a block a token, a warp a head. `lists` [warps] and `bad` are shared.
+// product_top_k of search.h: a block a token, a warp a head. `lists` [warps] and `bad` are shared.
 __device__ inline void product_top_k_block(const float* scores, int64_t tokens, int heads, int n,
                                            int k, const bool* keep, int32_t* slots, float* weights,
                                            int32_t* bad_tokens, HalfLists* lists, int* bad) {
