@@ -28,6 +28,7 @@
 #include "learn/suffix_task.h"
 #include "learn/teach.h"
 #include "model/answer_pass.h"
+#include "model/prompt_tree.h"
 
 namespace accrete {
 namespace {
@@ -331,14 +332,24 @@ int run(const char* folder, int64_t facts, int threads) {
         seconds_of([&] { all = read_scope(model, lessons, examples, {}, quiet); });
     const double saved_time =
         seconds_of([&] { saved = read_scope(model, lessons, examples, known, quiet); });
-    double apart = 0;
-    for (size_t i = 0; i < all.size(); ++i)
-      apart = std::max(apart, (all[i].mean(0) - saved[i].mean(0)).abs().max().item<double>());
+    // How far products in bfloat16 move a state, in radii of a scope.
+    std::vector<StateRequest> wanted;
+    for (const Example& e : examples) wanted.push_back(asked_states(e));
+    at::Tensor states[2];
+    double seconds[2];
+    for (const int low : {0, 1})
+      seconds[low] = seconds_of([&] {
+        states[low] = scope_states(
+            model, tree_states(model, wanted, /*silent_scoped=*/true, quiet, "read", low == 1));
+      });
+    const double moved = (states[1] - states[0]).norm(2, {1}).max().item<double>();
     out["scope"] = {{"phrasings", examples.size()},
                     {"all_seconds", all_time},
                     {"known_seconds", saved_time},
                     {"ratio", all_time / saved_time},
-                    {"largest_difference", apart}};
+                    {"float32_seconds", seconds[0]},
+                    {"bfloat16_seconds", seconds[1]},
+                    {"farthest_moved_in_radii", moved / model.memory().scope.radius}};
   }
 
   if (model.uses_chat(false)) {

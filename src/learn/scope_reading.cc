@@ -16,9 +16,9 @@ std::vector<at::Tensor> read_scope(const LanguageModel& model, const Lessons& le
                                    const Reporter& reporter) {
   const at::NoGradGuard no_grad;
   constexpr int64_t kBatchTokens = 2048;
-  // Of so many, making copies of the weights in bfloat16 pays. Where a state lies among others, in
-  // units of a scope's radius, changes by less than a hundredth.
-  constexpr int64_t kManyTokens = 4096;
+  // Of so many, making copies of the weights in bfloat16 pays. A state moves by a few hundredths of
+  // a scope's radius then (bench/teach_bench).
+  constexpr int64_t kManyTokens = 1024;
   const Transformer& net = model.net();
   std::set<std::pair<int64_t, int64_t>> wanted;  // items and phrasings
   for (const Example& e : examples)

@@ -13,8 +13,6 @@ namespace accrete {
 namespace {
 
 constexpr int64_t kLogitRows = 64;  // the head's output is large: so many labels at a time
-// Of so many tokens of beginnings, making copies of the weights in bfloat16 pays for them alone.
-constexpr int64_t kManyTokens = 1024;
 
 // Adds what the overlay says, in one pass.
 PackedPass::Add overlay_of(const LanguageModel& model) {
@@ -56,7 +54,7 @@ SuffixTask::SuffixTask(const LanguageModel& model, std::span<const Example> exam
   }
   int64_t tokens = common_tokens_;
   for (const auto& [prefix, which] : by_prefix) tokens += static_cast<int64_t>(prefix.size());
-  low_beginnings_ = options.low_precision && tokens >= kManyTokens;
+  low_beginnings_ = options.low_precision && tokens >= options.low_precision_from;
   read_common(reporter);
   std::vector<std::vector<int64_t>> examples_of;
   for (const auto& [prefix, which] : by_prefix) {

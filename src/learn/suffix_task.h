@@ -30,8 +30,10 @@ namespace accrete {
 struct SuffixOptions {
   int64_t rows = 256;                       // of a batch
   int64_t cache_bytes = int64_t{96} << 20;  // of keys and values in memory; more lies on disk
-  // Products in bfloat16 (packed_pass.h), of the beginnings where these are many.
-  bool low_precision = false;
+  bool low_precision = false;               // products in bfloat16 (packed_pass.h)
+  // Those of the beginnings only where these have so many tokens: making copies of the weights
+  // then pays for them alone.
+  int64_t low_precision_from = 1024;
 };
 
 class SuffixTask {

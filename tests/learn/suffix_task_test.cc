@@ -5,6 +5,7 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <cmath>
 #include <filesystem>
 #include <fstream>
 #include <numeric>
@@ -172,19 +173,44 @@ TEST_F(SuffixTaskTest, LowPrecisionStaysNear) {
     which.push_back(static_cast<int64_t>(i));
     vectors.push_back(examples[i].item);
   }
-  SuffixTask task(model, examples, {}, {}), low_task(model, examples, {.low_precision = true}, {});
+  SuffixTask task(model, examples, {}, {});
   const auto loss = task.run(which, vectors, values, &exact);
-  const auto low_loss = low_task.run(which, vectors, values, &low);
-  bool differs = false;
-  for (size_t i = 0; i < loss.size(); ++i) {
-    EXPECT_NEAR(loss[i], low_loss[i], 0.1) << i;
-    differs = differs || loss[i] != low_loss[i];
+  std::vector<double> with_exact_beginnings;
+  for (const int64_t from : {1024, 0}) {  // tokens of beginnings: the steps alone, or both
+    SuffixTask low_task(model, examples, {.low_precision = true, .low_precision_from = from}, {});
+    for (auto& [block, g] : low) g.zero_();
+    const auto low_loss = low_task.run(which, vectors, values, &low);
+    for (size_t i = 0; i < loss.size(); ++i) EXPECT_NEAR(loss[i], low_loss[i], 0.1) << i;
+    EXPECT_NE(low_loss, loss);  // it did run in bfloat16
+    EXPECT_NE(low_loss, with_exact_beginnings);
+    with_exact_beginnings = low_loss;
+    for (const auto& [block, g] : exact) {
+      const double error = (g - low.at(block)).norm().item<double>();
+      EXPECT_LE(error, 0.08 * g.norm().item<double>() + 1e-6) << block;
+    }
   }
-  EXPECT_TRUE(differs);  // it did run in bfloat16
-  for (const auto& [block, g] : exact) {
-    const double error = (g - low.at(block)).norm().item<double>();
-    EXPECT_LE(error, 0.08 * g.norm().item<double>() + 1e-6) << block;
+}
+
+// The first step of Adam goes as far as the rate in every coordinate, which is in units of the
+// states that the vectors are added to.
+TEST_F(SuffixTaskTest, StepsAreInUnitsOfTheStates) {
+  const auto model = LanguageModel::open(*folder_ / "model");
+  const auto examples = SuffixTaskTest::examples(model);
+  double sum = 0;
+  for (const Example& e : examples) {
+    const int64_t site = last_subject_token(e);
+    const std::vector<int64_t> ids(e.tokens.begin(), e.tokens.begin() + site + 1);
+    const auto h = model.net().run(model.net().embed(at::tensor(ids, at::kLong).unsqueeze(0)), 0,
+                                   model.memory().address_block + 1);
+    sum += h[0][site].square().mean().item<double>();
   }
+  const double scale = std::sqrt(sum / static_cast<double>(examples.size()));
+  ValueSolverOptions options;
+  options.steps = 1;
+  options.rate = 0.7;
+  const Values values = solve_values(model, examples, {{0, 0}, {1, 1}, {2, 2}}, 3, options, {});
+  const auto& v = values.by_block.at(model.memory().blocks.front());
+  EXPECT_NEAR(v.abs().max().item<double>(), 0.7 * scale, 1e-2 * scale);
 }
 
 TEST_F(SuffixTaskTest, OnlyWhatFollowsTheSubjectIsComputedAgain) {

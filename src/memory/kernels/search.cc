@@ -24,7 +24,7 @@ HWY_ALIGN constexpr int32_t kIota[kMaxLanes] = {0, 1, 2,  3,  4,  5,  6,  7,
                                                 8, 9, 10, 11, 12, 13, 14, 15};
 
 // A lower bound on the k-th largest of row: the k-th largest of the maxima of at least 2k disjoint
-// groups, which is seldom further down than the 3/2 k-th. NaN or -infinity when it does not help.
+// groups, which is seldom further down than the 3/2 k-th. -infinity when n is too small for that.
 float Threshold(const float* HWY_RESTRICT row, size_t n, size_t k) {
   const Tag d;
   const size_t lanes = hn::Lanes(d);
