@@ -52,9 +52,10 @@ SuffixTask::SuffixTask(const LanguageModel& model, std::span<const Example> exam
     by_prefix[{tokens.begin() + common_tokens_, tokens.begin() + suffixes_[i].begin}].push_back(
         static_cast<int64_t>(i));
   }
-  int64_t tokens = common_tokens_;
-  for (const auto& [prefix, which] : by_prefix) tokens += static_cast<int64_t>(prefix.size());
-  low_beginnings_ = options.low_precision && tokens >= options.low_precision_from;
+  tokens_before_ = common_tokens_;
+  for (const auto& [prefix, which] : by_prefix)
+    tokens_before_ += static_cast<int64_t>(prefix.size());
+  low_beginnings_ = options.low_precision && tokens_before_ >= options.low_precision_from;
   read_common(reporter);
   std::vector<std::vector<int64_t>> examples_of;
   for (const auto& [prefix, which] : by_prefix) {
@@ -120,7 +121,6 @@ void SuffixTask::read_common(const Reporter& reporter) {
   pass_.forward(embed(model_.net(),
                       std::span(examples_[0].tokens).first(static_cast<size_t>(common_tokens_))),
                 one, 0, c.blocks, options);
-  tokens_before_ += common_tokens_;
 }
 
 void SuffixTask::read_prefixes(std::span<const std::vector<int64_t>> examples_of, int64_t first,
@@ -160,7 +160,6 @@ void SuffixTask::read_prefixes(std::span<const std::vector<int64_t>> examples_of
     options.keys_only_at_end = true;
     options.low_precision = low_beginnings_;
     pass_.forward(embed(net, ids), prefixes, 0, c.blocks, options);
-    tokens_before_ += static_cast<int64_t>(ids.size());
   }
 
   // What follows them, through the address block; the blocks above read with the same accesses, in

@@ -329,10 +329,14 @@ TeachResult teach(const std::filesystem::path& folder, const Dataset& data, cons
   result.conflicts = session.conflicts;
   result.companions = static_cast<int64_t>(session.companions.size());
   Exam exam(model, session.items, given.raw);
-  const Clock before;
-  result.learned_before = exam.learned(model, timed);
-  result.asked_before = exam.asked_rate(model, timed);
-  result.measuring_seconds = before.seconds();
+  const auto measuring = [&](auto&& measure) {
+    const Clock own;
+    const auto value = measure();
+    result.measuring_seconds += own.seconds();
+    return value;
+  };
+  result.learned_before = measuring([&] { return exam.learned(model, timed); });
+  result.asked_before = measuring([&] { return exam.asked_rate(model, timed); });
   for (const auto& probe : session.probes) {
     KeptScore& kept = result.kept[probe->probe().record.name];
     kept.before = probe->score_now(timed);
@@ -376,10 +380,7 @@ TeachResult teach(const std::filesystem::path& folder, const Dataset& data, cons
   setup.model = &model;
   setup.probes = &session.probes;
   setup.learned = [&](const Overlay& overlay) {
-    const Clock measuring;
-    const double learned = under(overlay, [&] { return exam.learned(model, timed); });
-    result.measuring_seconds += measuring.seconds();
-    return learned;
+    return measuring([&] { return under(overlay, [&] { return exam.learned(model, timed); }); });
   };
   setup.learned_before = result.learned_before;
   setup.least_share = options.least_share;
@@ -389,9 +390,8 @@ TeachResult teach(const std::filesystem::path& folder, const Dataset& data, cons
   if (proposal.stopped && result.change.empty()) result.change = "stopped early";
   for (const int64_t i : guarded.variant.dropped)
     result.dropped_lines.push_back(proposal.update.taught.items[static_cast<size_t>(i)].line);
-  const Clock after;
-  result.asked_after = under(guarded.overlay, [&] { return exam.asked_rate(model, timed); });
-  result.measuring_seconds += after.seconds();
+  result.asked_after = measuring(
+      [&] { return under(guarded.overlay, [&] { return exam.asked_rate(model, timed); }); });
   if (reach_of(guarded.update) == Reach::kSubjects && result.learned_before < 1 &&
       result.learned_after <= result.learned_before)
     throw Error(ErrorCode::kRefused, "none of the facts was learned; nothing was changed",

@@ -87,7 +87,7 @@ struct Half {
   const int8_t* codes;
   const int32_t* shift;
   const float *scale, *bias;
-  int64_t groups, quads, stride;
+  int64_t quads, stride;
 };
 
 int32_t four_codes(const uint8_t* at) {
@@ -166,8 +166,16 @@ void scores_of(const Half& keys, bool vnni, int64_t begin, int64_t end, const ui
   for (; g < end; ++g) scores_avx2<kTokens>(keys, g, codes, queries, out);
 }
 
-ACCRETE_AVX2 QueryCode code_avx2(const KeyCodes& keys, size_t half, const float* q,
-                                 uint8_t* codes) {
+}  // namespace
+
+ByteProducts best_byte_products() {
+  if (__builtin_cpu_supports("avx512vnni")) return ByteProducts::kVnni;
+  return __builtin_cpu_supports("avx2") ? ByteProducts::kAvx2 : ByteProducts::kNone;
+}
+
+ACCRETE_AVX2 QueryCode query_code(const KeyCodes& keys, int64_t of, const float* q,
+                                  uint8_t* codes) {
+  const auto half = static_cast<size_t>(of);
   const int64_t width = keys.width;
   const __m256 sign = _mm256_set1_ps(-0.0F);
   __m256 most8 = _mm256_setzero_ps();
@@ -218,17 +226,6 @@ ACCRETE_AVX2 QueryCode code_avx2(const KeyCodes& keys, size_t half, const float*
   return out;
 }
 
-}  // namespace
-
-ByteProducts best_byte_products() {
-  if (__builtin_cpu_supports("avx512vnni")) return ByteProducts::kVnni;
-  return __builtin_cpu_supports("avx2") ? ByteProducts::kAvx2 : ByteProducts::kNone;
-}
-
-QueryCode query_code(const KeyCodes& keys, int64_t half, const float* q, uint8_t* codes) {
-  return code_avx2(keys, static_cast<size_t>(half), q, codes);
-}
-
 void told_scores(const KeyCodes& keys, int64_t half, const uint8_t* codes, const QueryCode* queries,
                  int64_t tokens, float* out) {
   const int64_t padded = keys.groups * KeyCodes::kGroup, row = half * padded;
@@ -236,7 +233,6 @@ void told_scores(const KeyCodes& keys, int64_t half, const uint8_t* codes, const
                 keys.shift.data() + row,
                 keys.scale.data() + row,
                 keys.bias.data() + row,
-                keys.groups,
                 keys.quads,
                 keys.stride()};
   const bool vnni = keys.how == ByteProducts::kVnni;

@@ -6,6 +6,8 @@
 #include <limits>
 #include <vector>
 
+#include "memory/kernels/cpu.h"
+
 // Highway compiles this file once for each instruction set.
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "memory/kernels/search.cc"
@@ -231,6 +233,7 @@ struct Rescored {
   const float* HWY_RESTRICT bias;
   size_t n, width;
   int32_t* HWY_RESTRICT candidates;  // room for n and a vector
+  float* HWY_RESTRICT scores;        // of the candidates; room for n
 
   size_t Candidates(const float* HWY_RESTRICT told, size_t padded, size_t k, float margin) const {
     const Tag d;
@@ -254,50 +257,14 @@ struct Rescored {
     return count;
   }
 
-  // Four dot products at once, each summed in the same order as alone.
-  template <size_t kRows>
-  HWY_INLINE void Scores(const float* HWY_RESTRICT q, const int32_t* at, float* out) const {
-    const Tag d;
-    const size_t lanes = hn::Lanes(d);
-    const float* row[kRows];
-    auto s0 = hn::Zero(d), s1 = s0, s2 = s0, s3 = s0;
-    for (size_t r = 0; r < kRows; ++r) row[r] = keys + static_cast<size_t>(at[r]) * width;
-    size_t i = 0;
-    for (; i + lanes <= width; i += lanes) {
-      const auto x = hn::LoadU(d, q + i);
-      s0 = hn::MulAdd(x, hn::LoadU(d, row[0] + i), s0);
-      if constexpr (kRows == 4) {
-        s1 = hn::MulAdd(x, hn::LoadU(d, row[1] + i), s1);
-        s2 = hn::MulAdd(x, hn::LoadU(d, row[2] + i), s2);
-        s3 = hn::MulAdd(x, hn::LoadU(d, row[3] + i), s3);
-      }
-    }
-    out[0] = hn::GetLane(hn::SumOfLanes(d, s0));
-    if constexpr (kRows == 4) {
-      out[1] = hn::GetLane(hn::SumOfLanes(d, s1));
-      out[2] = hn::GetLane(hn::SumOfLanes(d, s2));
-      out[3] = hn::GetLane(hn::SumOfLanes(d, s3));
-    }
-    for (; i < width; ++i)
-      for (size_t r = 0; r < kRows; ++r) out[r] += q[i] * row[r][i];
-    for (size_t r = 0; r < kRows; ++r) out[r] += bias[at[r]];
-  }
-
   size_t TopK(const float* HWY_RESTRICT q, size_t count, size_t k, float* values,
               int32_t* positions) const {
-    Kept kept;
-    size_t c = 0;
-    for (; c + 4 <= count; c += 4) {
-      Scores<4>(q, candidates + c, kept.values + kept.count);
-      std::copy_n(candidates + c, 4, kept.positions + kept.count);
-      kept.count += 4;
-      if (HWY_UNLIKELY(kept.Full())) (void)kept.Shrink(k);
-    }
-    for (; c < count; ++c) {
-      Scores<1>(q, candidates + c, kept.values + kept.count);
-      kept.positions[kept.count++] = candidates[c];
-    }
-    return Largest(kept.values, kept.positions, kept.count, k, values, positions);
+    row_dots(keys, static_cast<int64_t>(width), candidates, q, 1, static_cast<int64_t>(count),
+             scores);
+    for (size_t c = 0; c < count; ++c) scores[c] += bias[candidates[c]];
+    const size_t found = TopKRow(scores, count, k, values, positions);
+    for (size_t i = 0; i < found; ++i) positions[i] = candidates[positions[i]];
+    return found;
   }
 };
 
@@ -311,6 +278,7 @@ int64_t CodedProductTopK(const KeyCodes& codes, const float* keys, const float* 
   std::vector<float> told(static_cast<size_t>(kTogether * codes.stride()));
   std::vector<uint8_t> query_codes(static_cast<size_t>(kTogether * bytes));
   std::vector<int32_t> candidates(n + kMaxLanes);
+  std::vector<float> scores(n);
   std::vector<float> values(static_cast<size_t>(2 * T) * k);  // [2, T, k]
   std::vector<int32_t> positions(values.size());
   enum class State : uint8_t { kHave, kPadding, kBad };
@@ -324,7 +292,7 @@ int64_t CodedProductTopK(const KeyCodes& codes, const float* keys, const float* 
     // All tokens with one half, so that its keys are read from a near cache.
     for (int64_t of = 2 * h; of < 2 * h + 2; ++of) {
       const Rescored rescored{keys + of * shape.n * width, bias + of * shape.n, n,
-                              static_cast<size_t>(width), candidates.data()};
+                              static_cast<size_t>(width),  candidates.data(),   scores.data()};
       for (int64_t first = 0; first < T; first += kTogether) {
         const int64_t here = std::min(kTogether, T - first);
         const float* from = q + first * stride + of * width;
