@@ -3,10 +3,11 @@
 // For the first FACTS development facts of data/facts, drawn with SEED: the value vectors, by whole
 // passes through autograd and with what comes before the subjects kept, and those of two facts by
 // float32 weights and by codes, and in bfloat16 where that is faster; the deposit
-// of random sites; what prompts with neighbours read, and how the same facts as questions of a chat
-// score, in padded batches and as a tree; the states of their scopes, all of them and without those
-// that scoring left; and the largest difference between the two ways. One JSON object on standard
-// output. Usage: teach_bench MODEL [FACTS] [THREADS]
+// of random sites; asking a set before and after, what its subjects read and what its steps go on
+// from, each by itself and from prompts passed once; what prompts with neighbours read, and how the
+// same facts as questions of a chat score, in padded batches and as a tree; the states of their
+// scopes, all of them and without those that scoring left; and the largest difference between the
+// two ways. One JSON object on standard output. Usage: teach_bench MODEL [FACTS] [THREADS]
 #include <ATen/ATen.h>
 #include <c10/core/InferenceMode.h>
 
@@ -24,6 +25,7 @@
 #include "learn/baselines/finetune.h"
 #include "learn/deposit.h"
 #include "learn/reading.h"
+#include "learn/subject_prompts.h"
 #include "learn/subjects.h"
 #include "learn/suffix_task.h"
 #include "learn/teach.h"
@@ -301,6 +303,33 @@ int run(const char* folder, int64_t facts, int threads) {
                             {"relative_difference", std::sqrt(apart / size)}};
   }
   out["deposit"] = deposit_ways(static_cast<int64_t>(items.size()));
+
+  {
+    const int64_t cache = ValueSolverOptions().cache_bytes;
+    std::vector<ReadRequest> whole;
+    for (const Example& e : examples) whole.push_back({{e.tokens.begin(), e.tokens.end() - 1}, 0});
+    double apart = 0;
+    std::vector<Score> each, once;
+    const double each_seconds = seconds_of([&] {
+      for (int k = 0; k < 2; ++k) each = score_examples(model, examples, quiet);
+      (void)read_prompts(model, whole, true, quiet, "read");
+      (void)SuffixTask(model, examples, {}, quiet);
+    });
+    const double once_seconds = seconds_of([&] {
+      const SubjectPrompts prompts(model, examples, cache, quiet, "read");
+      for (int k = 0; k < 2; ++k)
+        once = score_states(model, examples, prompts.answers(quiet, "ask", nullptr));
+      (void)prompts.reads();
+      (void)SuffixTask(prompts, {});
+    });
+    for (size_t i = 0; i < each.size(); ++i)
+      apart = std::max(apart, std::abs(each[i].nll - once[i].nll));
+    out["prompts"] = {{"phrasings", examples.size()},
+                      {"each_seconds", each_seconds},
+                      {"once_seconds", once_seconds},
+                      {"ratio", each_seconds / once_seconds},
+                      {"largest_difference", apart}};
+  }
 
   std::vector<ReadRequest> requests;
   for (const auto& prompt :

@@ -54,25 +54,32 @@ bool tree_is_faster(const LanguageModel& model, std::span<const StateRequest> re
 
 }  // namespace
 
+std::vector<Score> score_states(const LanguageModel& model, std::span<const Example> examples,
+                                const at::Tensor& states) {
+  const c10::InferenceMode inference;
+  std::vector<Score> scores(examples.size());
+  for (auto& s : scores) s.exact = true;
+  std::vector<StateRequest> requests;
+  for (const Example& e : examples) requests.push_back(asked_states(e));
+  const LabelRows labels = label_rows(examples, requests);
+  score_labels(model.net(), states.index_select(0, at::tensor(labels.row, at::kLong)),
+               at::tensor(labels.token, at::kLong),
+               [&](int64_t l) -> Score& { return scores[labels.example[static_cast<size_t>(l)]]; });
+  return scores;
+}
+
 std::vector<Score> score_examples(const LanguageModel& model, std::span<const Example> examples,
                                   const Reporter& reporter, std::string_view stage,
                                   at::Tensor* silent) {
   constexpr int64_t kBatchTokens = 2048;
   const c10::InferenceMode inference;
   const Transformer& net = model.net();
-  std::vector<Score> scores(examples.size());
-  for (auto& s : scores) s.exact = true;
   std::vector<StateRequest> requests;
   for (const Example& e : examples) requests.push_back(asked_states(e));
-  if (tree_is_faster(model, requests)) {
-    const auto states = answer_states(model, requests, reporter, stage, silent);
-    const LabelRows labels = label_rows(examples, requests);
-    score_labels(net, states.index_select(0, at::tensor(labels.row, at::kLong)),
-                 at::tensor(labels.token, at::kLong), [&](int64_t l) -> Score& {
-                   return scores[labels.example[static_cast<size_t>(l)]];
-                 });
-    return scores;
-  }
+  if (tree_is_faster(model, requests))
+    return score_states(model, examples, answer_states(model, requests, reporter, stage, silent));
+  std::vector<Score> scores(examples.size());
+  for (auto& s : scores) s.exact = true;
   int64_t done = 0;
   for (const Batch& batch : make_batches(examples, tokens_a_pass(net, kBatchTokens))) {
     reporter.check_cancelled();

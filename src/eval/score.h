@@ -30,6 +30,11 @@ std::vector<Score> score_examples(const LanguageModel& model, std::span<const Ex
                                   const Reporter& reporter = {}, std::string_view stage = "score",
                                   at::Tensor* silent = nullptr);
 
+// Of states that are there: [n, d], those that asked_states asks for of each example, one after
+// another (model/prompt_tree.h).
+std::vector<Score> score_states(const LanguageModel& model, std::span<const Example> examples,
+                                const at::Tensor& states);
+
 // Share of exact ones; 0 for none.
 double exact_rate(std::span<const Score> scores);
 

@@ -14,57 +14,6 @@
 namespace accrete {
 namespace {
 
-constexpr int64_t kBlock = 512;  // of the factorisation
-
-// The lower triangle of the symmetric `a` becomes its Cholesky factor, in place; what is above it
-// stays what it was.
-void factorise(at::Tensor& a, const char* what) {
-  const int64_t t = a.size(0);
-  for (int64_t k = 0; k < t; k += kBlock) {
-    const int64_t n = std::min(kBlock, t - k), rest = t - k - n;
-    auto diagonal = a.narrow(0, k, n).narrow(1, k, n);
-    const auto [factor, info] = at::linalg_cholesky_ex(diagonal);
-    if (info.item<int>() != 0)
-      throw Error(ErrorCode::kInvalidArgument,
-                  fmt::format("{} is not positive definite in float32", what), "raise --lambda");
-    diagonal.copy_(factor);
-    if (rest == 0) return;
-    auto panel = a.narrow(0, k + n, rest).narrow(1, k, n);
-    panel.copy_(at::linalg_solve_triangular(factor.t(), panel, /*upper=*/true, /*left=*/false));
-    for (int64_t j = 0; j < rest; j += kBlock) {
-      const int64_t m = std::min(kBlock, rest - j);
-      auto below = a.narrow(0, k + n + j, rest - j).narrow(1, k + n + j, m);
-      below.addmm_(panel.narrow(0, j, rest - j), panel.narrow(0, j, m).t(), 1, -1);
-    }
-  }
-}
-
-// x [t, m] becomes L^-1 x for the factor in the lower triangle of `l`, in place.
-void solve_lower(const at::Tensor& l, at::Tensor& x) {
-  const int64_t t = l.size(0);
-  for (int64_t k = 0; k < t; k += kBlock) {
-    const int64_t n = std::min(kBlock, t - k), rest = t - k - n;
-    auto here = x.narrow(0, k, n);
-    const auto factor = l.narrow(0, k, n).narrow(1, k, n).tril();
-    here.copy_(at::linalg_solve_triangular(factor, here, /*upper=*/false));
-    if (rest > 0)
-      x.narrow(0, k + n, rest).addmm_(l.narrow(0, k + n, rest).narrow(1, k, n), here, 1, -1);
-  }
-}
-
-// The same with L^T.
-void solve_upper(const at::Tensor& l, at::Tensor& x) {
-  const int64_t t = l.size(0);
-  for (int64_t k = (t - 1) / kBlock * kBlock; k >= 0; k -= kBlock) {
-    const int64_t n = std::min(kBlock, t - k), rest = t - k - n;
-    auto here = x.narrow(0, k, n);
-    if (rest > 0)
-      here.addmm_(l.narrow(0, k + n, rest).narrow(1, k, n).t(), x.narrow(0, k + n, rest), 1, -1);
-    const auto factor = l.narrow(0, k, n).narrow(1, k, n).tril();
-    here.copy_(at::linalg_solve_triangular(factor.t(), here, /*upper=*/true));
-  }
-}
-
 // Tokens with equal accesses and the same value: the first of each kind, and how many there are.
 struct Distinct {
   std::vector<int64_t> first;
@@ -120,7 +69,7 @@ struct Parts {
 };
 
 Parts solve(const Accesses& accesses, const Targets& targets, const SlotIndex& read,
-            const SlotIndex& unread, at::Tensor gram, const DepositOptions& options) {
+            const SlotIndex& unread, BlockSymmetric gram, const DepositOptions& options) {
   const at::NoGradGuard no_grad;
   if (!targets.values.isfinite().all().item<bool>())
     throw Error(ErrorCode::kInvalidArgument, "a value to write is not finite", "lower --rate");
@@ -138,15 +87,16 @@ Parts solve(const Accesses& accesses, const Targets& targets, const SlotIndex& r
 
   const FlushDenormals flush;
   // With G + lambda I = L L^T and Y = L^-1 A^T: A P A^T = Y^T Y, and P A^T = L^-T Y.
-  gram.diagonal().add_(options.lambda);
+  for (at::Tensor& row : gram.rows) row.diagonal().add_(options.lambda);
   factorise(gram, "G_SS + lambda I");
   solve_lower(gram, y);
-  auto k = at::mm(y.t(), y);
-  k.addmm_(free.t(), free, 1, 1 / options.lambda);
+  BlockSymmetric k = BlockSymmetric::products(y);
+  k.add_products(free, 1 / options.lambda);
   // In proportion to each token's own share: one that reads what the log reads all the time is
   // written as well as any other.
-  const auto own = k.diagonal().clamp_min(1e-6 * k.diagonal().mean().item<double>());
-  k.diagonal().add_(options.epsilon * own / count.to(options.device));
+  const auto diagonal = k.diagonal();
+  const auto own = diagonal.clamp_min(1e-6 * diagonal.mean().item<double>());
+  k.add_to_diagonal(options.epsilon * own / count.to(options.device));
   factorise(k, "A P A^T + epsilon I");
   // V = E values, with E [n, v] telling who has which: the few columns of E are solved for, and
   // multiplied by the values at the end.
@@ -172,8 +122,8 @@ Targets Targets::each(at::Tensor values) {
 }
 
 at::Tensor deposit(const Accesses& accesses, const Targets& targets, const SlotIndex& selected,
-                   at::Tensor gram, const DepositOptions& options) {
-  return solve(accesses, targets, selected, SlotIndex(), std::move(gram), options).read;
+                   const at::Tensor& gram, const DepositOptions& options) {
+  return solve(accesses, targets, selected, SlotIndex(), BlockSymmetric::of(gram), options).read;
 }
 
 at::Tensor deposit(const Accesses& accesses, const Targets& targets,
@@ -190,7 +140,7 @@ at::Tensor deposit(const Accesses& accesses, const Targets& targets,
   }
   const SlotIndex read(slots[0]), unread(slots[1]);
   const Parts parts = solve(accesses, targets, read, unread,
-                            seen_gram(log.gram(read), options.plasticity), options);
+                            seen_gram(log.block_gram(read), options.plasticity), options);
   auto out = at::empty({static_cast<int64_t>(selected.size()), targets.values.size(1)}, at::kFloat);
   out.index_copy_(0, at::tensor(places[0], at::kLong), parts.read);
   out.index_copy_(0, at::tensor(places[1], at::kLong), parts.unread);

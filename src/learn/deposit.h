@@ -42,15 +42,16 @@ struct Targets {
   static Targets each(at::Tensor values);
 };
 
-// `accesses` of n tokens, `selected` the t slots S, `gram` G_SS [t, t], whose memory is used for
-// the solution: nothing else of its size is ever made. Tokens with equal accesses and the same
-// value count as often as they occur, but cost as one. Returns delta [t, d] float32. Throws
-// kInvalidArgument when a matrix is not positive definite (lambda <= 0) or a value is not finite.
+// `accesses` of n tokens, `selected` the t slots S, `gram` G_SS [t, t]. Tokens with equal accesses
+// and the same value count as often as they occur, but cost as one. Returns delta [t, d] float32.
+// Throws kInvalidArgument when a matrix is not positive definite (lambda <= 0) or a value is not
+// finite.
 at::Tensor deposit(const Accesses& accesses, const Targets& targets, const SlotIndex& selected,
-                   at::Tensor gram, const DepositOptions& options);
+                   const at::Tensor& gram, const DepositOptions& options);
 
 // The same for `selected` slots (distinct) and what is to stay as it is. Slots that the log never
-// reads take no part in a Gram matrix, so that memory and time grow with those that it does.
+// reads take no part in a Gram matrix, so that memory and time grow with those that it does; half
+// of it is made, and becomes its factor.
 at::Tensor deposit(const Accesses& accesses, const Targets& targets,
                    std::span<const int64_t> selected, const AccessLog& log,
                    const DepositOptions& options);

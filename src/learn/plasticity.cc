@@ -26,6 +26,11 @@ std::string plasticity_name(Plasticity plasticity) {
   return {};
 }
 
+BlockSymmetric seen_gram(BlockSymmetric gram, Plasticity plasticity) {
+  for (at::Tensor& row : gram.rows) row = seen_gram(row, plasticity);
+  return gram;
+}
+
 at::Tensor seen_gram(at::Tensor gram, Plasticity plasticity) {
   if (plasticity == Plasticity::kFull) return gram;
   const auto diagonal = gram.diagonal().clone();

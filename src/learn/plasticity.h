@@ -11,6 +11,8 @@
 
 #include <string>
 
+#include "memory/block_symmetric.h"
+
 namespace accrete {
 
 enum class Plasticity { kFull, kDiagonal, kFlat };
@@ -21,5 +23,6 @@ std::string plasticity_name(Plasticity plasticity);
 
 // G_SS [t, t] as the kind sees it; `gram` may be written to.
 at::Tensor seen_gram(at::Tensor gram, Plasticity plasticity);
+BlockSymmetric seen_gram(BlockSymmetric gram, Plasticity plasticity);
 
 }  // namespace accrete

@@ -14,6 +14,7 @@
 #include "learn/reading.h"
 #include "learn/scope_reading.h"
 #include "learn/sites.h"
+#include "learn/subject_prompts.h"
 #include "learn/subjects.h"
 #include "model/packed_pass.h"
 #include "model/weight_pages.h"
@@ -203,7 +204,9 @@ void teach_subjects(const LanguageModel& model, const Lessons& lessons,
                     const KnownStates& known, const Reporter& reporter, const Protect& protect,
                     Proposal& proposal) {
   const auto facts = static_cast<int64_t>(subject_of.size());
-  Sites sites = read_sites(model, lessons, examples, options.gated, reporter);
+  const SubjectPrompts* prompts = known.prompts;
+  if (prompts != nullptr && !prompts->are_of(examples, model.memory().overlay)) prompts = nullptr;
+  Sites sites = read_sites(model, lessons, examples, options.gated, reporter, prompts);
   if (options.neighbours > 0) log.append(sites.others, options.neighbour_weight, false);
   if (protect) protect(log, options.gated ? Speaks{Reach::kSubjects, sites.queries} : Speaks());
 
@@ -232,7 +235,7 @@ void teach_subjects(const LanguageModel& model, const Lessons& lessons,
     held = find_held(model, examples, subject_of, texts, names, options.held, reporter);
   }
   const Values values = solve_values(beside ? *beside : model, examples, subject_of, subjects,
-                                     solver, reporter, held);
+                                     solver, reporter, held, beside ? nullptr : prompts);
   proposal.teach_tokens += values.tokens;
   return_free_memory();  // the solver's, before the Gram matrix
 

@@ -20,11 +20,13 @@ Reads read_tree(const LanguageModel& model, PromptTree& tree, bool with_queries,
   if (with_queries)
     out.queries = at::empty({tree.rows(), memory.keys.options().query_width}, at::kFloat);
   PackedPass packed(model.net());
+  const bool low_precision = PackedPass::low_precision_pays(model.net(), tree.rows());
   const PromptTree::Pass pass = [&](const at::Tensor& embedded, const PackedSequences& sequences,
                                     const PackedPass::SeeKeys& keys,
                                     std::span<const PromptTree::Part> parts) {
     PackedPass::Options options;
     options.keys = &keys;
+    options.low_precision = low_precision;
     const auto h = packed.forward(embedded, sequences, 0, A, options);
     const auto x = packed.ffn_input(h.clone(), sequences, A, &keys);
     const auto accesses = memory.keys.lookup(x);

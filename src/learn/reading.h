@@ -31,7 +31,8 @@ struct Reads {
   at::Tensor queries;  // [rows, query_width]; undefined when not wanted
 };
 
-// Every request needs at least one token. Reports progress as `stage`. Throws kInterrupted.
+// Every request needs at least one token. Of many tokens the products are taken in bfloat16 where
+// that is faster. Reports progress as `stage`. Throws kInterrupted.
 Reads read_prompts(const LanguageModel& model, std::span<const ReadRequest> requests,
                    bool with_queries, const Reporter& reporter, std::string_view stage);
 

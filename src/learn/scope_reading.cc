@@ -16,9 +16,6 @@ std::vector<at::Tensor> read_scope(const LanguageModel& model, const Lessons& le
                                    const Reporter& reporter) {
   const at::NoGradGuard no_grad;
   constexpr int64_t kBatchTokens = 2048;
-  // Of so many, making copies of the weights in bfloat16 pays. A state moves by a few hundredths of
-  // a scope's radius then (bench/teach_bench).
-  constexpr int64_t kManyTokens = 1024;
   const Transformer& net = model.net();
   std::set<std::pair<int64_t, int64_t>> wanted;  // items and phrasings
   for (const Example& e : examples)
@@ -59,9 +56,10 @@ std::vector<at::Tensor> read_scope(const LanguageModel& model, const Lessons& le
     for (const Example& e : all) requests.push_back(asked_states(e));
     int64_t tokens = 0;
     for (const StateRequest& r : requests) tokens += static_cast<int64_t>(r.tokens.size());
-    const bool low_precision = tokens >= kManyTokens && PackedPass::fast_low_precision(net);
-    const auto z = scope_states(model, tree_states(model, requests, /*silent_scoped=*/true,
-                                                   reporter, "read scope", low_precision));
+    // In bfloat16 a state moves by a few hundredths of a scope's radius (bench/teach_bench).
+    const auto z =
+        scope_states(model, tree_states(model, requests, /*silent_scoped=*/true, reporter,
+                                        "read scope", PackedPass::low_precision_pays(net, tokens)));
     const LabelRows labels = label_rows(all, requests);
     for (size_t l = 0; l < labels.row.size(); ++l) add(all[labels.example[l]], z[labels.row[l]]);
   } else {

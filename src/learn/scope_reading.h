@@ -16,11 +16,15 @@
 
 namespace accrete {
 
-// States that are known before: of each of `examples`, phrasings of the set, what asked_states asks
-// for (model/prompt_tree.h), one after another, as scoped updates leave it. Undefined: none.
+class SubjectPrompts;
+
+// What is known before: of each of `examples`, phrasings of the set, what asked_states asks for
+// (model/prompt_tree.h), one after another, as scoped updates leave it; undefined: not known. And
+// the same examples passed once (subject_prompts.h); null: they were not.
 struct KnownStates {
   std::span<const Example> examples;
   at::Tensor silent;
+  const SubjectPrompts* prompts = nullptr;
 };
 
 // Of each item of the set itself, lessons.own of them, its states [n, w]; `examples` are phrasings

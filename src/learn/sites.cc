@@ -72,7 +72,8 @@ at::Tensor clear_of_first(const at::Tensor& queries, const at::Tensor& first, co
 }
 
 Sites read_sites(const LanguageModel& model, const Lessons& lessons,
-                 std::span<const Example> examples, bool gated, const Reporter& reporter) {
+                 std::span<const Example> examples, bool gated, const Reporter& reporter,
+                 const SubjectPrompts* prompts) {
   Sites out;
   std::vector<Accesses> accesses;
   std::vector<at::Tensor> queries;
@@ -86,7 +87,9 @@ Sites read_sites(const LanguageModel& model, const Lessons& lessons,
       const auto end = whole ? e.tokens.end() - 1 : e.tokens.begin() + site.back() + 1;
       requests.push_back({{e.tokens.begin(), end}, whole ? 0 : site.back()});
     }
-    const Reads reads = read_prompts(model, requests, true, reporter, stage);
+    const Reads reads = whole && prompts != nullptr
+                            ? prompts->reads()
+                            : read_prompts(model, requests, true, reporter, stage);
     if (whole) first = first_token_queries(reads, requests);
     std::vector<int64_t> all_sites;
     for (size_t i = 0; i < what.size(); ++i)

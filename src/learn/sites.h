@@ -18,6 +18,7 @@
 
 #include "base/progress.h"
 #include "learn/lessons.h"
+#include "learn/subject_prompts.h"
 #include "memory/accesses.h"
 #include "memory/gate.h"
 
@@ -32,9 +33,10 @@ struct Sites {
 
 // `examples` are phrasings of `lessons` with their subjects marked. With `gated`, sites that lie
 // where all first tokens do are left out, but for half of a fact's, unless the gate tells first
-// tokens apart. Throws kInterrupted.
+// tokens apart. `prompts`, when not null, are those of the examples. Throws kInterrupted.
 Sites read_sites(const LanguageModel& model, const Lessons& lessons,
-                 std::span<const Example> examples, bool gated, const Reporter& reporter);
+                 std::span<const Example> examples, bool gated, const Reporter& reporter,
+                 const SubjectPrompts* prompts = nullptr);
 
 // Short contexts that a prompt is read behind as well.
 std::span<const std::string_view> reading_contexts();

@@ -13,6 +13,7 @@
 #include "eval/score.h"
 #include "eval/text_metrics.h"
 #include "learn/guard.h"
+#include "learn/subject_prompts.h"
 #include "learn/subjects.h"
 #include "ledger/combine.h"
 #include "model/memory_files.h"
@@ -228,6 +229,8 @@ struct Exam {
   std::vector<Item> asked;
   std::vector<bool> is_fact;  // by item
   ExampleOptions options;
+  // What is kept of the taught ones' passes; null where that cannot be.
+  std::unique_ptr<const SubjectPrompts> prompts;
   at::Tensor taught_silent, asked_silent;  // states that no update with a scope changes
 
   Exam(const LanguageModel& model, const std::vector<Item>& items, bool raw) {
@@ -238,10 +241,12 @@ struct Exam {
       is_fact.push_back(item.kind == Item::Kind::kFact);
     }
   }
-  KnownStates known() const { return {taught, taught_silent}; }
+  KnownStates known() const { return {taught, taught_silent, prompts.get()}; }
   void forget() { taught_silent = asked_silent = at::Tensor(); }
   double learned(const LanguageModel& model, const Reporter& reporter) {
-    const auto scores = score_examples(model, taught, reporter, "ask", &taught_silent);
+    const auto scores =
+        prompts ? score_states(model, taught, prompts->answers(reporter, "ask", &taught_silent))
+                : score_examples(model, taught, reporter, "ask", &taught_silent);
     double sum = 0;
     for (size_t i = 0; i < scores.size(); ++i)
       sum += is_fact[static_cast<size_t>(taught[i].item)]
@@ -329,6 +334,9 @@ TeachResult teach(const std::filesystem::path& folder, const Dataset& data, cons
   result.conflicts = session.conflicts;
   result.companions = static_cast<int64_t>(session.companions.size());
   Exam exam(model, session.items, given.raw);
+  if (!given.stepwise && SubjectPrompts::apply(model, exam.taught))
+    exam.prompts = std::make_unique<SubjectPrompts>(model, exam.taught, given.values.cache_bytes,
+                                                    timed, "read prompts");
   const auto measuring = [&](auto&& measure) {
     const Clock own;
     const auto value = measure();

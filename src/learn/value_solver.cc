@@ -69,21 +69,45 @@ struct Adam {
   }
 };
 
+// The hidden states that vectors are added to, at the sites of some of the examples, [n, d].
+at::Tensor site_states(const LanguageModel& model, const std::vector<Example>& examples) {
+  constexpr size_t kSome = 16;
+  const at::NoGradGuard no_grad;
+  const Transformer& net = model.net();
+  std::vector<int64_t> which;
+  const size_t step = std::max<size_t>(1, examples.size() / kSome);
+  for (size_t i = 0; i < examples.size() && which.size() < kSome; i += step)
+    which.push_back(static_cast<int64_t>(i));
+  std::vector<at::Tensor> out;
+  for (const Batch& batch : make_batches(examples, which, kSome * 64)) {
+    const auto h =
+        net.run(net.embed(batch.ids.to(net.device())), 0, model.memory().address_block + 1);
+    for (size_t b = 0; b < batch.examples.size(); ++b) {
+      const auto& e = examples[static_cast<size_t>(batch.examples[b])];
+      out.push_back(h.select(0, static_cast<int64_t>(b)).select(0, last_subject_token(e)));
+    }
+  }
+  return at::stack(out);
+}
+
 // Losses and gradients of examples with a vector each: with what comes before the subjects kept, or
 // by whole passes.
 class Shower {
  public:
   Shower(const LanguageModel& model, const std::vector<Example>& examples,
          const std::map<int64_t, int64_t>& subject_of, const ValueSolverOptions& options,
-         const Reporter& reporter, const Held& held)
-      : examples_(examples),
+         const Reporter& reporter, const Held& held, const SubjectPrompts* prompts)
+      : model_(model),
+        examples_(examples),
         held_(held),
         subject_of_(subject_of),
-        batch_tokens_(options.batch_tokens) {
+        batch_tokens_(options.batch_tokens),
+        settled_(options.settled) {
     if (options.cached && PackedPass::supports(model.net())) {
       const SuffixOptions how{options.batch_tokens, options.cache_bytes,
                               options.low_precision && PackedPass::fast_low_precision(model.net())};
-      suffixes_ = std::make_unique<SuffixTask>(model, examples, how, reporter);
+      suffixes_ = prompts != nullptr ? std::make_unique<SuffixTask>(*prompts, how)
+                                     : std::make_unique<SuffixTask>(model, examples, how, reporter);
       tokens = suffixes_->tokens_before();
       if (held.examples.empty()) return;
       held_suffixes_ = std::make_unique<SuffixTask>(model, held.examples, how, reporter);
@@ -100,6 +124,11 @@ class Shower {
     }
   }
 
+  // The hidden states that vectors are added to, at the sites of all or some of the examples.
+  at::Tensor site_states() const {
+    return suffixes_ ? suffixes_->prompts().site_states() : accrete::site_states(model_, examples_);
+  }
+
   // Examples that are best shown together.
   size_t most() const {
     constexpr int64_t kFew = 64, kTokens = 16;  // of an example
@@ -111,14 +140,14 @@ class Shower {
             std::map<int64_t, at::Tensor>& gradient,
             const std::function<void(int64_t example, double loss)>& see) {
     if (!suffixes_) return show_whole(which, values, gradient, see);
-    const auto loss = run(*suffixes_, examples_, which, values, gradient);
+    const auto loss = run(*suffixes_, examples_, which, values, gradient, settled_);
     for (size_t i = 0; i < which.size(); ++i) see(which[i], loss[i]);
   }
 
   // The same for some of what is held.
   void show_held(const std::vector<int64_t>& which, const std::map<int64_t, at::Tensor>& values,
                  std::map<int64_t, at::Tensor>& gradient) {
-    run(*held_suffixes_, held_.examples, which, values, gradient);
+    run(*held_suffixes_, held_.examples, which, values, gradient, 0);
   }
 
   int64_t tokens = 0;  // passed so far
@@ -127,13 +156,13 @@ class Shower {
   std::vector<double> run(SuffixTask& task, const std::vector<Example>& examples,
                           const std::vector<int64_t>& which,
                           const std::map<int64_t, at::Tensor>& values,
-                          std::map<int64_t, at::Tensor>& gradient) {
+                          std::map<int64_t, at::Tensor>& gradient, double settled) {
     std::vector<int64_t> vectors;
     for (const int64_t i : which) {
       vectors.push_back(subject_of_.at(examples[static_cast<size_t>(i)].item));
       tokens += task.tokens_of(i);
     }
-    return task.run(which, vectors, values, &gradient);
+    return task.run(which, vectors, values, &gradient, settled);
   }
 
   void show_whole(const std::vector<int64_t>& which, const std::map<int64_t, at::Tensor>& values,
@@ -155,43 +184,33 @@ class Shower {
     }
   }
 
+  const LanguageModel& model_;
   const std::vector<Example>& examples_;
   const Held& held_;
   const std::map<int64_t, int64_t>& subject_of_;
   int64_t batch_tokens_;
+  double settled_;
   bool low_precision_ = false;  // of whole passes
   std::unique_ptr<SuffixTask> suffixes_, held_suffixes_;
   std::unique_ptr<LanguageTask> whole_;
 };
 
-// The root mean square of the hidden states that vectors are added to, at the sites of some
-// examples.
-double state_scale(const LanguageModel& model, const std::vector<Example>& examples) {
-  constexpr size_t kSome = 16;
-  const at::NoGradGuard no_grad;
-  const Transformer& net = model.net();
-  std::vector<int64_t> which;
-  const size_t step = std::max<size_t>(1, examples.size() / kSome);
-  for (size_t i = 0; i < examples.size() && which.size() < kSome; i += step)
-    which.push_back(static_cast<int64_t>(i));
-  double sum = 0;
-  for (const Batch& batch : make_batches(examples, which, kSome * 64)) {
-    const auto h =
-        net.run(net.embed(batch.ids.to(net.device())), 0, model.memory().address_block + 1);
-    for (size_t b = 0; b < batch.examples.size(); ++b) {
-      const auto& e = examples[static_cast<size_t>(batch.examples[b])];
-      const auto at = h.select(0, static_cast<int64_t>(b)).select(0, last_subject_token(e));
-      sum += at.to(at::kDouble).square().mean().item<double>();
-    }
-  }
-  return std::sqrt(sum / static_cast<double>(which.size()));
+// `all` in parts of at most `most`, as equal as can be.
+std::vector<std::vector<int64_t>> in_parts(const std::vector<int64_t>& all, size_t most) {
+  const size_t parts = (all.size() + most - 1) / most;
+  std::vector<std::vector<int64_t>> out;
+  for (size_t p = 0; p < parts; ++p)
+    out.emplace_back(all.begin() + static_cast<ptrdiff_t>(p * all.size() / parts),
+                     all.begin() + static_cast<ptrdiff_t>((p + 1) * all.size() / parts));
+  return out;
 }
 
 }  // namespace
 
 Values solve_values(const LanguageModel& model, const std::vector<Example>& examples,
                     const std::map<int64_t, int64_t>& subject_of, int64_t subjects,
-                    const ValueSolverOptions& options, const Reporter& reporter, const Held& held) {
+                    const ValueSolverOptions& options, const Reporter& reporter, const Held& held,
+                    const SubjectPrompts* prompts) {
   const int64_t d = model.net().config().width;
   const int64_t steps_a_fact = options.steps > 0 ? options.steps : kRawSteps;
   const int64_t more = options.steps > 0 ? 0 : options.more_steps;
@@ -205,8 +224,10 @@ Values solve_values(const LanguageModel& model, const std::vector<Example>& exam
   for (size_t i = 0; i < held.examples.size(); ++i)
     held_of[static_cast<size_t>(subject_of.at(held.examples[i].item))].push_back(
         static_cast<int64_t>(i));
-  Shower task(model, examples, subject_of, options, reporter, held);
-  const double rate = options.rate * state_scale(model, examples);
+  Shower task(model, examples, subject_of, options, reporter, held, prompts);
+  const auto states = task.site_states();
+  const double rate =
+      options.rate * std::sqrt(states.to(at::kDouble).square().mean().item<double>());
 
   Values out;
   std::map<int64_t, Adam> adam;
@@ -261,19 +282,14 @@ Values solve_values(const LanguageModel& model, const std::vector<Example>& exam
       gradient[block] = at::zeros({subjects, d}, at::kFloat);
     double loss = 0;
     // A part at a time, so that a reporter is heard often enough.
-    const size_t part_size = task.most();
-    const auto part_of = [part_size](const std::vector<int64_t>& all, size_t at) {
-      return std::vector<int64_t>(
-          all.begin() + static_cast<ptrdiff_t>(at),
-          all.begin() + static_cast<ptrdiff_t>(std::min(all.size(), at + part_size)));
-    };
-    for (size_t at = 0; at < show_held.size(); at += part_size) {
+    for (const auto& part : in_parts(show_held, task.most())) {
       reporter.check_cancelled();
-      task.show_held(part_of(show_held, at), out.by_block, gradient);
+      task.show_held(part, out.by_block, gradient);
     }
-    for (size_t at = 0; at < show.size(); at += part_size) {
+    size_t shown = 0;
+    for (const auto& part : in_parts(show, task.most())) {
       reporter.check_cancelled();
-      const auto part = part_of(show, at);
+      shown += part.size();
       task.show(part, out.by_block, gradient, [&](int64_t example, double now) {
         const Example& e = examples[static_cast<size_t>(example)];
         Fact& fact = facts[static_cast<size_t>(subject_of.at(e.item))].at(e.item);
@@ -282,7 +298,7 @@ Values solve_values(const LanguageModel& model, const std::vector<Example>& exam
       });
       out.steps += static_cast<int64_t>(part.size());
       reporter.report("teach", done, total,
-                      fmt::format("loss {:.3f}", loss / static_cast<double>(at + part.size())));
+                      fmt::format("loss {:.3f}", loss / static_cast<double>(shown)));
     }
     // A subject moves in every step until it settles, so all that move have taken as many.
     const auto rows = at::tensor(moving, at::kLong);

@@ -23,6 +23,8 @@
 
 namespace accrete {
 
+class SubjectPrompts;
+
 struct ValueSolverOptions {
   // Of a subject at most, for each fact about it; 0: 45 in a chat, where the model's own way to
   // begin an answer has to be overcome; of raw text 20. A subject that has not settled by then, as
@@ -57,12 +59,13 @@ struct Values {
 
 // `examples[i].item` is the fact, `subject_of` its subject in [0, subjects); S = `subjects`. Every
 // example must have a subject marked. The loss of a subject is the sum of its facts' losses and of
-// the divergences of what is held about it. Throws kInterrupted, and kUnsupported when something is
-// held that the fast path cannot run.
+// the divergences of what is held about it. `prompts`, when not null, are those of the examples,
+// passed before. Throws kInterrupted, and kUnsupported when something is held that the fast path
+// cannot run.
 Values solve_values(const LanguageModel& model, const std::vector<Example>& examples,
                     const std::map<int64_t, int64_t>& subject_of, int64_t subjects,
                     const ValueSolverOptions& options, const Reporter& reporter,
-                    const Held& held = {});
+                    const Held& held = {}, const SubjectPrompts* prompts = nullptr);
 
 // Where the example's vector is written: the last token of its subject's span; -1: no subject.
 int64_t last_subject_token(const Example& example);

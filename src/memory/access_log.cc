@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <functional>
 #include <utility>
 
 #include "base/error.h"
@@ -56,7 +57,7 @@ SelectedEntries select(const std::vector<AccessLog::Part>& parts, const SlotInde
 }
 
 // Copies the upper triangle of [t, t] into the lower one, tile by tile to stay in the cache.
-void mirror(float* matrix, int64_t t) {
+void mirror(float* matrix, int64_t t, int64_t stride) {
   constexpr int64_t kTile = 64;
   const int64_t tiles = (t + kTile - 1) / kTile;
   at::parallel_for(0, tiles, 1, [&](int64_t begin, int64_t end) {
@@ -64,7 +65,7 @@ void mirror(float* matrix, int64_t t) {
       for (int64_t bj = 0; bj <= bi; ++bj)
         for (int64_t i = bi * kTile; i < std::min(t, (bi + 1) * kTile); ++i)
           for (int64_t j = bj * kTile; j < std::min(i, (bj + 1) * kTile); ++j)
-            matrix[i * t + j] = matrix[j * t + i];
+            matrix[i * stride + j] = matrix[j * stride + i];
   });
 }
 
@@ -90,6 +91,34 @@ std::vector<int32_t> sorted_slots(const std::vector<AccessLog::Part>& parts) {
   }
   slots.erase(std::unique(slots.begin(), slots.end()), slots.end());
   return slots;
+}
+
+// Row i of the upper triangle of the Gram matrix from the diagonal on, written to diagonal_at(i).
+// It is the sum over the tokens that access i: one thread owns it, in a buffer that stays in its
+// cache.
+void fill_gram(const std::vector<AccessLog::Part>& parts, const SlotIndex& selected,
+               double denominator, const std::function<float*(int64_t)>& diagonal_at) {
+  const int64_t t = selected.size();
+  const SelectedEntries entries = select(parts, selected);
+  const RowGroups groups = group_by_row(entries.row, t);
+  const double scale = 1 / denominator;
+  parallel_over_rows(groups.offsets, [&](int64_t begin, int64_t end) {
+    std::vector<double> sums(static_cast<size_t>(t));
+    for (int64_t i = begin; i < end; ++i) {
+      std::fill(sums.begin() + i, sums.end(), 0.0);
+      for (int64_t e = groups.offsets[static_cast<size_t>(i)];
+           e < groups.offsets[static_cast<size_t>(i) + 1]; ++e) {
+        const auto entry = static_cast<size_t>(groups.order[static_cast<size_t>(e)]);
+        const double factor =
+            static_cast<double>(entries.token_weight[entry]) * entries.weight[entry];
+        for (auto f = entry; f < static_cast<size_t>(entries.end[entry]); ++f)
+          sums[static_cast<size_t>(entries.row[f])] += factor * entries.weight[f];
+      }
+      float* row = diagonal_at(i);
+      for (int64_t j = i; j < t; ++j)
+        row[j - i] = static_cast<float>(sums[static_cast<size_t>(j)] * scale);
+    }
+  });
 }
 
 }  // namespace
@@ -153,29 +182,23 @@ at::Tensor AccessLog::gram(const SlotIndex& selected) const {
   const int64_t t = selected.size();
   auto out = at::empty({t, t}, at::kFloat);
   if (t == 0) return out;
-  const SelectedEntries entries = select(parts_, selected);
-  const RowGroups groups = group_by_row(entries.row, t);
-  const double scale = 1 / denominator();
   float* matrix = out.mutable_data_ptr<float>();
-  // Row i of the upper triangle is the sum over the tokens that access i: one thread owns it, in a
-  // buffer that stays in its cache.
-  parallel_over_rows(groups.offsets, [&](int64_t begin, int64_t end) {
-    std::vector<double> sums(static_cast<size_t>(t));
-    for (int64_t i = begin; i < end; ++i) {
-      std::fill(sums.begin() + i, sums.end(), 0.0);
-      for (int64_t e = groups.offsets[static_cast<size_t>(i)];
-           e < groups.offsets[static_cast<size_t>(i) + 1]; ++e) {
-        const auto entry = static_cast<size_t>(groups.order[static_cast<size_t>(e)]);
-        const double factor =
-            static_cast<double>(entries.token_weight[entry]) * entries.weight[entry];
-        for (auto f = entry; f < static_cast<size_t>(entries.end[entry]); ++f)
-          sums[static_cast<size_t>(entries.row[f])] += factor * entries.weight[f];
-      }
-      for (int64_t j = i; j < t; ++j)
-        matrix[i * t + j] = static_cast<float>(sums[static_cast<size_t>(j)] * scale);
-    }
-  });
-  mirror(matrix, t);
+  fill_gram(parts_, selected, denominator(), [&](int64_t i) { return matrix + i * t + i; });
+  mirror(matrix, t, t);
+  return out;
+}
+
+BlockSymmetric AccessLog::block_gram(const SlotIndex& selected) const {
+  BlockSymmetric out = BlockSymmetric::make(selected.size());
+  std::vector<float*> data;
+  for (const at::Tensor& row : out.rows) data.push_back(row.mutable_data_ptr<float>());
+  const auto diagonal_at = [&](int64_t i) {
+    const int64_t p = i / BlockSymmetric::kBlock, own = i - p * BlockSymmetric::kBlock;
+    return data[static_cast<size_t>(p)] + own * out.rows[static_cast<size_t>(p)].size(1) + own;
+  };
+  fill_gram(parts_, selected, denominator(), diagonal_at);
+  for (size_t p = 0; p < data.size(); ++p)
+    mirror(data[p], out.rows[p].size(0), out.rows[p].size(1));
   return out;
 }
 

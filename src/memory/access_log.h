@@ -15,6 +15,7 @@
 #include <vector>
 
 #include "memory/accesses.h"
+#include "memory/block_symmetric.h"
 #include "memory/sparse_rows.h"
 
 namespace accrete {
@@ -40,6 +41,8 @@ class AccessLog {
   // G_SS [t, t] float32, exactly symmetric, for the slots in `selected` (t = selected.size()); sums
   // in float64. Its time grows with the pairs of selected slots that tokens share, not with t^2 T.
   at::Tensor gram(const SlotIndex& selected) const;
+  // The same in half the memory.
+  BlockSymmetric block_gram(const SlotIndex& selected) const;
 
   // Document frequency: in how many runs of `batch` consecutive background tokens each of `slots`
   // occurs; and the number of batches (the paper's df and |B|). `slots` must be distinct.

@@ -132,6 +132,11 @@ bool PackedPass::fast_low_precision(const Transformer& net) {
   return supports(net) && net.config().width >= kNarrow && has_bfloat16_products();
 }
 
+bool PackedPass::low_precision_pays(const Transformer& net, int64_t tokens) {
+  constexpr int64_t kMany = 1024;
+  return tokens >= kMany && fast_low_precision(net);
+}
+
 at::Tensor PackedPass::low_copy(const Linear& l) const {
   if (l.coded != nullptr) return l.coded->values().to(at::kBFloat16);
   auto copy = l.weight.to(at::kBFloat16).contiguous();
@@ -439,6 +444,40 @@ void PackedPass::head_backward(at::Tensor& dx, const at::Tensor& dlogits, bool l
   if (!low_precision || !in_low_precision(head.coded != nullptr, dlogits.size(0)))
     return multiply_back(dx, dlogits, head);
   dx.copy_(low_product({dlogits}, low_head_));
+}
+
+void PackedPass::keep(std::span<const int64_t> which) {
+  PackedSequences kept;
+  std::vector<int64_t> probability_begin = {0};
+  for (const int64_t s : which) {
+    const auto i = static_cast<size_t>(s);
+    kept.add(sequences_.begin[i + 1] - sequences_.begin[i], std::move(sequences_.past[i]));
+    probability_begin.push_back(probability_begin.back() + probability_begin_[i + 1] -
+                                probability_begin_[i]);
+  }
+  // Downwards only, so what moves later is never under what moves earlier.
+  const auto move = [&](const at::Tensor& t, std::span<const int64_t> from,
+                        std::span<const int64_t> to, int64_t width) {
+    if (!t.defined()) return;
+    float* rows = data(t);
+    for (size_t k = 0; k < which.size(); ++k) {
+      const int64_t begin = from[static_cast<size_t>(which[k])];
+      std::copy(rows + begin * width, rows + (begin + to[k + 1] - to[k]) * width,
+                rows + to[k] * width);
+    }
+  };
+  at::parallel_for(0, to_ - from_, 1, [&](int64_t first, int64_t last) {
+    for (int64_t b = first; b < last; ++b) {
+      Saved& s = saved_[static_cast<size_t>(b)];
+      for (const at::Tensor* t :
+           {&s.h, &s.middle, &s.h_inverse, &s.middle_inverse, &s.q, &s.k, &s.v, &s.raw_q, &s.raw_k,
+            &s.q_inverse, &s.k_inverse, &s.gate, &s.up})
+        move(*t, sequences_.begin, kept.begin, t->defined() ? t->size(1) : 0);
+      move(s.probabilities, probability_begin_, probability_begin, 1);
+    }
+  });
+  sequences_ = std::move(kept);
+  probability_begin_ = std::move(probability_begin);
 }
 
 void PackedPass::backward(at::Tensor gradient, const SeeGradient& see) {

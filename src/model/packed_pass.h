@@ -21,6 +21,7 @@
 #include <cstdint>
 #include <functional>
 #include <initializer_list>
+#include <span>
 #include <vector>
 
 #include "model/transformer.h"
@@ -51,6 +52,8 @@ class PackedPass {
   // Whether bfloat16 products are faster here: the processor has them, and the model is wide enough
   // to gain (docs/speed.md).
   static bool fast_low_precision(const Transformer& net);
+  // Whether copies of the weights in bfloat16 pay for a pass over so many tokens alone.
+  static bool low_precision_pays(const Transformer& net, int64_t tokens);
 
   // `net` must outlive the pass.
   explicit PackedPass(const Transformer& net);
@@ -83,6 +86,10 @@ class PackedPass {
   // is for the rows that went in.
   using SeeGradient = std::function<void(int64_t block, const at::Tensor& gradient)>;
   void backward(at::Tensor gradient, const SeeGradient& see);
+
+  // Of the last forward pass with `for_backward`, these sequences (ascending) alone are there from
+  // now on: their rows move together.
+  void keep(std::span<const int64_t> sequences);
 
   // Normed rows x [n, d] to logits [n, vocabulary], and the gradient of those back to dx [n, d].
   // All contiguous. `low_precision` as in Options.

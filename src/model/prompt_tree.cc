@@ -59,14 +59,20 @@ void PromptTree::grow(const std::vector<size_t>& order, size_t first, size_t las
   }
 }
 
+std::vector<int64_t> PromptTree::path(size_t prompt) const {
+  std::vector<int64_t> out;
+  for (int64_t n = leaf_[prompt]; n >= 0; n = nodes_[static_cast<size_t>(n)].parent)
+    out.push_back(n);
+  std::reverse(out.begin(), out.end());
+  return out;
+}
+
 void PromptTree::append_rows(size_t prompt, int64_t from, std::vector<int64_t>& out) const {
-  std::vector<int64_t> backwards;
-  for (int64_t n = leaf_[prompt]; n >= 0; n = nodes_[static_cast<size_t>(n)].parent) {
+  for (const int64_t n : path(prompt)) {
     const Node& node = nodes_[static_cast<size_t>(n)];
-    for (int64_t t = node.end - 1; t >= std::max(node.begin, from); --t)
-      backwards.push_back(node.row + t - node.begin);
+    for (int64_t t = std::max(node.begin, from); t < node.end; ++t)
+      out.push_back(node.row + t - node.begin);
   }
-  out.insert(out.end(), backwards.rbegin(), backwards.rend());
 }
 
 void PromptTree::run(const Transformer& net, int64_t blocks, const Pass& pass,
@@ -249,17 +255,32 @@ at::Tensor tree_states(const LanguageModel& model, std::span<const StateRequest>
   return read_states(model, requests, silent_scoped, nullptr, reporter, stage, low_precision);
 }
 
+HeardStates heard_states(const LanguageModel& model, std::span<const StateRequest> requests,
+                         const Reporter& reporter, std::string_view stage) {
+  HeardStates out;
+  const bool scoped = model.has_memory() && model.memory().overlay.scoped();
+  out.h =
+      read_states(model, requests, false, scoped ? &out.heard : nullptr, reporter, stage, false);
+  return out;
+}
+
 at::Tensor answer_states(const LanguageModel& model, std::span<const StateRequest> requests,
                          const Reporter& reporter, std::string_view stage, at::Tensor* silent) {
-  if (!model.has_memory() || !model.memory().overlay.scoped()) {
-    if (silent != nullptr && silent->defined()) return *silent;
-    const auto h = tree_states(model, requests, false, reporter, stage);
+  const bool scoped = model.has_memory() && model.memory().overlay.scoped();
+  if (!scoped && silent != nullptr && silent->defined()) return *silent;
+  return answer_states(model, requests, heard_states(model, requests, reporter, stage), reporter,
+                       stage, silent);
+}
+
+at::Tensor answer_states(const LanguageModel& model, std::span<const StateRequest> requests,
+                         HeardStates states, const Reporter& reporter, std::string_view stage,
+                         at::Tensor* silent) {
+  auto& [h, heard] = states;
+  if (heard.empty()) {
     if (silent != nullptr) *silent = h;
     return h;
   }
   const bool known = silent != nullptr && silent->defined();
-  std::vector<std::vector<int64_t>> heard;
-  const auto h = read_states(model, requests, false, &heard, reporter, stage, false);
   // The other stream, of those requests in which something was heard.
   std::vector<StateRequest> again;
   std::vector<int64_t> rows, place;  // of those requests; of what was heard

@@ -45,22 +45,31 @@ class PromptTree {
   void run(const Transformer& net, int64_t blocks, const Pass& pass, const Reporter& reporter,
            std::string_view stage);
 
- private:
   // Tokens [begin, end) of prompt `prompt`, which all prompts below it share.
   struct Node {
     size_t prompt = 0;
     int64_t begin = 0, end = 0;
     int64_t parent = -1;
     int64_t level = 0;
-    int64_t row = 0;
+    int64_t row = 0;          // its first
     bool inner = false;       // others continue it
-    std::vector<float> keys;  // [blocks, 2, tokens, kv width] of an inner one
+    std::vector<float> keys;  // [blocks, 2, tokens, kv width] of an inner one, once it was passed
+
+    int64_t tokens() const { return end - begin; }
   };
+  std::span<const Node> nodes() const { return nodes_; }  // parents first
+  std::vector<int64_t> path(size_t prompt) const;         // the nodes on its way, in order
+  // From now on other tokens will continue the prompts: run() keeps the keys of every node.
+  void keep_all_keys() {
+    for (Node& node : nodes_) node.inner = true;
+  }
+
+ private:
   void grow(const std::vector<size_t>& order, size_t first, size_t last, int64_t depth,
             int64_t parent);
 
   std::vector<std::span<const int32_t>> prompts_;
-  std::vector<Node> nodes_;    // parents first
+  std::vector<Node> nodes_;
   std::vector<int64_t> leaf_;  // of each prompt: the node where it ends
   int64_t rows_ = 0, tokens_ = 0;
 };
@@ -90,9 +99,21 @@ double share_passed_once(std::span<const StateRequest> requests);
 at::Tensor tree_states(const LanguageModel& model, std::span<const StateRequest> requests,
                        bool silent_scoped, const Reporter& reporter, std::string_view stage,
                        bool low_precision = false);
-// The same as the model answers, with scoped updates in their scopes (model/answer_pass.h). What
+
+// Last states with every update, and of each the subjects of scoped updates that its prompt named
+// up to it, ascending; `heard` is empty where nothing is scoped.
+struct HeardStates {
+  at::Tensor h;  // [n, d]
+  std::vector<std::vector<int64_t>> heard;
+};
+HeardStates heard_states(const LanguageModel& model, std::span<const StateRequest> requests,
+                         const Reporter& reporter, std::string_view stage);
+// Of those what the model answers, with scoped updates in their scopes (model/answer_pass.h). What
 // scoped updates do not change can be kept between calls: `silent`, when not null, is taken for
 // tree_states(..., silent_scoped = true) of these requests, and becomes it where it is undefined.
+at::Tensor answer_states(const LanguageModel& model, std::span<const StateRequest> requests,
+                         HeardStates states, const Reporter& reporter, std::string_view stage,
+                         at::Tensor* silent);
 at::Tensor answer_states(const LanguageModel& model, std::span<const StateRequest> requests,
                          const Reporter& reporter, std::string_view stage,
                          at::Tensor* silent = nullptr);

@@ -175,19 +175,55 @@ TEST_F(SuffixTaskTest, LowPrecisionStaysNear) {
   }
   SuffixTask task(model, examples, {}, {});
   const auto loss = task.run(which, vectors, values, &exact);
-  std::vector<double> with_exact_beginnings;
-  for (const int64_t from : {1024, 0}) {  // tokens of beginnings: the steps alone, or both
-    SuffixTask low_task(model, examples, {.low_precision = true, .low_precision_from = from}, {});
-    for (auto& [block, g] : low) g.zero_();
-    const auto low_loss = low_task.run(which, vectors, values, &low);
-    for (size_t i = 0; i < loss.size(); ++i) EXPECT_NEAR(loss[i], low_loss[i], 0.1) << i;
-    EXPECT_NE(low_loss, loss);  // it did run in bfloat16
-    EXPECT_NE(low_loss, with_exact_beginnings);
-    with_exact_beginnings = low_loss;
-    for (const auto& [block, g] : exact) {
-      const double error = (g - low.at(block)).norm().item<double>();
-      EXPECT_LE(error, 0.08 * g.norm().item<double>() + 1e-6) << block;
+  SuffixTask low_task(model, examples, {.low_precision = true}, {});
+  const auto low_loss = low_task.run(which, vectors, values, &low);
+  for (size_t i = 0; i < loss.size(); ++i) EXPECT_NEAR(loss[i], low_loss[i], 0.1) << i;
+  EXPECT_NE(low_loss, loss);  // it did run in bfloat16
+  for (const auto& [block, g] : exact) {
+    const double error = (g - low.at(block)).norm().item<double>();
+    EXPECT_LE(error, 0.08 * g.norm().item<double>() + 1e-6) << block;
+  }
+}
+
+// What is settled is left out of the gradient, and the rest is as if it were alone.
+TEST_F(SuffixTaskTest, SettledExamplesHaveNoGradient) {
+  for (const char* type : {"model", "qwen3"}) {
+    auto model = LanguageModel::open(*folder_ / type);
+    model.set_overlay({some_update(model, Reach::kSubjects)});
+    const auto examples = SuffixTaskTest::examples(model);
+    const int64_t d = model.net().config().width;
+    std::map<int64_t, at::Tensor> values, some, alone;
+    at::manual_seed(3);
+    for (const int64_t block : model.memory().blocks) {
+      values[block] = 0.5 * at::randn({3, d});
+      some[block] = at::zeros({3, d});
+      alone[block] = at::zeros({3, d});
     }
+    std::vector<int64_t> which, vectors;
+    for (size_t i = 0; i < examples.size(); ++i) {
+      which.push_back(static_cast<int64_t>(i));
+      vectors.push_back(examples[i].item);
+    }
+    SuffixTask task(model, examples, {}, {});
+    const auto loss = task.run(which, vectors, values, nullptr);
+    auto sorted = loss;
+    std::sort(sorted.begin(), sorted.end());
+    const double settled = sorted[sorted.size() / 2];
+    EXPECT_EQ(task.run(which, vectors, values, &some, settled), loss);
+    std::vector<int64_t> open, open_vectors;
+    for (size_t i = 0; i < examples.size(); ++i)
+      if (loss[i] > settled) {
+        open.push_back(which[i]);
+        open_vectors.push_back(vectors[i]);
+      }
+    ASSERT_LT(open.size(), which.size());
+    ASSERT_NE(open.front(), 0);  // rows do move
+    task.run(open, open_vectors, values, &alone);
+    for (const auto& [block, g] : alone)
+      EXPECT_TRUE(at::allclose(some.at(block), g, 1e-4, 1e-6)) << block;
+    for (auto& [block, g] : some) g.zero_();
+    task.run(which, vectors, values, &some, sorted.back());
+    for (const auto& [block, g] : some) EXPECT_EQ(g.abs().max().item<float>(), 0) << block;
   }
 }
 

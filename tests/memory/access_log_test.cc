@@ -58,6 +58,10 @@ TEST(AccessLog, GramIsTheDenseOne) {
     ASSERT_EQ(gram.sizes(), (at::IntArrayRef{t, t}));
     EXPECT_TRUE(at::allclose(gram.to(at::kDouble), expected, 1e-6, 1e-9)) << t;
     EXPECT_TRUE(at::equal(gram, gram.t())) << t;
+    const BlockSymmetric blocks = log.block_gram(SlotIndex(slots)), same = BlockSymmetric::of(gram);
+    ASSERT_EQ(blocks.rows.size(), same.rows.size());
+    for (size_t p = 0; p < same.rows.size(); ++p)
+      EXPECT_TRUE(at::equal(blocks.rows[p], same.rows[p])) << t;
   }
 }
 
