@@ -36,7 +36,7 @@ struct ValueSolverOptions {
   // the vectors are added to; falls linearly to `final_rate` of it.
   double rate = 0.4;
   double final_rate = 0.3;
-  double beta1 = 0.7;
+  double beta1 = 0.5;
   double beta2 = 0.9;
   double settled = 0.02;  // a subject whose every phrasing was last seen below this loss rests
   int64_t held = 4;       // of what is held about a subject, so many prompts in a step, by turns
