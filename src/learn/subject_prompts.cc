@@ -12,8 +12,15 @@
 namespace accrete {
 namespace {
 
-constexpr int64_t kTreeRows = 4096;  // of beginnings whose keys are held at once
-constexpr int64_t kRows = 512;       // of a pass
+constexpr int64_t kRows = 512;  // of a pass
+
+// Of beginnings passed together: their keys of all blocks are held at once, in about as much memory
+// as what is kept of them may take.
+int64_t rows_together(const ModelConfig& c, int64_t cache_bytes) {
+  constexpr int64_t kFewest = 256, kMost = 4096;
+  const int64_t row = c.blocks * 2 * c.kv_heads * c.head_dim * static_cast<int64_t>(sizeof(float));
+  return std::clamp(cache_bytes / row, kFewest, kMost);
+}
 
 at::Tensor embed(const Transformer& net, const std::vector<int64_t>& ids) {
   return net.embed(at::tensor(ids, at::kLong));
@@ -100,9 +107,10 @@ SubjectPrompts::SubjectPrompts(const LanguageModel& model, std::span<const Examp
   });
   Reporter inner = reporter;
   inner.progress = nullptr;
+  const int64_t together = rows_together(model.net().config(), cache_bytes);
   for (size_t first = 0; first < order.size();) {
     size_t last = first;
-    for (int64_t tree = 0; last < order.size() && (last == first || tree < kTreeRows); ++last) {
+    for (int64_t tree = 0; last < order.size() && (last == first || tree < together); ++last) {
       const auto own = beginning(order[last]);
       auto fresh = own.begin();
       if (last > first) {
