@@ -3,7 +3,6 @@
 #include <ATen/ATen.h>
 
 #include <algorithm>
-#include <numeric>
 #include <set>
 
 #include "base/error.h"
@@ -22,10 +21,6 @@ int64_t rows_together(const ModelConfig& c, int64_t cache_bytes) {
   return std::clamp(cache_bytes / row, kFewest, kMost);
 }
 
-at::Tensor embed(const Transformer& net, const std::vector<int64_t>& ids) {
-  return net.embed(at::tensor(ids, at::kLong));
-}
-
 // What speaks at token t: the parts and how loud, without the empty places.
 std::vector<std::pair<int64_t, float>> speakers(const Gates& gates, int64_t t) {
   std::vector<std::pair<int64_t, float>> out;
@@ -35,11 +30,6 @@ std::vector<std::pair<int64_t, float>> speakers(const Gates& gates, int64_t t) {
     if (const int64_t part = gates.part.const_data_ptr<int64_t>()[p]; part >= 0)
       out.emplace_back(part, gates.weight.const_data_ptr<float>()[p]);
   return out;
-}
-
-Gates contiguous(const Gates& gates) {
-  if (!gates.defined()) return gates;
-  return {gates.part.contiguous(), gates.weight.contiguous()};
 }
 
 // The tables of an overlay that has any, for comparison: tables are replaced, never written to, so
@@ -95,33 +85,18 @@ SubjectPrompts::SubjectPrompts(const LanguageModel& model, std::span<const Examp
   from_site_ = {{at::empty({rows, K}, at::kInt), at::empty({rows, K}, at::kFloat)},
                 at::empty({rows, w}, at::kFloat)};
 
-  // Those that begin alike next to each other, a part of them at a time.
-  const auto beginning = [&](size_t i) {
-    return std::span(examples[i].tokens).first(static_cast<size_t>(suffixes_[i].site));
-  };
-  std::vector<size_t> order(examples.size());
-  std::iota(order.begin(), order.end(), size_t{0});
-  std::stable_sort(order.begin(), order.end(), [&](size_t a, size_t b) {
-    const auto x = beginning(a), y = beginning(b);
-    return std::lexicographical_compare(x.begin(), x.end(), y.begin(), y.end());
-  });
+  std::vector<std::span<const int32_t>> beginnings;
+  for (size_t i = 0; i < examples.size(); ++i)
+    beginnings.push_back(
+        std::span(examples[i].tokens).first(static_cast<size_t>(suffixes_[i].site)));
   Reporter inner = reporter;
   inner.progress = nullptr;
-  const int64_t together = rows_together(model.net().config(), cache_bytes);
-  for (size_t first = 0; first < order.size();) {
-    size_t last = first;
-    for (int64_t tree = 0; last < order.size() && (last == first || tree < together); ++last) {
-      const auto own = beginning(order[last]);
-      auto fresh = own.begin();
-      if (last > first) {
-        const auto before = beginning(order[last - 1]);
-        fresh = std::mismatch(own.begin(), own.end(), before.begin(), before.end()).first;
-      }
-      tree += own.end() - fresh;
-    }
-    read(std::span(order).subspan(first, last - first), inner, stage);
-    first = last;
-    reporter.report(stage, static_cast<int64_t>(first), static_cast<int64_t>(order.size()));
+  int64_t done = 0;
+  for (const auto& part :
+       tree_parts(beginnings, rows_together(model.net().config(), cache_bytes))) {
+    read(part, inner, stage);
+    done += static_cast<int64_t>(part.size());
+    reporter.report(stage, done, static_cast<int64_t>(examples.size()));
   }
   std::vector<Accesses> accesses;
   std::vector<at::Tensor> queries;
@@ -249,7 +224,8 @@ void SubjectPrompts::read_to_address(std::span<const size_t> which, const Prompt
     };
     PackedPass::Options options;
     options.add = &add;
-    const auto h = pass.forward(embed(model_.net(), ids), packed, 0, A + 1, options);
+    const auto h =
+        pass.forward(model_.net().embed(at::tensor(ids, at::kLong)), packed, 0, A + 1, options);
     for (size_t i = first; i < at; ++i) {
       const int64_t row = suffixes_[which[i]].row, n = tokens_of(which[i]);
       const auto copy = [&](const at::Tensor& table, const at::Tensor& rows) {
@@ -264,7 +240,7 @@ void SubjectPrompts::read_to_address(std::span<const size_t> which, const Prompt
 }
 
 Gates SubjectPrompts::gates(const Overlay& overlay) const {
-  return contiguous(overlay.gates(model_.memory().gate, from_site_.queries));
+  return overlay.gates(model_.memory().gate, from_site_.queries);
 }
 
 void SubjectPrompts::pack(std::span<const int64_t> which, const Gates& all, Batch& batch) const {
@@ -329,8 +305,8 @@ std::vector<bool> SubjectPrompts::changed_before(const Overlay& overlay) const {
   std::vector<bool> out(suffixes_.size(), false);
   if (tokens_before_ == 0) return out;
   const Gate& gate = model_.memory().gate;
-  const Gates then = contiguous(overlay_.gates(gate, before_.queries)),
-              now = contiguous(overlay.gates(gate, before_.queries));
+  const Gates then = overlay_.gates(gate, before_.queries),
+              now = overlay.gates(gate, before_.queries);
   std::vector<bool> changed(pieces_.size(), false);
   for (size_t p = 0; p < pieces_.size(); ++p)
     for (int64_t t = pieces_[p].row; t < pieces_[p].row + pieces_[p].tokens; ++t)

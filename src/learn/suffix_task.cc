@@ -24,14 +24,9 @@ SuffixTask::SuffixTask(const SubjectPrompts& prompts, const SuffixOptions& optio
 
 SuffixTask::SuffixTask(const LanguageModel& model, std::span<const Example> examples,
                        const SuffixOptions& options, const Reporter& reporter)
-    : own_(std::make_unique<SubjectPrompts>(model, examples, options.cache_bytes, reporter,
-                                            "read prompts")),
-      prompts_(own_.get()),
-      model_(model),
-      examples_(examples),
-      options_(options),
-      gates_(own_->gates(model.memory().overlay)),
-      pass_(model.net()) {}
+    : SuffixTask(std::make_unique<const SubjectPrompts>(model, examples, options.cache_bytes,
+                                                        reporter, "read prompts"),
+                 options) {}
 
 std::vector<double> SuffixTask::run(std::span<const int64_t> which,
                                     std::span<const int64_t> vector_of,

@@ -60,6 +60,10 @@ class SuffixTask {
   }
 
  private:
+  SuffixTask(std::unique_ptr<const SubjectPrompts> own, const SuffixOptions& options)
+      : SuffixTask(*own, options) {
+    own_ = std::move(own);
+  }
   std::vector<double> run_batch(std::span<const int64_t> which, std::span<const int64_t> vector_of,
                                 const std::map<int64_t, at::Tensor>& values,
                                 std::map<int64_t, at::Tensor>* gradient, double settled);

@@ -129,6 +129,31 @@ void PromptTree::run(const Transformer& net, int64_t blocks, const Pass& pass,
   }
 }
 
+std::vector<std::vector<size_t>> tree_parts(std::span<const std::span<const int32_t>> prompts,
+                                            int64_t rows) {
+  std::vector<size_t> order(prompts.size());
+  std::iota(order.begin(), order.end(), size_t{0});
+  std::stable_sort(order.begin(), order.end(),
+                   [&](size_t a, size_t b) { return before(prompts[a], prompts[b]); });
+  std::vector<std::vector<size_t>> out;
+  int64_t of_part = rows;
+  for (const size_t i : order) {
+    if (of_part >= rows) {
+      out.emplace_back();
+      of_part = 0;
+    }
+    const auto own = prompts[i];
+    auto fresh = own.begin();
+    if (!out.back().empty()) {
+      const auto last = prompts[out.back().back()];
+      fresh = std::mismatch(own.begin(), own.end(), last.begin(), last.end()).first;
+    }
+    of_part += own.end() - fresh;
+    out.back().push_back(i);
+  }
+  return out;
+}
+
 StateRequest asked_states(const Example& example) {
   const auto first = std::find(example.label.begin(), example.label.end(), 1);
   const auto last = std::find(example.label.rbegin(), example.label.rend(), 1);
@@ -165,18 +190,13 @@ namespace {
 at::Tensor read_states(const LanguageModel& model, std::span<const StateRequest> requests,
                        bool silent_scoped, std::vector<std::vector<int64_t>>* heard,
                        const Reporter& reporter, std::string_view stage, bool low_precision) {
-  // What is kept of a tree is as large as a cache of its tokens: a part of the prompts at a time,
-  // those next to each other that begin alike.
   constexpr int64_t kTreeRows = 4096;
   const at::NoGradGuard no_grad;
   const Transformer& net = model.net();
   const ModelConfig& c = net.config();
   PackedPass pass(net);
-  std::vector<size_t> order(requests.size());
-  std::iota(order.begin(), order.end(), size_t{0});
-  std::stable_sort(order.begin(), order.end(), [&](size_t a, size_t b) {
-    return before(requests[a].tokens, requests[b].tokens);
-  });
+  std::vector<std::span<const int32_t>> all;
+  for (const StateRequest& r : requests) all.push_back(r.tokens);
   std::vector<int64_t> begin = {0};
   for (const StateRequest& r : requests)
     begin.push_back(begin.back() + static_cast<int64_t>(r.tokens.size()) - r.from);
@@ -184,19 +204,10 @@ at::Tensor read_states(const LanguageModel& model, std::span<const StateRequest>
   if (heard != nullptr) heard->assign(static_cast<size_t>(begin.back()), {});
   Reporter inner = reporter;
   inner.progress = nullptr;
-  for (size_t first = 0; first < order.size();) {
+  int64_t done = 0;
+  for (const auto& part : tree_parts(all, kTreeRows)) {
     std::vector<std::span<const int32_t>> prompts;
-    size_t last = first;
-    for (int64_t rows = 0; last < order.size() && (last == first || rows < kTreeRows); ++last) {
-      const auto own = requests[order[last]].tokens;
-      const auto common =
-          last == first
-              ? own.begin()
-              : std::mismatch(own.begin(), own.end(), prompts.back().begin(), prompts.back().end())
-                    .first;
-      rows += own.end() - common;
-      prompts.push_back(own);
-    }
+    for (const size_t r : part) prompts.push_back(all[r]);
     PromptTree tree(std::move(prompts));
     auto table = at::empty({tree.rows(), c.width}, at::kFloat);
     std::vector<std::vector<int64_t>> heard_at(static_cast<size_t>(heard ? tree.rows() : 0));
@@ -223,13 +234,13 @@ at::Tensor read_states(const LanguageModel& model, std::span<const StateRequest>
         },
         inner, stage);
     std::vector<int64_t> rows, to;
-    for (size_t i = first; i < last; ++i) {
-      const size_t r = order[i];
-      tree.append_rows(i - first, requests[r].from, rows);
+    for (size_t i = 0; i < part.size(); ++i) {
+      const size_t r = part[i];
+      tree.append_rows(i, requests[r].from, rows);
       for (int64_t t = begin[r]; t < begin[r + 1]; ++t) to.push_back(t);
       if (heard == nullptr) continue;
       std::vector<int64_t> path;
-      tree.append_rows(i - first, 0, path);
+      tree.append_rows(i, 0, path);
       std::set<int64_t> so_far;
       for (size_t t = 0; t < path.size(); ++t) {
         const auto& at_token = heard_at[static_cast<size_t>(path[t])];
@@ -241,8 +252,8 @@ at::Tensor read_states(const LanguageModel& model, std::span<const StateRequest>
     }
     out.index_copy_(0, at::tensor(to, at::kLong),
                     table.index_select(0, at::tensor(rows, at::kLong)));
-    first = last;
-    reporter.report(stage, static_cast<int64_t>(first), static_cast<int64_t>(order.size()));
+    done += static_cast<int64_t>(part.size());
+    reporter.report(stage, done, static_cast<int64_t>(all.size()));
   }
   return out;
 }

@@ -74,6 +74,11 @@ class PromptTree {
   int64_t rows_ = 0, tokens_ = 0;
 };
 
+// The prompts in parts, those that begin alike next to each other, whose trees have `rows` rows or
+// one prompt's more: what is kept of a tree is as large as a cache of its tokens.
+std::vector<std::vector<size_t>> tree_parts(std::span<const std::span<const int32_t>> prompts,
+                                            int64_t rows);
+
 // A prompt, and from which token on its states are wanted.
 struct StateRequest {
   std::span<const int32_t> tokens;
