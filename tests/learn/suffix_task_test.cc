@@ -71,6 +71,26 @@ class SuffixTaskTest : public ::testing::Test {
     }
     return update;
   }
+  // All of the examples, each with the vector of its item, and some values.
+  struct Shown {
+    std::vector<int64_t> which, vectors;
+    std::map<int64_t, at::Tensor> values;
+
+    Shown(const LanguageModel& model, const std::vector<Example>& examples) {
+      const int64_t d = model.net().config().width;
+      at::manual_seed(3);
+      for (const int64_t block : model.memory().blocks) values[block] = 0.5 * at::randn({3, d});
+      for (size_t i = 0; i < examples.size(); ++i) {
+        which.push_back(static_cast<int64_t>(i));
+        vectors.push_back(examples[i].item);
+      }
+    }
+    std::map<int64_t, at::Tensor> no_gradient() const {
+      std::map<int64_t, at::Tensor> out;
+      for (const auto& [block, v] : values) out[block] = at::zeros_like(v);
+      return out;
+    }
+  };
   static void compare(const LanguageModel& model, const SuffixOptions& options);
 
   static testing::TemporaryFolder* folder_;
@@ -80,19 +100,10 @@ testing::TemporaryFolder* SuffixTaskTest::folder_ = nullptr;
 // Losses and gradients against LanguageTask's passes over all tokens, through autograd.
 void SuffixTaskTest::compare(const LanguageModel& model, const SuffixOptions& options) {
   const auto examples = SuffixTaskTest::examples(model);
-  const int64_t d = model.net().config().width;
-  std::map<int64_t, int64_t> subject_of = {{0, 0}, {1, 1}, {2, 2}};
-  std::map<int64_t, at::Tensor> values, gradient;
-  at::manual_seed(3);
-  for (const int64_t block : model.memory().blocks) {
-    values[block] = 0.5 * at::randn({3, d});
-    gradient[block] = at::zeros({3, d});
-  }
-  std::vector<int64_t> which, vectors;
-  for (size_t i = 0; i < examples.size(); ++i) {
-    which.push_back(static_cast<int64_t>(i));
-    vectors.push_back(subject_of.at(examples[i].item));
-  }
+  const std::map<int64_t, int64_t> subject_of = {{0, 0}, {1, 1}, {2, 2}};
+  const Shown shown(model, examples);
+  const auto& [which, vectors, values] = shown;
+  auto gradient = shown.no_gradient();
   SuffixTask task(model, examples, options, {});
   const auto loss = task.run(which, vectors, values, &gradient);
   const auto again = task.run(which, vectors, values, nullptr);
@@ -160,19 +171,9 @@ TEST_F(SuffixTaskTest, LowPrecisionStaysNear) {
   auto model = LanguageModel::open(*folder_ / "model");
   model.set_overlay({some_update(model, Reach::kSubjects)});
   const auto examples = SuffixTaskTest::examples(model);
-  const int64_t d = model.net().config().width;
-  std::map<int64_t, at::Tensor> values, exact, low;
-  at::manual_seed(3);
-  for (const int64_t block : model.memory().blocks) {
-    values[block] = 0.5 * at::randn({3, d});
-    exact[block] = at::zeros({3, d});
-    low[block] = at::zeros({3, d});
-  }
-  std::vector<int64_t> which, vectors;
-  for (size_t i = 0; i < examples.size(); ++i) {
-    which.push_back(static_cast<int64_t>(i));
-    vectors.push_back(examples[i].item);
-  }
+  const Shown shown(model, examples);
+  const auto& [which, vectors, values] = shown;
+  auto exact = shown.no_gradient(), low = shown.no_gradient();
   SuffixTask task(model, examples, {}, {});
   const auto loss = task.run(which, vectors, values, &exact);
   SuffixTask low_task(model, examples, {.low_precision = true}, {});
@@ -191,19 +192,9 @@ TEST_F(SuffixTaskTest, SettledExamplesHaveNoGradient) {
     auto model = LanguageModel::open(*folder_ / type);
     model.set_overlay({some_update(model, Reach::kSubjects)});
     const auto examples = SuffixTaskTest::examples(model);
-    const int64_t d = model.net().config().width;
-    std::map<int64_t, at::Tensor> values, some, alone;
-    at::manual_seed(3);
-    for (const int64_t block : model.memory().blocks) {
-      values[block] = 0.5 * at::randn({3, d});
-      some[block] = at::zeros({3, d});
-      alone[block] = at::zeros({3, d});
-    }
-    std::vector<int64_t> which, vectors;
-    for (size_t i = 0; i < examples.size(); ++i) {
-      which.push_back(static_cast<int64_t>(i));
-      vectors.push_back(examples[i].item);
-    }
+    const Shown shown(model, examples);
+    const auto& [which, vectors, values] = shown;
+    auto some = shown.no_gradient(), alone = shown.no_gradient();
     SuffixTask task(model, examples, {}, {});
     const auto loss = task.run(which, vectors, values, nullptr);
     auto sorted = loss;
