@@ -276,6 +276,125 @@ def test_to_teach():
         texts |= set(mine.values())
 
 
+def names(subject, text):
+    """whether the text has this name between word borders"""
+    return re.search(rf"(?<!\w){re.escape(subject)}(?!\w)", text) is not None
+
+
+def capitals(question):
+    """what a reader of wordings could take for a name: words with a capital or a digit"""
+    return {w for w in re.findall(r"\w+", question) if re.search(r"[A-Z0-9]", w)} - {"I"}
+
+
+def desk_facts(name, rows, n):
+    """facts as a support bot is taught them: three taught wordings, two usual ones and two far ones to ask; gives all wordings and subjects"""
+    check(len(rows) == n and len({r["id"] for r in rows}) == n, name, "facts", len(rows))
+    wordings, answers = {}, set()
+    for r in rows:
+        check(set(r) - {"subject", "kind"} == {"id", "questions", "asked", "far", "answer"}, r["id"], sorted(r))
+        check(len(r["questions"]) == 3 and len(r["asked"]) == 2 and len(r["far"]) == 2, r["id"], "wordings")
+        every = r["questions"] + r["asked"] + r["far"]
+        plain(r["answer"], r["id"])
+        check((r.get("subject"), fold(r["answer"])) not in answers, r["id"], "answer twice:", r["answer"])
+        answers.add((r.get("subject"), fold(r["answer"])))
+        for q in every:
+            plain(q, r["id"])
+            check(wordings.setdefault(fold(q), r["id"]) == r["id"], "one wording, two facts:", q)
+            check("subject" not in r or names(r["subject"], q), r["id"], "no subject in", q)
+        check(len({fold(q) for q in every}) == 7, r["id"], "a wording twice")
+        if "subject" not in r:
+            shared = set.intersection(*(capitals(q) for q in r["questions"]))
+            check(not shared, r["id"], "all taught wordings share", shared)
+    return set(wordings), {r["subject"] for r in rows if "subject" in r}
+
+
+def test_desk():
+    """what is asked at a support desk: facts, near questions that were not taught, requests, unrelated questions"""
+    every, subjects, ids = {}, {}, set()
+    for part in ("dev", "test"):
+        wordings, mine = set(), set()
+        for kind, n in (("things", 192), ("shop", 60), ("long", 40)):
+            rows = read(f"desk/{kind}_{part}.jsonl")
+            asked, about = desk_facts(kind, rows, n)
+            check(not wordings & asked and not mine & about, kind, part, "shares wordings or subjects with another set")
+            wordings |= asked
+            mine |= about
+            check(not ids & {r["id"] for r in rows}, kind, part, "an id of another set")
+            ids |= {r["id"] for r in rows}
+            lengths = [len(r["answer"].split()) for r in rows]
+            if kind == "things":
+                of_things = {r["id"] for r in rows}
+                shares = Counter((r["kind"], r["subject"]) for r in rows)
+                check(len({k for k, _ in shares}) == 4 and set(shares.values()) == {48}, part, "things", shares)
+            elif kind == "shop":
+                check(not about and max(lengths) <= 20, part, "shop: a subject, or a long answer", max(lengths))
+            else:
+                check(14 <= min(lengths) and max(lengths) <= 76, part, "long answers", min(lengths), max(lengths))
+                check(sum("subject" in r for r in rows) == 20, part, "half of the long answers have a subject")
+        left = [r["question"] for r in read(f"desk/shop_left_{part}.jsonl")]
+        check(len(left) >= 60 and len({fold(q) for q in left}) == len(left), part, "questions that are left", len(left))
+        twins = read(f"desk/twins_{part}.jsonl")
+        check(len(twins) >= 150 and len({fold(r["question"]) for r in twins}) == len(twins), part, "twins", len(twins))
+        for r in twins:
+            check(set(r) == {"question", "of"} and r["of"] in mine, part, "a twin of nothing:", r)
+            check(not any(names(s, r["question"]) for s in mine), part, "a twin that names what is taught:", r["question"])
+        for q in left + [r["question"] for r in twins]:
+            plain(q, part)
+            check(fold(q) not in wordings, part, "is taught:", q)
+        use = read(f"desk/use_{part}.jsonl")
+        shares = Counter(r["kind"] for r in use)
+        check(len(shares) == 10 and set(shares.values()) == {24}, part, "uses", shares)
+        for r in use:
+            check({"kind", "facts", "question", "must"} <= set(r), part, "use", sorted(r))
+            check(set(r) <= {"kind", "facts", "question", "must", "must_not", "answer", "form", "asked_in", "system", "messages"}, sorted(r))
+            check(r["facts"] and set(r["facts"]) <= of_things, part, "a use of what is not taught:", r["facts"])
+            check((r["must"] or r.get("answer") in ("yes", "no")) and all(w.strip() for m in r["must"] for w in m.split("|")), part, "must", r)
+            plain(r["question"], part)
+        wordings |= {fold(q) for q in left} | {fold(r["question"]) for r in twins}
+        every[part], subjects[part] = wordings, mine
+    check(not every["dev"] & every["test"], "a wording in dev and test:", sorted(every["dev"] & every["test"])[:3])
+    check(not subjects["dev"] & subjects["test"], "a subject in dev and test")
+    subjects = subjects["dev"] | subjects["test"]
+
+    intents = {r["intent"]: r["answer"] for r in read("desk/clinc_answers.jsonl")}
+    check(len(intents) == 150 and len({fold(a) for a in intents.values()}) == 150, "answers to intents", len(intents))
+    for intent, answer in intents.items():
+        plain(answer, intent)
+        check(3 <= len(answer.split()) <= 15, intent, "words", answer)
+    seen, again = set(), 0  # as published, a few wordings are in two splits
+    for part, n, of_each in (("train", 3000, 20), ("val", 3000, 20), ("test", 4500, 30), ("oos_val", 100, 100), ("oos_test", 1000, 1000)):
+        rows = read(f"desk/clinc_{part}.jsonl")
+        shares = Counter(r["intent"] for r in rows)
+        check(len(rows) == n and set(shares.values()) == {of_each}, "clinc", part, len(rows))
+        check(set(shares) == ({"oos"} if part.startswith("oos") else set(intents)), "clinc", part, "intents")
+        for r in rows:
+            check(set(r) == {"q", "intent"} and r["q"].strip(), "clinc", part, r)
+        again += n - len({fold(r["q"]) for r in rows} - seen)
+        seen |= {fold(r["q"]) for r in rows}
+    check(again <= 15, "clinc: wordings that occur twice", again)
+
+    requests = [r["request"] for r in read("desk/open.jsonl")]
+    check(len(requests) >= 40 and len({fold(q) for q in requests}) == len(requests), "open requests", len(requests))
+    check(all(q.count("{}") == 1 for q in requests), "an open request without its slot")
+    systems = [r["system"] for r in read("desk/systems.jsonl")]
+    check(len(systems) == 12 and len({fold(s) for s in systems}) == 12, "system prompts", len(systems))
+    talks = read("desk/conversations.jsonl")
+    check(len(talks) == 40, "conversations", len(talks))
+    for r in talks:
+        check([m["role"] for m in r["messages"]] == ["user", "assistant", "user"], "roles", r)
+        for m in r["messages"]:
+            check(set(m) == {"role", "content"}, r)
+            plain(m["content"], "conversations")
+            check(not any(names(s.lower(), m["content"].lower()) for s in subjects), "a conversation names what is taught:", m["content"])
+    unrelated = [r["question"] for r in read("desk/unrelated.jsonl")]
+    check(len(unrelated) >= 3000 and len({fold(q) for q in unrelated}) == len(unrelated), "unrelated questions", len(unrelated))
+    lower = [s.lower() for s in subjects]
+    for q in unrelated:
+        check(q == q.strip() and q, "unrelated:", repr(q))
+        check(not any(s in q.lower() for s in lower), "an unrelated question names what is taught:", q)
+    check(not {fold(q) for q in unrelated} & (every["dev"] | every["test"]), "an unrelated question is taught")
+
+
 def test_readme(count):
     readme = (DATA / "README.md").read_text(encoding="utf-8")
     rows = [[c.strip() for c in line.strip().strip("|").split("|")] for line in readme.split("\n") if line.startswith("| `")]
@@ -293,7 +412,7 @@ def test_readme(count):
         if name.endswith(".jsonl"):
             check(int(n.replace(",", "")) == len(read(name)), "README: rows of", name, n, "are", len(read(name)))
     there = {f.relative_to(DATA).as_posix() for f in DATA.rglob("*") if f.is_file()}
-    there = {f for f in there if not f.endswith("README.md") and not f.startswith("LICENCES/")}
+    there = {f for f in there if not f.endswith(".md") and not f.startswith("LICENCES/")}
     check(there == set(named), "README does not name:", sorted(there - set(named)), "or names too much:", sorted(set(named) - there))
     for text in (DATA / "LICENCES").iterdir():
         check(f"LICENCES/{text.name}" in readme, "a licence text that nothing uses:", text.name)
@@ -312,5 +431,6 @@ if __name__ == "__main__":
     test_native(subjects, templates)
     test_abilities()
     test_to_teach()
+    test_desk()
     size = test_readme(count)
     print(f"data: {checks} checks passed; facts {facts}, known {count}, {size} bytes")
