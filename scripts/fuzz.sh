@@ -10,12 +10,12 @@ shift || true
 folder=${FUZZ_BUILD:-build-fuzz}
 [ -d "$folder/tests/fuzz/seeds" ] || { echo "fuzz: the targets are not built; try: make fuzz" >&2; exit 1; }
 targets=("$@")
-((${#targets[@]})) || targets=(safetensors gguf dataset update tokenizer)
+((${#targets[@]})) || targets=(safetensors gguf dataset update tokenizer wordpiece)
 piece=500000
 # No stack for every allocation: twice as fast.
 export ASAN_OPTIONS=malloc_context_size=1:quarantine_size_mb=8
 # Every byte of a text costs several tokenizers their work; the readers' headers need more room.
-most() { case $1 in tokenizer | dataset) echo 256 ;; *) echo 1024 ;; esac; }
+most() { case $1 in tokenizer | wordpiece | dataset) echo 256 ;; *) echo 1024 ;; esac; }
 for target in "${targets[@]}"; do
   state=$folder/state/$target
   corpus=build-fuzz/corpus/$target

@@ -10,7 +10,7 @@ say() { printf 'setup: %s\n' "$*"; }
 die() { printf 'setup: %s\n  try: %s\n' "$1" "$2" >&2; exit 1; }
 
 packages=(g++ cmake ninja-build pkg-config ccache unzip xz-utils python3 python3-venv libcli11-dev nlohmann-json3-dev
-  libfmt-dev libsqlite3-dev libpcre2-dev libzstd-dev libsodium-dev libhwy-dev libtomlplusplus-dev libgtest-dev libgmock-dev)
+  libfmt-dev libsqlite3-dev libpcre2-dev libzstd-dev libutf8proc-dev libsodium-dev libhwy-dev libtomlplusplus-dev libgtest-dev libgmock-dev)
 missing=()
 if command -v dpkg-query >/dev/null; then
   for package in "${packages[@]}"; do
@@ -61,4 +61,5 @@ if [ "${1:-}" = tests ] && ! .venv/bin/python -c 'import torch, transformers, gg
 fi
 
 scripts/fetch_model.sh
+scripts/fetch_reader.sh
 say "done"

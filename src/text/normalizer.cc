@@ -176,4 +176,12 @@ std::string_view Normalizer::apply(std::string_view text, std::string& storage) 
   return storage;
 }
 
+std::u32string decomposed(std::u32string_view text) {
+  std::u32string parts;
+  parts.reserve(text.size());
+  for (const char32_t c : text) decompose(c, parts);
+  reorder(parts);
+  return parts;
+}
+
 }  // namespace accrete::text

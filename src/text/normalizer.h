@@ -1,6 +1,6 @@
-// The normalizer of tokenizer.json: none, NFC, or sequences of these.
+// The normalizer of tokenizer.json: none, NFC, or sequences of these. And NFD, for WordPiece.
 //
-// Non-goals: NFD, NFKC and NFKD, case folding, stripping, replacing.
+// Non-goals: NFKC and NFKD, case folding, stripping, replacing.
 #pragma once
 
 #include <nlohmann/json_fwd.hpp>
@@ -22,5 +22,8 @@ class Normalizer {
 
   bool nfc_ = false;
 };
+
+// The text in NFD.
+std::u32string decomposed(std::u32string_view text);
 
 }  // namespace accrete::text

@@ -148,10 +148,26 @@ def tokenizer():
     yield b"\4" + "some text <a> 12 \u6f22\u5b57 \U0001f600\n".encode()
 
 
+def wordpiece():
+    small = {"model": {"type": "WordPiece", "unk_token": "[UNK]", "continuing_subword_prefix": "##",
+                       "max_input_chars_per_word": 9, "vocab": {"[UNK]": 0, "[CLS]": 1, "[SEP]": 2, "a": 3, "##b": 4}},
+             "added_tokens": [{"id": 1, "content": "[CLS]", "special": True}], "pre_tokenizer": {"type": "BertPreTokenizer"},
+             "normalizer": {"type": "BertNormalizer", "strip_accents": None, "lowercase": True},
+             "truncation": {"max_length": 8, "strategy": "LongestFirst", "stride": 0}}
+    template = [{"SpecialToken": {"id": "[CLS]", "type_id": 0}}, {"Sequence": {"id": "A", "type_id": 0}}]
+    for post in ({"type": "BertProcessing", "cls": ["[CLS]", 1], "sep": ["[SEP]", 2]},
+                 {"type": "TemplateProcessing", "single": template, "special_tokens": {"[CLS]": {"id": "[CLS]", "ids": [1]}}}):
+        yield b"\0" + json.dumps(small | {"post_processor": post}).encode()
+    for patch in ({"model": {"vocab": {"\u00df\"": 30}}}, {"normalizer": {"lowercase": False}}, {"model": {"unk_token": "a"}}):
+        yield b"\1" + json.dumps(patch).encode()
+    for mode in (2, 15):
+        yield bytes([mode]) + "Ab [CLS] a\u0301. \u6f22\uac00\u200b1 \U0001f600\n".encode()
+
+
 def main():
     if len(sys.argv) != 2:
         sys.exit(__doc__)
-    for maker in (safetensors, gguf, dataset, update, tokenizer):
+    for maker in (safetensors, gguf, dataset, update, tokenizer, wordpiece):
         write(pathlib.Path(sys.argv[1]) / maker.__name__, maker())
 
 
