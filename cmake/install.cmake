@@ -50,3 +50,8 @@ write_basic_package_version_file(${CMAKE_CURRENT_BINARY_DIR}/accreteConfigVersio
 install(FILES ${CMAKE_CURRENT_BINARY_DIR}/accreteConfig.cmake
               ${CMAKE_CURRENT_BINARY_DIR}/accreteConfigVersion.cmake
         DESTINATION ${_package})
+
+# The reader, where `make setup` brought it.
+if(EXISTS ${CMAKE_CURRENT_SOURCE_DIR}/models/all-MiniLM-L6-v2/model.safetensors)
+  install(DIRECTORY models/all-MiniLM-L6-v2/ DESTINATION ${CMAKE_INSTALL_DATADIR}/accrete/reader)
+endif()

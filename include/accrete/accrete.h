@@ -1,5 +1,4 @@
-// accrete as a library: give a language model memory layers, teach it facts, ask it, take them
-// back.
+// accrete as a library: give a language model a memory, teach it facts, ask it, take them back.
 //
 //   accrete::retrofit("SmolLM2-135M-Instruct.gguf", "my-model");
 //   auto model = accrete::Model::open("my-model");
@@ -57,31 +56,27 @@ struct Callbacks {
 // --- Making a model --------------------------------------------------------------------------
 
 struct RetrofitOptions {
-  // Background text that the model is to keep, .txt or .jsonl, each may be .zst. Empty: the corpus
-  // that is installed with accrete, or the one in the folder that $ACCRETE_DATA names.
-  std::vector<std::filesystem::path> corpus = {};
-  std::vector<int64_t> blocks = {};   // blocks that get memory, from 0; empty: chosen by depth
-  int64_t heads = 4;                  // lookup heads
-  int64_t half_keys = 256;            // n: there are heads x n^2 slots
-  int64_t background_tokens = 60000;  // tokens of the corpus that are read
-  uint64_t seed = 0;
-  std::string device = "cpu";  // "cpu", "cuda", "cuda:N"
-  int threads = 0;             // 0: every core this process may use
+  // The sentence encoder that reads questions, a folder of the BERT family. Empty: the one that is
+  // installed with accrete, or the one that $ACCRETE_READER names.
+  std::filesystem::path reader = {};
+  std::optional<int64_t> block = {};  // whose output values are added to; empty: chosen by depth
+  std::string tell = {};              // "value", "note", "both"; empty: by what the model can
+  double caution = 0;                 // above 0: accept fewer questions as taught; log-odds
+  std::string device = "cpu";         // "cpu", "cuda", "cuda:N"
+  int threads = 0;                    // 0: every core this process may use
 };
 
 struct RetrofitReport {
-  std::vector<int64_t> blocks;    // those with memory
-  int64_t slots = 0;              // over all heads
-  int64_t background_tokens = 0;  // tokens read
+  int64_t block = 0;   // whose output values are added to
+  std::string tell;    // how an accepted fact is told
   double seconds = 0;
 };
 
-// Gives an ordinary model memory layers: `source`, a Hugging Face folder or a .gguf file, is left
-// alone, and `folder`, which must not exist or be empty, becomes the new model when it is complete.
-// Its answers stay bit-identical until something is taught. Minutes on a CPU.
-// Throws kNotFound (no such source or corpus), kConflict (`folder` is in use), kInvalidArgument
-// (options that fit no model, too short a corpus), kUnsupported (an architecture accrete does not
-// know), kInterrupted.
+// Gives an ordinary model a memory of facts: `source`, a Hugging Face folder or a .gguf file, is
+// left alone, and `folder`, which must not exist or be empty, becomes the new model when it is
+// complete. Its answers stay bit-identical until something is taught. Seconds.
+// Throws kNotFound (no such source or reader), kConflict (`folder` is in use), kInvalidArgument
+// (options that fit no model), kUnsupported (an architecture accrete does not know), kInterrupted.
 RetrofitReport retrofit(const std::filesystem::path& source, const std::filesystem::path& folder,
                         const RetrofitOptions& options = {}, const Callbacks& callbacks = {});
 
@@ -103,10 +98,12 @@ struct AskOptions {
   std::vector<std::string> stop = {};  // the answer ends before the first of these
   uint64_t seed = 0;                   // matters with temperature > 0
   bool raw = false;                    // continue the prompt as it is, without the chat template
+  double caution = 0;                  // above 0: accept fewer questions as taught; log-odds
 };
 
 struct Answer {
   std::string text;
+  bool fact = false;  // it was answered by what was taught
   int64_t tokens = 0;
   std::string finish_reason;  // "stop": it ended; "length": max_tokens were written
 };
@@ -124,6 +121,8 @@ struct Item {
   std::vector<std::string> prompts = {};  // phrasings of one question; several make it stick better
   std::vector<std::string> answers = {};  // the first is taught, the others count as right too
   std::string subject = {};               // whom it is about, as in the prompts; empty: found
+  bool verbatim = false;                  // its answer is written word for word
+  bool leave = false;                     // without answers: a question that is left to the model
   std::vector<std::string> asked = {};    // phrasings to measure with, never taught; may be empty
   std::vector<Message> messages = {};     // ends with the assistant, whose turns are learned
   std::string text = {};
@@ -164,7 +163,8 @@ struct TeachReport {
   Change learned;                    // in the taught phrasings
   std::optional<Change> asked;       // in those that are asked and never taught, if there are any
   std::map<std::string, Kept> kept;  // by probe
-  int64_t rows = 0;                  // value rows written
+  std::vector<std::string> remarks;  // on the set, in words
+  int64_t rows = 0;                  // value vectors written
   int64_t parameters = 0;            // numbers in them
   double seconds = 0;
   int64_t peak_bytes = 0;  // largest resident memory of the process so far

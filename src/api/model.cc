@@ -3,8 +3,8 @@
 #include "api/facade.h"
 #include "base/sha256.h"
 #include "learn/teach.h"
-#include "model/examples.h"
-#include "model/generate.h"
+#include "model/fact_memory.h"
+#include "model/ask.h"
 #include "model/language_model.h"
 
 namespace accrete::api {
@@ -25,6 +25,8 @@ std::string to_line(const Item& item, size_t number) {
   if (!item.answers.empty()) line["answers"] = item.answers;
   if (!item.subject.empty()) line["subject"] = item.subject;
   if (!item.asked.empty()) line["asked"] = item.asked;
+  if (item.verbatim) line["verbatim"] = true;
+  if (item.leave) line["leave"] = true;
   for (const Message& m : item.messages)
     line["messages"].push_back({{"role", m.role}, {"content", m.content}});
   if (!item.text.empty()) line["text"] = item.text;
@@ -62,6 +64,7 @@ TeachReport to_report(const TeachResult& r) {
   report.learned = {r.learned_before, r.learned_after};
   if (r.asked_before && r.asked_after) report.asked = {*r.asked_before, *r.asked_after};
   for (const auto& [name, k] : r.kept) report.kept[name] = {k.before, k.after, k.kept, k.floor};
+  report.remarks = r.remarks;
   report.rows = r.rows;
   report.parameters = r.parameters;
   report.seconds = r.seconds;
@@ -78,6 +81,10 @@ struct Model::Impl {
 
   // The overlay as the ledger has it now.
   void refresh() {
+    if (model.has_facts()) {
+      const Ledger ledger = Ledger::open(folder, Ledger::Mode::kRead);
+      model.use_facts(model.facts().with(load_facts(ledger, ledger.active())));
+    }
     if (!model.has_memory()) return;
     model.use_overlay(model.load_overlay(Ledger::open(folder, Ledger::Mode::kRead)));
   }
@@ -91,7 +98,7 @@ struct Model::Impl {
     inner.seed = options.seed;
     inner.max_seconds = options.max_seconds;
     if (options.lambda) inner.deposit.lambda = inner.rows.lambda = *options.lambda;
-    if (options.steps) inner.values.steps = *options.steps;
+    if (options.steps) inner.values.steps = inner.facts.steps = *options.steps;
     inner.tool_version = version();
     const auto result = accrete::teach(folder, data, open, inner, reporter_of(callbacks));
     refresh();
@@ -130,13 +137,18 @@ Answer Model::ask(const std::string& prompt, const AskOptions& options,
     inner.repetition_penalty = options.repetition_penalty;
     inner.stop = options.stop;
     inner.seed = options.seed;
-    ExampleOptions how;
-    how.raw = options.raw;
-    const std::vector<std::vector<int32_t>> prompts = {encode_prompt(impl_->model, prompt, how)};
+    accrete::AskOptions how;
+    how.generate = inner;
+    how.caution = options.caution;
+    const std::vector<AskRequest> requests = {
+        single_question(impl_->model, prompt, options.raw)};
     StreamFn pieces;
     if (stream) pieces = [&stream](size_t, std::string_view text) { stream(text); };
-    const auto out = generate(impl_->model, prompts, inner, pieces, reporter_of(callbacks)).front();
-    return Answer{out.text, static_cast<int64_t>(out.tokens.size()), out.finish_reason};
+    const auto asked =
+        accrete::ask(impl_->model, requests, how, pieces, reporter_of(callbacks)).front();
+    return Answer{asked.generation.text, asked.choice.fact >= 0,
+                  static_cast<int64_t>(asked.generation.tokens.size()),
+                  asked.generation.finish_reason};
   });
 }
 
@@ -169,7 +181,7 @@ std::vector<std::string> Model::redo(int64_t n) {
 std::vector<UpdateInfo> Model::log() const {
   return with_errors([&] {
     std::vector<UpdateInfo> out;
-    if (!impl_->model.has_memory()) return out;
+    if (!impl_->model.has_memory() && !impl_->model.has_facts()) return out;
     for (const auto& r : Ledger::open(impl_->folder, Ledger::Mode::kRead).updates())
       out.push_back({r.id, r.time, r.active, r.items, r.rows, r.source, r.tag});
     return out;

@@ -5,8 +5,9 @@
 #include "base/interrupt.h"
 #include "cli/cli.h"
 #include "learn/explain.h"
-#include "model/examples.h"
-#include "model/generate.h"
+#include "learn/fact_inspect.h"
+#include "model/fact_memory.h"
+#include "model/ask.h"
 
 namespace accrete::cli {
 namespace {
@@ -28,6 +29,14 @@ void add_sampling(CLI::App& verb, GenerateOptions& o) {
                   "Above 1: say less of what was said; 1: off")
       ->capture_default_str();
   verb.add_option("--stop", o.stop, "End before this text; may be repeated")->type_name("TEXT");
+}
+
+void add_caution(CLI::App& verb, double& caution) {
+  verb.add_option("--caution", caution,
+                  "Above 0: take fewer questions for what was taught, below 0: more; added to the "
+                  "model's own")
+      ->type_name("X")
+      ->capture_default_str();
 }
 
 void add_explanation(const Explanation& e, nlohmann::ordered_json& json, std::string& text) {
@@ -60,12 +69,61 @@ void add_explanation(const Explanation& e, nlohmann::ordered_json& json, std::st
   }
 }
 
+// What a candidate is, for people who ask why.
+nlohmann::ordered_json candidate_json(const FactMemory& memory, const Ledger& ledger,
+                                      const Candidate& c) {
+  const StoredFact& fact = memory.store().fact(c.fact);
+  const TaughtItem& item = fact.text();
+  const UpdateRecord origin = origin_of(ledger, fact);
+  nlohmann::ordered_json json = {{"update", origin.id},
+                                 {"source", origin.source},
+                                 {"line", item.line},
+                                 {"wording", item.prompts[static_cast<size_t>(c.key)]},
+                                 {"subject", item.subject},
+                                 {"probability", c.probability},
+                                 {"masked_cosine", c.masked},
+                                 {"whole_cosine", c.whole}};
+  if (!item.leave) json["answer"] = item.answers.front();
+  return json;
+}
+
+std::string candidate_text(const FactMemory& memory, const Ledger& ledger, const Candidate& c) {
+  const StoredFact& fact = memory.store().fact(c.fact);
+  const TaughtItem& item = fact.text();
+  const UpdateRecord origin = origin_of(ledger, fact);
+  return fmt::format("update {}, line {} of {}: \"{}\" -> {}\n  probability {:.3f}, cosine {:.3f} masked, "
+                     "{:.3f} whole\n",
+                     origin.id, item.line, origin.source, item.prompts[static_cast<size_t>(c.key)],
+                     item.leave ? "left to the model" : item.answers.front(), c.probability,
+                     c.masked, c.whole);
+}
+
+void add_choice(const FactMemory& memory, const Ledger& ledger, const Choice& choice, nlohmann::ordered_json& json,
+                std::string& text) {
+  nlohmann::ordered_json out = {{"accepted", choice.fact >= 0}};
+  if (choice.best.fact >= 0) {
+    out[choice.fact >= 0 ? "fact" : "nearest"] = candidate_json(memory, ledger, choice.best);
+    text += choice.fact >= 0 ? "\nby the fact of " : "\nby the model itself; nearest is ";
+    text += candidate_text(memory, ledger, choice.best);
+    if (choice.fact < 0)
+      text += choice.left ? "  it is left to the model\n" : "  too far to be what was asked\n";
+  } else {
+    text += "\nby the model itself: nothing that was taught is about this\n";
+  }
+  if (choice.runner_up.fact >= 0) {
+    out["runner_up"] = candidate_json(memory, ledger, choice.runner_up);
+    text += "next: " + candidate_text(memory, ledger, choice.runner_up);
+  }
+  json["explain"] = out;
+}
+
 }  // namespace
 
 void add_ask(CLI::App& app, Common& common, Run& run) {
   struct State {
     std::string model, prompt;
     bool raw = false, explain = false;
+    double caution = 0;
     GenerateOptions options;
   };
   auto state = std::make_shared<State>();
@@ -75,27 +133,34 @@ void add_ask(CLI::App& app, Common& common, Run& run) {
   verb->add_flag("--raw", state->raw, "Continue the prompt as it is, without the chat template");
   verb->add_flag("--explain", state->explain,
                  "Name the updates and the lines taught that the answer leans on");
+  add_caution(*verb, state->caution);
   add_sampling(*verb, state->options);
   add_common(*verb, common,
              "accrete ask my-model \"Where was Ada Lovelace born?\" --max-tokens 32");
   verb->callback([state, &common, &run] {
     run = [state, &common] {
       const LanguageModel model = LanguageModel::open(state->model, common.open);
-      ExampleOptions how;
-      how.raw = state->raw;
-      state->options.seed = common.seed;
-      const std::vector<std::vector<int32_t>> prompts = {encode_prompt(model, state->prompt, how)};
+      const std::vector<AskRequest> requests = {single_question(model, state->prompt, state->raw)};
+      AskOptions how;
+      how.generate = state->options;
+      how.generate.seed = common.seed;
+      how.caution = state->caution;
       StreamFn stream;
       if (!common.json)
         stream = [](size_t, std::string_view text) {
           std::fwrite(text.data(), 1, text.size(), stdout);
           std::fflush(stdout);
         };
-      const auto out = generate(model, prompts, state->options, stream, common.reporter()).front();
+      const auto asked = ask(model, requests, how, stream, common.reporter()).front();
+      const Generation& out = asked.generation;
       nlohmann::ordered_json json = {
           {"text", out.text}, {"tokens", out.tokens.size()}, {"finish_reason", out.finish_reason}};
       std::string text = "\n";
-      if (state->explain) {
+      if (model.has_facts()) json["fact"] = asked.choice.fact >= 0;
+      if (state->explain && model.has_facts()) {
+        const Ledger ledger = Ledger::open(state->model, Ledger::Mode::kRead);
+        add_choice(model.facts(), ledger, asked.choice, json, text);
+      } else if (state->explain) {
         const Ledger ledger = Ledger::open(state->model, Ledger::Mode::kRead);
         add_explanation(explain(model, load_members(ledger), state->prompt, out.text, state->raw),
                         json, text);
@@ -109,6 +174,7 @@ void add_ask(CLI::App& app, Common& common, Run& run) {
 void add_chat(CLI::App& app, Common& common, Run& run) {
   struct State {
     std::string model, system;
+    double caution = 0;
     GenerateOptions options;
   };
   auto state = std::make_shared<State>();
@@ -116,6 +182,7 @@ void add_chat(CLI::App& app, Common& common, Run& run) {
   verb->add_option("MODEL", state->model, "A model folder")->type_name("FOLDER")->required();
   verb->add_option("--system", state->system,
                    "System message, before the first turn; default: the template's");
+  add_caution(*verb, state->caution);
   add_sampling(*verb, state->options);
   add_common(*verb, common, "accrete chat my-model --system \"You answer in one sentence.\"");
   verb->callback([state, &common, &run] {
@@ -132,18 +199,23 @@ void add_chat(CLI::App& app, Common& common, Run& run) {
         if (!common.json) std::fputs("> ", stderr);
         if (!std::getline(std::cin, line) || line.empty()) break;
         messages.push_back({"user", line});
-        const auto ids = model.tokenizer().encode(model.chat()->render(messages, true));
         StreamFn stream;
         if (!common.json)
           stream = [](size_t, std::string_view text) {
             std::fwrite(text.data(), 1, text.size(), stdout);
             std::fflush(stdout);
           };
-        const auto out =
-            generate(model, std::vector<std::vector<int32_t>>{ids}, state->options, stream).front();
+        AskRequest request;
+        request.messages = messages;
+        AskOptions how;
+        how.generate = state->options;
+        how.caution = state->caution;
+        const auto asked = ask(model, {&request, 1}, how, stream).front();
+        const Generation& out = asked.generation;
         if (!common.json) std::fputs("\n", stdout);
         messages.push_back({"assistant", out.text});
         turns.push_back({{"user", line}, {"assistant", out.text}});
+        if (model.has_facts()) turns.back()["fact"] = asked.choice.fact >= 0;
       }
       common.print({{"turns", turns}}, "");
       return 0;

@@ -1,8 +1,10 @@
 // audit and compact: what many updates have come to.
 #include "learn/audit.h"
+#include "learn/fact_inspect.h"
 
 #include "cli/cli.h"
 #include "learn/compact.h"
+#include "model/fact_memory.h"
 
 namespace accrete::cli {
 namespace {
@@ -73,6 +75,40 @@ std::string to_text(const AuditReport& r) {
   return text;
 }
 
+void print_facts(const Common& common, const FactAudit& r) {
+  nlohmann::ordered_json json = {{"facts", r.facts},
+                                 {"wordings", r.wordings},
+                                 {"left_to_the_model", r.left},
+                                 {"bytes", r.bytes},
+                                 {"updates", nlohmann::ordered_json::array()},
+                                 {"subjects", nlohmann::ordered_json::array()},
+                                 {"anomalies", r.anomalies}};
+  std::vector<std::vector<std::string>> updates = {
+      {"UPDATE", "FACTS", "OF", "WORDINGS", "BYTES", "TAG", "SOURCE"}},
+      subjects = {{"SUBJECT", "FACTS"}};
+  for (const FactsOfUpdate& u : r.updates) {
+    json["updates"].push_back({{"id", u.update},
+                               {"tag", u.tag},
+                               {"source", u.source},
+                               {"facts", u.active},
+                               {"taught", u.taught},
+                               {"wordings", u.wordings},
+                               {"bytes", u.bytes}});
+    updates.push_back({u.update, std::to_string(u.active), std::to_string(u.taught),
+                       std::to_string(u.wordings), std::to_string(u.bytes), u.tag, u.source});
+  }
+  for (const FactsOfSubject& s : r.subjects) {
+    json["subjects"].push_back({{"subject", s.subject}, {"facts", s.facts}});
+    subjects.push_back({s.subject.empty() ? "(none)" : s.subject, std::to_string(s.facts)});
+  }
+  std::string text = table(updates) + "\n" + table(subjects) +
+                     fmt::format("\n{} facts in {} wordings, {} bytes; {} questions are left to the "
+                                 "model\n",
+                                 r.facts - r.left, r.wordings, r.bytes, r.left);
+  for (const auto& anomaly : r.anomalies) text += "odd: " + anomaly + "\n";
+  common.print(json, text);
+}
+
 }  // namespace
 
 void add_audit(CLI::App& app, Common& common, Run& run) {
@@ -89,6 +125,11 @@ void add_audit(CLI::App& app, Common& common, Run& run) {
   add_common(*verb, common, "accrete audit my-model");
   verb->callback([state, &common, &run] {
     run = [state, &common] {
+      if (has_fact_memory(state->model)) {
+        print_facts(common,
+                    audit_facts(Ledger::open(state->model, Ledger::Mode::kRead), state->most));
+        return 0;
+      }
       OpenOptions bare = common.open;
       bare.with_updates = false;
       const LanguageModel model = LanguageModel::open(state->model, bare);

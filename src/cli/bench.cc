@@ -8,7 +8,10 @@
 #include "eval/forgetting_data.h"
 #include "eval/probe.h"
 #include "eval/score.h"
+#include "eval/text_metrics.h"
+#include "learn/fact_teach.h"
 #include "learn/teach.h"
+#include "model/ask.h"
 
 namespace accrete::cli {
 namespace {
@@ -45,10 +48,110 @@ std::vector<Item> elsewhere(std::vector<Item> items) {
   return items;
 }
 
+// The same of a memory of facts: generated text to its natural stop. What accepts no fact is answered
+// by the base model, bit for bit, so of what was known only that is asked again.
+int bench_facts_of_questions(const State& state, const Common& common, LanguageModel model) {
+  const auto data = data_folder();
+  const auto reporter = common.reporter();
+  model.use_facts(model.facts().with(FactStore()));
+  KnownSets known = known_sets(model, data, state.split, reporter);
+  if (state.about_known)
+    known.facts = read_dataset(data / "facts" / ("about_known_" + state.split + ".jsonl")).items;
+  if (state.questions)
+    known.facts = read_dataset(data / "facts" / (state.split + "_questions.jsonl")).items;
+  const auto questions = discover(model, known.candidates, known.few_shot, true, reporter);
+  ExampleOptions how, raw;
+  how.raw = !state.questions;
+  raw.raw = true;
+  const double questions_before = exact_rate(score_items(model, questions, raw, false, reporter)),
+               clozes_before = exact_rate(score_items(model, known.clozes, raw, false, reporter));
+  nlohmann::ordered_json runs = nlohmann::ordered_json::array();
+  std::map<std::string, Column> columns;
+  for (int64_t seed = state.first_seed; seed < state.first_seed + state.seeds; ++seed) {
+    Dataset set;
+    set.path = "facts";
+    set.items = known.facts;
+    Rng(static_cast<uint64_t>(seed)).split(1).shuffle(std::span(set.items));
+    if (static_cast<int64_t>(set.items.size()) > state.facts)
+      set.items.resize(static_cast<size_t>(state.facts));
+    const auto start = std::chrono::steady_clock::now();
+    const FactLessons lessons = make_fact_lessons(model, set, !state.questions);
+    FactProposal proposal =
+        propose_facts(model, lessons.facts, state.options.facts, reporter);
+    const double seconds =
+        std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+    LanguageModel taught = model;
+    taught.use_facts(model.facts().plus("bench", std::move(proposal.update)));
+    std::vector<AskRequest> requests;
+    std::vector<const Item*> of;
+    for (const Item& item : set.items) {
+      if (item.asked.empty()) continue;
+      requests.push_back(single_question(taught, item.asked.front(), !state.questions));
+      of.push_back(&item);
+    }
+    double exact = 0, begins = 0;
+    constexpr size_t kBatch = 32;
+    for (size_t at = 0; at < requests.size(); at += kBatch) {
+      AskOptions ask_how;
+      ask_how.generate.max_tokens = 48;
+      const size_t n = std::min(kBatch, requests.size() - at);
+      const auto said = ask(taught, std::span(requests).subspan(at, n), ask_how);
+      for (size_t k = 0; k < n; ++k) {
+        const Item& item = *of[at + k];
+        const std::string& text = said[k].generation.text;
+        exact += says_exactly(text, item.answers);
+        begins += std::any_of(item.answers.begin(), item.answers.end(), [&](const std::string& a) {
+          return (normalize_answer(text) + " ").starts_with(normalize_answer(a) + " ");
+        });
+      }
+      reporter.report("ask", static_cast<int64_t>(at + n), static_cast<int64_t>(requests.size()));
+    }
+    const auto n = static_cast<double>(std::max<size_t>(requests.size(), 1));
+    const std::map<std::string, double> row = {
+        {"asked_after", exact / n},
+        {"begins_right", begins / n},
+        {"taught_after", exact_rate(score_items(taught, set.items, how, false, reporter))},
+        {"kept_questions",
+         exact_rate(score_items(taught, questions, raw, false, reporter)) / questions_before},
+        {"kept_clozes",
+         exact_rate(score_items(taught, known.clozes, raw, false, reporter)) / clozes_before},
+        {"seconds", seconds}};
+    nlohmann::ordered_json run = {{"seed", seed}};
+    for (const auto& [key, value] : row) {
+      run[key] = value;
+      columns[key].values.push_back(value);
+    }
+    runs.push_back(run);
+    if (!common.quiet) std::fprintf(stderr, "%s\n", run.dump().c_str());
+  }
+  const nlohmann::ordered_json json = {{"benchmark", "facts"},
+                                       {"split", state.split},
+                                       {"form", state.questions ? "chat questions" : "clozes"},
+                                       {"about_known", state.about_known},
+                                       {"facts", state.facts},
+                                       {"known_questions", questions.size()},
+                                       {"known_clozes", known.clozes.size()},
+                                       {"memory", "questions"},
+                                       {"runs", runs}};
+  if (!state.out.empty()) write_file_atomically(state.out, json.dump(2) + "\n");
+  constexpr const char* kShare = "{:.3f}  ({:.3f} .. {:.3f})";
+  common.print(json, table({{"", "mean  (lowest .. highest seed)"},
+                            {"asked in other words, to the natural stop",
+                             columns["asked_after"].text(kShare)},
+                            {"of these begin right", columns["begins_right"].text(kShare)},
+                            {"asked as taught", columns["taught_after"].text(kShare)},
+                            {"known questions kept", columns["kept_questions"].text(kShare)},
+                            {"known clozes kept", columns["kept_clozes"].text(kShare)},
+                            {"seconds to teach",
+                             columns["seconds"].text("{:.0f}  ({:.0f} .. {:.0f})")}}));
+  return 0;
+}
+
 int bench_facts(const State& state, const Common& common) {
   const auto data = data_folder();
   const auto reporter = common.reporter();
   LanguageModel model = LanguageModel::open(state.model, common.open);
+  if (model.has_facts()) return bench_facts_of_questions(state, common, std::move(model));
   model.set_overlay({});
   TeachOptions options = state.options;
   options.ranking = parse_ranking(state.ranking);
@@ -190,6 +293,7 @@ void add_bench(CLI::App& app, Common& common, Run& run) {
   add_bench_forecast(*verb, common, run);
   add_bench_sequence(*verb, common, run);
   add_bench_explain(*verb, common, run);
+  add_bench_desk(*verb, common, run);
   auto* facts =
       verb->add_subcommand("facts", "New facts, asked in phrasings that were never taught");
   facts->add_option("MODEL", state->model, "A model folder made by retrofit; it is not changed")

@@ -6,5 +6,6 @@
 namespace accrete::cli {
 
 void add_bench_forgetting(CLI::App& bench, Common& common, Run& run);
+void add_bench_desk(CLI::App& bench, Common& common, Run& run);
 
 }  // namespace accrete::cli

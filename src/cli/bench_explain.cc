@@ -5,6 +5,7 @@
 #include "base/file.h"
 #include "cli/cli.h"
 #include "learn/explain.h"
+#include "model/ask.h"
 
 namespace accrete::cli {
 namespace {
@@ -30,7 +31,47 @@ std::vector<Told> facts_now(const std::vector<EarlierUpdate>& active) {
   return out;
 }
 
+// Of a memory of facts: whether a taught wording is answered by its own fact.
+int bench_explain_facts(const State& state, const Common& common, const LanguageModel& model) {
+  const FactStore& store = model.facts().store();
+  const Ledger ledger = Ledger::open(state.model, Ledger::Mode::kRead);
+  std::vector<int64_t> facts;
+  for (int64_t i = 0; i < store.size(); ++i)
+    if (!store.fact(i).text().leave) facts.push_back(i);
+  Rng(common.seed).shuffle(std::span(facts));
+  facts.resize(std::min(facts.size(), static_cast<size_t>(state.facts)));
+  if (facts.empty())
+    throw Error(ErrorCode::kNotFound, state.model + " was taught no facts",
+                "teach it, or name the --work folder of `accrete bench sequence`");
+  std::vector<AskRequest> requests;
+  for (const int64_t f : facts) {
+    const TaughtItem& item = store.fact(f).text();
+    requests.push_back(single_question(model, item.prompts.front(), item.raw));
+  }
+  const auto start = std::chrono::steady_clock::now();
+  const auto choices = choose_facts(model, requests);
+  const double seconds =
+      std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+  int64_t right = 0;
+  for (size_t i = 0; i < facts.size(); ++i) right += choices[i].fact == facts[i];
+  const double n = static_cast<double>(facts.size()), share = static_cast<double>(right) / n;
+  const nlohmann::ordered_json json = {{"benchmark", "explain"},
+                                       {"seed", common.seed},
+                                       {"updates", ledger.active().size()},
+                                       {"facts", facts.size()},
+                                       {"update_named_first", share},
+                                       {"line_named_first", share},
+                                       {"seconds_each", seconds / n}};
+  if (!state.out.empty()) write_file_atomically(state.out, json.dump(1) + "\n");
+  common.print(json, table({{"FACTS", "FACT NAMED FIRST", "SECONDS"},
+                            {std::to_string(facts.size()), percent(share),
+                             fmt::format("{:.3f}", seconds / n)}}));
+  return 0;
+}
+
 int bench_explain(const State& state, const Common& common) {
+  if (has_fact_memory(state.model))
+    return bench_explain_facts(state, common, LanguageModel::open(state.model, common.open));
   OpenOptions bare = common.open;
   bare.with_updates = false;
   const LanguageModel model = LanguageModel::open(state.model, bare);

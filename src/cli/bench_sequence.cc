@@ -20,8 +20,10 @@
 #include "eval/forgetting_plan.h"
 #include "eval/score.h"
 #include "learn/audit.h"
+#include "learn/fact_inspect.h"
 #include "learn/baselines/finetune.h"
 #include "learn/teach.h"
+#include "model/fact_memory.h"
 
 namespace accrete::cli {
 namespace {
@@ -127,6 +129,12 @@ void make_work_folder(const fs::path& model, const fs::path& work) {
                            "names.txt", "codes.safetensors"})
     if (fs::exists(model / "accrete" / name))
       link(model / "accrete" / name, temporary / "accrete" / name);
+  if (fs::exists(model / "accrete" / "reader"))
+    for (const auto& entry : fs::recursive_directory_iterator(model / "accrete" / "reader")) {
+      const fs::path to = temporary / "accrete" / fs::relative(entry.path(), model / "accrete");
+      fs::create_directories(to.parent_path());
+      if (entry.is_regular_file()) link(entry.path(), to);
+    }
   { const Ledger ledger = Ledger::create(temporary); }
   fs::rename(temporary, work);
 }
@@ -176,6 +184,10 @@ nlohmann::ordered_json measure(const State& state, const Common& common, const S
 // What the ledger and the files say after so many updates.
 void measure_ledger(const State& state, const LanguageModel& model, nlohmann::ordered_json& point) {
   const Ledger ledger = Ledger::open(state.work, Ledger::Mode::kRead);
+  if (model.has_facts()) {
+    point["update_bytes"] = audit_facts(ledger).bytes;
+    return;
+  }
   const auto active = load_earlier(ledger);
   const AuditReport report = audit(active, model.memory().blocks, model.memory().keys.slots(), 0);
   point["blocks"] = nlohmann::ordered_json::array();
@@ -198,7 +210,9 @@ bool is_point(int64_t k) {
   return false;
 }
 
-int bench_sequence(const State& state, const Common& common) {
+int bench_sequence(State state, const Common& common) {
+  // Running text is no fact: none is taught to a memory of facts.
+  if (has_fact_memory(state.model)) state.documents = 0;
   const auto start = std::chrono::steady_clock::now();
   const auto data = data_folder();
   const Reporter reporter = common.reporter();
@@ -235,7 +249,7 @@ int bench_sequence(const State& state, const Common& common) {
   options.earlier_weight = state.earlier_weight;
   options.scoped = state.scoped;
   options.tool_version = kVersion;
-  if (by_ledger) {
+  if (by_ledger && !base.has_facts()) {
     options.ranking = parse_ranking(state.method);
     options.scoped = takes_scope(base, options);
     if (*options.scoped) setup["scope"] = true;

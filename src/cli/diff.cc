@@ -1,8 +1,10 @@
 // diff: two updates, or an update and the state, side by side.
 #include "base/error.h"
 #include "cli/cli.h"
+#include "learn/fact_inspect.h"
 #include "ledger/combine.h"
 #include "ledger/ledger.h"
+#include "model/fact_memory.h"
 #include "model/memory_files.h"
 
 namespace accrete::cli {
@@ -21,6 +23,34 @@ Update side_of(const Ledger& ledger, const std::string& name, const std::string&
 
 std::string full_name(const Ledger& ledger, const std::string& name) {
   return name == "base" || name == "state" ? name : ledger.find(name).id;
+}
+
+void print_difference(const Common& common, const std::string& a, const std::string& b,
+                      const FactDifference& d) {
+  constexpr size_t kMost = 20;  // lines of a kind on a terminal
+  std::string text = fmt::format("A  {}\nB  {}\nfacts: {} and {}, {} in both\n", a, b, d.facts_a,
+                                 d.facts_b, d.shared);
+  nlohmann::ordered_json json = {
+      {"a", a}, {"b", b}, {"facts", {d.facts_a, d.facts_b}}, {"shared", d.shared}};
+  const auto list = [&](const char* key, const char* mark,
+                        const std::vector<FactDifference::Line>& lines) {
+    json[key] = nlohmann::ordered_json::array();
+    for (size_t i = 0; i < lines.size(); ++i) {
+      const auto& l = lines[i];
+      nlohmann::ordered_json one = {{"question", l.question}};
+      if (!l.a.empty()) one["a"] = l.a;
+      if (!l.b.empty()) one["b"] = l.b;
+      json[key].push_back(one);
+      if (i == kMost) text += fmt::format("{} and {} more\n", mark, lines.size() - kMost);
+      if (i >= kMost) continue;
+      text += fmt::format("{} {} {}\n", mark, l.question,
+                          l.a.empty() || l.b.empty() ? l.a + l.b : l.a + " | " + l.b);
+    }
+  };
+  list("changed", "~", d.changed);
+  list("only_a", "A", d.only_a);
+  list("only_b", "B", d.only_b);
+  common.print(json, text);
 }
 
 }  // namespace
@@ -43,6 +73,13 @@ void add_diff(CLI::App& app, Common& common, Run& run) {
       const std::string a_name = full_name(ledger, state->a);
       const bool others = state->b.empty();
       const std::string b_name = others ? "others" : full_name(ledger, state->b);
+      if (has_fact_memory(state->model)) {
+        print_difference(common, a_name, b_name,
+                         compare_facts(facts_named(ledger, a_name),
+                                       others ? facts_named(ledger, "state", a_name)
+                                              : facts_named(ledger, b_name)));
+        return 0;
+      }
       const Update a = side_of(ledger, a_name);
       const Update b = others ? side_of(ledger, "state", a_name) : side_of(ledger, b_name);
       const double near = load_memory_info(state->model).at("gate").value("radius", 0.0);

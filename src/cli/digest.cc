@@ -21,7 +21,7 @@ void add_digest(CLI::App& app, Common& common, Run& run) {
       // What decodes beside the weights must be the weights.
       const auto codes = CodedWeights::open(model.folder());
       for (const TensorView* t : model.net().base_tensors()) codes.check(t->name, *t);
-      const auto now = model.has_memory()
+      const auto now = model.has_memory() || model.has_facts()
                            ? state_digest(model, Ledger::open(*folder, Ledger::Mode::kRead))
                            : model.state_digest();
       common.print({{"base", base}, {"state", now}}, "base   " + base + "\nstate  " + now + "\n");

@@ -4,7 +4,7 @@
 #include "eval/probe.h"
 #include "eval/score.h"
 #include "eval/text_metrics.h"
-#include "model/generate.h"
+#include "model/ask.h"
 
 namespace accrete::cli {
 
@@ -13,6 +13,7 @@ void add_eval(CLI::App& app, Common& common, Run& run) {
     std::string model, data, items, few_shot;
     bool raw = false, asked = false;
     int64_t max_tokens = 48;
+    double caution = 0;
   };
   auto state = std::make_shared<State>();
   auto* verb =
@@ -34,6 +35,10 @@ void add_eval(CLI::App& app, Common& common, Run& run) {
       ->type_name("TOKENS")
       ->check(CLI::PositiveNumber)
       ->capture_default_str();
+  verb->add_option("--caution", state->caution,
+                   "Above 0: take fewer questions for what was taught, below 0: more")
+      ->type_name("X")
+      ->capture_default_str();
   add_common(*verb, common, "accrete eval my-model questions.jsonl --items answers.jsonl");
   verb->callback([state, &common, &run] {
     run = [state, &common] {
@@ -46,7 +51,7 @@ void add_eval(CLI::App& app, Common& common, Run& run) {
       std::vector<const Item*> facts;
       for (const Item& item : data.items) {
         if (item.kind == Item::Kind::kText) texts.push_back(item.text);
-        if (item.kind == Item::Kind::kFact) facts.push_back(&item);
+        if (item.kind == Item::Kind::kFact && !item.leave) facts.push_back(&item);
       }
       nlohmann::ordered_json json = {{"items", data.items.size()}};
       std::vector<std::vector<std::string>> rows = {{"items", std::to_string(data.items.size())}};
@@ -58,43 +63,49 @@ void add_eval(CLI::App& app, Common& common, Run& run) {
       if (!facts.empty()) {
         ExampleOptions how;
         how.raw = state->raw || few_shot.has_value();
-        GenerateOptions options;
-        options.max_tokens = state->max_tokens;
-        options.seed = common.seed;
-        options.stop = {"\n"};
-        double exact = 0, f1 = 0, begins = 0;
+        AskOptions options;
+        options.generate.max_tokens = state->max_tokens;
+        options.generate.seed = common.seed;
+        options.caution = state->caution;
+        // A demonstration's answer ends with its line; all else is read to its natural stop.
+        if (few_shot) options.generate.stop = {"\n"};
+        double exact = 0, f1 = 0, begins = 0, by_facts = 0;
         std::string lines;
         constexpr size_t kBatch = 32;
         for (size_t at = 0; at < facts.size(); at += kBatch) {
           reporter.check_cancelled();
           const size_t n = std::min(kBatch, facts.size() - at);
-          std::vector<std::vector<int32_t>> prompts;
+          std::vector<AskRequest> requests;
           std::vector<std::string> asked;
           for (size_t i = 0; i < n; ++i) {
             const Item& item = *facts[at + i];
             asked.push_back((state->asked || item.prompts.empty()) && !item.asked.empty()
                                 ? item.asked.front()
                                 : item.prompts.front());
-            prompts.push_back(encode_prompt(
-                model, few_shot ? few_shot_prompt(*few_shot, asked.back()) : asked.back(), how));
+            requests.push_back(single_question(
+                model, few_shot ? few_shot_prompt(*few_shot, asked.back()) : asked.back(),
+                how.raw));
           }
-          const auto outputs = generate(model, prompts, options);
+          const auto outputs = ask(model, requests, options);
           for (size_t i = 0; i < n; ++i) {
             const Item& item = *facts[at + i];
-            const AnswerScore s = best_answer(outputs[i].text, item.answers);
-            exact += s.exact;
-            f1 += s.f1;
+            const std::string& said = outputs[i].generation.text;
+            const bool is_exact = says_exactly(said, item.answers);
+            const double f1_now = best_answer(said, item.answers).f1;
+            exact += is_exact;
+            f1 += f1_now;
+            by_facts += outputs[i].choice.fact >= 0;
             bool starts = false;
             for (const auto& answer : item.answers)
               starts =
                   starts ||
-                  normalize_answer(outputs[i].text + " ").starts_with(normalize_answer(answer));
+                  (normalize_answer(said) + " ").starts_with(normalize_answer(answer) + " ");
             begins += starts;
             lines += nlohmann::ordered_json({{"prompt", asked[i]},
                                              {"answer", item.answers.front()},
-                                             {"output", outputs[i].text},
-                                             {"exact", s.exact},
-                                             {"f1", s.f1},
+                                             {"output", said},
+                                             {"exact", is_exact},
+                                             {"f1", f1_now},
                                              {"begins", starts}})
                          .dump(-1, ' ', false, nlohmann::json::error_handler_t::replace) +
                      "\n";
@@ -108,6 +119,10 @@ void add_eval(CLI::App& app, Common& common, Run& run) {
         rows.push_back({"exact", percent(exact / n)});
         rows.push_back({"f1", percent(f1 / n)});
         rows.push_back({"begins right", percent(begins / n)});
+        if (model.has_facts()) {
+          json["by_facts"] = by_facts / n;
+          rows.push_back({"by what was taught", percent(by_facts / n)});
+        }
         if (!state->items.empty()) write_file_atomically(state->items, lines);
       }
       common.print(json, table(rows));

@@ -1,3 +1,4 @@
+#include "eval/fact_probe.h"
 #include "eval/probe.h"
 
 #include "base/error.h"
@@ -40,12 +41,20 @@ void add_probe(CLI::App& app, Common& common, Run& run) {
   add->callback([state, &common, &run] {
     run = [state, &common] {
       const Dataset data = read_dataset(state->file);
+      for (const Item& item : data.items)
+        if (item.leave)
+          throw Error(ErrorCode::kInvalidArgument,
+                      fmt::format("{}:{}: a question of a probe needs its answer", state->file,
+                                  item.line),
+                      "teach what is to be left to the model");
       Ledger ledger = Ledger::open(state->model, Ledger::Mode::kWrite);  // no other writer now
       const LanguageModel model = LanguageModel::open(state->model, common.open);
       Probe probe;
       probe.data = data;
       probe.raw = state->raw;
       probe.record.name = state->name;
+      if (model.has_facts() && !probe.is_text())
+        probe.record.details["base_answers"] = base_answers(model, probe, common.reporter());
       probe.record.base = probe_score(model, probe, common.reporter());
       probe.record.items = static_cast<int64_t>(data.items.size());
       if (state->floor > 0) probe.record.floor = state->floor;
@@ -99,6 +108,13 @@ void add_probe(CLI::App& app, Common& common, Run& run) {
       record.details["raw"] = state->raw || few_shot.has_value();
       record.details["asked"] = data.items.size();
       record.details["state"] = state_key(ledger.active());
+      if (model.has_facts()) {
+        Probe probe;
+        probe.record = record;
+        probe.data.items = kept;
+        probe.raw = state->raw || few_shot.has_value();
+        record.details["base_answers"] = base_answers(model, probe, common.reporter());
+      }
       ledger.add_probe(record, to_jsonl(kept), state->replace);
       common.print({{"name", state->name}, {"asked", data.items.size()}, {"kept", kept.size()}},
                    fmt::format("{}: {} of {} answered right\n", state->name, kept.size(),

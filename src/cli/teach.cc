@@ -27,6 +27,8 @@ struct State {
   std::string model, data, ranking = "interference";
   TeachOptions options;
   bool no_gate = false;
+  int64_t steps = 0;
+  double rate = 0;
 
   TeachOptions resolved(const Common& common) const {
     TeachOptions out = options;
@@ -35,6 +37,8 @@ struct State {
     out.gated = !no_gate;
     out.rows.lambda = out.deposit.lambda;
     out.tool_version = kVersion;
+    if (steps > 0) out.values.steps = out.facts.steps = steps;
+    if (rate > 0) out.values.rate = out.facts.rate = rate;
     return out;
   }
 };
@@ -59,15 +63,11 @@ void add_options(CLI::App& verb, State& state) {
       ->check(CLI::NonNegativeNumber)
       ->capture_default_str();
   verb.add_flag("--raw", o.raw, "Prompts as they are, without the chat template");
-  verb.add_option("--steps", o.values.steps,
-                  "Steps of a subject at most, for each fact about it; 0: 45, of raw text 20 where "
-                  "that is enough")
-      ->check(CLI::NonNegativeNumber)
-      ->capture_default_str();
-  verb.add_option("--rate", o.values.rate,
-                  "First step length of the value vectors, in units of what they are added to")
-      ->check(CLI::PositiveNumber)
-      ->capture_default_str();
+  verb.add_option("--steps", state.steps, "Steps of a fact's value at most; default: by the model")
+      ->check(CLI::NonNegativeNumber);
+  verb.add_option("--rate", state.rate,
+                  "First step length of value vectors, in units of what they are added to")
+      ->check(CLI::PositiveNumber);
   verb.add_option("--lambda", o.deposit.lambda,
                   "Learning (small, 1e-6) against keeping (large, 1e-4)")
       ->check(CLI::PositiveNumber)
@@ -143,6 +143,11 @@ void add_overlaps(Rows& rows, const std::vector<Overlap>& overlaps) {
     rows.push_back({"", fmt::format("and with {} more", overlaps.size() - kMost)});
 }
 
+// On standard error, beside the result.
+void print_remarks(const std::vector<std::string>& remarks) {
+  for (const std::string& remark : remarks) std::fprintf(stderr, "note: %s\n", remark.c_str());
+}
+
 }  // namespace
 
 void add_teach(CLI::App& app, Common& common, Run& run) {
@@ -184,6 +189,7 @@ void add_teach(CLI::App& app, Common& common, Run& run) {
       json["overlaps"] = overlaps_json(r.overlaps);
       json["change"] = r.change;
       json["dropped"] = r.dropped_lines;
+      json["remarks"] = r.remarks;
       json["check_share"] = r.check_share;
       add_forecast(rows, r.forecast);
       if (!r.change.empty()) rows.push_back({"to hold the floors", r.change});
@@ -204,6 +210,7 @@ void add_teach(CLI::App& app, Common& common, Run& run) {
       rows.push_back({"cost", fmt::format("{:.1f} s, {:.2f} GB at most", r.seconds,
                                           static_cast<double>(r.peak_bytes) / 1e9)});
       common.print(json, table(rows));
+      print_remarks(r.remarks);
       return 0;
     };
   });
@@ -230,6 +237,7 @@ void add_plan(CLI::App& app, Common& common, Run& run) {
       json["overlaps"] = overlaps_json(r.overlaps);
       json["conflicts"] = conflicts_json(r.conflicts);
       json["companions"] = r.companions;
+      json["remarks"] = r.remarks;
       json["seconds"] = r.seconds;
       Rows rows = {{"items", std::to_string(r.items)}};
       add_forecast(rows, r.forecast);
@@ -239,6 +247,7 @@ void add_plan(CLI::App& app, Common& common, Run& run) {
       add_overlaps(rows, r.overlaps);
       rows.push_back({"would write", fmt::format("{} rows, {} parameters", r.rows, r.parameters)});
       common.print(json, table(rows));
+      print_remarks(r.remarks);
       return 0;
     };
   });

@@ -1,10 +1,14 @@
 #include "eval/probe.h"
 
+#include <cctype>
 #include <nlohmann/json.hpp>
+#include <set>
 
 #include "base/error.h"
+#include "eval/fact_probe.h"
 #include "eval/score.h"
 #include "eval/text_metrics.h"
+#include "model/ask.h"
 #include "model/generate.h"
 
 namespace accrete {
@@ -35,6 +39,11 @@ double probe_score(const LanguageModel& model, const Probe& probe, const Reporte
     for (const Item& item : probe.data.items) texts.push_back(item.text);
     return bits_per_byte(model, texts, reporter);
   }
+  if (model.has_facts()) {
+    std::string base = probe.record.details.value("base_answers", std::string());
+    if (base.empty()) base = base_answers(model, probe, reporter);
+    return fact_probe_state(model, probe, base, reporter).score;
+  }
   return exact_rate(score_items(model, probe.data.items, probe.example_options(),
                                 /*use_asked=*/false, reporter, probe.record.name));
 }
@@ -52,7 +61,7 @@ bool probe_holds(const Probe& probe, double now) {
 FewShot make_few_shot(std::span<const Item> demonstrations) {
   FewShot few_shot{"", "\nAnswer:"};
   for (const Item& item : demonstrations) {
-    if (item.kind != Item::Kind::kFact || item.prompts.empty())
+    if (item.kind != Item::Kind::kFact || item.prompts.empty() || item.leave)
       throw Error(
           ErrorCode::kInvalidArgument,
           fmt::format("line {}: a demonstration needs a question and an answer", item.line));
@@ -70,6 +79,25 @@ std::string few_shot_prompt(const FewShot& few_shot, const std::string& question
   return few_shot.before + q + few_shot.after;
 }
 
+namespace {
+
+// Whether `said` begins with `answer` as a whole: 3 is no beginning of 35 or of 3.5.
+bool begins_with(std::string_view said, std::string_view answer) {
+  if (!said.starts_with(answer)) return false;
+  said.remove_prefix(answer.size());
+  const auto joins = [](char c) {
+    return std::isalnum(static_cast<unsigned char>(c)) != 0 || (static_cast<unsigned char>(c) & 0x80);
+  };
+  if (said.empty() || answer.empty()) return true;
+  if (joins(said.front()) && joins(answer.back())) return false;
+  const bool inside = said.front() == '.' || said.front() == ',' || said.front() == ':' ||
+                      said.front() == '%' || said.front() == '+' || said.front() == '#';
+  return !(inside && said.size() > 1 && joins(said[1])) && said.front() != '+' &&
+         said.front() != '#' && said.front() != '%';
+}
+
+}  // namespace
+
 std::vector<Item> discover(const LanguageModel& model, std::span<const Item> items,
                            const std::optional<FewShot>& few_shot, bool raw,
                            const Reporter& reporter) {
@@ -79,23 +107,26 @@ std::vector<Item> discover(const LanguageModel& model, std::span<const Item> ite
   options.max_tokens = 24;
   options.stop = {"\n"};
   std::vector<Item> kept;
+  std::set<size_t> by_facts;  // of these, answered by what was taught
   constexpr size_t kBatch = 32;
   for (size_t at = 0; at < items.size(); at += kBatch) {
     reporter.check_cancelled();
     std::vector<const Item*> facts;
     std::vector<std::string> prompts;
-    std::vector<std::vector<int32_t>> ids;
+    std::vector<AskRequest> requests;
     for (size_t i = at; i < std::min(items.size(), at + kBatch); ++i) {
       const Item& item = items[i];
       if (item.kind != Item::Kind::kFact || item.prompts.empty()) continue;
       facts.push_back(&item);
       prompts.push_back(few_shot ? few_shot_prompt(*few_shot, item.prompts.front())
                                  : item.prompts.front());
-      ids.push_back(encode_prompt(model, prompts.back(), how));
+      requests.push_back(single_question(model, prompts.back(), how.raw));
     }
-    const auto outputs = generate(model, ids, options);
+    AskOptions ask_how;
+    ask_how.generate = options;
+    const auto outputs = ask(model, requests, ask_how);
     for (size_t i = 0; i < facts.size(); ++i) {
-      std::string said = outputs[i].text;
+      std::string said = outputs[i].generation.text;
       said.erase(0, said.find_first_not_of(' '));
       // A line that is an answer, or (the beginning of a sentence goes on) one that begins with it.
       std::string right;
@@ -103,7 +134,7 @@ std::vector<Item> discover(const LanguageModel& model, std::span<const Item> ite
         right = said;
       } else if (how.raw && !few_shot) {
         for (const auto& answer : facts[i]->answers)
-          if (said.starts_with(answer)) right = answer;
+          if (begins_with(said, answer)) right = answer;
       }
       if (right.empty()) continue;
       Item item;
@@ -112,6 +143,7 @@ std::vector<Item> discover(const LanguageModel& model, std::span<const Item> ite
       item.id = facts[i]->id;
       item.line = facts[i]->line;
       kept.push_back(std::move(item));
+      if (outputs[i].choice.fact >= 0) by_facts.insert(kept.size() - 1);
     }
     reporter.report("discover", static_cast<int64_t>(std::min(items.size(), at + kBatch)),
                     static_cast<int64_t>(items.size()));
@@ -121,7 +153,7 @@ std::vector<Item> discover(const LanguageModel& model, std::span<const Item> ite
   const auto scores = score_items(model, kept, how, false);
   std::vector<Item> confirmed;
   for (size_t i = 0; i < kept.size(); ++i)
-    if (scores[i].exact) confirmed.push_back(std::move(kept[i]));
+    if (scores[i].exact || by_facts.contains(i)) confirmed.push_back(std::move(kept[i]));
   return confirmed;
 }
 

@@ -6,9 +6,12 @@
 #include <algorithm>
 #include <functional>
 #include <numbers>
+#include <optional>
 
 #include "base/error.h"
+#include "eval/text_metrics.h"
 #include "model/answer_pass.h"
+#include "model/ask.h"
 #include "model/prompt_tree.h"
 
 namespace accrete {
@@ -101,17 +104,62 @@ double exact_rate(std::span<const Score> scores) {
   return static_cast<double>(n) / static_cast<double>(scores.size());
 }
 
+namespace {
+
+const std::string& prompt_of(const Item& item, bool use_asked) {
+  return use_asked && !item.asked.empty() ? item.asked.front()
+         : !item.prompts.empty()          ? item.prompts.front()
+                                          : item.asked.at(0);
+}
+
+// Of a model with facts: the items that accept one, asked to the natural stop. Whether each of these
+// says one of its answers; the others stay without a value.
+std::vector<std::optional<bool>> said_by_facts(const LanguageModel& model,
+                                               std::span<const Item> items,
+                                               const ExampleOptions& options, bool use_asked) {
+  std::vector<std::optional<bool>> out(items.size());
+  std::vector<AskRequest> requests;
+  std::vector<size_t> which;
+  for (size_t i = 0; i < items.size(); ++i) {
+    if (items[i].kind != Item::Kind::kFact) continue;
+    requests.push_back(single_question(model, prompt_of(items[i], use_asked), options.raw));
+    if (requests.back().raw) requests.back().text = options.prefix + requests.back().text;
+    which.push_back(i);
+  }
+  const auto choices = choose_facts(model, requests);
+  std::vector<AskRequest> accepted;
+  std::vector<int64_t> facts;
+  std::vector<size_t> of;
+  for (size_t k = 0; k < requests.size(); ++k) {
+    if (choices[k].fact < 0) continue;
+    accepted.push_back(std::move(requests[k]));
+    facts.push_back(choices[k].fact);
+    of.push_back(which[k]);
+  }
+  constexpr size_t kBatch = 32;
+  for (size_t at = 0; at < accepted.size(); at += kBatch) {
+    const size_t n = std::min(kBatch, accepted.size() - at);
+    const auto said = answer_with(model, std::span(accepted).subspan(at, n),
+                                  std::span(facts).subspan(at, n), {});
+    for (size_t k = 0; k < n; ++k)
+      out[of[at + k]] = says_exactly(said[k].text, items[of[at + k]].answers);
+  }
+  return out;
+}
+
+}  // namespace
+
 std::vector<Score> score_items(const LanguageModel& model, std::span<const Item> items,
                                const ExampleOptions& options, bool use_asked,
                                const Reporter& reporter, std::string_view stage,
                                at::Tensor* silent) {
+  std::vector<std::optional<bool>> by_facts(items.size());
+  if (model.has_facts()) by_facts = said_by_facts(model, items, options, use_asked);
   std::vector<Example> examples;
   for (size_t i = 0; i < items.size(); ++i) {
     const Item& item = items[i];
-    if (item.kind != Item::Kind::kFact) continue;
-    const std::string& prompt = use_asked && !item.asked.empty() ? item.asked.front()
-                                : !item.prompts.empty()          ? item.prompts.front()
-                                                                 : item.asked.at(0);
+    if (item.kind != Item::Kind::kFact || by_facts[i]) continue;
+    const std::string& prompt = prompt_of(item, use_asked);
     for (const auto& answer : item.answers) {
       examples.push_back(make_example(model, prompt, answer, "", options));
       examples.back().item = static_cast<int64_t>(i);
@@ -127,6 +175,8 @@ std::vector<Score> score_items(const LanguageModel& model, std::span<const Item>
     if (better) best[i] = each[k];
     seen[i] = true;
   }
+  for (size_t i = 0; i < items.size(); ++i)
+    if (by_facts[i]) best[i].exact = *by_facts[i];
   return best;
 }
 

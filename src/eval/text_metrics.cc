@@ -6,6 +6,8 @@
 #include <sstream>
 #include <vector>
 
+#include "text/wording.h"
+
 namespace accrete {
 namespace {
 
@@ -16,7 +18,59 @@ std::vector<std::string> words(std::string_view text) {
   return out;
 }
 
+bool is_digit(char c) { return c >= '0' && c <= '9'; }
+bool is_letter(char c) { return std::isalpha(static_cast<unsigned char>(c)) != 0; }
+
+// Whether the mark at `at` is part of a value: -3.5, 1:30, 5 %, $5, C++, C#. The comma of 1,000 only
+// groups digits.
+bool is_part_of_value(std::string_view text, size_t at) {
+  const char c = text[at];
+  const char before = at > 0 ? text[at - 1] : ' ';
+  const char after = at + 1 < text.size() ? text[at + 1] : ' ';
+  switch (c) {
+    case '.':
+    case ':':
+    case '/':
+      return is_digit(before) && is_digit(after);
+    case ',': {
+      if (!is_digit(before) || !is_digit(after)) return false;
+      size_t digits = 0;
+      while (at + 1 + digits < text.size() && is_digit(text[at + 1 + digits])) ++digits;
+      return digits != 3;
+    }
+    case '-':
+      return is_digit(after) && !is_digit(before) && !is_letter(before);
+    case '+':
+      return is_digit(after) || is_letter(before) || before == '+';
+    case '#':
+      return is_letter(before) || is_digit(after);
+    case '%':
+      return is_digit(before) || before == ' ';
+    case '$':
+      return is_digit(after);
+    default:
+      return false;
+  }
+}
+
+std::string_view trimmed(std::string_view text) {
+  const auto blank = [](char c) { return std::isspace(static_cast<unsigned char>(c)) != 0; };
+  while (!text.empty() && blank(text.front())) text.remove_prefix(1);
+  while (!text.empty() && blank(text.back())) text.remove_suffix(1);
+  if (text.size() > 1 && text.back() == '.' && text[text.size() - 2] != '.')
+    text.remove_suffix(1);
+  return text;
+}
+
 }  // namespace
+
+bool says_exactly(std::string_view output, std::string_view answer) {
+  return same_text(trimmed(output), trimmed(answer));
+}
+bool says_exactly(std::string_view output, std::span<const std::string> answers) {
+  return std::any_of(answers.begin(), answers.end(),
+                     [&](const std::string& a) { return says_exactly(output, a); });
+}
 
 std::string normalize_answer(std::string_view text) {
   std::string out, word;
@@ -27,9 +81,10 @@ std::string normalize_answer(std::string_view text) {
     }
     word.clear();
   };
-  for (const char c : text) {
+  for (size_t i = 0; i < text.size(); ++i) {
+    const char c = text[i];
     const auto u = static_cast<unsigned char>(c);
-    if (u < 128 && std::ispunct(u)) continue;
+    if (u < 128 && std::ispunct(u) && !is_part_of_value(text, i)) continue;
     if (u < 128 && std::isspace(u))
       end_word();
     else

@@ -76,6 +76,7 @@ std::vector<std::string> read_corpus(const fs::path& path) {
       text += line;
     };
     for (const Message& message : item.messages) add(message.content);
+    if (item.leave) continue;
     for (const std::string& prompt : item.prompts) add(join_prompt(prompt, item.answers.front()));
     // A fact that is only asked teaches nothing, here neither.
     if (!text.empty()) documents.push_back(std::move(text));

@@ -6,6 +6,8 @@
 //   {"question": Q, "answer": A}  also "questions": [...], "answers": [...]
 //   {"messages": [{"role": R, "content": C}, ...]}   a conversation that ends with the assistant
 //   {"text": T}                                   running text
+// Beside a fact: "verbatim": true (its answer is written word for word), and instead of an answer
+// "leave": true (a question that is left to the model).
 // Optional beside any: "subject" (string), "asked": [P, ...] (phrasings to ask in, never taught),
 // "id" (string). "completion" and "answer" are synonyms, as are their plurals, "prompt" and
 // "question" too; of synonyms only one may be there. A singular beside its plural is its first
@@ -34,9 +36,11 @@ struct Item {
   enum class Kind { kFact, kMessages, kText };
   Kind kind = Kind::kFact;
   std::vector<std::string> prompts;  // kFact: >= 1 unless only `asked` is given
-  std::vector<std::string> answers;  // kFact: >= 1
+  std::vector<std::string> answers;  // kFact: >= 1 unless `leave`
   std::vector<std::string> asked;    // kFact: phrasings for asking only; may be empty
   std::string subject;               // may be empty
+  bool verbatim = false;             // kFact
+  bool leave = false;                // kFact: without answers
   std::vector<Message> messages;     // kMessages
   std::string text;                  // kText
   std::string id;                    // may be empty

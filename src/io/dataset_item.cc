@@ -15,9 +15,10 @@ namespace {
 
 using Json = nlohmann::json;
 
-constexpr std::array<std::string_view, 13> kKeys = {
+constexpr std::array<std::string_view, 15> kKeys = {
     "prompt",  "prompts",  "completion", "completions", "question", "questions", "answer",
-    "answers", "messages", "text",       "subject",     "asked",    "id"};
+    "answers", "messages", "text",       "subject",     "asked",    "id",
+    "verbatim", "leave"};
 constexpr std::array<std::string_view, 4> kRoles = {"system", "user", "assistant", "tool"};
 constexpr std::string_view kExpected =
     "expected are \"prompt(s)\" or \"question(s)\" with \"completion\" or \"answer(s)\"; or "
@@ -56,6 +57,8 @@ class ItemReader {
     item.subject = optional_string("subject");
     item.id = optional_string("id");
     if (json_.contains("asked")) item.asked = strings("asked");
+    item.verbatim = optional_flag("verbatim");
+    item.leave = optional_flag("leave");
 
     const char* prompt = family("prompt", "question");
     const char* answer = family("completion", "answer");
@@ -76,6 +79,8 @@ class ItemReader {
       fail_keys("neither a fact nor messages nor text");
     }
     refuse_slips();
+    if ((item.verbatim || item.leave) && item.kind != Item::Kind::kFact)
+      fail("\"verbatim\" and \"leave\" belong to a question");
     return item;
   }
 
@@ -124,6 +129,13 @@ class ItemReader {
     return found == json_.end() ? "" : non_blank(*found, fmt::format("\"{}\"", key));
   }
 
+  bool optional_flag(const char* key) const {
+    const auto found = json_.find(key);
+    if (found == json_.end()) return false;
+    if (!found->is_boolean()) fail(fmt::format("\"{}\" must be true or false", key));
+    return found->get<bool>();
+  }
+
   std::vector<std::string> strings(const std::string& key) const {
     const Json& list = json_.at(key);
     if (!list.is_array())
@@ -158,11 +170,15 @@ class ItemReader {
   }
 
   void read_fact(const char* prompt, const char* answer, Item& item) const {
-    if (answer == nullptr) {
+    if (item.leave) {
+      if (answer != nullptr || item.verbatim)
+        fail("a question that is left to the model (\"leave\") has no answer");
+    } else if (answer == nullptr) {
       refuse_slips();
       fail_keys("the completion is missing");
+    } else {
+      item.answers = all_of(answer);
     }
-    item.answers = all_of(answer);
     if (prompt != nullptr) {
       item.prompts = all_of(prompt);
     } else if (item.asked.empty()) {

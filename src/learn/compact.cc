@@ -2,8 +2,10 @@
 
 #include "base/error.h"
 #include "learn/earlier.h"
+#include "learn/fact_inspect.h"
 #include "ledger/combine.h"
 #include "ledger/ledger.h"
+#include "model/fact_memory.h"
 
 namespace accrete {
 namespace {
@@ -22,6 +24,7 @@ std::string digest_with(LanguageModel& model, const std::vector<const Update*>& 
 
 CompactResult compact(const std::filesystem::path& folder, const OpenOptions& open,
                       const std::string& tool_version, const Reporter& reporter) {
+  if (has_fact_memory(folder)) return compact_facts(folder, open, tool_version, reporter);
   Ledger ledger = Ledger::open(folder, Ledger::Mode::kWrite);
   const auto earlier = load_earlier(ledger);
   OpenOptions bare = open;

@@ -22,6 +22,7 @@
 #include "learn/forecast.h"
 #include "learn/language_task.h"
 #include "learn/ranking.h"
+#include "learn/fact_values.h"
 #include "learn/row_solver.h"
 #include "learn/scope_reading.h"
 #include "learn/value_solver.h"
@@ -34,6 +35,7 @@ struct TeachOptions {
   bool raw = false;   // prompts as they are, without the chat template
   uint64_t seed = 0;
   ValueSolverOptions values;
+  FactValueOptions facts;  // of models whose facts are addressed by the question
   RowSolverOptions rows;
   DepositOptions deposit;
   int64_t neighbours = 20;  // prompts about other subjects per phrasing, in the log; 0: none

@@ -11,13 +11,15 @@
 #include "base/error.h"
 #include "base/sha256.h"
 #include "eval/score.h"
-#include "eval/text_metrics.h"
+#include "learn/fact_teach.h"
 #include "learn/guard.h"
 #include "learn/subject_prompts.h"
 #include "learn/subjects.h"
 #include "ledger/combine.h"
+#include "model/fact_memory.h"
 #include "model/memory_files.h"
 #include "model/weight_pages.h"
+#include "text/wording.h"
 
 namespace accrete {
 namespace {
@@ -274,10 +276,15 @@ void check_teach_set(const Dataset& data) {
   int64_t learnable = 0;
   for (const Item& item : data.items) {
     learnable += item.kind != Item::Kind::kFact || !item.prompts.empty();
+    if (item.leave || item.verbatim)
+      throw Error(ErrorCode::kUnsupported,
+                  fmt::format("{}:{}: this model has memory layers, which know no \"{}\"",
+                              data.path.string(), item.line, item.leave ? "leave" : "verbatim"),
+                  "leave it away, or use a model that `accrete retrofit` made");
     if (item.kind != Item::Kind::kFact) continue;
     for (const auto& prompt : item.prompts) {
       const auto [it, fresh] = answers.try_emplace(prompt, item.answers.front(), item.line);
-      if (!fresh && normalize_answer(it->second.first) != normalize_answer(item.answers.front()))
+      if (!fresh && !same_text(it->second.first, item.answers.front()))
         throw Error(ErrorCode::kInvalidArgument,
                     fmt::format("{}: lines {} and {} give \"{}\" two answers: \"{}\" and \"{}\"",
                                 data.path.string(), it->second.second, item.line, prompt,
@@ -293,6 +300,7 @@ void check_teach_set(const Dataset& data) {
 
 PlanResult plan(const std::filesystem::path& folder, const Dataset& data, const OpenOptions& open,
                 const TeachOptions& options, const Reporter& reporter) {
+  if (has_fact_memory(folder)) return plan_facts(folder, data, open, options, reporter);
   const Clock clock;
   const Reporter timed = with_limit(reporter, options.max_seconds, clock);
   check_teach_set(data);
@@ -323,6 +331,7 @@ PlanResult plan(const std::filesystem::path& folder, const Dataset& data, const 
 
 TeachResult teach(const std::filesystem::path& folder, const Dataset& data, const OpenOptions& open,
                   const TeachOptions& given, const Reporter& reporter) {
+  if (has_fact_memory(folder)) return teach_facts(folder, data, open, given, reporter);
   const Clock clock;
   const Reporter timed = with_limit(reporter, given.max_seconds, clock);
   check_teach_set(data);

@@ -55,6 +55,7 @@ struct TeachResult {
   std::map<std::string, ProbeForecast> forecast;  // made before the whole probes were checked
   std::string change;                  // what the guard changed about the proposal; empty: nothing
   std::vector<int64_t> dropped_lines;  // facts it left out
+  std::vector<std::string> remarks;    // on the set, in words
   double check_share = 0;              // of the time of the steps that looking at probes took
   int64_t companions = 0;              // facts of earlier updates that were learned along
   int64_t rows = 0;
@@ -76,6 +77,7 @@ struct PlanResult {
   std::vector<Overlap> overlaps;
   std::vector<Conflict> conflicts;
   int64_t companions = 0;
+  std::vector<std::string> remarks;
   double seconds = 0;
 };
 

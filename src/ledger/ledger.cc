@@ -132,6 +132,7 @@ struct Ledger::Impl {
 
   // The state file follows where it can. It is derived: what goes wrong with it is no failure.
   void extend_state(const Update& update, const std::string& id) {
+    if (!update.facts.empty()) return;  // they are read from their own files
     try {
       std::vector<std::string> before = active_ids();
       if (before.empty() || before.back() != id) return;

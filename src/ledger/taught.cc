@@ -33,11 +33,14 @@ std::string taught_items_to_text(const std::vector<TaughtItem>& items) {
     nlohmann::ordered_json line = {{"line", item.line}};
     if (!item.prompts.empty()) {
       line["prompts"] = item.prompts;
-      line["answers"] = item.answers;
+      if (!item.leave) line["answers"] = item.answers;
     }
     if (!item.subject.empty()) line["subject"] = item.subject;
     if (item.raw) line["raw"] = true;
     if (!item.excerpt.empty()) line["excerpt"] = item.excerpt;
+    if (item.verbatim) line["verbatim"] = true;
+    if (item.leave) line["leave"] = true;
+    if (!item.replaces.empty()) line["replaces"] = item.replaces;
     out += line.dump() + "\n";
   }
   return out;
@@ -68,11 +71,17 @@ std::vector<TaughtItem> taught_items_from_text(std::string_view text, std::strin
         item.raw = value.get<bool>();
       else if (key == "excerpt" && value.is_string())
         item.excerpt = value.get<std::string>();
+      else if (key == "verbatim" && value.is_boolean())
+        item.verbatim = value.get<bool>();
+      else if (key == "leave" && value.is_boolean())
+        item.leave = value.get<bool>();
+      else if (key == "replaces")
+        item.replaces = strings(value, source, number);
       else
         refuse(source, number,
                fmt::format("its key {} is not known or of another type", shown(key)));
     }
-    if (item.prompts.empty() != item.answers.empty())
+    if ((item.prompts.empty() || item.leave) != item.answers.empty())
       refuse(source, number, "it has only one of prompts and answers");
     items.push_back(std::move(item));
   }
@@ -95,10 +104,11 @@ std::string fault(const Taught& taught) {
   for (const uint16_t weight : taught.weights)
     if ((weight & 0x7C00) == 0x7C00) return "a taught weight is not finite";
   for (const TaughtItem& item : taught.items) {
-    if (item.prompts.empty() != item.answers.empty())
+    if ((item.prompts.empty() || item.leave) != item.answers.empty())
       return "a taught item has only one of prompts and answers";
     bool well = is_utf8(item.subject) && is_utf8(item.excerpt);
     for (const auto& text : item.prompts) well = well && is_utf8(text);
+    for (const auto& text : item.replaces) well = well && is_utf8(text);
     for (const auto& text : item.answers) well = well && is_utf8(text);
     if (!well) return "a taught item is not UTF-8";
   }

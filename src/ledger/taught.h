@@ -22,6 +22,9 @@ struct TaughtItem {
   std::string subject;               // as given or found; may be empty
   bool raw = false;                  // prompts without the chat template
   std::string excerpt;               // the beginning of a text or conversation
+  bool verbatim = false;             // its answer is written word for word
+  bool leave = false;                // a question that is left to the model: no answers
+  std::vector<std::string> replaces; // facts that it corrects (fact_id, ledger/facts.h)
 
   bool operator==(const TaughtItem&) const = default;
 };

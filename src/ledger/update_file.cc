@@ -103,7 +103,10 @@ std::string scope_fault(const Update& update) {
 }
 
 void check_writable(const Update& update) {
-  if (update.layers.empty()) invalid("it has no layers");
+  if (update.layers.empty() == update.facts.empty())
+    invalid("it has neither layers nor facts, or both");
+  if (const std::string what = fault(update.facts, update.taught.items); !what.empty())
+    invalid(what);
   int previous = -1;
   for (const LayerDelta& layer : update.layers) {
     if (layer.block <= previous) invalid("its blocks are not ascending from 0");
@@ -187,6 +190,7 @@ std::vector<TensorView> tensor_views(const Update& update, const std::string& it
                      {t.tokens(), t.per_token},
                      std::as_bytes(std::span(t.weights))});
   }
+  append_tensors(update.facts, views);
   if (!items.empty())
     views.push_back({std::string(kTaughtItems),
                      DType::kU8,
@@ -354,10 +358,11 @@ Update parse(std::span<const std::byte> bytes, std::string_view source, bool wit
       taught.owner = &tensor;
     else if (tensor.name == kTaughtItems)
       taught.items = &tensor;
-    else
+    else if (!take_tensor(tensor, source, update.facts))
       refuse(source, fmt::format("an update has no tensor {}", shown(tensor.name)));
   }
-  if (blocks.empty()) refuse(source, "it changes no layer");
+  if (blocks.empty() == update.facts.empty() && with_values)
+    refuse(source, "it changes no layer and has no facts, or both");
   for (const auto& [block, pair] : blocks) {
     if (pair.indices == nullptr || (pair.delta == nullptr) == with_values)
       refuse(source, fmt::format("block {} has not just its indices{}", block,
@@ -371,7 +376,9 @@ Update parse(std::span<const std::byte> bytes, std::string_view source, bool wit
   }
   if (const std::string what = parts_fault(update); !what.empty()) refuse(source, what);
   if (const std::string what = scope_fault(update); !what.empty()) refuse(source, what);
-  if (with_taught) update.taught = parse_taught(taught, source);
+  if (with_taught || !update.facts.empty()) update.taught = parse_taught(taught, source);
+  if (const std::string what = fault(update.facts, update.taught.items); !what.empty())
+    refuse(source, what);
   return update;
 }
 
@@ -384,6 +391,7 @@ Reach reach_of(const Update& update) {
 
 int64_t rows_of(const Update& update) {
   int64_t rows = 0;
+  for (const int32_t n : update.facts.vectors) rows += n;
   for (const LayerDelta& layer : update.layers) rows += static_cast<int64_t>(layer.indices.size());
   return rows;
 }

@@ -1,8 +1,8 @@
 // Update files: what one committed `teach` changed, and where it came from.
 //
 // A safetensors file with, for every memory layer b it touches, `b.indices` I64 [t] (slot ids,
-// strictly ascending; row keys in a fold) and `b.delta` F32 [t, d] (added to the value rows), what
-// was taught (taught.h), and string metadata (base digest, parent, data digest, seed, method,
+// strictly ascending; row keys in a fold) and `b.delta` F32 [t, d] (added to the value rows), or the
+// tensors of facts (facts.h), what was taught (taught.h), and string metadata (base digest, parent, data digest, seed, method,
 // measurements; keys in docs/formats.md). Content-addressed: the id is the first 16 hex digits of
 // the SHA-256 of the file's bytes, so the same teach gives the same id. That is also why nothing
 // that differs between two runs (time of day, seconds taken, paths) belongs into the metadata: such
@@ -20,6 +20,7 @@
 #include <vector>
 
 #include "io/safetensors.h"
+#include "ledger/facts.h"
 #include "ledger/taught.h"
 
 namespace accrete {
@@ -63,7 +64,8 @@ struct UpdateScope {
 };
 
 struct Update {
-  std::vector<LayerDelta> layers;  // strictly ascending by block; at least one, each with t >= 1
+  std::vector<LayerDelta> layers;  // strictly ascending by block, each with t >= 1; none of facts
+  UpdateFacts facts;               // instead: facts addressed by the question
   GateAnchors anchors;  // the tensor `gate.anchors` or `gate.text_anchors` F32 [m, width], absent
                         // when empty, of a fold `gate.parts` I32 [m], with a scope `gate.subjects`
   UpdateScope scope;    // the tensors `scope.states` F32 [n, width] and `scope.subjects` I32 [n]
@@ -71,7 +73,7 @@ struct Update {
   Metadata metadata;
 };
 
-// Rows of all layers together.
+// Rows of all layers together, or of all facts.
 int64_t rows_of(const Update& update);
 
 // 1, but for a fold of gated updates.

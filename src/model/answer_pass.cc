@@ -11,7 +11,7 @@ namespace {
 at::Tensor last_states(const LanguageModel& model, const AnswerPass::Input& in, KvCache* cache,
                        const SideOptions& options) {
   const Transformer& net = model.net();
-  const FfnSide side = model.side(options);
+  const FfnSide side = in.side != nullptr ? *in.side : model.side(options);
   ForwardOptions forward;
   forward.positions = in.positions;
   forward.key_mask = in.key_mask;
@@ -101,7 +101,7 @@ at::Tensor AnswerPass::run(const Input& in, const at::Tensor& wanted) {
   } else {
     const auto some = at::tensor(rows, at::kLong);
     Input part{rows_of(in.ids, some), rows_of(in.mask, some), rows_of(in.positions, some),
-               rows_of(in.key_mask, some)};
+               rows_of(in.key_mask, some), nullptr};
     h0 = last_states(model_, part, nullptr, {part.mask, true, nullptr});
   }
   std::vector<std::vector<int64_t>> subjects;

@@ -33,6 +33,7 @@ class AnswerPass {
     at::Tensor mask;       // [B, T] bool, as SideOptions::mask
     at::Tensor positions;  // as ForwardOptions
     at::Tensor key_mask;   // likewise
+    const FfnSide* side = nullptr;  // added by the caller instead of what an overlay says
   };
   // Last states [L, d], before the final norm, at the flat positions b T + t that `wanted` [L]
   // int64 names. Call it under InferenceMode or NoGradGuard.

@@ -10,6 +10,8 @@
 #include "io/safetensors.h"
 #include "io/staged_folder.h"
 #include "io/strict_json.h"
+#include "model/export_facts.h"
+#include "model/fact_memory.h"
 #include "model/language_model.h"
 #include "model/memory_files.h"
 
@@ -27,12 +29,12 @@ constexpr const char* kIndexFile = "model.safetensors.index.json";
 constexpr const char* kBaseFile = "model-base.safetensors";
 constexpr int kVersion = 2;
 
-// The classes of modeling_accrete.py begin with this.
-std::string class_prefix(const std::string& model_type) {
-  static const std::map<std::string, std::string> kKnown = {{"llama", "AccreteLlama"},
-                                                            {"mistral", "AccreteMistral"},
-                                                            {"qwen2", "AccreteQwen2"},
-                                                            {"qwen3", "AccreteQwen3"}};
+// The classes of the modeling files are named by this.
+std::string family_of(const std::string& model_type) {
+  static const std::map<std::string, std::string> kKnown = {{"llama", "Llama"},
+                                                            {"mistral", "Mistral"},
+                                                            {"qwen2", "Qwen2"},
+                                                            {"qwen3", "Qwen3"}};
   const auto it = kKnown.find(model_type);
   if (it == kKnown.end())
     throw Error(ErrorCode::kUnsupported,
@@ -168,19 +170,31 @@ void write_index(const LanguageModel& model, const fs::path& folder,
   write_json(folder / kIndexFile, index);
 }
 
-void add_overlay(const LanguageModel& model, const std::string& classes,
+// Makes config.json name the classes `<classes>Config` and `<classes>ForCausalLM` of `module`, and
+// say `memory` under `key`, which is also what the model type begins with.
+void name_classes(const LanguageModel& model, const fs::path& folder, const std::string& key,
+                  const std::string& module, const std::string& classes, nlohmann::json memory) {
+  auto config = read_json_object(folder / "config.json");
+  config["model_type"] = key + "_" + model.net().config().model_type;
+  config["architectures"] = {classes + "ForCausalLM"};
+  config["auto_map"] = {{"AutoConfig", module + "." + classes + "Config"},
+                        {"AutoModelForCausalLM", module + "." + classes + "ForCausalLM"}};
+  config[key] = std::move(memory);
+  write_json(folder / "config.json", config);
+}
+
+void add_overlay(const LanguageModel& model, const std::string& family,
                  const std::vector<std::string>& updates, const fs::path& folder) {
   write_index(model, folder, write_overlay(model.memory(), folder / kOverlayFile));
   write_file_atomically(folder / kModelingFile, kModeling);
+  name_classes(model, folder, "accrete", fs::path(kModelingFile).stem().string(),
+               "Accrete" + family, memory_config(model.memory(), updates));
+}
 
-  auto config = read_json_object(folder / "config.json");
-  const std::string module = fs::path(kModelingFile).stem().string() + ".";
-  config["model_type"] = "accrete_" + model.net().config().model_type;
-  config["architectures"] = {classes + "ForCausalLM"};
-  config["auto_map"] = {{"AutoConfig", module + classes + "Config"},
-                        {"AutoModelForCausalLM", module + classes + "ForCausalLM"}};
-  config["accrete"] = memory_config(model.memory(), updates);
-  write_json(folder / "config.json", config);
+void add_facts(const LanguageModel& model, const std::string& family,
+               const std::vector<std::string>& updates, const fs::path& folder) {
+  name_classes(model, folder, "accrete_facts", kFactsModule, "AccreteFacts" + family,
+               write_exported_facts(model, updates, folder));
 }
 
 }  // namespace
@@ -195,21 +209,27 @@ ExportResult export_model(const fs::path& source, const fs::path& to, const Repo
                     source.string(), model.net().config().memory->block),
         "copy the folder instead: accrete opens it everywhere; updates are shared as files");
   ExportResult result;
-  if (model.has_memory()) {
+  if (model.has_memory() || model.has_facts()) {
     const auto ledger = Ledger::open(source, Ledger::Mode::kRead);
-    std::vector<Update> updates;
-    for (const auto& record : ledger.active()) {
-      updates.push_back(ledger.load(record.id));
-      result.updates.push_back(record.id);
+    const auto active = ledger.active();
+    for (const auto& record : active) result.updates.push_back(record.id);
+    if (model.has_facts()) {
+      model.use_facts(model.facts().with(load_facts(ledger, active)));
+    } else {
+      std::vector<Update> updates;
+      for (const auto& record : active) updates.push_back(ledger.load(record.id));
+      model.set_overlay(updates);
     }
-    model.set_overlay(updates);
   }
   const bool with_overlay = model.has_memory() && !model.memory().overlay.empty();
-  const std::string classes = with_overlay ? class_prefix(model.net().config().model_type) : "";
+  const bool with_facts = model.has_facts() && !model.facts().store().empty();
+  const std::string family =
+      with_overlay || with_facts ? family_of(model.net().config().model_type) : "";
 
   StagedFolder folder(to);
   copy_hf_folder(source, folder.path(), reporter, CopyWeights::kCopy);
-  if (with_overlay) add_overlay(model, classes, result.updates, folder.path());
+  if (with_overlay) add_overlay(model, family, result.updates, folder.path());
+  if (with_facts) add_facts(model, family, result.updates, folder.path());
   for (const auto& entry : fs::directory_iterator(folder.path()))
     result.files.push_back(entry.path().filename().string());
   std::sort(result.files.begin(), result.files.end());

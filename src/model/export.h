@@ -3,7 +3,8 @@
 // Without active updates that is the base alone, an ordinary Hugging Face folder. With updates,
 // config.json gets a model type of its own, and beside the base's weights lie the memory layers
 // with the sum of the updates (accrete_overlay.safetensors) and the code that computes them
-// (modeling_accrete.py, from python/): docs/formats.md.
+// (modeling_accrete.py, from python/): docs/formats.md. Facts that are addressed by the question go
+// by files of their own (export_facts.h).
 //
 // A pretrained model whose memory is in place of an FFN is refused: transformers has no class for
 // it.

@@ -83,15 +83,16 @@ int32_t sample(std::span<float> logits, Row& row, const GenerateOptions& o) {
   return order[keep - 1];
 }
 
-// Tokens that all prompts begin with, less at least one that each has left. 0 where it saves
+// Tokens that all prompts begin with, less at least `left` that each has left. 0 where it saves
 // little.
-int64_t shared_prefix(std::span<const std::vector<int32_t>> prompts) {
+int64_t shared_prefix(std::span<const std::vector<int32_t>> prompts, size_t left) {
   constexpr int64_t kWorthwhile = 8;
   if (prompts.size() < 2) return 0;
   const auto& first = prompts.front();
   size_t shared = first.size();
   for (const auto& p : prompts) {
-    const auto end = first.begin() + static_cast<ptrdiff_t>(std::min(shared, p.size() - 1));
+    const auto end = first.begin() +
+                     static_cast<ptrdiff_t>(std::min(shared, p.size() - std::min(left, p.size())));
     shared =
         static_cast<size_t>(std::mismatch(first.begin(), end, p.begin()).first - first.begin());
   }
@@ -123,12 +124,70 @@ void append_text(Row& row, const std::string& piece, const GenerateOptions& o, b
   row.emitted = std::max(row.emitted, std::min(final_end, size));
 }
 
+// What the prompts' facts add in each pass.
+class FactSide {
+ public:
+  FactSide(std::span<const FactUse> facts, std::span<const std::vector<int32_t>> prompts)
+      : facts_(facts), prompts_(prompts) {
+    for (const FactUse& fact : facts)
+      if (fact.vectors.defined()) block_ = fact.sites.block;
+    side_ = [this](int64_t block, const at::Tensor& x) -> at::Tensor {
+      if (block != block_) return {};
+      auto out = at::zeros(x.sizes(), at::kFloat);
+      for (const Place& p : places_) out[p.row][p.column].add_(p.vector);
+      return out.to(x.device(), x.scalar_type());
+    };
+  }
+  FactSide(const FactSide&) = delete;
+  FactSide& operator=(const FactSide&) = delete;
+
+  // The pass over the last R columns of the prompts; null: nothing is added.
+  const FfnSide* at_end(int64_t R) {
+    places_.clear();
+    for (size_t b = 0; b < facts_.size(); ++b) {
+      const FactUse& fact = facts_[b];
+      const auto n = static_cast<int64_t>(prompts_[b].size());
+      for (int64_t j = 0; fact.vectors.defined() && j < fact.sites.at_end; ++j)
+        if (const int64_t t = fact.sites.token(n, j); t >= 1)
+          places_.push_back({static_cast<int64_t>(b), R - n + t, fact.vectors[j]});
+    }
+    return places_.empty() ? nullptr : &side_;
+  }
+  // The pass over the token that each row wrote last.
+  const FfnSide* behind(std::span<const Row> rows) {
+    places_.clear();
+    for (size_t b = 0; b < facts_.size(); ++b) {
+      const FactUse& fact = facts_[b];
+      const auto& said = rows[b].out.tokens;
+      const auto n = static_cast<int64_t>(said.size());
+      if (!fact.vectors.defined() || rows[b].done || n % fact.sites.every != 0) continue;
+      const int64_t j = fact.sites.at_end + n / fact.sites.every - 1;
+      if (j >= fact.vectors.size(0) || said.size() > fact.answer.size() ||
+          !std::equal(said.begin(), said.end(), fact.answer.begin()))
+        continue;
+      places_.push_back({static_cast<int64_t>(b), 0, fact.vectors[j]});
+    }
+    return places_.empty() ? nullptr : &side_;
+  }
+
+ private:
+  struct Place {
+    int64_t row, column;
+    at::Tensor vector;
+  };
+  std::span<const FactUse> facts_;
+  std::span<const std::vector<int32_t>> prompts_;
+  std::vector<Place> places_;
+  int64_t block_ = -1;
+  FfnSide side_;
+};
+
 }  // namespace
 
 std::vector<Generation> generate(const LanguageModel& model,
                                  std::span<const std::vector<int32_t>> prompts,
                                  const GenerateOptions& options, const StreamFn& stream,
-                                 const Reporter& reporter) {
+                                 const Reporter& reporter, std::span<const FactUse> facts) {
   check(options);
   const c10::InferenceMode inference;
   const Transformer& net = model.net();
@@ -159,11 +218,14 @@ std::vector<Generation> generate(const LanguageModel& model,
   AnswerPass pass(model, /*cached=*/true);
 
   // What all prompts begin with (few-shot examples, a system prompt) is passed once.
-  const int64_t P = shared_prefix(prompts);
+  size_t left = 1;
+  for (const FactUse& fact : facts)
+    if (fact.vectors.defined()) left = std::max(left, static_cast<size_t>(fact.sites.at_end));
+  const int64_t P = shared_prefix(prompts, left);
   if (P > 0) {
     const auto prefix = at::empty({1, P}, at::kLong);
     std::copy_n(prompts.front().begin(), P, prefix.data_ptr<int64_t>());
-    pass.run({prefix, {}, {}, {}}, at::empty({0}, at::kLong));
+    pass.run({prefix, {}, {}, {}, nullptr}, at::empty({0}, at::kLong));
     pass.repeat(B);
   }
 
@@ -185,8 +247,9 @@ std::vector<Generation> generate(const LanguageModel& model,
     }
   }
   at::Tensor key_mask = at::cat({at::ones({B, P}, at::kBool), mask}, 1).to(device);
-  AnswerPass::Input in{ids, {}, {}, {}};
-  if (padded) in = {ids, mask, positions.to(device), key_mask};
+  FactSide values(facts, prompts);
+  AnswerPass::Input in{ids, {}, {}, {}, values.at_end(R)};
+  if (padded) in = {ids, mask, positions.to(device), key_mask, in.side};
   const auto last = at::arange(R - 1, B * R, R, at::kLong);
   at::Tensor logits = net.logits(pass.run(in, last)).to(at::kCPU, at::kFloat).contiguous();
   const auto every_row = at::arange(0, B, at::kLong);
@@ -218,7 +281,7 @@ std::vector<Generation> generate(const LanguageModel& model,
     }
     if (all_done || step + 1 == steps) break;
     next_positions = next_positions + 1;
-    in = {next, {}, {}, {}};
+    in = {next, {}, {}, {}, values.behind(rows)};
     if (padded) {
       key_mask = at::cat({key_mask, row_ones}, 1);
       in.positions = next_positions.view({B, 1}).to(device);

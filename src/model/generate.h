@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "base/progress.h"
+#include "model/fact_sites.h"
 #include "model/language_model.h"
 
 namespace accrete {
@@ -32,15 +33,24 @@ struct Generation {
   std::string finish_reason;    // "stop" or "length"
 };
 
+// The value of a fact that one prompt is answered by: `vectors` at their places (fact_sites.h),
+// those within the answer while what is written is what was taught.
+struct FactUse {
+  FactSites sites;
+  at::Tensor vectors;           // [V, d] float32 on the CPU; undefined: none
+  std::vector<int32_t> answer;  // what was taught
+};
+
 // Called with the index of the prompt and the text that became final.
 using StreamFn = std::function<void(size_t index, std::string_view text)>;
 
 // Continues every prompt (token ids, at least one each). What all of them begin with is passed
-// once. The result of a prompt does not depend on the others but for rounding. Throws
+// once. `facts`, one a prompt or none at all, are what prompts are answered by. The result of a prompt does not depend on the others but for rounding. Throws
 // kInvalidArgument (empty prompt, impossible options, prompt longer than the model's positions).
 std::vector<Generation> generate(const LanguageModel& model,
                                  std::span<const std::vector<int32_t>> prompts,
                                  const GenerateOptions& options, const StreamFn& stream = nullptr,
-                                 const Reporter& reporter = {});
+                                 const Reporter& reporter = {},
+                                 std::span<const FactUse> facts = {});
 
 }  // namespace accrete

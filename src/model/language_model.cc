@@ -10,6 +10,7 @@
 
 #include "base/error.h"
 #include "base/threads.h"
+#include "model/fact_memory.h"
 #include "model/memory_files.h"
 
 namespace accrete {
@@ -123,7 +124,14 @@ LanguageModel LanguageModel::open(const std::filesystem::path& folder, const Ope
   const at::Device device = parse_device(options.device);
   if (!device.is_cpu()) compute_repeatably();
   // After many updates these take as long to read as the model: on a thread of their own.
-  const bool has_memory = has_memory_files(folder);
+  const bool of_facts = has_fact_memory(folder);
+  const bool has_memory = !of_facts && has_memory_files(folder);
+  std::future<FactStore> facts;
+  if (of_facts && options.with_updates)
+    facts = std::async(std::launch::async, [&] {
+      const Ledger read = Ledger::open(folder, Ledger::Mode::kRead);
+      return load_facts(read, read.active());
+    });
   std::optional<Ledger> ledger;
   std::future<ActiveUpdates> active;
   if (has_memory && options.with_updates)
@@ -144,6 +152,11 @@ LanguageModel LanguageModel::open(const std::filesystem::path& folder, const Ope
                 fmt::format("{}: the tokenizer has {} entries, the model only {}", folder.string(),
                             m.tokenizer_.vocab_size(), m.net_.config().vocab_size),
                 "the tokenizer belongs to another model");
+  if (of_facts) {
+    FactMemory memory(folder, load_fact_memory_info(folder, m.net_.config().blocks));
+    if (facts.valid()) memory = memory.with(facts.get());
+    m.use_facts(std::move(memory));
+  }
   if (has_memory) {
     m.memory_ = load_memory(folder, m.net_.config());
     m.memory_->device_keys = m.memory_->keys.to(device);
@@ -158,6 +171,22 @@ LanguageModel LanguageModel::open(const std::filesystem::path& folder, const Ope
 Accesses Memory::lookup(const at::Tensor& x, const at::Tensor& mask) const {
   const Accesses found = keys_at(x).lookup(x, mask);
   return {found.slots.to(at::kCPU), found.weights.to(at::kCPU)};
+}
+
+const FactMemory& LanguageModel::facts() const {
+  if (!facts_)
+    throw Error(ErrorCode::kInvalidArgument,
+                fmt::format("{} has no memory of facts", folder_.string()),
+                "make it with `accrete retrofit SRC MODEL`");
+  return *facts_;
+}
+
+void LanguageModel::use_facts(FactMemory facts) {
+  for (int64_t i = 0; i < facts.store().size(); ++i) {
+    const StoredFact& fact = facts.store().fact(i);
+    check(fact.vectors() == 0 || fact.update->facts.width == net_.config().width, folder_);
+  }
+  facts_ = std::make_shared<const FactMemory>(std::move(facts));
 }
 
 const Memory& LanguageModel::memory() const {

@@ -31,6 +31,8 @@
 
 namespace accrete {
 
+class FactMemory;  // model/fact_memory.h
+
 // The memory layers of a model: one lookup, in the address block, whose accesses every memory block
 // reads its own value table with. What is written can therefore never move an address.
 struct Memory {
@@ -81,6 +83,12 @@ class LanguageModel {
   // Throws kInvalidArgument (hint: retrofit) when there is none.
   const Memory& memory() const;
 
+  // A memory of facts that are addressed by the question, instead of memory layers.
+  bool has_facts() const { return facts_ != nullptr; }
+  // Throws kInvalidArgument (hint: retrofit) when there is none.
+  const FactMemory& facts() const;
+  void use_facts(FactMemory facts);  // throws kFormat when a value has another width
+
   // The side input of a forward pass: lookup and value read of each block whose overlay is not
   // empty. The result refers to this model. What the model answers where updates are scoped takes
   // two passes: answer_pass.h.
@@ -129,6 +137,7 @@ class LanguageModel {
   std::optional<ChatTemplate> chat_;
   std::optional<Error> unknown_chat_;
   std::optional<Memory> memory_;
+  std::shared_ptr<const FactMemory> facts_;
 };
 
 at::Device parse_device(const std::string& name);

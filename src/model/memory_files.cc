@@ -10,7 +10,8 @@
 namespace accrete {
 namespace {
 
-constexpr int kVersion = 1;
+constexpr int kVersion = 1;       // of memory layers
+constexpr int kNewestVersion = 2;  // of facts (fact_memory.h)
 constexpr const char* kScopeMean = "scope.mean";
 constexpr const char* kScopeProjection = "scope.projection";
 
@@ -117,7 +118,7 @@ nlohmann::json load_memory_info(const std::filesystem::path& folder) {
   if (!json.is_object() || !json.contains("version") || !json["version"].is_number_integer())
     throw Error(ErrorCode::kFormat, fmt::format("{} is damaged", path.string()),
                 "run `accrete retrofit` again into a new folder");
-  if (json["version"].get<int>() > kVersion)
+  if (json["version"].get<int>() > kNewestVersion)
     throw Error(ErrorCode::kUnsupported,
                 fmt::format("{} is of a newer version of accrete", path.string()),
                 "update accrete");

@@ -8,6 +8,7 @@
 
 #include "base/sha256.h"
 #include "io/safetensors.h"
+#include "model/fact_memory.h"
 
 namespace accrete {
 namespace {
@@ -99,6 +100,31 @@ void add_anchors(Digest& digest, const Overlay& overlay) {
   ids("overlay.scope.subject", overlay.scope.subject);
 }
 
+// Reader and settings, then every fact of the state: texts, keys, values.
+void add_facts(Digest& digest, const FactMemory& memory) {
+  const FactMemoryInfo& info = memory.info();
+  if (memory.store().empty()) return;  // the base, to the bit
+  digest.text(fmt::format("facts {} {} {} {} {} {}\n", info.reader_digest, info.sites.block,
+                          info.sites.at_end, info.sites.every, tell_name(info.tell),
+                          info.caution));
+  for (int64_t i = 0; i < memory.store().size(); ++i) {
+    const StoredFact& fact = memory.store().fact(i);
+    const UpdateFacts& facts = fact.update->facts;
+    digest.text("fact " + fact.id + "\n");
+    const auto part = [&](const auto& all, int64_t begin, int64_t count) {
+      digest.bytes(std::as_bytes(
+          std::span(all).subspan(static_cast<size_t>(begin), static_cast<size_t>(count))));
+    };
+    const int64_t w = facts.key_width;
+    part(facts.whole, fact.first_key * w, fact.keys() * w);
+    part(facts.masked, fact.first_key * w, fact.keys() * w);
+    part(facts.scales, fact.first_key * 2, fact.keys() * 2);
+    part(facts.answers, static_cast<int64_t>(fact.item) * w, w);
+    part(facts.answer_scales, static_cast<int64_t>(fact.item), 1);
+    part(facts.values, fact.first_vector * facts.width, fact.vectors() * facts.width);
+  }
+}
+
 // A gated update: all but its rows' values, and where these lie.
 struct Gated {
   Update outline;
@@ -130,6 +156,7 @@ std::string LanguageModel::base_digest() const {
 std::string LanguageModel::state_digest() const {
   Digest digest;
   digest.text(base_digest());
+  if (facts_) add_facts(digest, *facts_);
   if (!memory_) return digest.hex();
   add_memory(digest, *memory_);
   const Overlay& overlay = memory_->overlay;
@@ -142,6 +169,12 @@ std::string LanguageModel::state_digest() const {
 }
 
 std::string state_digest(const LanguageModel& model, const Ledger& ledger) {
+  if (model.has_facts()) {
+    Digest digest;
+    digest.text(model.base_digest());
+    add_facts(digest, model.facts().with(load_facts(ledger, ledger.active())));
+    return digest.hex();
+  }
   // The updates without a gate are summed in memory, as a model does; of the others the values are
   // hashed where they are.
   std::vector<Update> open;

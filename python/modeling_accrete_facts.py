@@ -1,0 +1,608 @@
+"""A model of the Llama family with accrete's memory of facts, for transformers.
+
+`accrete export` puts this file into the folder that it writes; from there
+
+    model = AutoModelForCausalLM.from_pretrained(folder, trust_remote_code=True)
+    text, fact = model.say("How heavy is the Corvane 5?")
+
+says what accrete says. `say` reads the question, chooses the fact that is asked for, if there is one, and answers by
+it. Plain `generate` and `forward` know no question, only tokens, and therefore answer as the base does.
+
+What was taught lies in accrete_facts.json and accrete_facts.safetensors, the reader of questions in reader/
+(docs/formats.md). Both are opened at the first question. The functions below are those of src/text/wording.cc,
+src/memory/ and src/model/ask.cc, and must agree with them.
+
+Non-goals: teaching, sampling, several questions at once, two threads in one model at once.
+"""
+
+import json
+import math
+import os
+import shutil
+import unicodedata
+
+import torch
+from safetensors.torch import load_file
+from tokenizers import Tokenizer
+from transformers import (
+    AutoModel,
+    AutoTokenizer,
+    LlamaConfig,
+    LlamaForCausalLM,
+    MistralConfig,
+    MistralForCausalLM,
+    Qwen2Config,
+    Qwen2ForCausalLM,
+    Qwen3Config,
+    Qwen3ForCausalLM,
+)
+from transformers.utils import cached_file
+
+
+TEXTS, TENSORS, READER = "accrete_facts.json", "accrete_facts.safetensors", "reader"
+
+# Words of a question (src/text/wording.cc).
+
+ARTICLES = {"the", "a", "an", "my", "this", "our", "that", "your", "their"}
+SPACES = set("\t\n\v\f\r \x85\xa0\u1680\u2028\u2029\u202f\u205f\u3000") | {chr(c) for c in range(0x2000, 0x200B)}
+# Scripts whose words no space parts: Thai, Lao, Myanmar, Khmer, kana, Han.
+ALONE = ((0x0E00, 0x0EFF), (0x1000, 0x109F), (0x1780, 0x17FF), (0x3040, 0x30FF), (0x3400, 0x4DBF), (0x4E00, 0x9FFF),
+         (0xF900, 0xFAFF), (0x20000, 0x3FFFF))
+# What Unicode calls default ignorable.
+IGNORED = ((0xAD, 0xAD), (0x34F, 0x34F), (0x61C, 0x61C), (0x115F, 0x1160), (0x17B4, 0x17B5), (0x180B, 0x180F),
+           (0x200B, 0x200F), (0x202A, 0x202E), (0x2060, 0x206F), (0x3164, 0x3164), (0xFE00, 0xFE0F), (0xFEFF, 0xFEFF),
+           (0xFFA0, 0xFFA0), (0xFFF0, 0xFFF8), (0x1BCA0, 0x1BCA3), (0x1D173, 0x1D17A), (0xE0000, 0xE0FFF))
+
+
+def within(c, ranges):
+    return any(first <= ord(c) <= last for first, last in ranges)
+
+
+def is_letter(c):
+    return unicodedata.category(c) in ("Lu", "Ll", "Lt", "Lm", "Lo", "Mn", "Mc", "Me")
+
+
+def is_digit(c):
+    return unicodedata.category(c).startswith("N")
+
+
+def is_symbol(c):
+    return unicodedata.category(c).startswith("S") or c in "#&%@*°"
+
+
+def folded(text):
+    text = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).casefold())
+    return "".join(c for c in text if not within(c, IGNORED))
+
+
+def words_of(text):
+    """[(form, begin, end)]: runs of letters and digits, a number with its point or colon inside, or one symbol."""
+    words, at = [], 0
+    while at < len(text):
+        c, begin = text[at], at
+        at += 1
+        alone = within(c, ALONE)
+        if is_letter(c) or is_digit(c):
+            if not alone:
+                after_digit = is_digit(c)
+                while at < len(text):
+                    d = text[at]
+                    if is_letter(d) or is_digit(d):
+                        if within(d, ALONE):
+                            break
+                        after_digit = is_digit(d)
+                        at += 1
+                    elif after_digit and d in ".:," and at + 1 < len(text) and is_digit(text[at + 1]):
+                        at += 2
+                    else:
+                        break
+        elif not is_symbol(c):
+            continue
+        if alone:
+            while at < len(text) and unicodedata.category(text[at]).startswith("M"):
+                at += 1
+        form = folded(text[begin:at])
+        if form:
+            words.append((form, begin, at))
+    return words
+
+
+def forms_of(text):
+    return [form for form, _, _ in words_of(text)]
+
+
+def plain_question(text):
+    """The question as it is read: NFKC, white space squeezed, without "Hi," before it and "please" behind it."""
+    out = ""
+    for c in unicodedata.normalize("NFKC", text):
+        if c not in SPACES:
+            out += "'" if c == "\u2019" else c
+        elif out and out[-1] != " ":
+            out += " "
+    out = rest = out.rstrip(" ")
+    for greeting in ("hi", "hello", "hey"):
+        if not begins(rest, greeting):
+            continue
+        after = rest[len(greeting):]
+        if begins(after, " there"):
+            after = after[6:]
+        after = after.lstrip(" ")
+        if not after or after[0] not in ",!.":
+            continue
+        rest = after[1:].lstrip(" ")
+        break
+    end = len(rest.rstrip("?.! "))
+    if end > 6 and begins(rest[end - 6:], "please") and rest[end - 7] in " ,":
+        rest = rest[:end - 6].rstrip(" ,") + rest[end:]
+    return rest if words_of(rest) else out
+
+
+def begins(text, word):
+    return lower(text[:len(word)]) == word
+
+
+def lower(text):
+    return "".join(c.lower() if "A" <= c <= "Z" else c for c in text)
+
+
+def mask_name(text, name):
+    """`text` with `name`, and an article before it, replaced by "something"."""
+    words, wanted = words_of(text), forms_of(name)
+    if not wanted:
+        return text
+    out, done, i = "", 0, 0
+    while i + len(wanted) <= len(words):
+        if [w[0] for w in words[i:i + len(wanted)]] != wanted:
+            i += 1
+            continue
+        begin = words[i][1]
+        if i > 0:
+            form, before, end = words[i - 1]
+            if before >= done and form in ARTICLES and not text[end:begin].strip(" \t\n\r"):
+                begin = before
+        out += text[done:begin] + "something"
+        done = words[i + len(wanted) - 1][2]
+        i += len(wanted)
+    return out + text[done:]
+
+
+# Slips of typing (src/memory/spelling.cc).
+
+LETTERS = "abcdefghijklmnopqrstuvwxyz"
+
+
+def is_ascii_letter(c):
+    return "a" <= c <= "z" or "A" <= c <= "Z"
+
+
+def runs_of_letters(text):
+    """[(begin, end)] of the runs of letters a-z."""
+    runs, at = [], 0
+    while at < len(text):
+        end = at
+        while end < len(text) and is_ascii_letter(text[end]):
+            end += 1
+        if end > at:
+            runs.append((at, end))
+        at = max(end, at + 1)
+    return runs
+
+
+def add_words(text, to):
+    to.update(lower(text[a:b]) for a, b in runs_of_letters(text) if b - a >= 3)
+
+
+def slips(w):
+    n = len(w)
+    out = {w[:i] + w[i + 1] + w[i] + w[i + 2:] for i in range(n - 1)}
+    out |= {w[:i] + w[i + 1:] for i in range(1, n)}
+    for x in LETTERS:
+        out |= {w[:i] + x + w[i:] for i in range(1, n + 1)}
+        out |= {w[:i] + x + w[i + 1:] for i in range(1, n)}
+    return sorted(out - {w})
+
+
+def mended(text, taught, subject, vocabulary):
+    def joins(c):
+        return is_ascii_letter(c) or "0" <= c <= "9" or c in "_'-" or ord(c) >= 0x80
+
+    capitals = not any("a" <= c <= "z" for c in text)
+    out, done = "", 0
+    for at, end in runs_of_letters(text):
+        written = text[at:end]
+        word = lower(written)
+        whole = (at == 0 or not joins(text[at - 1])) and (end == len(text) or not joins(text[end]))
+        out, done = out + text[done:at], end
+        if (not whole or not 4 <= len(word) <= 24 or word != written and not capitals or word in taught
+                or word in subject or word in vocabulary):
+            out += written
+            continue
+        candidates = [s for s in slips(word) if len(s) >= 3 and s not in subject]
+        known = [s for s in candidates if s in taught]
+        common = [s for s in candidates if s in vocabulary]
+        out += known[0] if known else min(common, key=vocabulary.get) if common else written
+    return out + text[done:]
+
+
+class Reader:
+    """The sentence encoder that reads questions (src/model/reader.h)."""
+
+    def __init__(self, folder, settings):
+        self.tokenizer = Tokenizer.from_file(os.path.join(folder, "tokenizer.json"))
+        self.tokenizer.no_padding()
+        self.tokenizer.enable_truncation(settings["max_tokens"])
+        self.vocabulary = self.tokenizer.get_vocab(with_added_tokens=False)
+        self.first = settings["pooling"] == "first"
+        self.network = AutoModel.from_pretrained(folder).float().eval()
+
+    @torch.no_grad()
+    def __call__(self, text):
+        ids = self.tokenizer.encode(text).ids
+        h = self.network(input_ids=torch.tensor([ids])).last_hidden_state[0].double()
+        if self.first:
+            h = h[:1]
+        elif len(h) > 2:
+            h = h[1:-1]  # without [CLS] and [SEP]
+        h = h.sum(0)
+        return (h / h.norm()).float()
+
+
+SHRINK = 2  # kShrink of src/memory/fact_store.cc
+
+
+class Group:
+    """The facts of one subject, or those without one: means of their keys, centred (src/memory/fact_store.cc)."""
+
+    def __init__(self, facts, members, subject):
+        self.facts = [i for leave in (False, True) for i in members if facts.texts[i]["leave"] == leave]
+        n = self.answered = sum(not facts.texts[i]["leave"] for i in self.facts)
+        self.taught_words, self.subject_words = set(), set()
+        if subject is not None:
+            add_words(subject, self.subject_words)
+        if not self.facts:
+            return
+        share = (n - 1) / (n - 1 + SHRINK) / n if n > 0 else 0.0
+        masked = torch.stack([facts.masked[i].mean(0) for i in self.facts])
+        whole = torch.stack([facts.whole[i].mean(0) for i in self.facts])
+        answer = torch.stack([facts.answers[i] for i in self.facts])[:n]
+        self.mean_masked, self.mean_whole = share * masked[:n].sum(0), share * whole[:n].sum(0)
+        self.masked, self.whole = centred(masked, self.mean_masked), centred(whole, self.mean_whole)
+        self.answer = centred(answer, share * answer.sum(0))
+        self.same = {}
+        for row, i in enumerate(self.facts):
+            for wording in facts.texts[i]["wordings"]:
+                key = " ".join(forms_of(plain_question(wording)))
+                if row < n or key not in self.same:  # the same words twice: the later fact answers
+                    self.same[key] = row
+
+    def evidence(self, facts, whole, masked, key, named):
+        if not self.facts:
+            return []
+        m, v = centred(masked, self.mean_masked), centred(whole, self.mean_whole)
+        near = torch.stack([self.masked @ m, self.whole @ v], 1).tolist()
+        answer = (self.answer @ m).tolist()
+        out = []
+        for row, i in enumerate(self.facts):
+            cosines = facts.masked[i] @ masked
+            out.append({
+                "fact": i, "rivals": self.answered, "named": named, "leave": facts.texts[i]["leave"],
+                "centred": near[row][0], "whole": near[row][1], "answer": answer[row] if row < self.answered else 0.0,
+                "same": self.same.get(key) == row, "nearest": float(cosines.max()), "wording": int(cosines.argmax())})
+        return out
+
+
+def centred(x, mean):
+    x = x - mean
+    return x / x.square().sum(-1, keepdim=True).clamp_min(1e-18).sqrt()
+
+
+class Facts:
+    """What was taught, and which of it a question asks for."""
+
+    def __init__(self, folder):
+        with open(os.path.join(folder, TEXTS), encoding="utf-8") as file:
+            self.settings = json.load(file)
+        if self.settings["version"] != 1:
+            raise ValueError(f"{TEXTS} is of version {self.settings['version']}; this file reads 1")
+        self.texts, self.rule = self.settings["facts"], self.settings["acceptance"]
+        tensors = load_file(os.path.join(folder, TENSORS))
+        scales, counts = tensors["facts.scales"], tensors["facts.vectors"].tolist()
+        wordings = [len(text["wordings"]) for text in self.texts]
+        self.whole = (tensors["facts.whole"].float() * scales[:, :1]).split(wordings)
+        self.masked = (tensors["facts.masked"].float() * scales[:, 1:]).split(wordings)
+        self.answers = tensors["facts.answers"].float() * tensors["facts.answer_scales"][:, None]
+        values = tensors.get("facts.values")
+        self.values = values.float().split(counts) if values is not None else [()] * len(counts)
+        self.reader = Reader(os.path.join(folder, READER), self.settings["reader"])
+        self.subjects, self.open, by_key = [], [], {}  # (name, forms, facts); facts
+        for i, text in enumerate(self.texts):
+            forms = forms_of(text["subject"])
+            if not forms:
+                self.open.append(i)
+                continue
+            key = " ".join(forms)
+            if key not in by_key:
+                by_key[key] = len(self.subjects)
+                self.subjects.append((text["subject"], forms, []))
+            self.subjects[by_key[key]][2].append(i)
+        self.subjects_by_first = {}
+        for s, (_, forms, _) in enumerate(self.subjects):
+            self.subjects_by_first.setdefault(forms[0], []).append(s)
+        self.groups = {}
+
+    def group(self, subject, raw):
+        if (subject, raw) not in self.groups:
+            name, _, members = self.subjects[subject] if subject is not None else (None, None, self.open)
+            self.groups[subject, raw] = Group(self, [i for i in members if self.texts[i]["raw"] == raw], name)
+        return self.groups[subject, raw]
+
+    def named_in(self, forms):
+        out = []
+        for at, form in enumerate(forms):
+            for s in self.subjects_by_first.get(form, ()):
+                wanted = self.subjects[s][1]
+                if forms[at:at + len(wanted)] == wanted and s not in out:
+                    out.append(s)
+        return out
+
+    def choose(self, question, earlier, raw, caution):
+        """The choice for a question, behind the user's earlier messages."""
+        text = plain_question(question)
+        forms = forms_of(text)
+        subjects = self.named_in(forms)
+        for message in reversed(earlier):  # "and how heavy is it?": whom was spoken of last
+            if subjects:
+                break
+            subjects = self.named_in(forms_of(plain_question(message)))[-1:]
+        evidence = []
+        for subject in ([None] if self.open else []) + subjects:
+            group = self.group(subject, raw)
+            asked = mended(text, group.taught_words, group.subject_words, self.reader.vocabulary)
+            whole = masked = self.reader(asked)
+            if subject is not None:
+                masked = self.reader(mask_name(asked, self.subjects[subject][0]))
+            evidence += group.evidence(self, whole, masked, " ".join(forms), subject is not None)
+        return self.decide(evidence, caution + self.settings["caution"])
+
+    # src/memory/acceptance.cc
+
+    def log_odds(self, e, with_answer=True):
+        rule = self.rule
+        if e["same"]:
+            return rule["same"]
+        terms = ("centred", "whole", "nearest") + (("answer",) if with_answer else ())
+        return sum(rule[t] * e[t] for t in terms) + rule["bias"]
+
+    def threshold(self, e):
+        rule = self.rule
+        if not e["named"]:
+            return rule["open"]
+        return min(max(rule["slope"] * math.log(e["rivals"] / rule["few"]), 0.0), rule["most"])
+
+    def decide(self, evidence, caution):
+        answered = [e for e in evidence if not e["leave"]]
+        left = [e for e in evidence if e["leave"]]
+        if not answered:
+            return Choice(None, None, None, 0.0)
+        best = max(answered, key=self.log_odds)  # of equal ones the first
+        odds = self.log_odds(best) - caution
+        is_left = not best["same"] and any(
+            self.log_odds(e, False) > self.log_odds(best, False) for e in left)
+        taken = odds >= self.threshold(best) and not is_left
+        probability = 1 / (1 + math.exp(-odds)) if odds > -700 else 0.0
+        return Choice(best["fact"] if taken else None, best["fact"], best["wording"], probability)
+
+
+class Choice:
+    """`fact`: the number of the accepted fact, or None; `best`: the nearest, with its wording and how probable it is."""
+
+    def __init__(self, fact, best, wording, probability):
+        self.fact, self.best, self.wording, self.probability = fact, best, wording, probability
+
+
+# Conversations as tokens (src/model/chat_tokens.cc): what people write is never a control token.
+
+OPEN, CLOSE = "\U000F5A3C", "\U000F5A3D"
+
+
+def encode_written(tokenizer, text):
+    return tokenizer(text, add_special_tokens=False, split_special_tokens=True)["input_ids"]
+
+
+def controls_in(tokenizer, text):
+    special = {i for i, token in tokenizer.added_tokens_decoder.items() if token.special}
+    ids = tokenizer(text, add_special_tokens=False)["input_ids"]
+    names = {tokenizer.added_tokens_decoder[i].content for i in ids if i in special}
+    return sorted(names, key=lambda name: (-len(name.encode()), name))
+
+
+def encode_chat(tokenizer, messages):
+    controls, marked = [], []
+    for message in messages:
+        content = message["content"]
+        for name in ([OPEN] if OPEN in content else []) + controls_in(tokenizer, content):
+            content = content.replace(name, f"{OPEN}{len(controls)}{CLOSE}")
+            controls.append(name)
+        marked.append({**message, "content": content})
+    text = tokenizer.apply_chat_template(marked, tokenize=False, add_generation_prompt=True)
+    first, *rest = text.split(OPEN) if controls else [text]
+    ids = tokenizer(first, add_special_tokens=False)["input_ids"]
+    for piece in rest:
+        number, behind = piece.split(CLOSE, 1)
+        ids += encode_written(tokenizer, controls[int(number)])
+        ids += tokenizer(behind, add_special_tokens=False)["input_ids"]
+    return ids
+
+
+def encode_text(tokenizer, text):
+    opening = tokenizer("")["input_ids"]
+    ids = tokenizer(text, add_special_tokens=False)["input_ids"]
+    return ids if ids[:len(opening)] == opening else opening + ids
+
+
+def last_paragraph(text):
+    """Demonstrations stand before it."""
+    at = text.rfind("\n\n", 0, max(len(text.rstrip(" \t\n\r")), 1) + 1)
+    return text if at < 0 else text[at + 2:]
+
+
+class WithFacts:
+    """Gives a model of transformers `say` and `choose`."""
+
+    _facts = _lm_tokenizer = None
+
+    @property
+    def facts(self):
+        if self._facts is None:
+            self._facts = Facts(self._facts_folder())
+        return self._facts
+
+    def _facts_folder(self):
+        """Where this model's files lie; those of a hub's model are fetched."""
+        name = self.config._name_or_path
+        with open(cached_file(name, TEXTS), encoding="utf-8") as file:
+            names = json.load(file)["reader"]["files"]
+        for file in [TENSORS] + [f"{READER}/{n}" for n in names]:
+            cached_file(name, file)
+        return os.path.dirname(cached_file(name, TEXTS))
+
+    @property
+    def tokenizer(self):
+        if self._lm_tokenizer is None:
+            self._lm_tokenizer = AutoTokenizer.from_pretrained(self.config._name_or_path, trust_remote_code=True)
+        return self._lm_tokenizer
+
+    def _question(self, messages, raw):
+        """(messages or text, last question, the user's earlier ones, raw) of what `say` was given."""
+        if isinstance(messages, str):
+            if raw or not self.tokenizer.chat_template:
+                return messages, last_paragraph(messages), [], True
+            messages = [{"role": "user", "content": messages}]
+        elif raw:
+            raise ValueError("raw=True takes a text, not messages")
+        said = [message["content"] for message in messages if message["role"] == "user"] or [""]
+        return messages, said[-1], said[:-1], False
+
+    def choose(self, messages, raw=False, caution=0.0):
+        """Which fact is asked for: a Choice, whose numbers are places in `facts.texts`."""
+        _, question, earlier, raw = self._question(messages, raw)
+        return self.facts.choose(question, earlier, raw, caution)
+
+    @torch.no_grad()
+    def say(self, messages, raw=False, max_new_tokens=256, caution=0.0):
+        """(answer, fact or None) to a question, to a conversation that ends with the user's message, or with `raw` to
+        a text to go on with. Greedy. `caution` above 0 takes fewer questions for what was taught, below 0 more."""
+        messages, question, earlier, raw = self._question(messages, raw)
+        facts, tokenizer = self.facts, self.tokenizer
+        chosen = facts.choose(question, earlier, raw, caution).fact
+        fact = None if chosen is None else facts.texts[chosen]
+        if fact is not None and fact["verbatim"]:
+            return fact["answers"][0], fact
+        vectors, answer = (), []
+        if fact is not None:
+            vectors, answer = facts.values[chosen], fact["answers"][0]
+            if raw and messages[-1:] not in " \t\n\r" and answer[:1] not in " \t\n\r":
+                answer = " " + answer
+            answer = encode_written(tokenizer, answer)
+            if facts.settings["tell"] != "value" and not raw:
+                note = f"Note: {fact['wordings'][0]} {fact['answers'][0]}\n\n"
+                last = max(i for i, message in enumerate(messages) if message["role"] == "user")
+                noted = {**messages[last], "content": note + messages[last]["content"]}
+                messages = messages[:last] + [noted] + messages[last + 1:]
+        ids = encode_text(tokenizer, messages) if raw else encode_chat(tokenizer, messages)
+        said = self._answer(ids, vectors, answer, max_new_tokens)
+        return tokenizer.decode(said, skip_special_tokens=True, clean_up_tokenization_spaces=False), fact
+
+    def _answer(self, ids, vectors, answer, max_new_tokens):
+        """Greedy tokens behind `ids`, with `vectors` at their places (src/model/fact_sites.h)."""
+        settings = self.facts.settings
+        at_end, every = settings["at_end"], settings["every"]
+        room = self.config.max_position_embeddings - len(ids)
+        if not ids or room <= 0:
+            raise ValueError(f"the prompt has {len(ids)} tokens, the model {self.config.max_position_embeddings} positions")
+        places = {}  # of this pass: column -> vector
+
+        def add(module, inputs, output):
+            if not places:
+                return output
+            output = output.clone()
+            for column, vector in places.items():
+                output[:, column] += vector.to(output)
+            return output
+
+        if len(vectors):
+            places.update({len(ids) - at_end + j: vectors[j] for j in range(at_end) if len(ids) - at_end + j >= 1})
+        hook = self.model.layers[settings["block"]].mlp.register_forward_hook(add)
+        said, cache, passed = [], None, ids
+        try:
+            for _ in range(min(max_new_tokens, room)):
+                out = self(input_ids=torch.tensor([passed], device=self.device), past_key_values=cache, use_cache=True,
+                           logits_to_keep=1)
+                token = int(out.logits[0, -1].argmax())
+                if token in settings["stop_ids"]:
+                    break
+                said.append(token)
+                cache, passed = out.past_key_values, [token]
+                j = at_end + len(said) // every - 1
+                places.clear()
+                # Within the answer only while it is what was taught.
+                if len(said) % every == 0 and j < len(vectors) and said == answer[:len(said)]:
+                    places[0] = vectors[j]
+        finally:
+            hook.remove()
+        return said
+
+    def save_pretrained(self, save_directory, *args, **kwargs):
+        folder = self._facts_folder()
+        super().save_pretrained(save_directory, *args, **kwargs)
+        for name in (TEXTS, TENSORS):
+            shutil.copy(os.path.join(folder, name), save_directory)
+        shutil.copytree(os.path.join(folder, READER), os.path.join(save_directory, READER), dirs_exist_ok=True)
+        self.tokenizer.save_pretrained(save_directory)
+
+
+# Model types of their own: without trust_remote_code they are refused instead of silently answering
+# without what was taught.
+
+
+class AccreteFactsLlamaConfig(LlamaConfig):
+    model_type = "accrete_facts_llama"
+
+
+class AccreteFactsLlamaForCausalLM(WithFacts, LlamaForCausalLM):
+    config_class = AccreteFactsLlamaConfig
+
+
+class AccreteFactsMistralConfig(MistralConfig):
+    model_type = "accrete_facts_mistral"
+
+
+class AccreteFactsMistralForCausalLM(WithFacts, MistralForCausalLM):
+    config_class = AccreteFactsMistralConfig
+
+
+class AccreteFactsQwen2Config(Qwen2Config):
+    model_type = "accrete_facts_qwen2"
+
+
+class AccreteFactsQwen2ForCausalLM(WithFacts, Qwen2ForCausalLM):
+    config_class = AccreteFactsQwen2Config
+
+
+class AccreteFactsQwen3Config(Qwen3Config):
+    model_type = "accrete_facts_qwen3"
+
+
+class AccreteFactsQwen3ForCausalLM(WithFacts, Qwen3ForCausalLM):
+    config_class = AccreteFactsQwen3Config
+
+
+# save_pretrained then takes this file along.
+for _config, _model in (
+    (AccreteFactsLlamaConfig, AccreteFactsLlamaForCausalLM),
+    (AccreteFactsMistralConfig, AccreteFactsMistralForCausalLM),
+    (AccreteFactsQwen2Config, AccreteFactsQwen2ForCausalLM),
+    (AccreteFactsQwen3Config, AccreteFactsQwen3ForCausalLM),
+):
+    _config.register_for_auto_class("AutoConfig")
+    _model.register_for_auto_class("AutoModelForCausalLM")

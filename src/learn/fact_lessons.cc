@@ -1,0 +1,336 @@
+#include "learn/fact_lessons.h"
+
+#include <algorithm>
+#include <map>
+#include <nlohmann/json.hpp>
+#include <optional>
+
+#include "base/error.h"
+#include "model/chat_tokens.h"
+#include "text/wording.h"
+
+namespace accrete {
+namespace {
+
+// Answers beyond this are for documents, or for "verbatim".
+constexpr size_t kLongestAnswer = 400;
+
+[[noreturn]] void refuse(const Dataset& data, int64_t line, const std::string& what,
+                         const std::string& hint) {
+  throw Error(ErrorCode::kInvalidArgument, fmt::format("{}:{}: {}", data.path.string(), line, what),
+              hint);
+}
+
+std::string short_form(const std::string& text) { return excerpt_of(text, 80); }
+
+bool ends_with_blank(const std::string& text) {
+  return !text.empty() && (text.back() == ' ' || text.back() == '\t');
+}
+
+// Two wordings are one question when their words are: case, spaces and punctuation do not count.
+std::string address_key(const std::string& wording, bool raw) {
+  const std::string key = name_key(wording);
+  return (raw ? "raw " : "chat ") + (key.empty() ? identity_of(wording) : key);
+}
+
+FactLesson lesson_of(const LanguageModel& model, const Dataset& data, const Item& item, bool raw) {
+  FactLesson out;
+  out.item.line = item.line;
+  out.item.raw = raw;
+  out.item.verbatim = item.verbatim;
+  out.item.leave = item.leave;
+  out.asked = item.asked;
+  switch (item.kind) {
+    case Item::Kind::kText:
+      refuse(data, item.line, "running text cannot be asked for: a fact is a question and its answer",
+             "give \"question\" and \"answer\", or \"messages\"");
+    case Item::Kind::kMessages: {
+      if (raw)
+        refuse(data, item.line, "a conversation needs the chat template",
+               model.chat() ? "leave --raw away" : "this model has none: give prompts");
+      size_t user = item.messages.size();
+      for (size_t i = item.messages.size() - 1; i-- > 0;)
+        if (item.messages[i].role == "user") {
+          user = i;
+          break;
+        }
+      if (user == item.messages.size())
+        refuse(data, item.line, "its last answer follows no message of the user",
+               "give a user message before the assistant's");
+      out.item.prompts = {item.messages[user].content};
+      out.item.answers = {item.messages.back().content};
+      out.before = {{item.messages.begin(), item.messages.begin() + static_cast<ptrdiff_t>(user)}};
+      break;
+    }
+    case Item::Kind::kFact:
+      out.item.prompts = item.prompts;
+      out.item.answers = item.answers;
+      out.before.resize(item.prompts.size());
+      break;
+  }
+  return out;
+}
+
+// Whether the subject is named by the wording or, in a conversation, before it.
+bool names(const FactLesson& lesson, size_t wording, const std::string& subject) {
+  if (!find_name(lesson.item.prompts[wording], subject).empty()) return true;
+  const auto& before = lesson.before[wording];
+  return std::any_of(before.begin(), before.end(), [&](const Message& message) {
+    return message.role == "user" && !find_name(message.content, subject).empty();
+  });
+}
+
+void set_subject(const Dataset& data, const std::string& given, FactLesson& lesson) {
+  if (given.empty()) {
+    lesson.item.subject = shared_name(lesson.item.prompts);
+    return;
+  }
+  if (name_key(given).empty())
+    refuse(data, lesson.item.line, fmt::format("the subject \"{}\" has no word", short_form(given)),
+           "name whom the question is about, or leave \"subject\" away");
+  for (size_t i = 0; i < lesson.item.prompts.size(); ++i)
+    if (!names(lesson, i, given))
+      refuse(data, lesson.item.line,
+             fmt::format("the wording \"{}\" does not name its subject \"{}\"",
+                         short_form(lesson.item.prompts[i]), short_form(given)),
+             "write the subject as the wording does, name it in the wording, or leave \"subject\" "
+             "away");
+  lesson.item.subject = given;
+}
+
+// The answer's tokens, checked.
+std::vector<int32_t> answer_tokens(const LanguageModel& model, const FactLesson& lesson,
+                                   const std::string& prompt) {
+  return encode_answer(model, prompt, lesson.item.answers.front(), lesson.item.raw);
+}
+
+FactExample example_of(const LanguageModel& model, const FactLesson& lesson, int64_t index,
+                       const AskRequest& request, const std::string& note) {
+  FactExample e;
+  e.tokens = encode_request(model, request, note);
+  e.prompt = static_cast<int64_t>(e.tokens.size());
+  e.fact = index;
+  const auto answer = answer_tokens(model, lesson, request.text);
+  e.tokens.insert(e.tokens.end(), answer.begin(), answer.end());
+  return e;
+}
+
+// Another system prompt and another conversation, in which some wordings are learned too.
+const char* const kSystem = "You answer the customers of a company briefly and politely.";
+const char* const kFirst = "Hello! Can you help me with a few things today?";
+const char* const kReply = "Of course. What would you like to know?";
+// Before a raw text.
+const char* const kAhead = "It came up again in our talk yesterday. ";
+
+std::string in_capitals(std::string text) {
+  for (char& c : text)
+    if (c >= 'a' && c <= 'z') c = static_cast<char>(c - 32);
+  return text;
+}
+
+}  // namespace
+
+AskRequest request_of(const FactLesson& lesson, const std::string& text,
+                      std::span<const Message> before) {
+  AskRequest request;
+  request.raw = lesson.item.raw;
+  if (request.raw) {
+    request.text = text;
+  } else {
+    request.messages.assign(before.begin(), before.end());
+    request.messages.push_back({"user", text});
+  }
+  return request;
+}
+
+FactLessons make_fact_lessons(const LanguageModel& model, const Dataset& data, bool raw) {
+  FactLessons out;
+  const bool as_text = !model.uses_chat(raw);
+  struct Seen {
+    size_t fact;
+    std::string wording;
+  };
+  std::map<std::string, Seen> seen;  // by address
+  for (const Item& item : data.items) {
+    if (item.kind == Item::Kind::kFact && item.prompts.empty()) {
+      continue;  // only asked, never taught
+    }
+    FactLesson lesson = lesson_of(model, data, item, as_text);
+    set_subject(data, item.subject, lesson);
+    // A wording that is there already: the same answer is no news, another one a contradiction.
+    FactLesson kept = lesson;
+    kept.item.prompts.clear();
+    kept.before.clear();
+    for (size_t i = 0; i < lesson.item.prompts.size(); ++i) {
+      const std::string& wording = lesson.item.prompts[i];
+      std::string key = address_key(wording, as_text);
+      for (const Message& m : lesson.before[i]) key += "\n" + m.role + identity_of(m.content);
+      const auto [it, fresh] = seen.try_emplace(key, Seen{out.facts.size(), wording});
+      if (fresh) {
+        kept.item.prompts.push_back(wording);
+        kept.before.push_back(lesson.before[i]);
+        continue;
+      }
+      const TaughtItem& other =
+          it->second.fact == out.facts.size() ? lesson.item : out.facts[it->second.fact].item;
+      if (other.leave != lesson.item.leave)
+        refuse(data, lesson.item.line,
+               fmt::format("\"{}\" has an answer in one line and is left to the model in another "
+                           "(line {})",
+                           short_form(wording), other.line),
+               "keep one of the two");
+      if (!lesson.item.leave && !same_text(other.answers.front(), lesson.item.answers.front()))
+        refuse(data, lesson.item.line,
+               fmt::format("two answers to \"{}\": \"{}\", and \"{}\" in line {}",
+                           short_form(wording), short_form(lesson.item.answers.front()),
+                           short_form(other.answers.front()), other.line),
+               "keep the one that is true; list accepted variants under \"answers\"");
+    }
+    if (kept.item.prompts.empty()) {
+      out.remarks.push_back(
+          fmt::format("line {} repeats what other lines ask and answer: left out", item.line));
+      continue;
+    }
+    if (!kept.item.leave) {
+      const auto limit = model.net().config().max_positions;
+      const auto answer = answer_tokens(model, kept, kept.item.prompts.front());
+      if (answer.size() > kLongestAnswer && !kept.item.verbatim)
+        refuse(data, item.line,
+               fmt::format("its answer has {} tokens, {} can be learned", answer.size(),
+                           kLongestAnswer),
+               "shorten it, or write \"verbatim\": true beside it to have it written word for word");
+      for (size_t i = 0; i < kept.item.prompts.size(); ++i) {
+        const auto prompt =
+            encode_request(model, request_of(kept, kept.item.prompts[i], kept.before[i]));
+        // A verbatim answer is never passed.
+        if (static_cast<int64_t>(prompt.size() + (kept.item.verbatim ? 1 : answer.size())) >= limit)
+          refuse(data, item.line,
+                 fmt::format("question and answer have {} tokens, the model {} positions",
+                             prompt.size() + answer.size(), limit),
+                 "shorten the question");
+      }
+    }
+    for (const std::string& wording : kept.item.prompts)
+      if (as_text && ends_with_blank(wording))
+        out.remarks.push_back(fmt::format(
+            "line {}: \"{}\" ends with a space; it is learned with and without", item.line,
+            short_form(wording)));
+    out.facts.push_back(std::move(kept));
+  }
+  if (std::none_of(out.facts.begin(), out.facts.end(),
+                   [](const FactLesson& f) { return !f.item.prompts.empty(); }))
+    throw Error(ErrorCode::kInvalidArgument,
+                fmt::format("{}: there is nothing to teach", data.path.string()),
+                "an item needs a question with an answer, or messages");
+  return out;
+}
+
+std::vector<FactExample> fact_examples(const LanguageModel& model, const FactLesson& lesson,
+                                       int64_t index, Tell tell) {
+  std::vector<FactExample> out;
+  const TaughtItem& item = lesson.item;
+  if (item.verbatim || item.leave) return out;
+  const std::string note = note_of(tell, item);
+  const auto add = [&](const AskRequest& request) {
+    out.push_back(example_of(model, lesson, index, request, note));
+  };
+  for (size_t i = 0; i < item.prompts.size(); ++i)
+    add(request_of(lesson, item.prompts[i], lesson.before[i]));
+  const size_t n = item.prompts.size();
+  if (item.raw) {
+    for (const std::string& prompt : item.prompts) {
+      if (!ends_with_blank(prompt)) continue;
+      const size_t end = prompt.find_last_not_of(" \t");
+      if (end != std::string::npos) add(request_of(lesson, prompt.substr(0, end + 1)));
+    }
+    add(request_of(lesson, kAhead + item.prompts[n - 1]));
+    return out;
+  }
+  // Not every template takes a system message.
+  try {
+    const std::vector<Message> system = {{"system", kSystem}};
+    add(request_of(lesson, item.prompts[0], system));
+  } catch (const Error& e) {
+    if (e.code() != ErrorCode::kInvalidArgument) throw;
+  }
+  const std::vector<Message> turns = {{"user", kFirst}, {"assistant", kReply}};
+  add(request_of(lesson, item.prompts[1 % n], turns));
+  if (n > 1) add(request_of(lesson, in_capitals(item.prompts[2 % n])));
+  return out;
+}
+
+std::vector<FactExample> form_examples(const LanguageModel& model,
+                                       std::span<const FactLesson> lessons, Tell tell,
+                                       const Reporter& reporter) {
+  std::vector<FactExample> out;
+  if (tell != Tell::kBoth) return out;
+  struct Form {
+    int64_t fact;
+    AskRequest request;
+    std::string note, must, fallback;  // what the answer must hold; what is taught where it does not
+  };
+  std::vector<Form> forms;
+  for (size_t i = 0; i < lessons.size(); ++i) {
+    const TaughtItem& item = lessons[i].item;
+    if (item.raw || item.leave || item.verbatim) continue;
+    const std::string& answer = item.answers.front();
+    const std::string note = note_of(tell, item);
+    const size_t n = item.prompts.size();
+    const auto ask_for = [&](const std::string& text, const std::string& must,
+                             const std::string& fallback) {
+      forms.push_back({static_cast<int64_t>(i),
+                       request_of(lessons[i], text, lessons[i].before[0]), note, must, fallback});
+    };
+    ask_for("Answer in a full sentence: " + item.prompts[0], answer, "");
+    ask_for(item.prompts[1 % n] + " Answer as JSON with the key \"answer\".", answer,
+            nlohmann::json({{"answer", answer}}).dump());
+    const std::string& other = lessons[(i + 1) % lessons.size()].item.leave
+                                   ? answer
+                                   : lessons[(i + 1) % lessons.size()].item.answers.front();
+    const bool right = i % 2 == 0 || same_text(other, answer);
+    ask_for(fmt::format("{} Is it \"{}\"? Answer yes or no.", item.prompts[2 % n],
+                        right ? answer : other),
+            right ? "Yes" : "No", right ? "Yes." : "No.");
+  }
+  GenerateOptions options;
+  options.max_tokens = 64;
+  constexpr size_t kBatch = 16;
+  for (size_t at = 0; at < forms.size(); at += kBatch) {
+    reporter.check_cancelled();
+    reporter.report("ask in forms", static_cast<int64_t>(at), static_cast<int64_t>(forms.size()));
+    std::vector<std::vector<int32_t>> prompts;
+    const size_t n = std::min(kBatch, forms.size() - at);
+    for (size_t k = 0; k < n; ++k)
+      prompts.push_back(encode_request(model, forms[at + k].request, forms[at + k].note));
+    const auto said = generate(model, prompts, options);
+    for (size_t k = 0; k < n; ++k) {
+      const Form& form = forms[at + k];
+      const bool usable = said[k].finish_reason == "stop" &&
+                          said[k].text.find(form.must) != std::string::npos;
+      const std::string text = usable ? said[k].text : form.fallback;
+      if (text.empty()) continue;
+      FactExample e;
+      e.tokens = prompts[k];
+      e.prompt = static_cast<int64_t>(e.tokens.size());
+      e.fact = form.fact;
+      const auto answer = encode_answer(model, "", text, /*raw=*/false);
+      e.tokens.insert(e.tokens.end(), answer.begin(), answer.end());
+      out.push_back(std::move(e));
+    }
+  }
+  reporter.report("ask in forms", static_cast<int64_t>(forms.size()),
+                  static_cast<int64_t>(forms.size()));
+  return out;
+}
+
+std::vector<FactExample> asked_examples(const LanguageModel& model, const FactLesson& lesson,
+                                        int64_t index, Tell tell) {
+  std::vector<FactExample> out;
+  if (lesson.item.leave || lesson.item.verbatim) return out;
+  for (const std::string& wording : lesson.asked)
+    out.push_back(
+        example_of(model, lesson, index, request_of(lesson, wording), note_of(tell, lesson.item)));
+  return out;
+}
+
+}  // namespace accrete

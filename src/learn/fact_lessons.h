@@ -1,0 +1,57 @@
+// What a teach set is to a memory of facts: facts with their wordings, and the conversations in
+// which their values are learned.
+//
+// A fact is learned in a fresh chat in every taught wording, and in some of them under another
+// system prompt, in a third turn and in capitals, so that its value holds wherever it is asked for.
+//
+// Non-goals: keys (memory/), steps (fact_values.h).
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "io/dataset.h"
+#include "learn/fact_passes.h"
+#include "ledger/taught.h"
+#include "model/ask.h"
+#include "model/fact_memory.h"
+
+namespace accrete {
+
+struct FactLesson {
+  TaughtItem item;                              // as it will be stored
+  std::vector<std::vector<Message>> before;     // of each wording, what stands before it in a chat
+  std::vector<std::string> asked;               // wordings that are asked and never taught
+};
+
+struct FactLessons {
+  std::vector<FactLesson> facts;
+  std::vector<std::string> remarks;  // in words, for the user; they name lines
+};
+
+// Throws kInvalidArgument with FILE:LINE: running text, two answers to one question, a wording that
+// does not name the subject that was given, what does not fit into the model; kUnsupported.
+FactLessons make_fact_lessons(const LanguageModel& model, const Dataset& data, bool raw);
+
+// The examples of fact `index`, its wordings in fresh conversations first. None of a fact without a
+// value (verbatim, leave).
+std::vector<FactExample> fact_examples(const LanguageModel& model, const FactLesson& lesson,
+                                       int64_t index, Tell tell);
+// More examples, of models that are told by notes and values together: the facts asked for in other
+// forms (a sentence, JSON, true or not), with what the model says itself when the note is there. The
+// value then tells the fact and leaves the form to the model. Ascending by fact.
+std::vector<FactExample> form_examples(const LanguageModel& model,
+                                       std::span<const FactLesson> lessons, Tell tell,
+                                       const Reporter& reporter);
+
+// Of those wordings that are asked and never taught, in fresh conversations.
+std::vector<FactExample> asked_examples(const LanguageModel& model, const FactLesson& lesson,
+                                        int64_t index, Tell tell);
+
+// The request that asks wording `text` of a lesson afresh.
+AskRequest request_of(const FactLesson& lesson, const std::string& text,
+                      std::span<const Message> before = {});
+
+}  // namespace accrete

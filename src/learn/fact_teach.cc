@@ -1,0 +1,573 @@
+#include "learn/fact_teach.h"
+
+#include <ATen/ATen.h>
+
+#include <algorithm>
+#include <chrono>
+#include <set>
+
+#include "base/error.h"
+#include "base/sha256.h"
+#include "eval/fact_probe.h"
+#include "model/fact_memory.h"
+#include "model/weight_pages.h"
+#include "text/wording.h"
+
+namespace accrete {
+namespace {
+
+namespace fs = std::filesystem;
+
+class Clock {
+ public:
+  double seconds() const {
+    return std::chrono::duration<double>(std::chrono::steady_clock::now() - start_).count();
+  }
+
+ private:
+  std::chrono::steady_clock::time_point start_ = std::chrono::steady_clock::now();
+};
+
+std::string quoted(const std::string& text) { return "\"" + excerpt_of(text, 80) + "\""; }
+
+constexpr size_t kMostRemarks = 20;
+
+// One probe and how it stands before and after.
+struct WatchedFactProbe {
+  Probe probe;
+  std::string base, digest;
+  FactProbeState before, after;
+};
+
+struct Session {
+  Ledger ledger;
+  std::vector<UpdateRecord> active;
+  LanguageModel model;
+  FactLessons lessons;
+  std::vector<WatchedFactProbe> probes;
+  std::vector<Conflict> conflicts;
+
+  Session(const fs::path& folder, const Dataset& data, const OpenOptions& open, bool raw,
+          Ledger::Mode mode, const Reporter& reporter)
+      : ledger(Ledger::open(folder, mode)),
+        active(ledger.active()),
+        model(LanguageModel::open(folder, open)),
+        lessons(make_fact_lessons(model, data, raw)) {
+    for (Probe& probe : load_probes(ledger)) {
+      WatchedFactProbe watched;
+      watched.digest = sha256_hex(ledger.probe_items(probe.record.name));
+      watched.base = probe.record.details.value("base_answers", std::string());
+      if (watched.base.empty()) watched.base = base_answers(model, probe, reporter);
+      watched.probe = std::move(probe);
+      watched.before = fact_probe_state(model, watched.probe, watched.base, reporter);
+      probes.push_back(std::move(watched));
+    }
+    find_corrections();
+  }
+
+  // What the facts that are there answer otherwise. A fact is replaced when most wordings of the
+  // new one are accepted as it, and one of them lies close to one of its own.
+  void find_corrections() {
+    constexpr double kClose = 0.85;  // cosine, the subject masked
+    const FactStore& store = model.facts().store();
+    if (store.empty()) return;
+    std::vector<AskRequest> requests;
+    for (const FactLesson& lesson : lessons.facts)
+      for (size_t i = 0; i < lesson.item.prompts.size(); ++i)
+        requests.push_back(request_of(lesson, lesson.item.prompts[i], lesson.before[i]));
+    const auto choices = choose_facts(model, requests);
+    size_t at = 0;
+    for (FactLesson& lesson : lessons.facts) {
+      std::map<int64_t, size_t> times;
+      std::map<int64_t, double> closest;
+      const size_t n = lesson.item.prompts.size();
+      for (size_t i = 0; i < n; ++i) {
+        const Choice& c = choices[at + i];
+        const int64_t f = c.left ? c.best.fact : c.fact;
+        if (f < 0) continue;
+        ++times[f];
+        closest[f] = std::max(closest[f], c.best.masked);
+      }
+      at += n;
+      for (const auto& [f, count] : times) {
+        const StoredFact& old = store.fact(f);
+        const bool same = old.text().leave == lesson.item.leave &&
+                          (lesson.item.leave ||
+                           same_text(old.text().answers.front(), lesson.item.answers.front()));
+        if (same) continue;
+        if (2 * count > n && closest[f] >= kClose) {
+          lesson.item.replaces.push_back(old.id);
+          if (!old.text().leave && !lesson.item.leave)
+            conflicts.push_back({lesson.item.prompts.front(), lesson.item.answers.front(),
+                                 lesson.item.line, old.update_id, old.text().line,
+                                 old.text().answers.front(), source_of(old.update_id)});
+        } else if (lessons.remarks.size() < kMostRemarks) {
+          lessons.remarks.push_back(fmt::format(
+              "line {} lies near {} of update {}, which stays; to correct that one, ask as it was "
+              "taught",
+              lesson.item.line, quoted(old.text().prompts.front()), old.update_id));
+        }
+      }
+    }
+  }
+
+  std::string source_of(const std::string& id) const {
+    for (const UpdateRecord& r : active)
+      if (r.id == id) return r.source;
+    return {};
+  }
+};
+
+std::vector<TaughtItem> items_of(std::span<const FactLesson> lessons) {
+  std::vector<TaughtItem> out;
+  for (const FactLesson& lesson : lessons) out.push_back(lesson.item);
+  return out;
+}
+
+// Facts whose wordings ask different things, and pairs of facts that lie closer to one another than
+// to themselves.
+void remark_on_keys(const UpdateFacts& facts, const std::vector<TaughtItem>& items,
+                    std::vector<std::string>& remarks) {
+  constexpr double kFar = 0.25, kNear = 0.80;
+  const int64_t w = facts.key_width;
+  struct Wording {
+    size_t item, prompt;
+  };
+  std::map<std::string, std::vector<int64_t>> by_subject;
+  std::vector<Wording> wordings;
+  for (size_t i = 0; i < items.size(); ++i)
+    for (size_t p = 0; p < items[i].prompts.size(); ++p) {
+      by_subject[(items[i].raw ? "raw " : "") + name_key(items[i].subject)].push_back(
+          static_cast<int64_t>(wordings.size()));
+      wordings.push_back({i, p});
+    }
+  const auto all =
+      at::from_blob(const_cast<int8_t*>(facts.masked.data()), {facts.keys(), w}, at::kChar)
+          .to(at::kFloat);
+  const auto scales =
+      at::from_blob(const_cast<float*>(facts.scales.data()), {facts.keys(), 2}, at::kFloat);
+  const auto keys = all * scales.select(1, 1).unsqueeze(1);
+  std::set<std::pair<size_t, size_t>> told;
+  for (const auto& [subject, which] : by_subject) {
+    constexpr size_t kMost = 4000;  // of one subject: beyond that the pairs are too many
+    if (which.size() < 2 || which.size() > kMost) continue;
+    const auto own = keys.index_select(0, at::tensor(which, at::kLong));
+    const auto cosine = own.matmul(own.t()).contiguous();
+    const auto n = static_cast<int64_t>(which.size());
+    const float* c = cosine.const_data_ptr<float>();
+    for (int64_t a = 0; a < n; ++a) {
+      const Wording& wa = wordings[static_cast<size_t>(which[static_cast<size_t>(a)])];
+      double mine = -1, other = -1;
+      size_t whose = 0;
+      for (int64_t b = 0; b < n; ++b) {
+        if (a == b) continue;
+        const Wording& wb = wordings[static_cast<size_t>(which[static_cast<size_t>(b)])];
+        const double x = c[a * n + b];
+        if (wb.item == wa.item) {
+          mine = std::max(mine, x);
+        } else if (x > other) {
+          other = x;
+          whose = wb.item;
+        }
+      }
+      const TaughtItem& item = items[wa.item];
+      if (remarks.size() >= kMostRemarks) return;
+      if (mine > -1 && mine < kFar)
+        remarks.push_back(
+            fmt::format("line {}: {} seems to ask something else than its other wordings",
+                        item.line, quoted(item.prompts[wa.prompt])));
+      if (other > kNear && other > mine && !item.leave && !items[whose].leave &&
+          !same_text(item.answers.front(), items[whose].answers.front()) &&
+          told.insert(std::minmax(wa.item, whose)).second)
+        remarks.push_back(fmt::format(
+            "lines {} and {} lie close to one another ({} and {}): more wordings of both help to "
+            "tell them apart",
+            item.line, items[whose].line, quoted(item.prompts[wa.prompt]),
+            quoted(items[whose].prompts.front())));
+    }
+  }
+}
+
+// Questions of probes that the new facts would answer wrongly, as facts that leave them to the
+// model. Not those that are taught word for word: there the floor decides.
+std::vector<TaughtItem> leave_probes(const LanguageModel& trial, std::span<const FactLesson> lessons,
+                                     std::vector<WatchedFactProbe>& probes) {
+  std::set<std::string> taught;
+  for (const FactLesson& lesson : lessons)
+    for (const std::string& prompt : lesson.item.prompts) taught.insert(name_key(prompt));
+  std::vector<TaughtItem> out;
+  for (const WatchedFactProbe& watched : probes)
+    for (size_t i = 0; i < watched.after.chosen.size(); ++i) {
+      if (watched.after.chosen[i] < 0 || watched.after.id[i] == watched.before.id[i] ||
+          watched.after.exact[i] >= watched.before.exact[i])
+        continue;
+      const Item& item = watched.probe.data.items[i];
+      AskRequest request;
+      if (item.kind == Item::Kind::kMessages)
+        request.messages.assign(item.messages.begin(), item.messages.end() - 1);
+      else
+        request = single_question(trial, probe_question(item), watched.probe.raw);
+      const Question question = question_of(request);
+      if (!taught.insert(name_key(question.text)).second) continue;
+      TaughtItem left;
+      left.prompts = {question.text};
+      left.raw = question.raw;
+      left.leave = true;
+      left.subject = trial.facts().store().fact(watched.after.chosen[i]).text().subject;
+      // A question whose subject was named before it stands for itself.
+      if (find_name(question.text, left.subject).empty()) left.subject.clear();
+      out.push_back(std::move(left));
+    }
+  return out;
+}
+
+LanguageModel with_update(const LanguageModel& model, Update update) {
+  LanguageModel trial = model;
+  trial.use_facts(model.facts().plus("", std::move(update)));
+  return trial;
+}
+
+void ask_probes(const LanguageModel& trial, std::vector<WatchedFactProbe>& probes,
+                const Reporter& reporter) {
+  for (WatchedFactProbe& watched : probes)
+    watched.after = fact_probe_state(trial, watched.probe, watched.base, reporter);
+}
+
+std::map<std::string, ProbeForecast> forecasts(const std::vector<WatchedFactProbe>& probes) {
+  std::map<std::string, ProbeForecast> out;
+  for (const WatchedFactProbe& watched : probes) {
+    ProbeForecast f;
+    f.probe = watched.probe.record.name;
+    f.examples = static_cast<int64_t>(watched.probe.data.items.size());
+    for (size_t i = 0; i < watched.after.chosen.size(); ++i)
+      f.touched += watched.after.id[i] != watched.before.id[i];
+    f.tried = f.touched;
+    f.now = watched.before.score;
+    f.predicted = f.low = f.high = f.first_order = f.second_order =
+        watched.after.score - watched.before.score;
+    out[f.probe] = f;
+  }
+  return out;
+}
+
+// How often the taught (or asked) wordings choose the right fact; `exact` of them are said exactly.
+double learned_share(const LanguageModel& trial, std::span<const FactLesson> lessons,
+                     const std::vector<uint8_t>& exact, bool asked) {
+  std::vector<AskRequest> requests;
+  std::vector<const FactLesson*> of;
+  for (const FactLesson& lesson : lessons) {
+    if (lesson.item.leave) continue;
+    const auto& wordings = asked ? lesson.asked : lesson.item.prompts;
+    for (size_t i = 0; i < wordings.size(); ++i) {
+      requests.push_back(request_of(lesson, wordings[i],
+                                    asked ? std::vector<Message>() : lesson.before[i]));
+      of.push_back(&lesson);
+    }
+  }
+  if (requests.empty()) return 0;
+  const auto choices = choose_facts(trial, requests);
+  size_t at = 0;
+  double right = 0;
+  for (size_t i = 0; i < requests.size(); ++i) {
+    const bool verbatim = of[i]->item.verbatim;
+    const bool said = verbatim || exact[at++] != 0;
+    if (!said || choices[i].fact < 0) continue;
+    const auto& answers = trial.facts().store().fact(choices[i].fact).text().answers;
+    right += same_text(answers.front(), of[i]->item.answers.front());
+  }
+  return right / static_cast<double>(requests.size());
+}
+
+// The same before the teach, where a wording that chooses no fact is answered by the base model.
+double share_before(const LanguageModel& model, std::span<const FactLesson> lessons,
+                    const std::vector<uint8_t>& base) {
+  std::vector<AskRequest> requests;
+  std::vector<const FactLesson*> of;
+  for (const FactLesson& lesson : lessons)
+    for (size_t i = 0; !lesson.item.leave && i < lesson.item.prompts.size(); ++i) {
+      requests.push_back(request_of(lesson, lesson.item.prompts[i], lesson.before[i]));
+      of.push_back(&lesson);
+    }
+  if (requests.empty()) return 0;
+  const auto choices = choose_facts(model, requests);
+  double right = 0;
+  size_t at = 0;
+  for (size_t i = 0; i < requests.size(); ++i) {
+    const bool by_base = !of[i]->item.verbatim && base[at++] != 0;
+    right += choices[i].fact < 0
+                 ? by_base
+                 : same_text(model.facts().store().fact(choices[i].fact).text().answers.front(),
+                             of[i]->item.answers.front());
+  }
+  return right / static_cast<double>(requests.size());
+}
+
+FactValueOptions value_options(const TeachOptions& options) { return options.facts; }
+
+Reporter with_limit(const Reporter& reporter, double most, const Clock& clock) {
+  Reporter timed = reporter;
+  if (most > 0)
+    timed.cancelled = [&reporter, &clock, most] {
+      if (clock.seconds() > most)
+        throw Error(ErrorCode::kRefused,
+                    fmt::format("not done within {:.0f} s; nothing was changed", most),
+                    "raise --max-seconds, or teach fewer items at once");
+      return reporter.cancelled && reporter.cancelled();
+    };
+  return timed;
+}
+
+// Appends facts without values.
+void append_left(const Reader& reader, std::vector<TaughtItem> left, Update& update) {
+  if (left.empty()) return;
+  append_keys(reader, left, update.facts);
+  for (TaughtItem& item : left) {
+    update.facts.vectors.push_back(0);
+    update.taught.items.push_back(std::move(item));
+  }
+}
+
+}  // namespace
+
+void append_keys(const Reader& reader, std::span<const TaughtItem> items, UpdateFacts& facts) {
+  std::vector<std::string> texts;
+  std::vector<size_t> whole, masked, answers;  // indices of texts: by wording, by fact
+  for (const TaughtItem& item : items) {
+    for (const std::string& prompt : item.prompts) {
+      AskRequest request;
+      request.raw = item.raw;
+      if (item.raw)
+        request.text = prompt;
+      else
+        request.messages.push_back({"user", prompt});
+      const std::string text = plain_question(question_of(request).text);
+      std::string without = mask_name(text, item.subject);
+      whole.push_back(texts.size());
+      texts.push_back(text);
+      masked.push_back(without == text ? whole.back() : texts.size());
+      if (without != text) texts.push_back(std::move(without));
+    }
+    answers.push_back(texts.size());
+    texts.push_back(item.leave ? std::string()
+                               : mask_name(plain_question(item.answers.front()), item.subject));
+  }
+  if (texts.empty()) return;
+  const auto vectors = reader.read(texts, /*words_only=*/true).contiguous();
+  const int64_t w = vectors.size(1);
+  const float* rows = vectors.const_data_ptr<float>();
+  facts.key_width = w;
+  std::vector<int8_t> key(static_cast<size_t>(w));
+  const auto append = [&](size_t text, std::vector<int8_t>& to, std::vector<float>& scales) {
+    scales.push_back(quantize_key(rows + static_cast<int64_t>(text) * w, w, key.data()));
+    to.insert(to.end(), key.begin(), key.end());
+  };
+  for (size_t i = 0; i < whole.size(); ++i) {
+    append(whole[i], facts.whole, facts.scales);
+    append(masked[i], facts.masked, facts.scales);
+  }
+  for (const size_t text : answers) append(text, facts.answers, facts.answer_scales);
+}
+
+FactProposal propose_facts(const LanguageModel& model, std::span<const FactLesson> lessons,
+                           const FactValueOptions& options, const Reporter& reporter) {
+  const FactMemoryInfo& info = model.facts().info();
+  FactProposal out;
+  reporter.report("read questions", 0, 1);
+  out.update.taught.items = items_of(lessons);
+  append_keys(model.facts().reader(), out.update.taught.items, out.update.facts);
+  reporter.report("read questions", 1, 1);
+
+  std::vector<FactExample> examples;
+  std::vector<size_t> fresh;  // of those the wordings in fresh conversations
+  auto forms = form_examples(model, lessons, info.tell, reporter);
+  auto form = forms.begin();
+  for (size_t i = 0; i < lessons.size(); ++i) {
+    const size_t first = examples.size();
+    for (FactExample& e : fact_examples(model, lessons[i], static_cast<int64_t>(i), info.tell))
+      examples.push_back(std::move(e));
+    for (size_t k = 0; k < lessons[i].item.prompts.size() && first + k < examples.size(); ++k)
+      fresh.push_back(first + k);
+    for (; form != forms.end() && form->fact == static_cast<int64_t>(i); ++form)
+      examples.push_back(std::move(*form));
+  }
+  const auto F = static_cast<int64_t>(lessons.size());
+  const FactValues values =
+      solve_fact_values(model.net(), examples, F, info.sites, options, reporter);
+  out.update.facts.width = model.net().config().width;
+  for (int64_t f = 0; f < F; ++f)
+    out.update.facts.vectors.push_back(
+        static_cast<int32_t>(values.first[static_cast<size_t>(f) + 1] -
+                             values.first[static_cast<size_t>(f)]));
+  out.update.facts.values = values.vectors;
+  for (const size_t i : fresh) {
+    out.exact.push_back(values.exact[i]);
+    out.before.push_back(values.before[i]);
+  }
+  out.steps = values.steps;
+  out.tokens = values.tokens;
+  return out;
+}
+
+PlanResult plan_facts(const fs::path& folder, const Dataset& data, const OpenOptions& open,
+                      const TeachOptions& options, const Reporter& reporter) {
+  const Clock clock;
+  const Reporter timed = with_limit(reporter, options.max_seconds, clock);
+  Session session(folder, data, open, options.raw, Ledger::Mode::kRead, timed);
+  PlanResult result;
+  result.items = static_cast<int64_t>(data.items.size());
+  result.conflicts = session.conflicts;
+  FactProposal proposal =
+      propose_facts(session.model, session.lessons.facts, value_options(options), timed);
+  result.rows = rows_of(proposal.update);
+  result.parameters = static_cast<int64_t>(proposal.update.facts.values.size());
+  remark_on_keys(proposal.update.facts, proposal.update.taught.items, session.lessons.remarks);
+  LanguageModel trial = with_update(session.model, proposal.update);
+  ask_probes(trial, session.probes, timed);
+  if (auto left = leave_probes(trial, session.lessons.facts, session.probes); !left.empty()) {
+    append_left(session.model.facts().reader(), std::move(left), proposal.update);
+    trial = with_update(session.model, proposal.update);
+    ask_probes(trial, session.probes, timed);
+  }
+  result.forecast = forecasts(session.probes);
+  for (const WatchedFactProbe& watched : session.probes) {
+    result.floors[watched.probe.record.name] = watched.probe.record.floor;
+    result.holds[watched.probe.record.name] = probe_holds(watched.probe, watched.after.score);
+  }
+  result.remarks = session.lessons.remarks;
+  result.seconds = clock.seconds();
+  reporter.report("done", 1, 1);
+  return result;
+}
+
+TeachResult teach_facts(const fs::path& folder, const Dataset& data, const OpenOptions& open,
+                        const TeachOptions& options, const Reporter& reporter) {
+  const Clock clock;
+  const Reporter timed = with_limit(reporter, options.max_seconds, clock);
+  Session session(folder, data, open, options.raw, Ledger::Mode::kWrite, timed);
+  const LanguageModel& model = session.model;
+  const auto& lessons = session.lessons.facts;
+  TeachResult result;
+  result.items = static_cast<int64_t>(data.items.size());
+  result.conflicts = session.conflicts;
+
+  FactProposal proposal = propose_facts(model, lessons, value_options(options), timed);
+  remark_on_keys(proposal.update.facts, proposal.update.taught.items, session.lessons.remarks);
+  LanguageModel trial = with_update(model, proposal.update);
+  ask_probes(trial, session.probes, timed);
+  auto left = leave_probes(trial, lessons, session.probes);
+  const size_t left_to_model = left.size();
+  if (!left.empty()) {
+    append_left(model.facts().reader(), std::move(left), proposal.update);
+    trial = with_update(model, proposal.update);
+    ask_probes(trial, session.probes, timed);
+    result.change =
+        fmt::format("{} questions of probes are left to the model", left_to_model);
+  }
+
+  // What was answered before: by what was taught earlier, or by the base model.
+  const Clock measuring;
+  result.learned_after = learned_share(trial, lessons, proposal.exact, false);
+  result.learned_before = share_before(model, lessons, proposal.before);
+  std::vector<FactExample> asked;
+  for (size_t i = 0; i < lessons.size(); ++i)
+    for (FactExample& e : asked_examples(model, lessons[i], static_cast<int64_t>(i),
+                                         model.facts().info().tell))
+      asked.push_back(std::move(e));
+  const bool any_asked = std::any_of(lessons.begin(), lessons.end(),
+                                     [](const FactLesson& l) { return !l.asked.empty(); });
+  if (any_asked) {
+    FactValues values;
+    values.vectors = proposal.update.facts.values;
+    values.first = {0};
+    for (const int32_t n : proposal.update.facts.vectors)
+      values.first.push_back(values.first.back() + n);
+    std::vector<uint8_t> said_before;
+    const auto said = said_exactly(model.net(), asked, model.facts().info().sites, values,
+                                   value_options(options), timed, &said_before);
+    result.asked_after = learned_share(trial, lessons, said, true);
+    double before = 0;
+    for (const uint8_t b : said_before) before += b;
+    result.asked_before = said_before.empty() ? 0 : before / static_cast<double>(said_before.size());
+  }
+  result.measuring_seconds = measuring.seconds();
+
+  result.forecast = forecasts(session.probes);
+  for (const WatchedFactProbe& watched : session.probes) {
+    KeptScore& kept = result.kept[watched.probe.record.name];
+    kept.before = watched.before.score;
+    kept.after = watched.after.score;
+    kept.kept = probe_kept(watched.probe, kept.after);
+    kept.floor = watched.probe.record.floor;
+    if (probe_holds(watched.probe, kept.after)) continue;
+    std::string lines;
+    for (size_t i = 0; i < watched.after.chosen.size() && lines.size() < 200; ++i)
+      if (watched.after.exact[i] < watched.before.exact[i])
+        lines += (lines.empty() ? "" : ", ") +
+                 quoted(watched.probe.data.items[i].kind == Item::Kind::kMessages
+                            ? std::string("a conversation")
+                            : probe_question(watched.probe.data.items[i]));
+    throw Error(ErrorCode::kRefused,
+                fmt::format("the floor of probe {} would break: {:.4f} of its base, {:.4f} is the "
+                            "floor; nothing was changed. It would change: {}",
+                            watched.probe.record.name, kept.kept, *kept.floor, lines),
+                "leave these questions out, or lower the probe's floor");
+  }
+  // What could not be learned is said, and not taught.
+  size_t at = 0;
+  for (const FactLesson& lesson : lessons) {
+    if (lesson.item.leave || lesson.item.verbatim) continue;
+    bool said = true;
+    for (size_t k = 0; k < lesson.item.prompts.size(); ++k) said = said && proposal.exact[at++];
+    if (!said && model.facts().info().tell == Tell::kValue)
+      session.lessons.remarks.push_back(fmt::format(
+          "line {}: the model does not say {} exactly in every wording; \"verbatim\": true has it "
+          "written word for word",
+          lesson.item.line, quoted(lesson.item.answers.front())));
+  }
+  timed.check_cancelled();
+
+  result.rows = rows_of(proposal.update);
+  result.parameters = static_cast<int64_t>(proposal.update.facts.values.size());
+  result.teach_tokens = proposal.tokens;
+  result.remarks = session.lessons.remarks;
+  UpdateRecord record;
+  record.items = static_cast<int64_t>(lessons.size());
+  record.source = data.path.string();
+  record.source_digest = data.digest;
+  record.parent = session.active.empty() ? "" : session.active.back().id;
+  record.seed = options.seed;
+  record.method = "questions+" + tell_name(model.facts().info().tell);
+  record.tool_version = options.tool_version;
+  record.measurements = {
+      {"learned", {{"before", result.learned_before}, {"after", result.learned_after}}},
+      {"state", state_key(session.active)},
+      {"seconds", clock.seconds()}};
+  if (result.asked_after)
+    record.measurements["asked"] = {{"before", *result.asked_before},
+                                    {"after", *result.asked_after}};
+  if (!result.change.empty()) record.measurements["change"] = result.change;
+  if (!result.conflicts.empty()) record.measurements["conflicts"] = result.conflicts.size();
+  for (const WatchedFactProbe& watched : session.probes)
+    record.measurements["kept"][watched.probe.record.name] = {{"before", watched.before.score},
+                                                              {"after", watched.after.score},
+                                                              {"probe", watched.digest}};
+  // In the file only what the same teach gives again: no times.
+  Metadata& metadata = proposal.update.metadata;
+  metadata["base_digest"] = load_memory_info(folder).value("base_digest", "");
+  metadata["reader_digest"] = model.facts().info().reader_digest;
+  metadata["parent"] = record.parent;
+  metadata["data_digest"] = data.digest;
+  metadata["seed"] = std::to_string(options.seed);
+  metadata["method"] = record.method;
+  metadata["tool_version"] = options.tool_version;
+  metadata["learned"] =
+      fmt::format("{:.6f} -> {:.6f}", result.learned_before, result.learned_after);
+  forget_weights(model.net());
+  result.update = session.ledger.commit(proposal.update, record).id;
+  result.seconds = clock.seconds();
+  result.peak_bytes = peak_memory_bytes();
+  reporter.report("done", 1, 1);
+  return result;
+}
+
+}  // namespace accrete

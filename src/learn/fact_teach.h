@@ -1,0 +1,36 @@
+// Teach and plan for a memory of facts (model/fact_memory.h): one transaction, as learn/teach.h
+// says, of which this is the part for models whose facts are addressed by the question.
+//
+// What a teach can change is known exactly: the questions that its keys accept. So a forecast is no
+// estimate, and a probe costs what its questions cost to read, unless one is accepted.
+//
+// Non-goals: rows and slots (teach.cc).
+#pragma once
+
+#include "learn/fact_lessons.h"
+#include "learn/fact_values.h"
+#include "learn/teach.h"
+
+namespace accrete {
+
+// Keys and values of lessons, as an update without metadata.
+struct FactProposal {
+  Update update;
+  std::vector<uint8_t> exact;   // by wording of all lessons with a value: said exactly, afresh
+  std::vector<uint8_t> before;  // the same without the values
+  int64_t steps = 0, tokens = 0;
+};
+// `model` with its facts now. Throws kInterrupted.
+FactProposal propose_facts(const LanguageModel& model, std::span<const FactLesson> lessons,
+                           const FactValueOptions& options, const Reporter& reporter);
+// Keys of one wording each, appended to `facts`.
+void append_keys(const Reader& reader, std::span<const TaughtItem> items, UpdateFacts& facts);
+
+TeachResult teach_facts(const std::filesystem::path& folder, const Dataset& data,
+                        const OpenOptions& open, const TeachOptions& options,
+                        const Reporter& reporter);
+PlanResult plan_facts(const std::filesystem::path& folder, const Dataset& data,
+                      const OpenOptions& open, const TeachOptions& options,
+                      const Reporter& reporter);
+
+}  // namespace accrete

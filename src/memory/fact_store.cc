@@ -1,0 +1,302 @@
+#include "memory/fact_store.h"
+
+#include <algorithm>
+#include <cmath>
+#include <map>
+#include <mutex>
+
+#include "base/error.h"
+#include "text/wording.h"
+
+namespace accrete {
+namespace {
+
+std::vector<std::string> forms_of(std::string_view name) {
+  std::vector<std::string> out;
+  for (Word& word : words_of(name)) out.push_back(std::move(word.form));
+  return out;
+}
+
+float dot(const float* a, const int8_t* b, float scale, int64_t n) {
+  float sum = 0;
+  for (int64_t i = 0; i < n; ++i) sum += a[i] * static_cast<float>(b[i]);
+  return sum * scale;
+}
+float dot(const float* a, const float* b, int64_t n) {
+  float sum = 0;
+  for (int64_t i = 0; i < n; ++i) sum += a[i] * b[i];
+  return sum;
+}
+
+void add_key(const int8_t* key, float scale, float* to, int64_t n) {
+  for (int64_t i = 0; i < n; ++i) to[i] += scale * static_cast<float>(key[i]);
+}
+
+// out = (x - y) to unit length.
+void centred(const float* x, const float* y, float* out, int64_t n) {
+  for (int64_t i = 0; i < n; ++i) out[i] = x[i] - y[i];
+  const float length = std::sqrt(std::max(dot(out, out, n), 1e-18F));
+  for (int64_t i = 0; i < n; ++i) out[i] /= length;
+}
+
+// One wording's keys.
+struct Keys {
+  const int8_t *whole, *masked;
+  float whole_scale, masked_scale;
+};
+Keys keys_at(const StoredFact& fact, int64_t k, int64_t width) {
+  const UpdateFacts& f = fact.update->facts;
+  const int64_t i = fact.first_key + k;
+  return {f.whole.data() + i * width, f.masked.data() + i * width,
+          f.scales[static_cast<size_t>(2 * i)], f.scales[static_cast<size_t>(2 * i) + 1]};
+}
+
+// With few facts little is in common: h = (n - 1) / (n - 1 + kShrink) of their mean is taken off.
+constexpr float kShrink = 2;
+
+}  // namespace
+
+int64_t FactStore::find(const std::string& id) const {
+  const auto it = fact_by_id_.find(id);
+  return it == fact_by_id_.end() ? -1 : it->second;
+}
+
+FactStore FactStore::with(const std::string& update_id,
+                          std::shared_ptr<const Update> update) const {
+  FactStore out = *this;
+  out.append(update_id, std::move(update));
+  out.index();
+  return out;
+}
+
+FactStore FactStore::of(std::span<const Named> updates) {
+  FactStore out;
+  for (const auto& [id, update] : updates) out.append(id, update);
+  out.index();
+  return out;
+}
+
+// Facts that go stay in `facts_` without an update until index() is called.
+void FactStore::append(const std::string& update_id, std::shared_ptr<const Update> update) {
+  const UpdateFacts& facts = update->facts;
+  if (facts.empty()) return;
+  if (key_width_ == 0) key_width_ = facts.key_width;
+  if (facts.key_width != key_width_)
+    throw Error(ErrorCode::kFormat,
+                fmt::format("update {} has keys of width {}, the others {}", update_id,
+                            facts.key_width, key_width_),
+                "it was made with another reader");
+  const auto forget = [this](const std::string& id) {
+    if (const auto it = fact_by_id_.find(id); it != fact_by_id_.end()) {
+      facts_[static_cast<size_t>(it->second)].update = nullptr;
+      fact_by_id_.erase(it);
+    }
+  };
+  for (const TaughtItem& item : update->taught.items)
+    for (const std::string& id : item.replaces) forget(id);
+  int64_t key = 0, vector = 0;
+  for (size_t i = 0; i < update->taught.items.size(); ++i) {
+    StoredFact fact;
+    fact.update_id = update_id;
+    fact.update = update;
+    fact.item = i;
+    fact.id = fact_id(fact.text());
+    fact.first_key = key;
+    fact.first_vector = vector;
+    key += fact.keys();
+    vector += fact.vectors();
+    forget(fact.id);  // the same fact again takes the place of the one that is there
+    fact_by_id_[fact.id] = size();
+    facts_.push_back(std::move(fact));
+  }
+}
+
+void FactStore::index() {
+  groups_ = std::make_shared<Groups>();
+  std::erase_if(facts_, [](const StoredFact& fact) { return fact.update == nullptr; });
+  subjects_.clear();
+  open_.clear();
+  subject_by_key_.clear();
+  subjects_by_first_.clear();
+  fact_by_id_.clear();
+  for (size_t i = 0; i < facts_.size(); ++i) {
+    StoredFact& fact = facts_[i];
+    fact.subject = subject_of(fact.text().subject);
+    fact_by_id_[fact.id] = static_cast<int64_t>(i);
+    if (fact.subject < 0)
+      open_.push_back(static_cast<int64_t>(i));
+    else
+      subjects_[static_cast<size_t>(fact.subject)].facts.push_back(static_cast<int64_t>(i));
+  }
+}
+
+int64_t FactStore::subject_of(const std::string& name) {
+  auto forms = forms_of(name);
+  if (forms.empty()) return -1;
+  std::string key;
+  for (const auto& form : forms) key += form + " ";
+  const auto [it, fresh] =
+      subject_by_key_.try_emplace(key, static_cast<int64_t>(subjects_.size()));
+  if (fresh) {
+    subjects_by_first_[forms.front()].push_back(it->second);
+    subjects_.push_back({name, std::move(forms), {}});
+  }
+  return it->second;
+}
+
+std::vector<int64_t> FactStore::named_in(std::span<const Word> words) const {
+  std::vector<int64_t> out;
+  for (size_t at = 0; at < words.size(); ++at) {
+    const auto it = subjects_by_first_.find(words[at].form);
+    if (it == subjects_by_first_.end()) continue;
+    for (const int64_t s : it->second) {
+      const auto& forms = subjects_[static_cast<size_t>(s)].forms;
+      bool here = at + forms.size() <= words.size();
+      for (size_t k = 1; k < forms.size() && here; ++k) here = words[at + k].form == forms[k];
+      if (here && std::find(out.begin(), out.end(), s) == out.end()) out.push_back(s);
+    }
+  }
+  return out;
+}
+
+// The facts of one subject, or those without one: means of their keys, centred.
+struct FactStore::Group {
+  std::vector<int64_t> facts;  // those that are left to the model last
+  int64_t answered = 0;        // the others
+  std::vector<float> mean_masked, mean_whole;     // [w] what is taken off
+  std::vector<float> masked, whole, answer;       // [facts, w] unit length; answers of the answered
+  std::unordered_map<std::string, int64_t> same;  // by the words of a wording: index into `facts`
+  std::unordered_set<std::string> taught_words, subject_words;
+};
+
+struct FactStore::Groups {
+  std::mutex mutex;
+  std::map<std::pair<int64_t, bool>, std::unique_ptr<const Group>> made;
+};
+
+const FactStore::Group& FactStore::group(int64_t subject, bool raw) const {
+  const std::lock_guard lock(groups_->mutex);
+  auto& made = groups_->made[{subject, raw}];
+  if (made) return *made;
+  auto out = std::make_unique<Group>();
+  const auto& all = subject < 0 ? open_ : subjects_[static_cast<size_t>(subject)].facts;
+  for (const bool leave : {false, true})
+    for (const int64_t f : all)
+      if (fact(f).text().raw == raw && fact(f).text().leave == leave) out->facts.push_back(f);
+  for (const int64_t f : out->facts) out->answered += !fact(f).text().leave;
+  if (subject >= 0) add_words(subjects_[static_cast<size_t>(subject)].name, out->subject_words);
+  const int64_t w = key_width_, n = out->answered;
+  const auto total = static_cast<int64_t>(out->facts.size());
+  const auto at = [w](std::vector<float>& of, int64_t i) { return of.data() + i * w; };
+  out->masked.assign(static_cast<size_t>(total * w), 0.0F);
+  out->whole = out->masked;
+  out->answer.assign(static_cast<size_t>(n * w), 0.0F);
+  std::vector<float> mean_answer(static_cast<size_t>(w), 0.0F);
+  out->mean_masked = out->mean_whole = mean_answer;
+  const float share = n > 0 ? static_cast<float>(n - 1) / (static_cast<float>(n - 1) + kShrink) /
+                                  static_cast<float>(n)
+                            : 0.0F;
+  for (int64_t i = 0; i < total; ++i) {
+    const StoredFact& f = fact(out->facts[static_cast<size_t>(i)]);
+    const auto keys = static_cast<float>(f.keys());
+    for (int64_t k = 0; k < f.keys(); ++k) {
+      const Keys key = keys_at(f, k, w);
+      add_key(key.masked, key.masked_scale / keys, at(out->masked, i), w);
+      add_key(key.whole, key.whole_scale / keys, at(out->whole, i), w);
+      // The same words twice: the later fact answers.
+      const auto [it, fresh] = out->same.try_emplace(
+          name_key(plain_question(f.text().prompts[static_cast<size_t>(k)])), i);
+      if (!fresh && i < n) it->second = i;
+    }
+    if (i >= n) continue;
+    const auto item = static_cast<int64_t>(f.item);
+    add_key(f.update->facts.answers.data() + item * w, f.update->facts.answer_scales[f.item],
+            at(out->answer, i), w);
+    for (int64_t j = 0; j < w; ++j) {
+      out->mean_masked[static_cast<size_t>(j)] += share * at(out->masked, i)[j];
+      out->mean_whole[static_cast<size_t>(j)] += share * at(out->whole, i)[j];
+      mean_answer[static_cast<size_t>(j)] += share * at(out->answer, i)[j];
+    }
+  }
+  for (int64_t i = 0; i < total; ++i) {
+    centred(at(out->masked, i), out->mean_masked.data(), at(out->masked, i), w);
+    centred(at(out->whole, i), out->mean_whole.data(), at(out->whole, i), w);
+    if (i < n) centred(at(out->answer, i), mean_answer.data(), at(out->answer, i), w);
+  }
+  for (const std::string& word : out->subject_words) out->taught_words.erase(word);
+  made = std::move(out);
+  return *made;
+}
+
+FactStore::Asked FactStore::read(const Question& question, const Vocabulary& vocabulary) const {
+  Asked out;
+  out.raw = question.raw;
+  const std::string text = plain_question(question.text);
+  const auto words = words_of(text);
+  for (const Word& word : words) out.key += (out.key.empty() ? "" : " ") + word.form;
+  out.subjects = named_in(words);
+  // "And how heavy is it?": whom was spoken of last.
+  for (size_t i = question.earlier.size(); out.subjects.empty() && i-- > 0;) {
+    const auto named = named_in(words_of(plain_question(question.earlier[i])));
+    if (!named.empty()) out.subjects = {named.back()};
+  }
+  const auto mend = [&](int64_t subject) {
+    const Group& g = group(subject, out.raw);
+    return mended(text, g.taught_words, g.subject_words, vocabulary);
+  };
+  if (!open_.empty()) out.texts.push_back(mend(-1));
+  for (const int64_t s : out.subjects) {
+    out.texts.push_back(mend(s));
+    out.texts.push_back(mask_name(out.texts.back(), subjects_[static_cast<size_t>(s)].name));
+  }
+  return out;
+}
+
+void FactStore::gather(int64_t subject, const float* whole, const float* masked,
+                       const Asked& asked, std::vector<Evidence>& out) const {
+  const Group& g = group(subject, asked.raw);
+  if (g.facts.empty()) return;
+  const int64_t w = key_width_;
+  std::vector<float> m(static_cast<size_t>(w)), v(static_cast<size_t>(w));
+  centred(masked, g.mean_masked.data(), m.data(), w);
+  centred(whole, g.mean_whole.data(), v.data(), w);
+  const auto same = g.same.find(asked.key);
+  for (size_t i = 0; i < g.facts.size(); ++i) {
+    const auto row = static_cast<int64_t>(i);
+    const StoredFact& f = fact(g.facts[i]);
+    Evidence e;
+    e.fact = g.facts[i];
+    e.rivals = g.answered;
+    e.named = subject >= 0;
+    e.leave = f.text().leave;
+    e.centred = dot(m.data(), g.masked.data() + row * w, w);
+    e.whole = dot(v.data(), g.whole.data() + row * w, w);
+    if (row < g.answered) e.answer = dot(m.data(), g.answer.data() + row * w, w);
+    e.same = same != g.same.end() && same->second == row;
+    e.nearest = -1;
+    for (int64_t k = 0; k < f.keys(); ++k) {
+      const Keys key = keys_at(f, k, w);
+      const double cosine = dot(masked, key.masked, key.masked_scale, w);
+      if (cosine <= e.nearest) continue;
+      e.nearest = cosine;
+      e.nearest_whole = dot(whole, key.whole, key.whole_scale, w);
+      e.key = k;
+    }
+    out.push_back(e);
+  }
+}
+
+Choice FactStore::choose(const Asked& asked, const float* vectors, double caution) const {
+  std::vector<Evidence> evidence;
+  if (!open_.empty()) {
+    gather(-1, vectors, vectors, asked, evidence);
+    vectors += key_width_;
+  }
+  for (const int64_t subject : asked.subjects) {
+    gather(subject, vectors, vectors + key_width_, asked, evidence);
+    vectors += 2 * key_width_;
+  }
+  return decide(evidence, caution);
+}
+
+}  // namespace accrete

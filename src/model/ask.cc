@@ -1,0 +1,149 @@
+#include "model/fact_memory.h"
+#include "model/ask.h"
+
+#include <ATen/ATen.h>
+
+#include <cstring>
+
+#include "base/error.h"
+#include "model/chat_tokens.h"
+
+namespace accrete {
+namespace {
+
+bool is_blank(char c) { return c == ' ' || c == '\t' || c == '\n' || c == '\r'; }
+
+// The last paragraph of a text: few-shot demonstrations stand before it.
+std::string last_paragraph(const std::string& text) {
+  size_t end = text.size();
+  while (end > 0 && is_blank(text[end - 1])) --end;
+  const size_t at = text.rfind("\n\n", end == 0 ? 0 : end - 1);
+  return at == std::string::npos ? text : text.substr(at + 2);
+}
+
+}  // namespace
+
+AskRequest single_question(const LanguageModel& model, const std::string& question, bool raw) {
+  AskRequest request;
+  request.raw = !model.uses_chat(raw);
+  if (request.raw)
+    request.text = question;
+  else
+    request.messages.push_back({"user", question});
+  return request;
+}
+
+Question question_of(const AskRequest& request) {
+  Question out;
+  out.raw = request.raw;
+  if (request.raw) {
+    out.text = last_paragraph(request.text);
+    return out;
+  }
+  for (const Message& message : request.messages)
+    if (message.role == "user") out.earlier.push_back(message.content);
+  if (!out.earlier.empty()) {
+    out.text = std::move(out.earlier.back());
+    out.earlier.pop_back();
+  }
+  return out;
+}
+
+std::string note_of(Tell tell, const TaughtItem& fact) {
+  if (tell == Tell::kValue || fact.raw || fact.answers.empty()) return {};
+  return fmt::format("Note: {} {}", fact.prompts.front(), fact.answers.front());
+}
+
+std::vector<int32_t> encode_request(const LanguageModel& model, const AskRequest& request,
+                                    const std::string& note) {
+  std::vector<int32_t> ids;
+  if (request.raw) {
+    ids = model.tokenizer().encode_text(request.text);
+  } else if (note.empty()) {
+    ids = encode_chat(model, request.messages);
+  } else {
+    std::vector<Message> messages = request.messages;
+    for (size_t i = messages.size(); i-- > 0;)
+      if (messages[i].role == "user") {
+        messages[i].content = note + "\n\n" + messages[i].content;
+        break;
+      }
+    ids = encode_chat(model, messages);
+  }
+  if (ids.empty()) throw Error(ErrorCode::kInvalidArgument, "the prompt is empty", "give a text");
+  return ids;
+}
+
+std::vector<int32_t> encode_answer(const LanguageModel& model, const std::string& prompt_text,
+                                   const std::string& answer, bool raw) {
+  auto ids = encode_written(
+      model, raw ? model.completion_text(prompt_text, answer, /*raw=*/true) : answer);
+  if (ids.empty())
+    throw Error(ErrorCode::kInvalidArgument, "the answer is empty", "give a text");
+  if (const int32_t end = end_token(model, !raw); end >= 0) ids.push_back(end);
+  return ids;
+}
+
+std::vector<Choice> choose_facts(const LanguageModel& model, std::span<const AskRequest> requests,
+                                 double caution) {
+  if (!model.has_facts()) return std::vector<Choice>(requests.size());
+  std::vector<Question> questions;
+  for (const AskRequest& request : requests) questions.push_back(question_of(request));
+  return model.facts().choose(questions, caution);
+}
+
+std::vector<Generation> answer_with(const LanguageModel& model,
+                                    std::span<const AskRequest> requests,
+                                    std::span<const int64_t> facts, const GenerateOptions& options,
+                                    const StreamFn& stream, const Reporter& reporter) {
+  std::vector<Generation> out(requests.size());
+  std::vector<std::vector<int32_t>> prompts;
+  std::vector<FactUse> uses;
+  std::vector<size_t> of;
+  bool any = false;
+  for (size_t i = 0; i < requests.size(); ++i) {
+    FactUse use;
+    std::string note;
+    if (i < facts.size() && facts[i] >= 0) {
+      const FactMemory& memory = model.facts();
+      const TaughtItem& fact = memory.store().fact(facts[i]).text();
+      if (fact.verbatim) {  // written as it is: the network is not asked
+        out[i].text = fact.answers.front();
+        out[i].tokens = encode_written(model, out[i].text);
+        out[i].finish_reason = "stop";
+        if (stream) stream(i, out[i].text);
+        continue;
+      }
+      note = note_of(memory.info().tell, fact);
+      use.sites = memory.info().sites;
+      use.vectors = memory.vectors(facts[i]);
+      use.answer = encode_answer(model, requests[i].text, fact.answers.front(), requests[i].raw);
+      any = true;
+    }
+    prompts.push_back(encode_request(model, requests[i], note));
+    uses.push_back(std::move(use));
+    of.push_back(i);
+  }
+  if (prompts.empty()) return out;
+  StreamFn own;
+  if (stream) own = [&](size_t i, std::string_view text) { stream(of[i], text); };
+  auto made = generate(model, prompts, options, own, reporter,
+                       any ? std::span<const FactUse>(uses) : std::span<const FactUse>());
+  for (size_t i = 0; i < made.size(); ++i) out[of[i]] = std::move(made[i]);
+  return out;
+}
+
+std::vector<Asked> ask(const LanguageModel& model, std::span<const AskRequest> requests,
+                       const AskOptions& options, const StreamFn& stream,
+                       const Reporter& reporter) {
+  std::vector<Choice> choices(requests.size());
+  if (options.facts) choices = choose_facts(model, requests, options.caution);
+  std::vector<int64_t> facts;
+  for (const Choice& choice : choices) facts.push_back(choice.fact);
+  auto made = answer_with(model, requests, facts, options.generate, stream, reporter);
+  std::vector<Asked> out;
+  for (size_t i = 0; i < made.size(); ++i) out.push_back({std::move(made[i]), choices[i]});
+  return out;
+}
+
+}  // namespace accrete

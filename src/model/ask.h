@@ -1,0 +1,74 @@
+// Asking a model: a conversation or a text to go on with, the fact that it asks for, the answer.
+//
+// What a user asks is answered by the accepted fact, if there is one: its value speaks at the end
+// of the prompt and within its answer, and is silent in every later turn, which is computed from
+// the conversation's text alone. If none is accepted the answer is the base model's, bit for bit.
+//
+// Non-goals: sampling (generate.h), choosing (memory/fact_store.h).
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "base/progress.h"
+#include "io/dataset.h"
+#include "memory/fact_store.h"
+#include "model/fact_memory.h"
+#include "model/generate.h"
+#include "model/language_model.h"
+
+namespace accrete {
+
+struct AskRequest {
+  std::vector<Message> messages;  // of a chat; the last is the user's
+  std::string text;               // or a raw text to go on with
+  bool raw = false;
+};
+// A single question, in the chat template unless `raw` or the model has none. Throws kUnsupported
+// when it has one that is not known.
+AskRequest single_question(const LanguageModel& model, const std::string& question, bool raw);
+
+// What of it chooses a fact: the last message of the user and those before it; of a raw text its
+// last paragraph.
+Question question_of(const AskRequest& request);
+
+// Its tokens, with `note` (may be empty) in front of the last question. Throws kInvalidArgument
+// when there are none.
+std::vector<int32_t> encode_request(const LanguageModel& model, const AskRequest& request,
+                                    const std::string& note = "");
+// The note that tells a fact; empty where facts are told by values alone.
+std::string note_of(Tell tell, const TaughtItem& fact);
+
+// What a fact's answer is behind a prompt, in tokens: the end of the turn or text included.
+std::vector<int32_t> encode_answer(const LanguageModel& model, const std::string& prompt_text,
+                                   const std::string& answer, bool raw);
+
+struct AskOptions {
+  GenerateOptions generate;
+  double caution = 0;  // added to the model's own (FactMemoryInfo)
+  bool facts = true;   // false: as if nothing had been taught
+};
+struct Asked {
+  Generation generation;
+  Choice choice;
+};
+
+// Of each request the choice; without a memory of facts none.
+std::vector<Choice> choose_facts(const LanguageModel& model, std::span<const AskRequest> requests,
+                                 double caution = 0);
+// Answers all of them in one batch. Throws as generate() does.
+std::vector<Asked> ask(const LanguageModel& model, std::span<const AskRequest> requests,
+                       const AskOptions& options, const StreamFn& stream = nullptr,
+                       const Reporter& reporter = {});
+// The same with choices that are known.
+std::vector<Generation> answer_with(const LanguageModel& model,
+                                    std::span<const AskRequest> requests,
+                                    std::span<const int64_t> facts, const GenerateOptions& options,
+                                    const StreamFn& stream = nullptr,
+                                    const Reporter& reporter = {});
+
+}  // namespace accrete
