@@ -42,11 +42,6 @@ def one_go_rows(cells, methods, command, line):
     return rows
 
 
-def baseline_rows():
-    return one_go_rows(FORGETTING, ("full-adamw", "lora"), "`accrete bench forgetting MODEL --profile small`",
-                       lambda name, learned, group, kept: f"for comparison, {name}: new facts; known questions | 0 %; 100 % | {learned:.1f} %; {kept('questions_f1'):.1f} %")
-
-
 def native_rows():
     """The same question of a model with pretrained memory layers."""
     return one_go_rows(NATIVE, ("interference", "full-adamw", "lora"), "`accrete bench forgetting models/native --profile small`",
@@ -54,39 +49,57 @@ def native_rows():
                        f"{100 * sum(c['before']['new_f1'] for c in group) / len(group):.1f} %; 100 %, 100 % | {learned:.1f} %; {kept('clozes_f1'):.1f} %, {kept('questions_f1'):.1f} %")
 
 
-def about_known_rows():
-    """What else is known about the subjects that are taught."""
-    rows = []
-    for name, how in (("about_known.json", ""), ("about_known_no_scope.json", " --no-scope")):
-        if not os.path.exists(os.path.join(ROOT, "bench", "results", name)):
-            continue
-        runs = load(name)["runs"]
-        what = "new facts about subjects that it knows" + (f", taught with `{how.strip()}`" if how else "") + "; sentences about these very subjects that it completed"
-        rows.append(f"| {what} | {spread(runs, 'asked_before')}; 100 % | {spread(runs, 'asked_after')}; {spread(runs, 'kept_same_subject')} | "
-                    f"`accrete bench facts MODEL --about-known{how} --seeds {len(runs)}` |")
-    return rows
+SECTIONS = {"thing12": "12 facts of one thing", "thing36": "36 facts of one thing", "things144": "36 facts each of four things", "shop": "60 answers of an office, no subject",
+            "clinc5": "150 answers in real people's words, 5 wordings each", "clinc10": "the same, 10 wordings each", "raw200": "200 facts as raw sentences", "long": "40 long answers",
+            "facts1000": "1,000 facts of distinct subjects", "facts10000": "10,000 facts of distinct subjects"}
+METHODS = {"accrete": "**accrete**", "lookup": "lookup", "context": "facts in the context", "lora": "LoRA", "full": "full finetuning"}
+
+
+def desk_rows():
+    """Mean over the seeds of each section and method: [(section, method, {key: value})]."""
+    groups = {}
+    for row in load("desk.json")["rows"]:
+        if row["section"] in SECTIONS:
+            name = METHODS.get(row["method"], row["method"])
+            setting = ", ".join(str(v) for v in row.get("setting", {}).values())
+            groups.setdefault((row["section"], name + (f" ({setting})" if setting else "")), []).append(row)
+    out = []
+    for (section, method), rows in groups.items():
+        mean = lambda *keys: next((sum(r[k] for r in rows) / len(rows) for k in keys if all(r.get(k) is not None for r in rows)), None)
+        out.append((section, method, mean, len(rows)))
+    return out
+
+
+def share(value):
+    return "" if value is None else f"{100 * value:.1f} %"
+
+
+def desk():
+    lines = ["| taught | by | seeds | untaught wordings | taught | chosen | given | left | area | twins | open | unrelated changed | seconds | KB a fact |",
+             "| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |"]
+    for section, method, mean, seeds in desk_rows():
+        changed = mean("unrelated_changed")
+        asked = mean("unrelated_questions")
+        size = mean("bytes_a_fact")
+        area = mean("auroc")
+        lines.append(f"| {SECTIONS[section]} | {method} | {seeds} | {share(mean('untaught'))} | {share(mean('taught'))} | {share(mean('chosen_right'))} | {share(mean('given'))} | {share(mean('left_unchanged'))} | "
+                     f"{'' if area is None else f'{area:.3f}'} | {share(mean('twins_unchanged'))} | {share(mean('open_unchanged'))} | "
+                     f"{'' if changed is None else f'{changed:.0f} of {asked:.0f}'} | {mean('seconds'):.0f} | {'' if size is None else f'{size / 1000:.1f}'} |")
+    return "\n".join(lines)
 
 
 def readme():
-    result = load("facts.json")
-    runs = result["runs"]
-    command = f"`accrete bench facts MODEL --seeds {len(runs)}`"
-    bits = spread(runs, "bits_per_byte_change", 1, "{:+.4f}")
-    last = load("sequence.json")["points"][-1]
-    row = f"`accrete bench sequence MODEL --work FOLDER --updates {last['updates']}`"
-    return "\n".join([
-        "| what | before | after | command |",
-        "| --- | --- | --- | --- |",
-        f"| new facts, in phrasings never taught | {spread(runs, 'asked_before')} | {spread(runs, 'asked_after')} | {command} |",
-        f"| {result['known_questions']} questions that the model answered | 100 % | {spread(runs, 'kept_questions')} | the same |",
-        f"| {result['known_clozes']} sentences that it completed | 100 % | {spread(runs, 'kept_clozes')} | the same |",
-        f"| ordinary text (WikiText-2), bits per byte |  | {bits} | the same |",
-        *about_known_rows(),
-        *baseline_rows(),
-        *native_rows(),
-        f"| {last['updates']} updates in a row: what they taught, {last['facts']} facts | 0 % | {100 * last['recall']:.1f} %, in untaught phrasings {100 * last['recall_untaught_wording']:.1f} % | {row} |",
-        f"| then: sentences and questions that it knew | 100 % | {100 * last['kept_clozes']:.1f} % and {100 * last['kept_questions']:.1f} % | the same |",
-    ])
+    lines = ["| what was taught, then asked in wordings that were not | by | exactly right | not taught about the same thing, unchanged | unrelated questions changed | seconds |", "| --- | --- | --- | --- | --- | --- |"]
+    for section, method, mean, _ in desk_rows():
+        changed, asked = mean("unrelated_changed"), mean("unrelated_questions")
+        lines.append(f"| {SECTIONS[section]} | {method} | {share(mean('untaught'))} | {share(mean('left_unchanged'))} | {'' if changed is None else f'{changed:.0f} of {asked:.0f}'} | {mean('seconds'):.0f} |")
+    lines.append("")
+    lines.append("Each row: `accrete bench desk MODEL --only SECTION --methods METHOD`; [all columns](docs/facts.md#measured).")
+    return "\n".join(lines)
+
+
+def native():
+    return "\n".join(["| what | before | after | command |", "| --- | --- | --- | --- |", *native_rows()])
 
 
 def facts_name(r):
@@ -213,7 +226,8 @@ def baselines():
 
 
 TABLES = {
-    "README.md": {"facts": readme},
+    "README.md": {"desk": readme, "native": native},
+    "docs/facts.md": {"desk": desk},
     "docs/benchmarks.md": {
         "facts": facts,
         "forgetting-one_go": lambda: forgetting_report.table(FORGETTING, "one_go"),

@@ -16,7 +16,7 @@ if not os.path.exists(os.path.join(source, "models", "SmolLM2-135M-Instruct.Q4_1
 
 MARK = re.compile(r"<!-- run by tests/docs/commands\.py -->\s*```sh\n(.*?)```", re.S)
 # What a document's blocks must print, each in this order.
-EXPECTED = {"README.md": [["known: ", "learned", "Mette Sand", "known", "undone"]],
+EXPECTED = {"README.md": [["known: ", "learned", "2.4 kg", "post office", "by the fact of", "249 euros", "2.4 kg", "corrects", "199 euros", "known", "undone", "249 euros"]],
             "docs/pretrain.md": [["stopped after step", "tiny: ", "held out: "], ["Portuguese"]]}
 
 for name, expected in EXPECTED.items():
@@ -30,6 +30,7 @@ for name, expected in EXPECTED.items():
             for folder in ("data", "bench"):
                 os.symlink(os.path.join(source, folder), os.path.join(work, folder))
             os.mkdir(os.path.join(work, "models"))  # commands may add to it
+            os.symlink(os.path.join(source, "models", "all-MiniLM-L6-v2"), os.path.join(work, "models", "all-MiniLM-L6-v2"))
             for file in glob.glob(os.path.join(source, "models", "*.gguf")):
                 os.symlink(file, os.path.join(work, "models", os.path.basename(file)))
             env = dict(os.environ, PATH=os.path.join(work, "bin") + os.pathsep + os.environ["PATH"])

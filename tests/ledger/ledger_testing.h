@@ -41,8 +41,8 @@ inline Update make_update(uint64_t number, int64_t rows = 3, int64_t width = 4) 
     update.scope = {3, {1, 0, rng.normal(), 2, 0, 1, -1, 5, 0.5F}, {0, 1, 1}};
   }
   if (number % 4 == 1) {
-    update.taught.items = {{1, {"Who?", "Who is it?"}, {"Ada"}, "it", true, ""},
-                           {2, {}, {}, "", false, "Once upon a time"}};
+    update.taught.items = {{1, {"Who?", "Who is it?"}, {"Ada"}, "it", true, "", false, false, {}},
+                           {2, {}, {}, "", false, "Once upon a time", false, false, {}}};
     update.taught.per_token = 2;
     update.taught.slots = {1, 7, 3, -1, 1, static_cast<int32_t>(number)};
     update.taught.weights = {0x3800, 0x3400, 0x3C00, 0, 0x3800, 0x0001};

@@ -1,0 +1,559 @@
+// Whole transactions on a tiny model whose facts are addressed by the question. Its caution is far
+// below 0, so that whatever names a taught subject is accepted, whatever the weights of acceptance.
+#include "learn/fact_teach.h"
+
+#include <gtest/gtest.h>
+
+#include <fstream>
+
+#include "../base/testing.h"
+#include "../model/tiny_chat_model.h"
+#include "base/file.h"
+#include "eval/fact_probe.h"
+#include "eval/score.h"
+#include "learn/fact_inspect.h"
+#include "model/ask.h"
+#include "model/state_digest.h"
+
+namespace accrete {
+namespace {
+
+namespace fs = std::filesystem;
+using testing::expect_error;
+using testing::TemporaryFolder;
+
+OpenOptions one_thread() {
+  OpenOptions open;
+  open.threads = 1;
+  return open;
+}
+
+Item fact(const std::string& subject, std::vector<std::string> questions, const std::string& answer) {
+  Item item;
+  item.subject = subject;
+  item.prompts = std::move(questions);
+  if (!answer.empty()) item.answers = {answer};
+  return item;
+}
+Item leave(const std::string& subject, std::vector<std::string> questions) {
+  Item item = fact(subject, std::move(questions), "");
+  item.leave = true;
+  return item;
+}
+
+Dataset set_of(std::vector<Item> items) {
+  Dataset data;
+  data.path = "test.jsonl";
+  data.digest = std::string(64, 'a');
+  for (size_t i = 0; i < items.size(); ++i) items[i].line = static_cast<int64_t>(i) + 1;
+  data.items = std::move(items);
+  return data;
+}
+
+class FactTeach : public ::testing::Test {
+ protected:
+  static void SetUpTestSuite() {
+    folder_ = new TemporaryFolder();
+    testing::write_tiny_fact_model(*folder_ / "model", 4);
+    auto info = load_fact_memory_info(*folder_ / "model", 4);
+    info.caution = -200;
+    save_fact_memory(*folder_ / "model", info, load_memory_info(*folder_ / "model"));
+  }
+  static void TearDownTestSuite() { delete folder_; }
+
+  // A copy to teach.
+  static fs::path fresh() {
+    const auto path = *folder_ / fmt::format("copy-{}", ++copies_);
+    fs::copy(*folder_ / "model", path, fs::copy_options::recursive);
+    return path;
+  }
+  static TeachOptions options(bool raw = false) {
+    TeachOptions o;
+    o.raw = raw;
+    o.facts.steps = o.facts.more_steps = 80;
+    o.facts.rate = 1;
+    o.tool_version = "test";
+    return o;
+  }
+  static TeachResult learn(const fs::path& model, std::vector<Item> items, bool raw = false) {
+    return teach(model, set_of(std::move(items)), one_thread(), options(raw), {});
+  }
+  static Asked asked(const fs::path& folder, std::vector<Message> messages) {
+    const LanguageModel model = LanguageModel::open(folder, one_thread());
+    AskRequest request;
+    request.messages = std::move(messages);
+    AskOptions how;
+    how.generate.max_tokens = 40;
+    return ask(model, {&request, 1}, how).front();
+  }
+  static std::string says(const fs::path& folder, const std::string& question) {
+    return asked(folder, {{"user", question}}).generation.text;
+  }
+  static std::string says_raw(const fs::path& folder, const std::string& text) {
+    const LanguageModel model = LanguageModel::open(folder, one_thread());
+    const AskRequest request = single_question(model, text, true);
+    AskOptions how;
+    how.generate.max_tokens = 12;
+    return ask(model, {&request, 1}, how).front().generation.text;
+  }
+  static std::string state(const fs::path& folder) {
+    const LanguageModel model = LanguageModel::open(folder, one_thread());
+    const std::string digest = model.state_digest();
+    EXPECT_EQ(digest, state_digest(model, Ledger::open(folder, Ledger::Mode::kRead)));
+    return digest;
+  }
+  // Refused with all of `parts` in the message, and nothing changed.
+  static void refused(ErrorCode code, const fs::path& model, std::vector<Item> items,
+                      const std::vector<std::string>& parts, bool raw = false) {
+    const std::string before = state(model);
+    const auto updates = Ledger::open(model, Ledger::Mode::kRead).updates().size();
+    const std::string message = expect_error(code, [&] { learn(model, items, raw); });
+    for (const std::string& part : parts)
+      EXPECT_NE(message.find(part), std::string::npos) << part << " is not in: " << message;
+    expect_error(code, [&] { plan(model, set_of(items), one_thread(), options(raw), {}); });
+    EXPECT_EQ(state(model), before);
+    EXPECT_EQ(Ledger::open(model, Ledger::Mode::kRead).updates().size(), updates);
+  }
+  // As `accrete probe add` makes one.
+  static void add_probe(const fs::path& folder, const std::string& name, const std::vector<Item>& items,
+                        double floor, bool raw) {
+    Ledger ledger = Ledger::open(folder, Ledger::Mode::kWrite);
+    const LanguageModel model = LanguageModel::open(folder, one_thread());
+    Probe probe;
+    probe.data.items = items;
+    probe.raw = raw;
+    probe.record.name = name;
+    probe.record.details["base_answers"] = base_answers(model, probe);
+    probe.record.base = probe_score(model, probe);
+    probe.record.items = static_cast<int64_t>(items.size());
+    if (floor > 0) probe.record.floor = floor;
+    probe.record.details["raw"] = raw;
+    probe.record.details["state"] = state_key(ledger.active());
+    ledger.add_probe(probe.record, to_jsonl(items));
+  }
+  // Raw questions about a subject that the model answers so by itself, with one character.
+  static std::vector<Item> known(const fs::path& folder, const std::string& subject, size_t count) {
+    const LanguageModel model = LanguageModel::open(folder, one_thread());
+    ExampleOptions raw;
+    raw.raw = true;
+    std::vector<Item> out;
+    Rng rng(8);
+    for (int attempt = 0; attempt < 400 && out.size() < count; ++attempt) {
+      std::string text = subject;
+      for (int i = 0; i < 2; ++i) text += std::string(" ") + static_cast<char>('a' + rng.below(26));
+      text += " ";
+      std::vector<int64_t> ids;
+      for (const int32_t id : model.tokenizer().encode_text(text)) ids.push_back(id);
+      const auto best = model.net().forward(at::tensor(ids, at::kLong).unsqueeze(0))[0][-1].argmax().item<int64_t>();
+      const auto token = static_cast<int32_t>(best);
+      const std::string said = model.tokenizer().decode({&token, 1});
+      if (said.size() != 1 || said[0] < '!' || said[0] > '~') continue;
+      Item item = fact("", {text}, said);
+      if (score_items(model, {&item, 1}, raw, false)[0].exact) out.push_back(item);
+    }
+    EXPECT_EQ(out.size(), count);
+    return out;
+  }
+
+  static TemporaryFolder* folder_;
+  static int copies_;
+};
+TemporaryFolder* FactTeach::folder_ = nullptr;
+int FactTeach::copies_ = 0;
+
+const std::string kHeavy = "How much does the Zorb weigh?";
+const std::string kHeavyToo = "What is the weight of the Zorb?";
+const std::string kMaker = "Who made the Quendel?";
+
+TEST_F(FactTeach, TaughtAskedUndoneRedone) {
+  const auto model = fresh();
+  const std::string none = state(model), before = says(model, kHeavy);
+  const TeachResult r = learn(model, {fact("", {kHeavy, kHeavyToo}, "b"), fact("Quendel", {kMaker}, "c")});
+  EXPECT_EQ(r.learned_before, 0);
+  EXPECT_EQ(r.learned_after, 1);
+  EXPECT_EQ(r.items, 2);
+  EXPECT_EQ(r.rows, 6);
+  EXPECT_FALSE(r.asked_after.has_value());
+  EXPECT_TRUE(r.conflicts.empty());
+  EXPECT_EQ(says(model, kHeavy), "b");
+  EXPECT_EQ(says(model, kHeavyToo), "b");
+  EXPECT_EQ(says(model, kMaker), "c");
+  const std::string one = state(model);
+  EXPECT_NE(one, none);
+  const Update update = Ledger::open(model, Ledger::Mode::kRead).load(r.update);
+  ASSERT_EQ(update.taught.items.size(), 2U);
+  EXPECT_EQ(update.taught.items[0].subject, "Zorb");  // found
+  EXPECT_EQ(update.taught.items[1].line, 2);
+  EXPECT_EQ(update.metadata.at("reader_digest"), LanguageModel::open(model, one_thread()).facts().info().reader_digest);
+  EXPECT_EQ(update.metadata.at("data_digest"), std::string(64, 'a'));
+
+  Ledger::open(model, Ledger::Mode::kWrite).undo(1);
+  EXPECT_EQ(state(model), none);
+  EXPECT_EQ(says(model, kHeavy), before);
+  Ledger::open(model, Ledger::Mode::kWrite).redo(1);
+  EXPECT_EQ(state(model), one);
+  EXPECT_EQ(says(model, kHeavy), "b");
+}
+
+TEST_F(FactTeach, TheSameTeachGivesTheSameUpdate) {
+  const std::vector<Item> items = {fact("", {kHeavy, kHeavyToo}, "b"), fact("Quendel", {kMaker}, "c")};
+  const auto one = fresh(), two = fresh();
+  EXPECT_EQ(learn(one, items).update, learn(two, items).update);
+  EXPECT_EQ(state(one), state(two));
+}
+
+TEST_F(FactTeach, SaysItInOtherConversationsToo) {
+  const auto model = fresh();
+  learn(model, {fact("", {kHeavy}, "b")});
+  EXPECT_EQ(asked(model, {{"user", kHeavy}}).generation.text, "b");
+  EXPECT_GE(asked(model, {{"system", "Be brief."}, {"user", kHeavy}}).choice.fact, 0);
+  // A question that names nothing asks for whom was named last.
+  EXPECT_GE(asked(model, {{"user", "What is a Zorb?"}, {"assistant", "That."}, {"user", "How heavy is it?"}}).choice.fact, 0);
+  EXPECT_EQ(asked(model, {{"user", "How heavy is it?"}}).choice.fact, -1);
+}
+
+TEST_F(FactTeach, ACorrectionReplacesAndUndoBringsBack) {
+  const auto model = fresh();
+  const std::string first = learn(model, {fact("", {kHeavy, kHeavyToo}, "b"), fact("", {kMaker}, "c")}).update;
+  const std::string one = state(model);
+  const PlanResult plan_result =
+      plan(model, set_of({fact("", {kMaker}, "c"), fact("", {kHeavy}, "z")}), one_thread(), options(), {});
+  ASSERT_EQ(plan_result.conflicts.size(), 1U);
+  EXPECT_EQ(state(model), one);
+  const TeachResult r = learn(model, {fact("", {kMaker}, "c"), fact("", {kHeavy}, "z")});
+  ASSERT_EQ(r.conflicts.size(), 1U);
+  EXPECT_EQ(r.conflicts[0].question, kHeavy);
+  EXPECT_EQ(r.conflicts[0].line, 2);
+  EXPECT_EQ(r.conflicts[0].answer, "z");
+  EXPECT_EQ(r.conflicts[0].update, first);
+  EXPECT_EQ(r.conflicts[0].update_line, 1);
+  EXPECT_EQ(r.conflicts[0].update_answer, "b");
+  EXPECT_EQ(says(model, kHeavy), "z");
+  EXPECT_EQ(says(model, kMaker), "c");
+  EXPECT_EQ(LanguageModel::open(model, one_thread()).facts().store().size(), 2);
+  Ledger::open(model, Ledger::Mode::kWrite).undo(1);
+  EXPECT_EQ(state(model), one);
+  EXPECT_EQ(says(model, kHeavy), "b");
+}
+
+TEST_F(FactTeach, TwoAnswersToOneQuestionAreRefused) {
+  const auto model = fresh();
+  const char* pairs[][2] = {{"3.5", "35"}, {"-5", "5"}, {"C", "C++"}, {"1:30", "130"}, {"5%", "5"}, {"Oslo", "oslo"}};
+  for (const auto& pair : pairs)
+    refused(ErrorCode::kInvalidArgument, model,
+            {fact("", {kMaker}, "x"), fact("", {kHeavy}, pair[0]), fact("", {kHeavyToo, "how much does the ZORB weigh"}, pair[1])},
+            {"test.jsonl:3: ", "line 2", pair[0], pair[1], "two answers"});
+  refused(ErrorCode::kInvalidArgument, model, {fact("", {kHeavy}, "x"), leave("", {kHeavy})}, {"test.jsonl:2: ", "line 1"});
+  // The same answer twice is no contradiction, and is said.
+  const TeachResult r = learn(model, {fact("", {kHeavy}, "b"), fact("", {kHeavy}, " b\n")});
+  ASSERT_FALSE(r.remarks.empty());
+  EXPECT_NE(r.remarks[0].find("line 2"), std::string::npos) << r.remarks[0];
+  EXPECT_EQ(LanguageModel::open(model, one_thread()).facts().store().size(), 1);
+}
+
+TEST_F(FactTeach, AWordingMustNameTheGivenSubject) {
+  const auto model = fresh();
+  refused(ErrorCode::kInvalidArgument, model,
+          {fact("", {kMaker}, "x"), fact("Zorb", {kHeavy, "How heavy is the Zorban?"}, "b")},
+          {"test.jsonl:2: ", "How heavy is the Zorban?", "subject \"Zorb\""});
+  refused(ErrorCode::kInvalidArgument, model, {fact("...", {kHeavy}, "b")}, {"test.jsonl:1: ", "subject"});
+  EXPECT_EQ(learn(model, {fact("zorb", {kHeavy}, "b")}).learned_after, 1);  // case does not matter
+}
+
+TEST_F(FactTeach, WhatCannotBeTaughtIsRefusedByLine) {
+  const auto model = fresh();
+  Item text;
+  text.kind = Item::Kind::kText;
+  text.text = "Once upon a time.";
+  refused(ErrorCode::kInvalidArgument, model, {fact("", {kHeavy}, "b"), text}, {"test.jsonl:2: ", "running text"});
+  refused(ErrorCode::kInvalidArgument, model, {}, {"test.jsonl", "nothing to teach"});
+  Item only_asked = fact("", {}, "b");
+  only_asked.asked = {kHeavy};
+  refused(ErrorCode::kInvalidArgument, model, {only_asked}, {"nothing to teach"});
+  refused(ErrorCode::kInvalidArgument, model, {fact("", {kMaker}, "x"), fact("", {kHeavy}, std::string(401, 'x'))},
+          {"test.jsonl:2: ", "tokens", "verbatim"});
+  refused(ErrorCode::kInvalidArgument, model, {fact("", {std::string(2100, 'x') + " Zorb?"}, "b")}, {"test.jsonl:1: ", "positions"});
+  Item conversation;
+  conversation.kind = Item::Kind::kMessages;
+  conversation.messages = {{"user", kHeavy}, {"assistant", "b"}};
+  refused(ErrorCode::kInvalidArgument, model, {conversation}, {"test.jsonl:1: ", "conversation"}, true);
+  conversation.messages = {{"system", "S"}, {"assistant", "b"}};
+  refused(ErrorCode::kInvalidArgument, model, {conversation}, {"test.jsonl:1: ", "user"});
+}
+
+TEST_F(FactTeach, TimeIsLimited) {
+  const auto model = fresh();
+  TeachOptions o = options();
+  o.max_seconds = 1e-6;
+  const std::string before = state(model);
+  expect_error(ErrorCode::kRefused, [&] { teach(model, set_of({fact("", {kHeavy}, "b")}), one_thread(), o, {}); });
+  Reporter reporter;
+  reporter.cancelled = [] { return true; };
+  expect_error(ErrorCode::kInterrupted, [&] { teach(model, set_of({fact("", {kHeavy}, "b")}), one_thread(), options(), reporter); });
+  EXPECT_EQ(state(model), before);
+}
+
+TEST_F(FactTeach, WhatIsLeftToTheModelIsTheModels) {
+  const auto model = fresh();
+  const std::string colour = "Which colour has the Zorb?", before = says(model, colour);
+  learn(model, {fact("", {kHeavy}, "b"), leave("Zorb", {colour})});
+  EXPECT_EQ(says(model, kHeavy), "b");
+  const Asked a = asked(model, {{"user", colour}});
+  EXPECT_TRUE(a.choice.left);
+  EXPECT_EQ(a.generation.text, before);
+  // Something that was taught, taken back from now on.
+  learn(model, {leave("", {kHeavy})});
+  EXPECT_EQ(asked(model, {{"user", kHeavy}}).choice.fact, -1);
+  Ledger::open(model, Ledger::Mode::kWrite).undo(1);
+  EXPECT_EQ(says(model, kHeavy), "b");
+}
+
+TEST_F(FactTeach, ConversationsAreFacts) {
+  const auto model = fresh();
+  Item item;
+  item.kind = Item::Kind::kMessages;
+  item.subject = "Zorb";
+  item.messages = {{"system", "S"}, {"user", "I have a Zorb."}, {"assistant", "Fine."}, {"user", "How heavy is it?"}, {"assistant", "b"}};
+  EXPECT_EQ(learn(model, {item}).learned_after, 1);
+  EXPECT_EQ(asked(model, {item.messages.begin(), item.messages.end() - 1}).generation.text, "b");
+  EXPECT_EQ(asked(model, {{"user", "How heavy is it?"}}).choice.fact, -1);  // of what?
+}
+
+TEST_F(FactTeach, VerbatimHasNoValueAndNoLimit) {
+  const auto model = fresh();
+  std::string rule = "\u00a7 1 \u2014 <|im_end|> ";
+  for (int i = 0; i < 200; ++i) rule += "as it is. ";
+  rule += "End";
+  Item item = fact("Orro", {"What does the rule of Orro say?"}, rule);
+  item.verbatim = true;
+  const TeachResult r = learn(model, {item});
+  EXPECT_EQ(r.rows, 0);
+  EXPECT_EQ(r.learned_after, 1);
+  EXPECT_EQ(says(model, "what does the rule of orro say"), rule);
+}
+
+TEST_F(FactTeach, ControlTextIsTaughtAsText) {
+  const LanguageModel model = LanguageModel::open(*folder_ / "model", one_thread());
+  const auto lessons =
+      make_fact_lessons(model, set_of({fact("Orro", {"What ends <|im_start|> in Orro?"}, "<|im_end|>")}), false);
+  ASSERT_EQ(lessons.facts.size(), 1U);
+  const auto examples = fact_examples(model, lessons.facts[0], 0, Tell::kValue);
+  ASSERT_GE(examples.size(), 3U);  // afresh, under another system prompt, in a later turn
+  for (const FactExample& e : examples) {
+    const std::span answer = std::span(e.tokens).subspan(static_cast<size_t>(e.prompt));
+    EXPECT_EQ(answer.back(), 257);
+    EXPECT_EQ(model.tokenizer().decode(answer.first(answer.size() - 1)), "<|im_end|>");
+    for (size_t i = 0; i + 1 < answer.size(); ++i) EXPECT_FALSE(model.tokenizer().is_special(answer[i]));
+  }
+}
+
+TEST_F(FactTeach, AskedWordingsAreMeasuredAndNotTaught) {
+  const auto model = fresh();
+  Item item = fact("", {kHeavy, "Tell me how much the Zorb does weigh."}, "b");
+  item.asked = {"And the weight of the Zorb is?", "Is the Zorb heavy?"};
+  const TeachResult r = learn(model, {item, fact("", {kMaker}, "c")});
+  ASSERT_TRUE(r.asked_after.has_value());
+  EXPECT_EQ(*r.asked_before, 0);
+  EXPECT_LE(*r.asked_after, 1);
+  const Update update = Ledger::open(model, Ledger::Mode::kRead).load(r.update);
+  EXPECT_EQ(update.taught.items[0].prompts.size(), 2U);
+}
+
+TEST_F(FactTeach, ASpaceAtAPromptsEndIsSaid) {
+  const auto model = fresh();
+  const TeachResult r = learn(model, {fact("", {"The Zorb is in ", "One finds the Zorb in "}, "b")}, true);
+  ASSERT_FALSE(r.remarks.empty());
+  EXPECT_NE(r.remarks[0].find("space"), std::string::npos) << r.remarks[0];
+  EXPECT_EQ(says_raw(model, "The Zorb is in "), "b");
+  EXPECT_EQ(says_raw(model, "The Zorb is in"), " b");
+}
+
+TEST_F(FactTeach, TaughtWordForWordAgainstAProbeIsRefused) {
+  const auto model = fresh();
+  const auto items = known(model, "Zorb", 3);
+  add_probe(model, "known", items, 0.9, true);
+  const std::string before = state(model);
+  const std::string message = expect_error(ErrorCode::kRefused, [&] {
+    learn(model, {fact("Zorb", {items[1].prompts[0]}, items[1].answers[0] == "q" ? "r" : "q")}, true);
+  });
+  EXPECT_NE(message.find("known"), std::string::npos) << message;
+  EXPECT_NE(message.find("floor"), std::string::npos) << message;
+  EXPECT_NE(message.find(excerpt_of(items[1].prompts[0], 80)), std::string::npos) << message;
+  EXPECT_EQ(state(model), before);
+  EXPECT_TRUE(Ledger::open(model, Ledger::Mode::kRead).updates().empty());
+  const PlanResult p = plan(model, set_of({fact("Zorb", {items[1].prompts[0]}, "q")}), one_thread(), options(true), {});
+  EXPECT_FALSE(p.holds.at("known"));
+  EXPECT_LT(p.forecast.at("known").predicted, 0);
+  EXPECT_EQ(p.forecast.at("known").touched, 1);
+}
+
+TEST_F(FactTeach, NearQuestionsOfProbesAreLeftToTheModel) {
+  const auto model = fresh();
+  const auto items = known(model, "Zorb", 3);
+  add_probe(model, "known", items, 1, true);
+  const TeachResult r = learn(model, {fact("Zorb", {"The Zorb is in"}, "b")}, true);
+  EXPECT_NE(r.change.find("3"), std::string::npos) << r.change;
+  EXPECT_EQ(r.kept.at("known").after, 1);
+  EXPECT_EQ(says_raw(model, "The Zorb is in"), " b");
+  const LanguageModel open = LanguageModel::open(model, one_thread());
+  EXPECT_EQ(open.facts().store().size(), 4);
+  for (const Item& item : items) {
+    const AskRequest request = single_question(open, item.prompts[0], true);
+    EXPECT_TRUE(choose_facts(open, {&request, 1}).front().left);
+  }
+  EXPECT_EQ(probe_score(open, load_probes(Ledger::open(model, Ledger::Mode::kRead)).front()), 1);
+  // A correction replaces a fact: the places of the others in the store change, and nothing else.
+  const TeachResult s = learn(model, {fact("Zorb", {"The Zorb is in"}, "z")}, true);
+  EXPECT_EQ(s.conflicts.size(), 1U);
+  EXPECT_EQ(s.kept.at("known").after, 1);
+  EXPECT_EQ(s.forecast.at("known").touched, 0);
+}
+
+TEST_F(FactTeach, CompactKeepsTheStateAndIsUndone) {
+  const auto model = fresh();
+  learn(model, {fact("", {kHeavy}, "b"), fact("", {kMaker}, "c")});
+  learn(model, {fact("", {kHeavy}, "z")});
+  Item item = fact("Orro", {"What does the rule of Orro say?"}, "As is.");
+  item.verbatim = true;
+  learn(model, {item});  // an update without values
+  const std::string before = state(model);
+  const CompactResult r = compact(model, one_thread(), "test", {});
+  EXPECT_EQ(r.digest_before, before);
+  EXPECT_EQ(r.digest_after, before);
+  EXPECT_EQ(r.folded.size(), 3U);
+  ASSERT_EQ(r.updates.size(), 1U);
+  EXPECT_EQ(state(model), before);
+  EXPECT_EQ(says(model, kHeavy), "z");
+  EXPECT_EQ(says(model, kMaker), "c");
+  EXPECT_EQ(says(model, item.prompts[0]), "As is.");
+  const Ledger ledger = Ledger::open(model, Ledger::Mode::kRead);
+  ASSERT_EQ(ledger.active().size(), 1U);
+  const LanguageModel open = LanguageModel::open(model, one_thread());
+  for (int64_t i = 0; i < 3; ++i) {
+    const UpdateRecord origin = origin_of(ledger, open.facts().store().fact(i));
+    EXPECT_NE(origin.id, r.updates[0]);
+  }
+  expect_error(ErrorCode::kRefused, [&] { compact(model, one_thread(), "test", {}); });
+  Ledger::open(model, Ledger::Mode::kWrite).undo(1);
+  EXPECT_EQ(state(model), before);
+  EXPECT_EQ(Ledger::open(model, Ledger::Mode::kRead).active().size(), 3U);
+  Ledger::open(model, Ledger::Mode::kWrite).undo(1);
+  EXPECT_EQ(Ledger::open(model, Ledger::Mode::kRead).active().size(), 2U);
+}
+
+TEST_F(FactTeach, DiffAndAuditSayWhatIsThere) {
+  const auto model = fresh();
+  const std::string first = learn(model, {fact("", {kHeavy, kHeavyToo}, "b"), fact("", {kMaker}, "c"), leave("Zorb", {"Who is Zorb?"})}).update;
+  const std::string second = learn(model, {fact("", {kHeavy}, "z"), fact("Orro", {"Where is Orro?"}, "x")}).update;
+  const Ledger ledger = Ledger::open(model, Ledger::Mode::kRead);
+  const auto between = [&](const std::string& a, const std::string& b) {
+    return compare_facts(facts_named(ledger, a), facts_named(ledger, b));
+  };
+  FactDifference d = between(first, second);
+  EXPECT_EQ(d.facts_a, 3);
+  EXPECT_EQ(d.facts_b, 2);
+  EXPECT_EQ(d.shared, 0);
+  ASSERT_EQ(d.changed.size(), 1U);
+  EXPECT_EQ(d.changed[0].question, kHeavy);
+  EXPECT_EQ(d.changed[0].a, "b");
+  EXPECT_EQ(d.changed[0].b, "z");
+  EXPECT_EQ(d.only_a.size(), 2U);
+  ASSERT_EQ(d.only_b.size(), 1U);
+  EXPECT_EQ(d.only_b[0].question, "Where is Orro?");
+  d = between("state", "state");
+  EXPECT_EQ(d.shared, d.facts_a);
+  EXPECT_TRUE(d.changed.empty() && d.only_a.empty() && d.only_b.empty());
+  d = between(second, "base");
+  EXPECT_EQ(d.only_a.size(), 2U);
+  EXPECT_EQ(d.facts_b, 0);
+  EXPECT_EQ(compare_facts(facts_named(ledger, second), facts_named(ledger, "state", second)).changed.size(), 1U);
+  expect_error(ErrorCode::kNotFound, [&] { facts_named(ledger, "nobody"); });
+
+  const FactAudit audit = audit_facts(ledger);
+  ASSERT_EQ(audit.updates.size(), 2U);
+  EXPECT_EQ(audit.facts, 4);
+  EXPECT_EQ(audit.left, 1);
+  EXPECT_EQ(audit.updates[0].taught, 3);
+  EXPECT_EQ(audit.updates[0].active, 2);
+  EXPECT_EQ(audit.updates[0].wordings, 4);
+  EXPECT_EQ(audit.updates[1].active, 2);
+  EXPECT_GT(audit.updates[1].bytes, 0);
+  EXPECT_EQ(audit.bytes, audit.updates[0].bytes + audit.updates[1].bytes);
+  ASSERT_FALSE(audit.subjects.empty());
+  EXPECT_EQ(audit.subjects[0].subject, "Zorb");
+  EXPECT_EQ(audit.subjects[0].facts, 2);
+  EXPECT_TRUE(audit.anomalies.empty()) << audit.anomalies[0];
+}
+
+TEST_F(FactTeach, TheReaderMustBeTheOneOfTheKeys) {
+  const auto model = fresh();
+  learn(model, {fact("", {kHeavy}, "b")});
+  const auto reader = model / "accrete" / "reader";
+  // Another one.
+  auto tensors = testing::tiny_reader_tensors();
+  tensors["embeddings.word_embeddings.weight"].mul_(2);
+  testing::write_tensors(reader / "model.safetensors", tensors);
+  std::string message = expect_error(ErrorCode::kConflict, [&] { says(model, kHeavy); });
+  EXPECT_NE(message.find("reader"), std::string::npos);
+  expect_error(ErrorCode::kConflict, [&] { learn(model, {fact("", {kMaker}, "c")}); });
+  // A torn one, none.
+  fs::resize_file(reader / "model.safetensors", 1000);
+  expect_error(ErrorCode::kFormat, [&] { says(model, kHeavy); });
+  fs::remove_all(reader);
+  expect_error(ErrorCode::kNotFound, [&] { says(model, kHeavy); });
+  // Undo needs none, and without facts nobody reads.
+  Ledger::open(model, Ledger::Mode::kWrite).undo(1);
+  says(model, kHeavy);
+}
+
+TEST_F(FactTeach, ARetrofitThatFailsLeavesNothing) {
+  const auto reader = *folder_ / "torn";
+  fs::copy(*folder_ / "model-reader", reader, fs::copy_options::recursive);
+  fs::resize_file(reader / "model.safetensors", 1000);
+  RetrofitFactsOptions o;
+  o.open = one_thread();
+  o.tell = Tell::kValue;
+  const auto made = [&] { retrofit_facts(*folder_ / "model-base", *folder_ / "new", o); };
+  o.reader = reader;
+  expect_error(ErrorCode::kFormat, made);
+  o.reader = *folder_ / "nowhere";
+  expect_error(ErrorCode::kNotFound, made);
+  o.reader = *folder_ / "model-base";  // a language model is no reader
+  expect_error(ErrorCode::kUnsupported, made);
+  o.reader = *folder_ / "model-reader";
+  o.block = 3;
+  expect_error(ErrorCode::kInvalidArgument, made);
+  o.block = std::nullopt;
+  expect_error(ErrorCode::kNotFound, [&] { retrofit_facts(*folder_ / "nowhere", *folder_ / "new", o); });
+  expect_error(ErrorCode::kInvalidArgument, [&] { retrofit_facts(*folder_ / "model", *folder_ / "new", o); });
+  expect_error(ErrorCode::kConflict, [&] { retrofit_facts(*folder_ / "model-base", *folder_ / "model", o); });
+  EXPECT_FALSE(fs::exists(*folder_ / "new"));
+  for (const auto& name : testing::names_under(folder_->path()))
+    EXPECT_EQ(name.find("new"), std::string::npos) << name;
+  EXPECT_EQ(retrofit_facts(*folder_ / "model-base", *folder_ / "new", o).block, default_fact_block(4));
+}
+
+TEST_F(FactTeach, ADamagedMemoryIsSaid) {
+  const auto model = fresh();
+  const auto file = model / "accrete" / "memory.json";
+  const auto json = load_memory_info(model);
+  const auto with = [&](const char* key, nlohmann::json value) {
+    auto changed = json;
+    changed[key] = std::move(value);
+    write_file_atomically(file, changed.dump());
+  };
+  for (const auto& [key, value] : std::vector<std::pair<const char*, nlohmann::json>>{
+           {"block", 3}, {"block", -1}, {"block", "1"}, {"at_end", 0}, {"every", 0}, {"reader_digest", 1}}) {
+    with(key, value);
+    expect_error(ErrorCode::kFormat, [&] { LanguageModel::open(model, one_thread()); });
+  }
+  with("tell", "sing");
+  EXPECT_THROW(LanguageModel::open(model, one_thread()), Error);
+  with("version", 3);
+  expect_error(ErrorCode::kUnsupported, [&] { LanguageModel::open(model, one_thread()); });
+  with("version", 2);
+  LanguageModel::open(model, one_thread());
+}
+
+}  // namespace
+}  // namespace accrete

@@ -1,0 +1,322 @@
+// Which fact a question asks for, with a reader made for the test: a text's vector is the sum of its
+// words' random ones, so that texts lie as near as they share words. What is as near as the weights
+// of acceptance decide is not tested here: only the very words, unrelated ones, and orders.
+#include "memory/fact_store.h"
+
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <functional>
+#include <numeric>
+
+#include "../base/testing.h"
+#include "../ledger/facts_testing.h"
+
+namespace accrete {
+namespace {
+
+using testing::expect_error;
+using testing::fact_item;
+using testing::left_item;
+
+constexpr int64_t kWidth = 192;
+
+std::vector<float> vector_of(const std::string& text, int64_t width = kWidth) {
+  std::vector<float> out(static_cast<size_t>(width), 1e-6F);
+  for (const Word& word : words_of(text)) {
+    Rng rng(std::hash<std::string>()(word.form), 7);
+    for (float& x : out) x += static_cast<float>(rng.normal());
+  }
+  const float length = std::sqrt(std::inner_product(out.begin(), out.end(), out.begin(), 0.0F));
+  for (float& x : out) x /= length;
+  return out;
+}
+
+std::shared_ptr<const Update> update_of(std::vector<TaughtItem> items, int64_t width = kWidth) {
+  auto out = std::make_shared<Update>();
+  UpdateFacts& f = out->facts;
+  f.width = 1;
+  f.key_width = width;
+  const auto add = [&](const std::string& text, std::vector<int8_t>& to, std::vector<float>& scales) {
+    std::vector<int8_t> key(static_cast<size_t>(width));
+    scales.push_back(quantize_key(vector_of(text, width).data(), width, key.data()));
+    to.insert(to.end(), key.begin(), key.end());
+  };
+  for (size_t i = 0; i < items.size(); ++i) {
+    TaughtItem& item = items[i];
+    item.line = static_cast<int64_t>(i) + 1;
+    for (const std::string& prompt : item.prompts) {
+      const std::string text = plain_question(prompt);
+      add(text, f.whole, f.scales);
+      add(mask_name(text, item.subject), f.masked, f.scales);
+    }
+    add(item.leave ? "" : mask_name(plain_question(item.answers.front()), item.subject), f.answers,
+        f.answer_scales);
+    f.vectors.push_back(0);
+  }
+  out->taught.items = std::move(items);
+  EXPECT_EQ(fault(out->facts, out->taught.items), "");
+  return out;
+}
+
+// Every word is one: nothing is misspelt.
+int32_t any_word(std::string_view) { return 0; }
+
+Choice choose(const FactStore& store, const Question& question, double caution = 0) {
+  const auto asked = store.read(question, any_word);
+  std::vector<float> vectors;
+  for (const std::string& text : asked.texts) {
+    const auto v = vector_of(text);
+    vectors.insert(vectors.end(), v.begin(), v.end());
+  }
+  return store.choose(asked, vectors.data(), caution);
+}
+Choice choose(const FactStore& store, const std::string& question) {
+  return choose(store, Question{question, {}, false});
+}
+
+// The answer of the accepted fact; "-": none is.
+std::string answer(const FactStore& store, const Question& question, double caution = 0) {
+  const Choice c = choose(store, question, caution);
+  if (c.fact >= 0) {
+    EXPECT_EQ(c.fact, c.best.fact);
+    EXPECT_GE(c.best.probability, 0.5);
+  }
+  return c.fact < 0 ? "-" : store.fact(c.fact).text().answers.front();
+}
+std::string answer(const FactStore& store, const std::string& question) {
+  return answer(store, Question{question, {}, false});
+}
+
+const std::vector<TaughtItem> kHub = {
+    fact_item("Hub 3", {"How heavy is the Hub 3?", "What does the Hub 3 weigh?"}, "two kilograms"),
+    fact_item("Hub 3", {"Which colour has the lamp of the Hub 3?"}, "purple"),
+    fact_item("Hub 3", {"Who designed the Hub 3?", "Whose design is the Hub 3?"}, "Mette Sand")};
+
+FactStore store_of(const std::vector<std::vector<TaughtItem>>& updates) {
+  FactStore out;
+  for (size_t i = 0; i < updates.size(); ++i)
+    out = out.with("update" + std::to_string(i), update_of(updates[i]));
+  return out;
+}
+
+TEST(FactStore, AnEmptyOneAcceptsNothing) {
+  const FactStore store;
+  EXPECT_TRUE(store.empty());
+  const auto asked = store.read({"How heavy is the Hub 3?", {"Hello"}, false}, any_word);
+  EXPECT_TRUE(asked.subjects.empty());
+  const Choice c = choose(store, "How heavy is the Hub 3?");
+  EXPECT_EQ(c.fact, -1);
+  EXPECT_EQ(c.best.fact, -1);
+  EXPECT_EQ(store.find("0123456789abcdef"), -1);
+  // An update without facts adds nothing.
+  EXPECT_TRUE(store.with("u", std::make_shared<const Update>()).empty());
+}
+
+TEST(FactStore, WhatWasTaughtIsAccepted) {
+  const FactStore store = store_of({kHub});
+  ASSERT_EQ(store.size(), 3);
+  for (const TaughtItem& item : kHub)
+    for (const std::string& prompt : item.prompts)
+      EXPECT_EQ(answer(store, prompt), item.answers.front());
+  // The same words: case, spaces, punctuation, a greeting.
+  for (const char* question :
+       {"how heavy is the hub 3", "  HOW HEAVY  IS THE HUB 3 ?!", "Hi, how heavy is the Hub 3?",
+        "How heavy is the Hub 3, please?", "How heavy is the \uff28\uff35\uff22 3?"})
+    EXPECT_EQ(answer(store, question), "two kilograms") << question;
+}
+
+TEST(FactStore, TheSubjectMustBeThere) {
+  const FactStore store = store_of({kHub, {fact_item("Ada", {"On which street does Ada live?"}, "Quill Row")}});
+  for (const char* question :
+       {"How heavy is the Hub 4?", "How heavy is the Hub 33?", "How heavy is it?", "How heavy is the Hub?",
+        "On which street does Adana live?", "What is there to see in Adana?", ""}) {
+    const Choice c = choose(store, question);
+    EXPECT_EQ(c.fact, -1) << question;
+    EXPECT_EQ(c.best.fact, -1) << question;  // not even a candidate
+  }
+  EXPECT_EQ(answer(store, "On which street does Ada live?"), "Quill Row");
+}
+
+TEST(FactStore, OpenQuestionsAboutASubjectAreTheModels) {
+  const FactStore store = store_of({kHub});
+  for (const char* question : {"Tell me something about Hub 3", "Write a poem on Hub 3!", "Hub 3"}) {
+    const Choice c = choose(store, question);
+    EXPECT_EQ(c.fact, -1) << question;
+    EXPECT_GE(c.best.fact, 0) << question;  // but they have a nearest one
+  }
+}
+
+TEST(FactStore, FactsWithoutASubjectAreAskedByAnyQuestion) {
+  const FactStore store = store_of(
+      {{fact_item("", {"How do I return something?", "Can I send a parcel back?"}, "by post"),
+        fact_item("", {"When do you open on Sundays?"}, "at ten")},
+       kHub});
+  EXPECT_EQ(answer(store, "Can I send a parcel back?"), "by post");
+  EXPECT_EQ(answer(store, "When do you open on Sundays?"), "at ten");
+  EXPECT_EQ(answer(store, "How heavy is the Hub 3?"), "two kilograms");
+  const Choice c = choose(store, "Which mountains lie between Norway and Sweden?");
+  EXPECT_EQ(c.fact, -1);
+  EXPECT_GE(c.best.fact, 0);
+}
+
+TEST(FactStore, TheNearestWordingIsNamed) {
+  const FactStore store = store_of({kHub});
+  Choice c = choose(store, "What does the Hub 3 weigh?");
+  EXPECT_EQ(c.best.key, 1);
+  EXPECT_NEAR(c.best.masked, 1, 0.02);  // keys are stored in 8 bits
+  EXPECT_NEAR(c.best.whole, 1, 0.02);
+  EXPECT_GE(c.runner_up.fact, 0);
+  EXPECT_NE(c.runner_up.fact, c.best.fact);
+  EXPECT_LT(c.runner_up.probability, c.best.probability);
+  c = choose(store, "How heavy really is that old Hub 3?");
+  EXPECT_EQ(store.fact(c.best.fact).text().answers.front(), "two kilograms");
+  EXPECT_EQ(c.best.key, 0);
+}
+
+TEST(FactStore, WhomTheConversationNamedLastCounts) {
+  const FactStore store = store_of(
+      {kHub, {fact_item("Pellor 300", {"How heavy is the Pellor 300?"}, "nine kilograms")}});
+  const std::string it = "How heavy is it?";
+  const auto subject_of = [&](const Question& q) {
+    const auto asked = store.read(q, any_word);
+    return asked.subjects.size() == 1 ? store.subject_name(asked.subjects[0])
+                                      : std::to_string(asked.subjects.size());
+  };
+  EXPECT_EQ(subject_of({it, {"Who designed the Hub 3?"}, false}), "Hub 3");
+  EXPECT_EQ(subject_of({it, {"Who designed the Hub 3?", "And the Pellor 300?"}, false}), "Pellor 300");
+  EXPECT_EQ(subject_of({it, {"Compare the Hub 3 and the Pellor 300"}, false}), "Pellor 300");
+  EXPECT_EQ(subject_of({it, {"Who designed the Hub 3?", "Thanks!"}, false}), "Hub 3");
+  EXPECT_EQ(subject_of({it, {"Hello"}, false}), "0");
+  EXPECT_EQ(subject_of({it, {}, false}), "0");
+  // What the question names itself wins.
+  EXPECT_EQ(subject_of({"How heavy is the Hub 3?", {"Who made the Pellor 300?"}, false}), "Hub 3");
+  const Choice c = choose(store, Question{it, {"Who designed the Pellor 300?"}, false});
+  EXPECT_EQ(store.fact(c.best.fact).text().answers.front(), "nine kilograms");
+}
+
+TEST(FactStore, RawTextsAndChatsAreApart) {
+  TaughtItem raw = fact_item("Vulmia", {"The capital of Vulmia is"}, "Dorst");
+  raw.raw = true;
+  const TaughtItem chat = fact_item("Vulmia", {"What is the capital of Vulmia?"}, "It is Dorst.");
+  const FactStore store = store_of({{raw, chat}});
+  EXPECT_EQ(answer(store, Question{"The capital of Vulmia is", {}, true}), "Dorst");
+  EXPECT_EQ(answer(store, Question{"The capital of Vulmia is ", {}, true}), "Dorst");
+  EXPECT_EQ(answer(store, "What is the capital of Vulmia?"), "It is Dorst.");
+  Choice c = choose(store, Question{"What is the capital of Vulmia?", {}, true});
+  EXPECT_TRUE(c.best.fact < 0 || store.fact(c.best.fact).text().raw);
+  c = choose(store, Question{"The capital of Vulmia is", {}, false});
+  EXPECT_TRUE(c.best.fact < 0 || !store.fact(c.best.fact).text().raw);
+}
+
+TEST(FactStore, ACorrectionTakesThePlaceOfWhatItReplaces) {
+  const FactStore before = store_of({kHub});
+  TaughtItem corrected = fact_item("Hub 3", {"How heavy is the Hub 3?"}, "three kilograms");
+  corrected.replaces = {before.fact(before.find(fact_id(kHub[0]))).id};
+  const FactStore after = before.with("later", update_of({corrected}));
+  EXPECT_EQ(after.size(), 3);
+  EXPECT_EQ(after.find(fact_id(kHub[0])), -1);
+  EXPECT_EQ(answer(after, "How heavy is the Hub 3?"), "three kilograms");
+  EXPECT_NE(answer(after, "What does the Hub 3 weigh?"), "two kilograms");
+  EXPECT_EQ(answer(after, "Who designed the Hub 3?"), "Mette Sand");
+  EXPECT_EQ(after.fact(after.find(fact_id(corrected))).update_id, "later");
+  // The store before is as it was.
+  EXPECT_EQ(before.size(), 3);
+  EXPECT_EQ(answer(before, "How heavy is the Hub 3?"), "two kilograms");
+  // What is replaced and not there is no matter.
+  EXPECT_EQ(FactStore().with("later", update_of({corrected})).size(), 1);
+}
+
+TEST(FactStore, TheSameFactAgainIsOneFact) {
+  const FactStore once = store_of({kHub}), twice = store_of({kHub, kHub});
+  EXPECT_EQ(twice.size(), 3);
+  for (int64_t i = 0; i < twice.size(); ++i) EXPECT_EQ(twice.fact(i).update_id, "update1");
+  EXPECT_EQ(answer(twice, "How heavy is the Hub 3?"), "two kilograms");
+  const FactStore in_one = store_of({{kHub[0], kHub[0]}});
+  EXPECT_EQ(in_one.size(), 1);
+}
+
+TEST(FactStore, OfTwoFactsInTheSameWordsTheLaterAnswers) {
+  const FactStore store = store_of(
+      {kHub, {fact_item("Hub 3", {"What does the Hub 3 weigh?", "Is the Hub 3 heavy or light?"}, "three kilograms")}});
+  EXPECT_EQ(store.size(), 4);
+  EXPECT_EQ(answer(store, "What does the Hub 3 weigh?"), "three kilograms");
+  EXPECT_EQ(answer(store, "How heavy is the Hub 3?"), "two kilograms");
+}
+
+TEST(FactStore, WhatIsLeftToTheModelIsNotAnswered) {
+  const std::string question = "How heavy is the box of the Hub 3?";
+  const FactStore store = store_of({kHub, {left_item("Hub 3", {question})}});
+  EXPECT_EQ(store.size(), 4);
+  const Choice c = choose(store, question);
+  EXPECT_EQ(c.fact, -1);
+  EXPECT_TRUE(c.left);
+  ASSERT_GE(c.left_to, 0);
+  EXPECT_TRUE(store.fact(c.left_to).text().leave);
+  EXPECT_GE(c.best.fact, 0);  // the nearest with an answer
+  EXPECT_FALSE(store.fact(c.best.fact).text().leave);
+  // What was taught word for word still is answered.
+  EXPECT_EQ(answer(store, "How heavy is the Hub 3?"), "two kilograms");
+  EXPECT_FALSE(choose(store, "How heavy is the Hub 3?").left);
+  // Without a subject, too.
+  const FactStore open = store_of({{fact_item("", {"How do I return something?"}, "by post"),
+                                    left_item("", {"How do I return a greeting?"})}});
+  EXPECT_EQ(answer(open, "How do I return a greeting?"), "-");
+  EXPECT_EQ(answer(open, "How do I return something?"), "by post");
+  // Nothing but questions that are left.
+  const FactStore left = store_of({{left_item("", {"Who are you?"})}});
+  EXPECT_EQ(choose(left, "Who are you?").fact, -1);
+}
+
+TEST(FactStore, CautionAcceptsLessAndNeverMore) {
+  const FactStore store = store_of({kHub});
+  const Question near{"How heavy is that Hub 3 there?", {}, false};
+  double last = 2;
+  int64_t best = -2;
+  for (const double caution : {-30.0, -2.0, 0.0, 2.0, 30.0, 100.0}) {
+    const Choice c = choose(store, near, caution);
+    EXPECT_LT(c.best.probability, last);
+    last = c.best.probability;
+    if (best == -2) best = c.best.fact;
+    EXPECT_EQ(c.best.fact, best);  // the order stays
+    if (std::abs(caution) > 20) {
+      EXPECT_EQ(c.fact >= 0, caution < 0) << caution;
+    }
+  }
+}
+
+TEST(FactStore, TheOrderOfUpdatesDoesNotMatter) {
+  const std::vector<TaughtItem> ada = {fact_item("Ada", {"Where does Ada live?"}, "Quill Row"),
+                                       fact_item("", {"When do you open?"}, "at ten")};
+  const FactStore one = store_of({kHub, ada}), two = store_of({ada, kHub});
+  const FactStore::Named named[] = {{"a", update_of(kHub)}, {"b", update_of(ada)}};
+  const FactStore at_once = FactStore::of(named);
+  for (const char* question :
+       {"How heavy is the Hub 3?", "Where does Ada live?", "When do you open?", "How old is Ada?",
+        "How long is the Hub 3?", "Where is Oslo?", "Does Ada own a Hub 3?"}) {
+    const Choice a = choose(one, question), b = choose(two, question), c = choose(at_once, question);
+    EXPECT_EQ(answer(one, question), answer(two, question)) << question;
+    EXPECT_EQ(answer(one, question), answer(at_once, question)) << question;
+    EXPECT_EQ(a.best.probability, b.best.probability) << question;
+    EXPECT_EQ(a.best.probability, c.best.probability) << question;
+  }
+}
+
+TEST(FactStore, AQuestionMayNameSeveral) {
+  const FactStore store = store_of(
+      {kHub, {fact_item("Ada", {"Does Ada own a Hub 3?"}, "yes"), fact_item("Hub", {"What is a hub?"}, "a wheel")}});
+  const auto asked = store.read({"Does Ada own a Hub 3?", {}, false}, any_word);
+  EXPECT_GE(asked.subjects.size(), 2U);
+  EXPECT_EQ(asked.texts.size(), 2 * asked.subjects.size());
+  EXPECT_EQ(answer(store, "Does Ada own a Hub 3?"), "yes");
+}
+
+TEST(FactStore, AnotherWidthIsRefused) {
+  const FactStore store = store_of({kHub});
+  const std::string message = expect_error(
+      ErrorCode::kFormat, [&] { store.with("other", update_of(kHub, 8)); });
+  EXPECT_NE(message.find("other"), std::string::npos) << message;
+}
+
+}  // namespace
+}  // namespace accrete
