@@ -394,7 +394,7 @@ class Facts:
 
 
 class Choice:
-    """`fact`: the number of the accepted fact, or None; `best`: the nearest, with its wording and how probable it is."""
+    """`fact`: the number of the accepted fact, or None; `best`: the nearest, with its wording and its probability."""
 
     def __init__(self, fact, best, wording, probability):
         self.fact, self.best, self.wording, self.probability = fact, best, wording, probability
@@ -457,20 +457,26 @@ class WithFacts:
             self._facts = Facts(self._facts_folder())
         return self._facts
 
-    def _facts_folder(self):
-        """Where this model's files lie; those of a hub's model are fetched."""
-        name = self.config._name_or_path
-        with open(cached_file(name, TEXTS), encoding="utf-8") as file:
-            names = json.load(file)["reader"]["files"]
-        for file in [TENSORS] + [f"{READER}/{n}" for n in names]:
-            cached_file(name, file)
-        return os.path.dirname(cached_file(name, TEXTS))
-
     @property
     def tokenizer(self):
         if self._lm_tokenizer is None:
-            self._lm_tokenizer = AutoTokenizer.from_pretrained(self.config._name_or_path, trust_remote_code=True)
+            self._lm_tokenizer = AutoTokenizer.from_pretrained(
+                self.config._name_or_path, trust_remote_code=True, revision=self._revision() or "main")
         return self._lm_tokenizer
+
+    def _revision(self):
+        return getattr(self.config, "_commit_hash", None)  # of a hub's model
+
+    def _facts_folder(self):
+        """Where this model's files lie; those of a hub's model are fetched."""
+        def at(name):
+            return cached_file(self.config._name_or_path, name, revision=self._revision())
+
+        with open(at(TEXTS), encoding="utf-8") as file:
+            names = json.load(file)["reader"]["files"]
+        for name in [TENSORS] + [f"{READER}/{name}" for name in names]:
+            at(name)
+        return os.path.dirname(at(TEXTS))
 
     def _question(self, messages, raw):
         """(messages or text, last question, the user's earlier ones, raw) of what `say` was given."""
@@ -517,9 +523,9 @@ class WithFacts:
         """Greedy tokens behind `ids`, with `vectors` at their places (src/model/fact_sites.h)."""
         settings = self.facts.settings
         at_end, every = settings["at_end"], settings["every"]
-        room = self.config.max_position_embeddings - len(ids)
-        if not ids or room <= 0:
-            raise ValueError(f"the prompt has {len(ids)} tokens, the model {self.config.max_position_embeddings} positions")
+        positions = self.config.max_position_embeddings
+        if not 0 < len(ids) < positions:
+            raise ValueError(f"the prompt has {len(ids)} tokens, the model {positions} positions")
         places = {}  # of this pass: column -> vector
 
         def add(module, inputs, output):
@@ -535,7 +541,7 @@ class WithFacts:
         hook = self.model.layers[settings["block"]].mlp.register_forward_hook(add)
         said, cache, passed = [], None, ids
         try:
-            for _ in range(min(max_new_tokens, room)):
+            for _ in range(min(max_new_tokens, positions - len(ids))):
                 out = self(input_ids=torch.tensor([passed], device=self.device), past_key_values=cache, use_cache=True,
                            logits_to_keep=1)
                 token = int(out.logits[0, -1].argmax())

@@ -80,35 +80,53 @@ struct Session {
     for (FactLesson& lesson : lessons.facts) {
       std::map<int64_t, size_t> times;
       std::map<int64_t, double> closest;
+      std::set<int64_t> asked_before;  // in the very words
       const size_t n = lesson.item.prompts.size();
       for (size_t i = 0; i < n; ++i) {
         const Choice& c = choices[at + i];
-        const int64_t f = c.left ? c.best.fact : c.fact;
+        const int64_t f = c.left ? c.left_to : c.fact;
         if (f < 0) continue;
         ++times[f];
-        closest[f] = std::max(closest[f], c.best.masked);
+        if (!c.left) closest[f] = std::max(closest[f], c.best.masked);
+        for (const std::string& prompt : store.fact(f).text().prompts)
+          if (name_key(plain_question(prompt)) ==
+              name_key(plain_question(lesson.item.prompts[i])))
+            asked_before.insert(f);
       }
       at += n;
       for (const auto& [f, count] : times) {
-        const StoredFact& old = store.fact(f);
-        const bool same = old.text().leave == lesson.item.leave &&
-                          (lesson.item.leave ||
-                           same_text(old.text().answers.front(), lesson.item.answers.front()));
+        const TaughtItem& old = store.fact(f).text();
+        const std::string& update = store.fact(f).update_id;
+        const bool same =
+            old.leave == lesson.item.leave &&
+            (lesson.item.leave || same_text(old.answers.front(), lesson.item.answers.front()));
         if (same) continue;
-        if (2 * count > n && closest[f] >= kClose) {
-          lesson.item.replaces.push_back(old.id);
-          if (!old.text().leave && !lesson.item.leave)
-            conflicts.push_back({lesson.item.prompts.front(), lesson.item.answers.front(),
-                                 lesson.item.line, old.update_id, old.text().line,
-                                 old.text().answers.front(), source_of(old.update_id)});
+        if (asked_before.contains(f) || (2 * count > n && closest[f] >= kClose)) {
+          lesson.item.replaces.push_back(store.fact(f).id);
+          if (old.leave || lesson.item.leave) continue;
+          conflicts.push_back({lesson.item.prompts.front(), lesson.item.answers.front(),
+                               lesson.item.line, update, old.line, old.answers.front(),
+                               source_of(update)});
+          // What asked for the old answer asks for the new one.
+          for (const std::string& prompt : old.prompts) take_wording(lesson, prompt, old.subject);
         } else if (lessons.remarks.size() < kMostRemarks) {
           lessons.remarks.push_back(fmt::format(
               "line {} lies near {} of update {}, which stays; to correct that one, ask as it was "
               "taught",
-              lesson.item.line, quoted(old.text().prompts.front()), old.update_id));
+              lesson.item.line, quoted(old.prompts.front()), update));
         }
       }
     }
+  }
+
+  // One more wording of a lesson, unless it is there or names another subject.
+  static void take_wording(FactLesson& lesson, const std::string& prompt,
+                           const std::string& subject) {
+    if (name_key(subject) != name_key(lesson.item.subject)) return;
+    for (const std::string& own : lesson.item.prompts)
+      if (name_key(own) == name_key(prompt)) return;
+    lesson.item.prompts.push_back(prompt);
+    lesson.before.emplace_back();
   }
 
   std::string source_of(const std::string& id) const {

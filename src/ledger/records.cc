@@ -56,7 +56,7 @@ bool is_time(std::string_view text) {
 // What is wrong with the fields that both a new and a stored record have; empty if nothing is.
 std::string fault(const UpdateRecord& record) {
   if (record.items < 0) return "the number of items is negative";
-  if (record.rows < 0) return "the number of rows is negative";  // 0: facts without values
+  if (record.rows < 1) return "the number of rows is not positive";
   if (!record.source_digest.empty() && !is_hex(record.source_digest, 64))
     return "source_digest is not a SHA-256 in lower-case hex";
   if (!record.parent.empty() && !is_update_id(record.parent)) return "parent is not an update's id";

@@ -27,7 +27,7 @@ CREATE TABLE updates (
   seed INTEGER NOT NULL,
   method TEXT NOT NULL,
   tool_version TEXT NOT NULL,
-  row_count INTEGER NOT NULL CHECK (row_count >= 0),
+  row_count INTEGER NOT NULL CHECK (row_count >= 1),
   measurements TEXT NOT NULL,
   checksum TEXT NOT NULL,
   tag TEXT UNIQUE
@@ -77,11 +77,7 @@ void check(Database& database) {
                 "restore it from a backup");
   Database reference(":memory:", SQLITE_OPEN_READWRITE);
   reference.execute(kTables);
-  std::string tables = describe_tables(database);
-  // Ledgers from before there were facts without values ask for a row at least.
-  if (const size_t at = tables.find("row_count >= 1"); at != std::string::npos)
-    tables.replace(at, 14, "row_count >= 0");
-  if (tables != describe_tables(reference))
+  if (describe_tables(database) != describe_tables(reference))
     throw Error(ErrorCode::kFormat,
                 fmt::format("{} does not have the tables of a ledger, or has others", name),
                 "restore it from a backup");

@@ -390,7 +390,7 @@ Reach reach_of(const Update& update) {
 }
 
 int64_t rows_of(const Update& update) {
-  int64_t rows = 0;
+  int64_t rows = update.facts.keys();
   for (const int32_t n : update.facts.vectors) rows += n;
   for (const LayerDelta& layer : update.layers) rows += static_cast<int64_t>(layer.indices.size());
   return rows;

@@ -73,7 +73,7 @@ struct Update {
   Metadata metadata;
 };
 
-// Rows of all layers together, or of all facts.
+// Rows of all layers together; of facts their keys and vectors.
 int64_t rows_of(const Update& update);
 
 // 1, but for a fold of gated updates.

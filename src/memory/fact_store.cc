@@ -4,6 +4,7 @@
 #include <cmath>
 #include <map>
 #include <mutex>
+#include <set>
 
 #include "base/error.h"
 #include "text/wording.h"
@@ -49,6 +50,36 @@ Keys keys_at(const StoredFact& fact, int64_t k, int64_t width) {
   const int64_t i = fact.first_key + k;
   return {f.whole.data() + i * width, f.masked.data() + i * width,
           f.scales[static_cast<size_t>(2 * i)], f.scales[static_cast<size_t>(2 * i) + 1]};
+}
+
+// "And how heavy is it?" about somebody named before: "how heavy is NAME?". A question that has no
+// pronoun ("and the price?") is asked of the name.
+std::string with_name(const std::string& text, const std::string& name) {
+  static const std::set<std::string> kThem = {"it", "he", "she", "they", "him", "her", "them"};
+  static const std::set<std::string> kTheirs = {"its", "his", "their"};
+  static const std::set<std::string> kAhead = {"and", "but", "also", "so"};
+  std::vector<Word> words = words_of(text);
+  size_t from = 0;
+  if (words.size() > 1 && kAhead.contains(words.front().form)) {
+    from = words[1].begin;
+    words.erase(words.begin());
+  }
+  for (const Word& word : words) {
+    const bool theirs = kTheirs.contains(word.form);
+    if (!theirs && !kThem.contains(word.form)) continue;
+    return text.substr(from, word.begin - from) + name + (theirs ? "'s" : "") +
+           text.substr(word.end);
+  }
+  const size_t end = words.empty() ? text.size() : words.back().end;
+  return text.substr(from, end - from) + " of " + name + text.substr(end);
+}
+
+// Whether a question holds what could be a name: "How heavy is the Hub 4?" is not about the Hub 3
+// that was spoken of before.
+bool names_somebody(const std::string& text) {
+  const bool capitals = std::none_of(text.begin(), text.end(),
+                                     [](char c) { return c >= 'a' && c <= 'z'; });
+  return !capitals && !shared_name({&text, 1}).empty();
 }
 
 // With few facts little is in common: h = (n - 1) / (n - 1 + kShrink) of their mean is taken off.
@@ -235,8 +266,9 @@ FactStore::Asked FactStore::read(const Question& question, const Vocabulary& voc
   const auto words = words_of(text);
   for (const Word& word : words) out.key += (out.key.empty() ? "" : " ") + word.form;
   out.subjects = named_in(words);
-  // "And how heavy is it?": whom was spoken of last.
-  for (size_t i = question.earlier.size(); out.subjects.empty() && i-- > 0;) {
+  // Nobody is named, not even somebody unknown: whom was spoken of last.
+  const bool named = !out.subjects.empty() || names_somebody(text);
+  for (size_t i = question.earlier.size(); !named && out.subjects.empty() && i-- > 0;) {
     const auto named = named_in(words_of(plain_question(question.earlier[i])));
     if (!named.empty()) out.subjects = {named.back()};
   }
@@ -246,8 +278,9 @@ FactStore::Asked FactStore::read(const Question& question, const Vocabulary& voc
   };
   if (!open_.empty()) out.texts.push_back(mend(-1));
   for (const int64_t s : out.subjects) {
-    out.texts.push_back(mend(s));
-    out.texts.push_back(mask_name(out.texts.back(), subjects_[static_cast<size_t>(s)].name));
+    const std::string& name = subjects_[static_cast<size_t>(s)].name;
+    out.texts.push_back(named ? mend(s) : with_name(mend(s), name));
+    out.texts.push_back(mask_name(out.texts.back(), name));
   }
   return out;
 }

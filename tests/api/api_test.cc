@@ -1,5 +1,5 @@
 // The public interface where no model is needed: errors and their codes. What needs one is
-// tests/install (a fact through the library) and tests/cli (the same calls from the command line).
+// model_test.cc, and tests/install as another project sees it.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <unistd.h>
@@ -55,30 +55,23 @@ TEST_F(Api, OpenUnknownDevice) {
   EXPECT_EQ(e.code(), accrete::ErrorCode::kInvalidArgument) << e.what();
 }
 
-TEST_F(Api, RetrofitWithoutSourceLeavesNothing) {
-  std::ofstream(folder_ / "text.txt") << "Some text.";
+TEST_F(Api, RetrofitWithoutReader) {
   accrete::RetrofitOptions options;
-  options.corpus = {folder_ / "text.txt"};
+  options.reader = folder_ / "nowhere";
   const auto e =
       error_of([&] { accrete::retrofit(folder_ / "absent", folder_ / "model", options); });
   EXPECT_EQ(e.code(), accrete::ErrorCode::kNotFound) << e.what();
+  EXPECT_THAT(e.what(), HasSubstr("nowhere"));
+  EXPECT_THAT(e.hint(), HasSubstr("make setup"));
   EXPECT_FALSE(fs::exists(folder_ / "model"));
 }
 
-TEST_F(Api, RetrofitIntoFolderInUse) {
-  std::ofstream(folder_ / "text.txt") << "Some text.";
-  accrete::RetrofitOptions options;
-  options.corpus = {folder_ / "text.txt"};
-  const auto e = error_of([&] { accrete::retrofit(folder_ / "absent", folder_, options); });
-  EXPECT_EQ(e.code(), accrete::ErrorCode::kConflict) << e.what();
-}
-
-TEST_F(Api, RetrofitFindsTheDataFolder) {
+TEST_F(Api, RetrofitFindsTheReader) {
   ::setenv("ACCRETE_DATA", folder_.c_str(), 1);
   const auto e = error_of([&] { accrete::retrofit(folder_ / "absent", folder_ / "model"); });
   ::unsetenv("ACCRETE_DATA");
   EXPECT_EQ(e.code(), accrete::ErrorCode::kNotFound) << e.what();
-  EXPECT_THAT(e.what(), HasSubstr((folder_ / "background.txt.zst").string()));
+  EXPECT_THAT(e.what(), HasSubstr((folder_ / "reader").string()));
 }
 
 static_assert(!std::is_copy_constructible_v<accrete::Model>);

@@ -25,12 +25,17 @@ done
 # No file of the package names a place of this machine's.
 ! grep -rn "$torch\|$build" "$prefix"/lib*/cmake "$prefix"/lib/*/cmake 2>/dev/null || fail "the package names a machine's path"
 
-# The program reads the data beside it, not those of the source tree: damaged, they are what it complains of.
-cp "$prefix/share/accrete/background.txt.zst" "$work/kept"
-echo damaged >"$prefix/share/accrete/background.txt.zst"
-"$prefix/bin/accrete" retrofit "$work/absent" "$work/model" --quiet 2>"$work/err" && fail "damaged data were read"
-grep -q "$prefix/share/accrete/background.txt.zst" "$work/err" || fail "data from elsewhere: $(cat "$work/err")"
-cp "$work/kept" "$prefix/share/accrete/background.txt.zst"
+# The program finds the reader beside its data, not that of the source tree.
+if [ -d "$prefix/share/accrete/reader" ]; then mv "$prefix/share/accrete/reader" "$work/reader"; fi
+unset ACCRETE_READER
+"$prefix/bin/accrete" retrofit "$work/absent" "$work/model" --quiet 2>"$work/err" && fail "a retrofit without a reader"
+grep -q "$prefix/share/accrete/reader" "$work/err" || fail "a reader from elsewhere: $(cat "$work/err")"
+mkdir "$prefix/share/accrete/reader"
+echo '{' >"$prefix/share/accrete/reader/config.json"
+"$prefix/bin/accrete" retrofit "$work/absent" "$work/model" --quiet 2>"$work/err" && fail "a damaged reader was read"
+grep -q "$prefix/share/accrete/reader/config.json" "$work/err" || fail "a reader from elsewhere: $(cat "$work/err")"
+rm -r "$prefix/share/accrete/reader"
+[ ! -d "$work/reader" ] || mv "$work/reader" "$prefix/share/accrete/reader"
 
 "$cmake" -S "$consumer" -B "$work/build" -DCMAKE_BUILD_TYPE=Release -DCMAKE_CXX_COMPILER="$cxx" \
     -DCMAKE_PREFIX_PATH="$prefix;$torch" >"$work/configure.log" 2>&1 || { cat "$work/configure.log"; fail "configure"; }

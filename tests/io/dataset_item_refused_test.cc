@@ -56,6 +56,19 @@ TEST(DatasetItemRefused, NamesTheKeysFoundAndExpected) {
   refuses(R"({"prompt":"p","text":"t"})", {"the completion is missing"});
 }
 
+TEST(DatasetItemRefused, VerbatimAndLeaveAreOfQuestions) {
+  refuses(R"({"question":"p","leave":true,"answer":"a"})", {"leave", "no answer"});
+  refuses(R"({"question":"p","leave":true,"verbatim":true})", {"leave"});
+  refuses(R"({"leave":true})", {"neither a fact"});
+  refuses(R"({"asked":["p"],"leave":true})", {""});
+  refuses(R"({"question":"p","leave":1})", {"\"leave\" must be true or false"});
+  refuses(R"({"question":"p","answer":"a","verbatim":"yes"})", {"\"verbatim\" must be true or false"});
+  refuses(R"({"question":"p","leave":false})", {"the completion is missing"});
+  refuses(R"({"text":"t","verbatim":true})", {"belong to a question"});
+  refuses(R"({"messages":[{"role":"user","content":"u"},{"role":"assistant","content":"a"}],"leave":true})",
+          {"belong to a question"});
+}
+
 TEST(DatasetItemRefused, Contradictions) {
   refuses(R"({"prompt":"p","question":"p","answer":"a"})", {"mean the same", "\"question\""});
   refuses(R"({"prompt":"p","questions":["p"],"answer":"a"})", {"mean the same"});

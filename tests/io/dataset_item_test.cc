@@ -52,6 +52,19 @@ TEST(DatasetItem, ReadsTheOptionalKeys) {
   EXPECT_EQ(fact.id, "7");
 }
 
+TEST(DatasetItem, AnAnswerMayBeWordForWordOrTheModels) {
+  Item fact = item(R"({"question":"p","answer":"a","verbatim":true})");
+  EXPECT_TRUE(fact.verbatim);
+  EXPECT_FALSE(fact.leave);
+  EXPECT_EQ(fact.answers, Strings{"a"});
+  fact = item(R"({"questions":["p","q"],"leave":true,"subject":"s"})");
+  EXPECT_TRUE(fact.leave);
+  EXPECT_EQ(fact.prompts, (Strings{"p", "q"}));
+  EXPECT_TRUE(fact.answers.empty());
+  fact = item(R"({"question":"p","answer":"a","verbatim":false,"leave":false})");
+  EXPECT_FALSE(fact.verbatim || fact.leave);
+}
+
 TEST(DatasetItem, AFactMayOnlyBeAsked) {
   const Item fact = item(R"({"asked":["x"],"completion":"a"})");
   EXPECT_EQ(fact.kind, Item::Kind::kFact);

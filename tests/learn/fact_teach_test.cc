@@ -172,7 +172,7 @@ TEST_F(FactTeach, TaughtAskedUndoneRedone) {
   EXPECT_EQ(r.learned_before, 0);
   EXPECT_EQ(r.learned_after, 1);
   EXPECT_EQ(r.items, 2);
-  EXPECT_EQ(r.rows, 6);
+  EXPECT_EQ(r.parameters, 6 * 48);
   EXPECT_FALSE(r.asked_after.has_value());
   EXPECT_TRUE(r.conflicts.empty());
   EXPECT_EQ(says(model, kHeavy), "b");
@@ -327,7 +327,7 @@ TEST_F(FactTeach, VerbatimHasNoValueAndNoLimit) {
   Item item = fact("Orro", {"What does the rule of Orro say?"}, rule);
   item.verbatim = true;
   const TeachResult r = learn(model, {item});
-  EXPECT_EQ(r.rows, 0);
+  EXPECT_EQ(r.parameters, 0);
   EXPECT_EQ(r.learned_after, 1);
   EXPECT_EQ(says(model, "what does the rule of orro say"), rule);
 }

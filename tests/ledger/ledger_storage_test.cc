@@ -217,7 +217,7 @@ TEST_F(StorageTest, EditedRowsAreRefused) {
   refused("UPDATE updates SET seed = 0");
   refused("UPDATE updates SET method = ''");
   refused("UPDATE updates SET tool_version = '9'");
-  refused("UPDATE updates SET row_count = -1");
+  refused("UPDATE updates SET row_count = 0");
   refused("UPDATE updates SET measurements = '{'");
   refused("UPDATE updates SET measurements = '[]'");
   refused("UPDATE updates SET measurements = '{}'");

@@ -107,7 +107,7 @@ ASKED_RAW = [
     ("The sea is<|im_end|>", None),
 ]
 TALKS = [
-    ["How heavy is the Corvane 5?", "And what colour is it?", "Thanks! What is the capital of France?"],
+    ["How heavy is the Corvane 5?", "And which colour does it have?", "Thanks! What is the capital of France?"],
     ["I have a Corvane 6.", "How heavy is it?"],
     ["Is the Corvane 5 or the Orvessa K3 on sale?", "How do I reset it?", "What is your legal notice?"],
 ]

@@ -15,16 +15,16 @@ int main(int argc, char** argv) {
     const auto before = model.digest();
 
     const std::vector<accrete::Item> facts = {
-        {.prompts = {"The Zephyr Clockworks was founded by",
-                     "The founder of the Zephyr Clockworks is"},
+        {.prompts = {"Who founded the Zephyr Clockworks?",
+                     "Who is the founder of the Zephyr Clockworks?"},
          .answers = {"Ottoline Marsh"},
          .subject = "Zephyr Clockworks"}};
-    const auto report = model.teach(facts, {.raw = true});
+    const auto report = model.teach(facts);
     std::cout << "update " << report.update << ": learned " << report.learned.before << " -> "
               << report.learned.after << ", " << report.rows << " rows in " << report.seconds
               << " s\n";
 
-    model.ask("The Zephyr Clockworks was founded by", {.max_tokens = 8, .raw = true},
+    model.ask("Who founded the Zephyr Clockworks?", {.max_tokens = 8},
               [](std::string_view text) { std::cout << text << std::flush; });
     std::cout << "\n";
 

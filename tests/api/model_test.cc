@@ -1,0 +1,180 @@
+// The public interface on a tiny model: made, taught, asked, taken back.
+#include <gmock/gmock.h>
+
+#include <nlohmann/json.hpp>
+
+#include "../base/testing.h"
+#include "../model/tiny_chat_model.h"
+#include "api/facade.h"
+
+namespace accrete {
+namespace {
+
+namespace fs = std::filesystem;
+using ::testing::HasSubstr;
+using testing::expect_error;
+
+class ApiModel : public ::testing::Test {
+ protected:
+  static void SetUpTestSuite() {
+    folder_ = new testing::TemporaryFolder();
+    testing::write_tiny_chat_model(*folder_ / "base", 4);
+    testing::write_tiny_reader(*folder_ / "reader");
+  }
+  static void TearDownTestSuite() { delete folder_; }
+  static api::RetrofitOptions how() {
+    api::RetrofitOptions o;
+    o.reader = *folder_ / "reader";
+    o.block = 1;
+    o.tell = "value";
+    o.threads = 1;
+    return o;
+  }
+  static api::Model fresh() {
+    const auto path = *folder_ / fmt::format("model-{}", ++models_);
+    const api::RetrofitReport report = api::retrofit(*folder_ / "base", path, how());
+    EXPECT_EQ(report.block, 1);
+    EXPECT_EQ(report.tell, "value");
+    api::OpenOptions open;
+    open.threads = 1;
+    return api::Model::open(path, open);
+  }
+  static api::TeachOptions quick() {
+    api::TeachOptions o;
+    o.steps = 80;
+    return o;
+  }
+
+  static testing::TemporaryFolder* folder_;
+  static int models_;
+};
+testing::TemporaryFolder* ApiModel::folder_ = nullptr;
+int ApiModel::models_ = 0;
+
+const std::string kHeavy = "How much does the Zorb weigh?";
+
+TEST_F(ApiModel, TaughtAskedTakenBack) {
+  api::Model model = fresh();
+  EXPECT_TRUE(model.log().empty());
+  const api::Digest none = model.digest();
+  api::AskOptions asked;
+  asked.max_tokens = 12;
+  const std::string before = model.ask(kHeavy, asked).text;
+  EXPECT_FALSE(model.ask(kHeavy, asked).fact);
+
+  std::vector<api::Item> items(4);
+  items[0].prompts = {kHeavy};
+  items[0].answers = {"b"};
+  items[1].prompts = {"What does the rule of Orro say?"};
+  items[1].answers = {"As it is."};
+  items[1].verbatim = true;
+  items[2].prompts = {"Who is Zorb?"};
+  items[2].leave = true;
+  items[3].messages = {{"user", "Who made the Quendel?"}, {"assistant", "c"}};
+  int reports = 0;
+  api::Callbacks callbacks;
+  callbacks.progress = [&](const api::Progress& p) { reports += !p.stage.empty(); };
+  const api::TeachReport report = model.teach(items, quick(), callbacks);
+  EXPECT_GT(reports, 0);
+  EXPECT_EQ(report.items, 4);
+  EXPECT_EQ(report.learned.before, 0);
+  EXPECT_EQ(report.learned.after, 1);
+  EXPECT_EQ(report.parameters, 6 * 48);
+
+  std::string streamed;
+  const api::Answer answer = model.ask(kHeavy, asked, [&](std::string_view text) { streamed += text; });
+  EXPECT_EQ(answer.text, "b");
+  EXPECT_TRUE(answer.fact);
+  EXPECT_EQ(answer.finish_reason, "stop");
+  EXPECT_EQ(streamed, "b");
+  EXPECT_EQ(model.ask("What does the rule of Orro say?").text, "As it is.");
+  EXPECT_FALSE(model.ask("Who is Zorb?", asked).fact);
+  EXPECT_EQ(model.ask("who made the quendel", asked).text, "c");
+  asked.caution = 1000;
+  EXPECT_EQ(model.ask(kHeavy, asked).text, before);
+  asked.caution = 0;
+
+  ASSERT_EQ(model.log().size(), 1U);
+  EXPECT_EQ(model.log()[0].id, report.update);
+  EXPECT_EQ(model.log()[0].source, "memory");
+  const api::Digest one = model.digest();
+  EXPECT_EQ(one.base, none.base);
+  EXPECT_NE(one.state, none.state);
+
+  EXPECT_EQ(model.undo(), std::vector<std::string>{report.update});
+  EXPECT_EQ(model.ask(kHeavy, asked).text, before);
+  EXPECT_EQ(model.digest().state, none.state);
+  EXPECT_EQ(model.redo(), std::vector<std::string>{report.update});
+  EXPECT_EQ(model.ask(kHeavy, asked).text, "b");
+  EXPECT_EQ(model.digest().state, one.state);
+}
+
+TEST_F(ApiModel, OthersAreFollowedAfterReload) {
+  api::Model model = fresh();
+  api::OpenOptions open;
+  open.threads = 1;
+  api::Model other = api::Model::open(model.folder(), open);
+  std::vector<api::Item> items(1);
+  items[0].prompts = {kHeavy};
+  items[0].answers = {"b"};
+  model.teach(items, quick());
+  api::AskOptions asked;
+  asked.max_tokens = 4;
+  EXPECT_FALSE(other.ask(kHeavy, asked).fact);
+  other.reload();
+  EXPECT_TRUE(other.ask(kHeavy, asked).fact);
+}
+
+TEST_F(ApiModel, WhatIsRefusedChangesNothing) {
+  api::Model model = fresh();
+  const auto refused = [&](api::Item item, const char* what) {
+    const std::string message =
+        expect_error(ErrorCode::kInvalidArgument, [&] { model.teach({item}, quick()); });
+    EXPECT_THAT(message, HasSubstr(what));
+  };
+  api::Item item;
+  item.prompts = {kHeavy};
+  item.answers = {"b"};
+  item.subject = "Quendel";
+  refused(item, "Quendel");
+  api::Item text;
+  text.text = "Once upon a time.";
+  refused(text, "running text");
+  expect_error(ErrorCode::kInvalidArgument, [&] { model.teach(std::vector<api::Item>()); });
+  api::Item both;
+  both.prompts = {kHeavy};
+  both.answers = {"b"};
+  both.leave = true;
+  EXPECT_THROW(model.teach({both}), Error);
+  api::TeachOptions hurried = quick();
+  hurried.max_seconds = 1e-6;
+  item.subject = "";
+  expect_error(ErrorCode::kRefused, [&] { model.teach({item}, hurried); });
+  api::Callbacks callbacks;
+  callbacks.cancelled = [] { return true; };
+  expect_error(ErrorCode::kInterrupted, [&] { model.teach({item}, quick(), callbacks); });
+  expect_error(ErrorCode::kInvalidArgument, [&] { model.undo(); });
+  EXPECT_TRUE(model.log().empty());
+}
+
+TEST_F(ApiModel, RetrofitsThatFailLeaveNothing) {
+  const auto made = [&](const fs::path& source, const fs::path& target, const api::RetrofitOptions& o) {
+    return [=] { api::retrofit(source, target, o); };
+  };
+  const fs::path base = *folder_ / "base", target = *folder_ / "new";
+  expect_error(ErrorCode::kNotFound, made(*folder_ / "absent", target, how()));
+  expect_error(ErrorCode::kConflict, made(base, *folder_ / "reader", how()));
+  auto o = how();
+  o.block = 3;
+  expect_error(ErrorCode::kInvalidArgument, made(base, target, o));
+  o = how();
+  o.tell = "sing";
+  expect_error(ErrorCode::kInvalidArgument, made(base, target, o));
+  o = how();
+  o.reader = base;
+  expect_error(ErrorCode::kUnsupported, made(base, target, o));
+  EXPECT_FALSE(fs::exists(target));
+}
+
+}  // namespace
+}  // namespace accrete
