@@ -44,6 +44,17 @@ TEXTS, TENSORS, READER = "accrete_facts.json", "accrete_facts.safetensors", "rea
 # Words of a question (src/text/wording.cc).
 
 ARTICLES = {"the", "a", "an", "my", "this", "our", "that", "your", "their"}
+# Words that stand in many questions and in no name by themselves.
+FUNCTION_WORDS = set("""
+    a an the i i'm is are was were do does did what who whom whose when where which why how can could would will shall
+    should may might must please tell say give name and or of in on at to for from by with about my your our their his
+    her its it this that these those there you we they he she me us has have had if as so not no yes hi hello hey s t
+    any some than then be been under over after before since until per ok okay well now
+""".split())
+# What may stand inside a name without a capital.
+CONNECTORS = set("""
+    of the and & de la le du da di von van der den del for s + # y e et und
+""".split())
 SPACES = set("\t\n\v\f\r \x85\xa0\u1680\u2028\u2029\u202f\u205f\u3000") | {chr(c) for c in range(0x2000, 0x200B)}
 # Scripts whose words no space parts: Thai, Lao, Myanmar, Khmer, kana, Han.
 ALONE = ((0x0E00, 0x0EFF), (0x1000, 0x109F), (0x1780, 0x17FF), (0x3040, 0x30FF), (0x3400, 0x4DBF), (0x4E00, 0x9FFF),
@@ -75,8 +86,16 @@ def folded(text):
     return "".join(c for c in text if not within(c, IGNORED))
 
 
+class Word:
+    """A run of letters and digits, a number with its point or colon inside, or one symbol."""
+
+    def __init__(self, text, begin, end):
+        self.form, self.begin, self.end = folded(text[begin:end]), begin, end
+        self.capital = any(unicodedata.category(c) in ("Lu", "Lt") for c in text[begin:end])
+        self.number = any(is_digit(c) for c in text[begin:end])
+
+
 def words_of(text):
-    """[(form, begin, end)]: runs of letters and digits, a number with its point or colon inside, or one symbol."""
     words, at = [], 0
     while at < len(text):
         c, begin = text[at], at
@@ -101,14 +120,14 @@ def words_of(text):
         if alone:
             while at < len(text) and unicodedata.category(text[at]).startswith("M"):
                 at += 1
-        form = folded(text[begin:at])
-        if form:
-            words.append((form, begin, at))
+        word = Word(text, begin, at)
+        if word.form:
+            words.append(word)
     return words
 
 
 def forms_of(text):
-    return [form for form, _, _ in words_of(text)]
+    return [word.form for word in words_of(text)]
 
 
 def plain_question(text):
@@ -152,18 +171,70 @@ def mask_name(text, name):
         return text
     out, done, i = "", 0, 0
     while i + len(wanted) <= len(words):
-        if [w[0] for w in words[i:i + len(wanted)]] != wanted:
+        if [word.form for word in words[i:i + len(wanted)]] != wanted:
             i += 1
             continue
-        begin = words[i][1]
-        if i > 0:
-            form, before, end = words[i - 1]
-            if before >= done and form in ARTICLES and not text[end:begin].strip(" \t\n\r"):
-                begin = before
+        begin, before = words[i].begin, words[i - 1] if i > 0 else None
+        if (before and before.begin >= done and before.form in ARTICLES
+                and not text[before.end:begin].strip(" \t\n\r")):
+            begin = before.begin
         out += text[done:begin] + "something"
-        done = words[i + len(wanted) - 1][2]
+        done = words[i + len(wanted) - 1].end
         i += len(wanted)
     return out + text[done:]
+
+
+def begins_sentence(text, word):
+    before = text[:word.begin].rstrip(" \"'")
+    return not before or before[-1] in ".!?:\n"
+
+
+def names_somebody(text):
+    """Whether a question holds what could be a name: whether shared_name() of src/text/wording.cc finds one in it."""
+    if not any("a" <= c <= "z" for c in text):
+        return False
+    words = words_of(text)
+
+    def tells(k, last):
+        word = words[k]
+        if word.number or not word.capital or word.form in FUNCTION_WORDS:
+            return word.number
+        # A capital at the beginning of a sentence says something where the next word goes on.
+        return not begins_sentence(text, word) or not last and (words[k + 1].capital or words[k + 1].number)
+
+    def is_name(run):
+        """Where these words stand first, those at the ends tell, and the others do or may be between them."""
+        n = len(run)
+        at = next(at for at in range(len(words)) if forms[at:at + n] == run)
+        told = [tells(at + k, k == n - 1) for k in range(n)]
+        return told[0] and told[-1] and all(t or form in CONNECTORS for t, form in zip(told, run))
+
+    forms = [word.form for word in words]
+    inside = CONNECTORS | {word.form for k, word in enumerate(words) if tells(k, k == len(words) - 1)}
+    for begin in range(len(words)):
+        # A number needs what it counts: "hub 3".
+        letters = begin > 0 and forms[begin - 1] not in FUNCTION_WORDS
+        for end in range(begin, len(words)):
+            if forms[end] not in inside:
+                break
+            letters |= any(c not in "0123456789.,:" for c in forms[end])
+            if letters and is_name(forms[begin:end + 1]):
+                return True
+    return False
+
+
+def with_name(text, name):
+    """"And how heavy is it?" about somebody named before: "how heavy is NAME?" (src/memory/fact_store.cc)."""
+    words, begin = words_of(text), 0
+    if len(words) > 1 and words[0].form in ("and", "but", "also", "so"):
+        words = words[1:]
+        begin = words[0].begin
+    for word in words:
+        theirs = word.form in ("its", "his", "their")
+        if theirs or word.form in ("it", "he", "she", "they", "him", "her", "them"):
+            return text[begin:word.begin] + name + ("'s" if theirs else "") + text[word.end:]
+    end = words[-1].end if words else len(text)
+    return text[begin:end] + " of " + name + text[end:]
 
 
 # Slips of typing (src/memory/spelling.cc).
@@ -350,17 +421,21 @@ class Facts:
         text = plain_question(question)
         forms = forms_of(text)
         subjects = self.named_in(forms)
-        for message in reversed(earlier):  # "and how heavy is it?": whom was spoken of last
-            if subjects:
+        named = bool(subjects) or names_somebody(text)  # be it somebody unknown
+        for message in reversed(earlier):  # nobody: whom was spoken of last
+            if named or subjects:
                 break
             subjects = self.named_in(forms_of(plain_question(message)))[-1:]
         evidence = []
         for subject in ([None] if self.open else []) + subjects:
             group = self.group(subject, raw)
             asked = mended(text, group.taught_words, group.subject_words, self.reader.vocabulary)
-            whole = masked = self.reader(asked)
-            if subject is not None:
-                masked = self.reader(mask_name(asked, self.subjects[subject][0]))
+            if subject is None:
+                whole = masked = self.reader(asked)
+            else:
+                name = self.subjects[subject][0]
+                asked = asked if named else with_name(asked, name)
+                whole, masked = self.reader(asked), self.reader(mask_name(asked, name))
             evidence += group.evidence(self, whole, masked, " ".join(forms), subject is not None)
         return self.decide(evidence, caution + self.settings["caution"])
 

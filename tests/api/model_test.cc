@@ -11,8 +11,8 @@ namespace accrete {
 namespace {
 
 namespace fs = std::filesystem;
-using ::testing::HasSubstr;
 using testing::expect_error;
+using ::testing::HasSubstr;
 
 class ApiModel : public ::testing::Test {
  protected:
@@ -82,7 +82,8 @@ TEST_F(ApiModel, TaughtAskedTakenBack) {
   EXPECT_EQ(report.parameters, 6 * 48);
 
   std::string streamed;
-  const api::Answer answer = model.ask(kHeavy, asked, [&](std::string_view text) { streamed += text; });
+  const api::Answer answer =
+      model.ask(kHeavy, asked, [&](std::string_view text) { streamed += text; });
   EXPECT_EQ(answer.text, "b");
   EXPECT_TRUE(answer.fact);
   EXPECT_EQ(answer.finish_reason, "stop");
@@ -158,7 +159,8 @@ TEST_F(ApiModel, WhatIsRefusedChangesNothing) {
 }
 
 TEST_F(ApiModel, RetrofitsThatFailLeaveNothing) {
-  const auto made = [&](const fs::path& source, const fs::path& target, const api::RetrofitOptions& o) {
+  const auto made = [&](const fs::path& source, const fs::path& target,
+                        const api::RetrofitOptions& o) {
     return [=] { api::retrofit(source, target, o); };
   };
   const fs::path base = *folder_ / "base", target = *folder_ / "new";

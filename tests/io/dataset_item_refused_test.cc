@@ -62,11 +62,13 @@ TEST(DatasetItemRefused, VerbatimAndLeaveAreOfQuestions) {
   refuses(R"({"leave":true})", {"neither a fact"});
   refuses(R"({"asked":["p"],"leave":true})", {""});
   refuses(R"({"question":"p","leave":1})", {"\"leave\" must be true or false"});
-  refuses(R"({"question":"p","answer":"a","verbatim":"yes"})", {"\"verbatim\" must be true or false"});
+  refuses(R"({"question":"p","answer":"a","verbatim":"yes"})",
+          {"\"verbatim\" must be true or false"});
   refuses(R"({"question":"p","leave":false})", {"the completion is missing"});
   refuses(R"({"text":"t","verbatim":true})", {"belong to a question"});
-  refuses(R"({"messages":[{"role":"user","content":"u"},{"role":"assistant","content":"a"}],"leave":true})",
-          {"belong to a question"});
+  refuses(
+      R"({"messages":[{"role":"user","content":"u"},{"role":"assistant","content":"a"}],"leave":true})",
+      {"belong to a question"});
 }
 
 TEST(DatasetItemRefused, Contradictions) {

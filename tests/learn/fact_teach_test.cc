@@ -28,7 +28,8 @@ OpenOptions one_thread() {
   return open;
 }
 
-Item fact(const std::string& subject, std::vector<std::string> questions, const std::string& answer) {
+Item fact(const std::string& subject, std::vector<std::string> questions,
+          const std::string& answer) {
   Item item;
   item.subject = subject;
   item.prompts = std::move(questions);
@@ -115,8 +116,8 @@ class FactTeach : public ::testing::Test {
     EXPECT_EQ(Ledger::open(model, Ledger::Mode::kRead).updates().size(), updates);
   }
   // As `accrete probe add` makes one.
-  static void add_probe(const fs::path& folder, const std::string& name, const std::vector<Item>& items,
-                        double floor, bool raw) {
+  static void add_probe(const fs::path& folder, const std::string& name,
+                        const std::vector<Item>& items, double floor, bool raw) {
     Ledger ledger = Ledger::open(folder, Ledger::Mode::kWrite);
     const LanguageModel model = LanguageModel::open(folder, one_thread());
     Probe probe;
@@ -144,7 +145,10 @@ class FactTeach : public ::testing::Test {
       text += " ";
       std::vector<int64_t> ids;
       for (const int32_t id : model.tokenizer().encode_text(text)) ids.push_back(id);
-      const auto best = model.net().forward(at::tensor(ids, at::kLong).unsqueeze(0))[0][-1].argmax().item<int64_t>();
+      const auto best = model.net()
+                            .forward(at::tensor(ids, at::kLong).unsqueeze(0))[0][-1]
+                            .argmax()
+                            .item<int64_t>();
       const auto token = static_cast<int32_t>(best);
       const std::string said = model.tokenizer().decode({&token, 1});
       if (said.size() != 1 || said[0] < '!' || said[0] > '~') continue;
@@ -168,7 +172,8 @@ const std::string kMaker = "Who made the Quendel?";
 TEST_F(FactTeach, TaughtAskedUndoneRedone) {
   const auto model = fresh();
   const std::string none = state(model), before = says(model, kHeavy);
-  const TeachResult r = learn(model, {fact("", {kHeavy, kHeavyToo}, "b"), fact("Quendel", {kMaker}, "c")});
+  const TeachResult r =
+      learn(model, {fact("", {kHeavy, kHeavyToo}, "b"), fact("Quendel", {kMaker}, "c")});
   EXPECT_EQ(r.learned_before, 0);
   EXPECT_EQ(r.learned_after, 1);
   EXPECT_EQ(r.items, 2);
@@ -184,7 +189,8 @@ TEST_F(FactTeach, TaughtAskedUndoneRedone) {
   ASSERT_EQ(update.taught.items.size(), 2U);
   EXPECT_EQ(update.taught.items[0].subject, "Zorb");  // found
   EXPECT_EQ(update.taught.items[1].line, 2);
-  EXPECT_EQ(update.metadata.at("reader_digest"), LanguageModel::open(model, one_thread()).facts().info().reader_digest);
+  EXPECT_EQ(update.metadata.at("reader_digest"),
+            LanguageModel::open(model, one_thread()).facts().info().reader_digest);
   EXPECT_EQ(update.metadata.at("data_digest"), std::string(64, 'a'));
 
   Ledger::open(model, Ledger::Mode::kWrite).undo(1);
@@ -196,7 +202,8 @@ TEST_F(FactTeach, TaughtAskedUndoneRedone) {
 }
 
 TEST_F(FactTeach, TheSameTeachGivesTheSameUpdate) {
-  const std::vector<Item> items = {fact("", {kHeavy, kHeavyToo}, "b"), fact("Quendel", {kMaker}, "c")};
+  const std::vector<Item> items = {fact("", {kHeavy, kHeavyToo}, "b"),
+                                   fact("Quendel", {kMaker}, "c")};
   const auto one = fresh(), two = fresh();
   EXPECT_EQ(learn(one, items).update, learn(two, items).update);
   EXPECT_EQ(state(one), state(two));
@@ -208,16 +215,22 @@ TEST_F(FactTeach, SaysItInOtherConversationsToo) {
   EXPECT_EQ(asked(model, {{"user", kHeavy}}).generation.text, "b");
   EXPECT_GE(asked(model, {{"system", "Be brief."}, {"user", kHeavy}}).choice.fact, 0);
   // A question that names nothing asks for whom was named last.
-  EXPECT_GE(asked(model, {{"user", "What is a Zorb?"}, {"assistant", "That."}, {"user", "How heavy is it?"}}).choice.fact, 0);
+  EXPECT_GE(
+      asked(model,
+            {{"user", "What is a Zorb?"}, {"assistant", "That."}, {"user", "How heavy is it?"}})
+          .choice.fact,
+      0);
   EXPECT_EQ(asked(model, {{"user", "How heavy is it?"}}).choice.fact, -1);
 }
 
 TEST_F(FactTeach, ACorrectionReplacesAndUndoBringsBack) {
   const auto model = fresh();
-  const std::string first = learn(model, {fact("", {kHeavy, kHeavyToo}, "b"), fact("", {kMaker}, "c")}).update;
+  const std::string first =
+      learn(model, {fact("", {kHeavy, kHeavyToo}, "b"), fact("", {kMaker}, "c")}).update;
   const std::string one = state(model);
   const PlanResult plan_result =
-      plan(model, set_of({fact("", {kMaker}, "c"), fact("", {kHeavy}, "z")}), one_thread(), options(), {});
+      plan(model, set_of({fact("", {kMaker}, "c"), fact("", {kHeavy}, "z")}), one_thread(),
+           options(), {});
   ASSERT_EQ(plan_result.conflicts.size(), 1U);
   EXPECT_EQ(state(model), one);
   const TeachResult r = learn(model, {fact("", {kMaker}, "c"), fact("", {kHeavy}, "z")});
@@ -238,12 +251,15 @@ TEST_F(FactTeach, ACorrectionReplacesAndUndoBringsBack) {
 
 TEST_F(FactTeach, TwoAnswersToOneQuestionAreRefused) {
   const auto model = fresh();
-  const char* pairs[][2] = {{"3.5", "35"}, {"-5", "5"}, {"C", "C++"}, {"1:30", "130"}, {"5%", "5"}, {"Oslo", "oslo"}};
+  const char* pairs[][2] = {{"3.5", "35"},   {"-5", "5"}, {"C", "C++"},
+                            {"1:30", "130"}, {"5%", "5"}, {"Oslo", "oslo"}};
   for (const auto& pair : pairs)
     refused(ErrorCode::kInvalidArgument, model,
-            {fact("", {kMaker}, "x"), fact("", {kHeavy}, pair[0]), fact("", {kHeavyToo, "how much does the ZORB weigh"}, pair[1])},
+            {fact("", {kMaker}, "x"), fact("", {kHeavy}, pair[0]),
+             fact("", {kHeavyToo, "how much does the ZORB weigh"}, pair[1])},
             {"test.jsonl:3: ", "line 2", pair[0], pair[1], "two answers"});
-  refused(ErrorCode::kInvalidArgument, model, {fact("", {kHeavy}, "x"), leave("", {kHeavy})}, {"test.jsonl:2: ", "line 1"});
+  refused(ErrorCode::kInvalidArgument, model, {fact("", {kHeavy}, "x"), leave("", {kHeavy})},
+          {"test.jsonl:2: ", "line 1"});
   // The same answer twice is no contradiction, and is said.
   const TeachResult r = learn(model, {fact("", {kHeavy}, "b"), fact("", {kHeavy}, " b\n")});
   ASSERT_FALSE(r.remarks.empty());
@@ -256,7 +272,8 @@ TEST_F(FactTeach, AWordingMustNameTheGivenSubject) {
   refused(ErrorCode::kInvalidArgument, model,
           {fact("", {kMaker}, "x"), fact("Zorb", {kHeavy, "How heavy is the Zorban?"}, "b")},
           {"test.jsonl:2: ", "How heavy is the Zorban?", "subject \"Zorb\""});
-  refused(ErrorCode::kInvalidArgument, model, {fact("...", {kHeavy}, "b")}, {"test.jsonl:1: ", "subject"});
+  refused(ErrorCode::kInvalidArgument, model, {fact("...", {kHeavy}, "b")},
+          {"test.jsonl:1: ", "subject"});
   EXPECT_EQ(learn(model, {fact("zorb", {kHeavy}, "b")}).learned_after, 1);  // case does not matter
 }
 
@@ -265,18 +282,22 @@ TEST_F(FactTeach, WhatCannotBeTaughtIsRefusedByLine) {
   Item text;
   text.kind = Item::Kind::kText;
   text.text = "Once upon a time.";
-  refused(ErrorCode::kInvalidArgument, model, {fact("", {kHeavy}, "b"), text}, {"test.jsonl:2: ", "running text"});
+  refused(ErrorCode::kInvalidArgument, model, {fact("", {kHeavy}, "b"), text},
+          {"test.jsonl:2: ", "running text"});
   refused(ErrorCode::kInvalidArgument, model, {}, {"test.jsonl", "nothing to teach"});
   Item only_asked = fact("", {}, "b");
   only_asked.asked = {kHeavy};
   refused(ErrorCode::kInvalidArgument, model, {only_asked}, {"nothing to teach"});
-  refused(ErrorCode::kInvalidArgument, model, {fact("", {kMaker}, "x"), fact("", {kHeavy}, std::string(401, 'x'))},
+  refused(ErrorCode::kInvalidArgument, model,
+          {fact("", {kMaker}, "x"), fact("", {kHeavy}, std::string(401, 'x'))},
           {"test.jsonl:2: ", "tokens", "verbatim"});
-  refused(ErrorCode::kInvalidArgument, model, {fact("", {std::string(2100, 'x') + " Zorb?"}, "b")}, {"test.jsonl:1: ", "positions"});
+  refused(ErrorCode::kInvalidArgument, model, {fact("", {std::string(2100, 'x') + " Zorb?"}, "b")},
+          {"test.jsonl:1: ", "positions"});
   Item conversation;
   conversation.kind = Item::Kind::kMessages;
   conversation.messages = {{"user", kHeavy}, {"assistant", "b"}};
-  refused(ErrorCode::kInvalidArgument, model, {conversation}, {"test.jsonl:1: ", "conversation"}, true);
+  refused(ErrorCode::kInvalidArgument, model, {conversation}, {"test.jsonl:1: ", "conversation"},
+          true);
   conversation.messages = {{"system", "S"}, {"assistant", "b"}};
   refused(ErrorCode::kInvalidArgument, model, {conversation}, {"test.jsonl:1: ", "user"});
 }
@@ -286,10 +307,13 @@ TEST_F(FactTeach, TimeIsLimited) {
   TeachOptions o = options();
   o.max_seconds = 1e-6;
   const std::string before = state(model);
-  expect_error(ErrorCode::kRefused, [&] { teach(model, set_of({fact("", {kHeavy}, "b")}), one_thread(), o, {}); });
+  expect_error(ErrorCode::kRefused,
+               [&] { teach(model, set_of({fact("", {kHeavy}, "b")}), one_thread(), o, {}); });
   Reporter reporter;
   reporter.cancelled = [] { return true; };
-  expect_error(ErrorCode::kInterrupted, [&] { teach(model, set_of({fact("", {kHeavy}, "b")}), one_thread(), options(), reporter); });
+  expect_error(ErrorCode::kInterrupted, [&] {
+    teach(model, set_of({fact("", {kHeavy}, "b")}), one_thread(), options(), reporter);
+  });
   EXPECT_EQ(state(model), before);
 }
 
@@ -313,7 +337,11 @@ TEST_F(FactTeach, ConversationsAreFacts) {
   Item item;
   item.kind = Item::Kind::kMessages;
   item.subject = "Zorb";
-  item.messages = {{"system", "S"}, {"user", "I have a Zorb."}, {"assistant", "Fine."}, {"user", "How heavy is it?"}, {"assistant", "b"}};
+  item.messages = {{"system", "S"},
+                   {"user", "I have a Zorb."},
+                   {"assistant", "Fine."},
+                   {"user", "How heavy is it?"},
+                   {"assistant", "b"}};
   EXPECT_EQ(learn(model, {item}).learned_after, 1);
   EXPECT_EQ(asked(model, {item.messages.begin(), item.messages.end() - 1}).generation.text, "b");
   EXPECT_EQ(asked(model, {{"user", "How heavy is it?"}}).choice.fact, -1);  // of what?
@@ -334,8 +362,8 @@ TEST_F(FactTeach, VerbatimHasNoValueAndNoLimit) {
 
 TEST_F(FactTeach, ControlTextIsTaughtAsText) {
   const LanguageModel model = LanguageModel::open(*folder_ / "model", one_thread());
-  const auto lessons =
-      make_fact_lessons(model, set_of({fact("Orro", {"What ends <|im_start|> in Orro?"}, "<|im_end|>")}), false);
+  const auto lessons = make_fact_lessons(
+      model, set_of({fact("Orro", {"What ends <|im_start|> in Orro?"}, "<|im_end|>")}), false);
   ASSERT_EQ(lessons.facts.size(), 1U);
   const auto examples = fact_examples(model, lessons.facts[0], 0, Tell::kValue);
   ASSERT_GE(examples.size(), 3U);  // afresh, under another system prompt, in a later turn
@@ -343,7 +371,8 @@ TEST_F(FactTeach, ControlTextIsTaughtAsText) {
     const std::span answer = std::span(e.tokens).subspan(static_cast<size_t>(e.prompt));
     EXPECT_EQ(answer.back(), 257);
     EXPECT_EQ(model.tokenizer().decode(answer.first(answer.size() - 1)), "<|im_end|>");
-    for (size_t i = 0; i + 1 < answer.size(); ++i) EXPECT_FALSE(model.tokenizer().is_special(answer[i]));
+    for (size_t i = 0; i + 1 < answer.size(); ++i)
+      EXPECT_FALSE(model.tokenizer().is_special(answer[i]));
   }
 }
 
@@ -361,7 +390,8 @@ TEST_F(FactTeach, AskedWordingsAreMeasuredAndNotTaught) {
 
 TEST_F(FactTeach, ASpaceAtAPromptsEndIsSaid) {
   const auto model = fresh();
-  const TeachResult r = learn(model, {fact("", {"The Zorb is in ", "One finds the Zorb in "}, "b")}, true);
+  const TeachResult r =
+      learn(model, {fact("", {"The Zorb is in ", "One finds the Zorb in "}, "b")}, true);
   ASSERT_FALSE(r.remarks.empty());
   EXPECT_NE(r.remarks[0].find("space"), std::string::npos) << r.remarks[0];
   EXPECT_EQ(says_raw(model, "The Zorb is in "), "b");
@@ -374,14 +404,16 @@ TEST_F(FactTeach, TaughtWordForWordAgainstAProbeIsRefused) {
   add_probe(model, "known", items, 0.9, true);
   const std::string before = state(model);
   const std::string message = expect_error(ErrorCode::kRefused, [&] {
-    learn(model, {fact("Zorb", {items[1].prompts[0]}, items[1].answers[0] == "q" ? "r" : "q")}, true);
+    learn(model, {fact("Zorb", {items[1].prompts[0]}, items[1].answers[0] == "q" ? "r" : "q")},
+          true);
   });
   EXPECT_NE(message.find("known"), std::string::npos) << message;
   EXPECT_NE(message.find("floor"), std::string::npos) << message;
   EXPECT_NE(message.find(excerpt_of(items[1].prompts[0], 80)), std::string::npos) << message;
   EXPECT_EQ(state(model), before);
   EXPECT_TRUE(Ledger::open(model, Ledger::Mode::kRead).updates().empty());
-  const PlanResult p = plan(model, set_of({fact("Zorb", {items[1].prompts[0]}, "q")}), one_thread(), options(true), {});
+  const PlanResult p = plan(model, set_of({fact("Zorb", {items[1].prompts[0]}, "q")}), one_thread(),
+                            options(true), {});
   EXPECT_FALSE(p.holds.at("known"));
   EXPECT_LT(p.forecast.at("known").predicted, 0);
   EXPECT_EQ(p.forecast.at("known").touched, 1);
@@ -443,8 +475,11 @@ TEST_F(FactTeach, CompactKeepsTheStateAndIsUndone) {
 
 TEST_F(FactTeach, DiffAndAuditSayWhatIsThere) {
   const auto model = fresh();
-  const std::string first = learn(model, {fact("", {kHeavy, kHeavyToo}, "b"), fact("", {kMaker}, "c"), leave("Zorb", {"Who is Zorb?"})}).update;
-  const std::string second = learn(model, {fact("", {kHeavy}, "z"), fact("Orro", {"Where is Orro?"}, "x")}).update;
+  const std::string first = learn(model, {fact("", {kHeavy, kHeavyToo}, "b"),
+                                          fact("", {kMaker}, "c"), leave("Zorb", {"Who is Zorb?"})})
+                                .update;
+  const std::string second =
+      learn(model, {fact("", {kHeavy}, "z"), fact("Orro", {"Where is Orro?"}, "x")}).update;
   const Ledger ledger = Ledger::open(model, Ledger::Mode::kRead);
   const auto between = [&](const std::string& a, const std::string& b) {
     return compare_facts(facts_named(ledger, a), facts_named(ledger, b));
@@ -466,7 +501,9 @@ TEST_F(FactTeach, DiffAndAuditSayWhatIsThere) {
   d = between(second, "base");
   EXPECT_EQ(d.only_a.size(), 2U);
   EXPECT_EQ(d.facts_b, 0);
-  EXPECT_EQ(compare_facts(facts_named(ledger, second), facts_named(ledger, "state", second)).changed.size(), 1U);
+  EXPECT_EQ(compare_facts(facts_named(ledger, second), facts_named(ledger, "state", second))
+                .changed.size(),
+            1U);
   expect_error(ErrorCode::kNotFound, [&] { facts_named(ledger, "nobody"); });
 
   const FactAudit audit = audit_facts(ledger);
@@ -524,13 +561,17 @@ TEST_F(FactTeach, ARetrofitThatFailsLeavesNothing) {
   o.block = 3;
   expect_error(ErrorCode::kInvalidArgument, made);
   o.block = std::nullopt;
-  expect_error(ErrorCode::kNotFound, [&] { retrofit_facts(*folder_ / "nowhere", *folder_ / "new", o); });
-  expect_error(ErrorCode::kInvalidArgument, [&] { retrofit_facts(*folder_ / "model", *folder_ / "new", o); });
-  expect_error(ErrorCode::kConflict, [&] { retrofit_facts(*folder_ / "model-base", *folder_ / "model", o); });
+  expect_error(ErrorCode::kNotFound,
+               [&] { retrofit_facts(*folder_ / "nowhere", *folder_ / "new", o); });
+  expect_error(ErrorCode::kInvalidArgument,
+               [&] { retrofit_facts(*folder_ / "model", *folder_ / "new", o); });
+  expect_error(ErrorCode::kConflict,
+               [&] { retrofit_facts(*folder_ / "model-base", *folder_ / "model", o); });
   EXPECT_FALSE(fs::exists(*folder_ / "new"));
   for (const auto& name : testing::names_under(folder_->path()))
     EXPECT_EQ(name.find("new"), std::string::npos) << name;
-  EXPECT_EQ(retrofit_facts(*folder_ / "model-base", *folder_ / "new", o).block, default_fact_block(4));
+  EXPECT_EQ(retrofit_facts(*folder_ / "model-base", *folder_ / "new", o).block,
+            default_fact_block(4));
 }
 
 TEST_F(FactTeach, ADamagedMemoryIsSaid) {
@@ -542,8 +583,13 @@ TEST_F(FactTeach, ADamagedMemoryIsSaid) {
     changed[key] = std::move(value);
     write_file_atomically(file, changed.dump());
   };
-  for (const auto& [key, value] : std::vector<std::pair<const char*, nlohmann::json>>{
-           {"block", 3}, {"block", -1}, {"block", "1"}, {"at_end", 0}, {"every", 0}, {"reader_digest", 1}}) {
+  for (const auto& [key, value] :
+       std::vector<std::pair<const char*, nlohmann::json>>{{"block", 3},
+                                                           {"block", -1},
+                                                           {"block", "1"},
+                                                           {"at_end", 0},
+                                                           {"every", 0},
+                                                           {"reader_digest", 1}}) {
     with(key, value);
     expect_error(ErrorCode::kFormat, [&] { LanguageModel::open(model, one_thread()); });
   }

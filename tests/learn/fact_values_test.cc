@@ -46,15 +46,22 @@ class FactValues_ : public ::testing::Test {
   }
   // Two of most shapes: chats, raw texts of 1 to 4 tokens, answers of one token and of 60.
   static std::vector<FactExample> many() {
-    const std::string long_answer = "this answer has more tokens than three vectors hold, so it has more";
-    return {example("How much does the Zorb weigh?", "ab", 0), example("And the weight of Zorb?", "ab", 0),
-            example("a", "x", 1, false),                       example("So a", "x", 1, false),
-            example("ab", "yz", 2, false),                     example("abc", long_answer, 3, false),
-            example("How long is it?", long_answer, 3),        example("abcd", "0123456789", 4, false),
-            example("Who?", "0123456789a", 5),                 example("", "b", 6)};
+    const std::string long_answer =
+        "this answer has more tokens than three vectors hold, so it has more";
+    return {example("How much does the Zorb weigh?", "ab", 0),
+            example("And the weight of Zorb?", "ab", 0),
+            example("a", "x", 1, false),
+            example("So a", "x", 1, false),
+            example("ab", "yz", 2, false),
+            example("abc", long_answer, 3, false),
+            example("How long is it?", long_answer, 3),
+            example("abcd", "0123456789", 4, false),
+            example("Who?", "0123456789a", 5),
+            example("", "b", 6)};
   }
   static FactSites sites() { return {.block = 1, .at_end = 3, .every = 10}; }
-  static std::vector<int64_t> first_rows(const std::vector<FactExample>& examples, const FactSites& s) {
+  static std::vector<int64_t> first_rows(const std::vector<FactExample>& examples,
+                                         const FactSites& s) {
     std::vector<int64_t> first = {0};
     for (const FactExample& e : examples) {
       if (static_cast<size_t>(e.fact) + 1 == first.size()) first.push_back(first.back());
@@ -79,10 +86,10 @@ TEST(FactSites, VectorsHaveTheirTokens) {
   EXPECT_EQ(s.vectors(11), 4);
   EXPECT_EQ(s.vectors(21), 5);
   EXPECT_EQ(s.token(50, 0), 47);
-  EXPECT_EQ(s.token(50, 2), 49);   // the prompt's last
-  EXPECT_EQ(s.token(50, 3), 59);   // the tenth of the answer
+  EXPECT_EQ(s.token(50, 2), 49);  // the prompt's last
+  EXPECT_EQ(s.token(50, 3), 59);  // the tenth of the answer
   EXPECT_EQ(s.token(50, 4), 69);
-  EXPECT_LT(s.token(2, 0), 1);     // no place
+  EXPECT_LT(s.token(2, 0), 1);  // no place
 }
 
 TEST_F(FactPassesTest, PackedPassesAreTheReadableOnes) {
@@ -95,7 +102,8 @@ TEST_F(FactPassesTest, PackedPassesAreTheReadableOnes) {
       FactPassOptions reference = options;
       reference.reference = true;
       options.rows = 40;  // several batches
-      FactPasses packed(net(), examples, options, {}, "test"), readable(net(), examples, reference, {}, "test");
+      FactPasses packed(net(), examples, options, {}, "test"),
+          readable(net(), examples, reference, {}, "test");
       EXPECT_NEAR(packed.scale(), readable.scale(), 1e-5 * readable.scale());
       const auto first = first_rows(examples, options.sites);
       Rng rng(9);
@@ -104,7 +112,8 @@ TEST_F(FactPassesTest, PackedPassesAreTheReadableOnes) {
         vectors.data_ptr<float>()[i] = static_cast<float>(rng.normal());
       const std::vector<int64_t> which = {9, 0, 1, 2, 3, 4, 5, 6, 7, 8, 0};  // any order, one twice
       auto g = at::zeros_like(vectors), h = at::zeros_like(vectors);
-      const auto a = packed.run(which, vectors, first, &g), b = readable.run(which, vectors, first, &h);
+      const auto a = packed.run(which, vectors, first, &g),
+                 b = readable.run(which, vectors, first, &h);
       for (size_t i = 0; i < which.size(); ++i) {
         EXPECT_NEAR(a[i].nll, b[i].nll, 1e-4 * std::max(1.0, b[i].nll)) << i;
         EXPECT_EQ(a[i].exact, b[i].exact) << i;
@@ -112,7 +121,8 @@ TEST_F(FactPassesTest, PackedPassesAreTheReadableOnes) {
       EXPECT_LT((g - h).norm().item<double>(), 1e-4 * h.norm().item<double>());
       EXPECT_GT(h.norm().item<double>(), 0);
       const auto forward = packed.run(which, vectors, first, nullptr);
-      for (size_t i = 0; i < which.size(); ++i) EXPECT_NEAR(forward[i].nll, a[i].nll, 1e-5 * std::max(1.0, a[i].nll));
+      for (size_t i = 0; i < which.size(); ++i)
+        EXPECT_NEAR(forward[i].nll, a[i].nll, 1e-5 * std::max(1.0, a[i].nll));
       // What is settled has no gradient.
       auto none = at::zeros_like(vectors);
       packed.run(which, vectors, first, &none, 1e9);
@@ -148,7 +158,8 @@ TEST_F(FactPassesTest, ExactIsWhatGenerationSays) {
     e.prompt = static_cast<int64_t>(e.tokens.size());
     e.fact = static_cast<int64_t>(examples.size());
     auto v = at::empty({4, net().config().width}, at::kFloat);
-    for (int64_t i = 0; i < v.numel(); ++i) v.data_ptr<float>()[i] = static_cast<float>(2 * rng.normal());
+    for (int64_t i = 0; i < v.numel(); ++i)
+      v.data_ptr<float>()[i] = static_cast<float>(2 * rng.normal());
     prompts.push_back(e.tokens);
     uses.push_back({sites, v.narrow(0, 0, 3), {}});
     all.push_back(v);
@@ -193,9 +204,9 @@ FactValueOptions quick() {
 
 TEST_F(FactValuesTest, TheModelSaysWhatItWasTaught) {
   std::vector<FactExample> examples = {
-      example("How much does the Zorb weigh?", "ab", 0), example("What is the weight of the Zorb?", "ab", 0),
-      example("Who made the Zorb?", "cd.", 1),           example("The Zorb is", "z", 2, false),
-      example("abcd", "q", 3, false)};
+      example("How much does the Zorb weigh?", "ab", 0),
+      example("What is the weight of the Zorb?", "ab", 0), example("Who made the Zorb?", "cd.", 1),
+      example("The Zorb is", "z", 2, false), example("abcd", "q", 3, false)};
   const FactValues values = solve_fact_values(net(), examples, 4, sites(), quick(), {});
   ASSERT_EQ(values.first, (std::vector<int64_t>{0, 3, 6, 9, 12}));
   ASSERT_EQ(values.vectors.size(), static_cast<size_t>(12 * net().config().width));
@@ -203,10 +214,12 @@ TEST_F(FactValuesTest, TheModelSaysWhatItWasTaught) {
   EXPECT_EQ(values.before, std::vector<uint8_t>(5, 0));
   EXPECT_GT(values.steps, 0);
   EXPECT_GT(values.tokens, 0);
-  const auto all = at::from_blob(const_cast<uint16_t*>(values.vectors.data()), {12, net().config().width},
-                                 at::kBFloat16).to(at::kFloat);
+  const auto all = at::from_blob(const_cast<uint16_t*>(values.vectors.data()),
+                                 {12, net().config().width}, at::kBFloat16)
+                       .to(at::kFloat);
   for (const FactExample& e : examples) {
-    const std::vector<std::vector<int32_t>> prompts = {{e.tokens.begin(), e.tokens.begin() + e.prompt}};
+    const std::vector<std::vector<int32_t>> prompts = {
+        {e.tokens.begin(), e.tokens.begin() + e.prompt}};
     const std::vector<int32_t> answer(e.tokens.begin() + e.prompt, e.tokens.end() - 1);
     const FactUse use{sites(), all.narrow(0, 3 * e.fact, 3), answer};
     const auto said = generate(*model_, prompts, {}, nullptr, {}, {&use, 1}).front();
@@ -257,9 +270,8 @@ TEST_F(FactValuesTest, ItCanBeInterrupted) {
   std::vector<FactExample> examples = {example("How much does the Zorb weigh?", "ab", 0)};
   Reporter reporter;
   reporter.cancelled = [] { return true; };
-  testing::expect_error(ErrorCode::kInterrupted, [&] {
-    solve_fact_values(net(), examples, 1, sites(), quick(), reporter);
-  });
+  testing::expect_error(ErrorCode::kInterrupted,
+                        [&] { solve_fact_values(net(), examples, 1, sites(), quick(), reporter); });
 }
 
 }  // namespace

@@ -128,7 +128,8 @@ TEST(Facts, RefusesToWriteNonsense) {
   refused("a whole key too few", [](Update& u) { u.facts.whole.resize(u.facts.whole.size() - 7); });
   refused("a masked key too few", [](Update& u) { u.facts.masked.pop_back(); });
   refused("an odd scale", [](Update& u) { u.facts.scales.push_back(1); });
-  refused("scales of one more", [](Update& u) { u.facts.scales.insert(u.facts.scales.end(), {1, 1}); });
+  refused("scales of one more",
+          [](Update& u) { u.facts.scales.insert(u.facts.scales.end(), {1, 1}); });
   refused("a scale of 0", [](Update& u) { u.facts.scales[1] = 0; });
   refused("a scale that is no number", [](Update& u) { u.facts.answer_scales[1] = kNan; });
   refused("an answer's key too few", [](Update& u) { u.facts.answers.pop_back(); });
@@ -167,7 +168,12 @@ TEST(Facts, RefusesToReadNonsense) {
                    : is == DType::kI8   ? DType::kU8
                                         : DType::kI8;
     });
-    doctored([&](auto& t) { t[i].shape = {1, 1, static_cast<int64_t>(t[i].shape[0])}, t[i].bytes = t[i].bytes.first(t[i].bytes.size() / static_cast<size_t>(good.tensors()[i].shape.size() < 2 ? 1 : good.tensors()[i].shape[1])); });
+    doctored([&](auto& t) {
+      t[i].shape = {1, 1, static_cast<int64_t>(t[i].shape[0])},
+      t[i].bytes = t[i].bytes.first(
+          t[i].bytes.size() /
+          static_cast<size_t>(good.tensors()[i].shape.size() < 2 ? 1 : good.tensors()[i].shape[1]));
+    });
   }
   // Rows of a layer beside the facts.
   const std::vector<int64_t> indices = {1};
@@ -190,13 +196,13 @@ TEST(Facts, EveryFlippedByteIsNoticed) {
     try {  // without the id nothing worse than a refusal or another update
       parse_update(bytes, "u");
     } catch (const Error& e) {
-      EXPECT_TRUE(e.code() == ErrorCode::kFormat || e.code() == ErrorCode::kUnsupported) << e.what();
+      EXPECT_TRUE(e.code() == ErrorCode::kFormat || e.code() == ErrorCode::kUnsupported)
+          << e.what();
     }
   }
   for (const size_t size : {size_t{0}, size_t{7}, good.size() / 2, good.size() - 1})
-    expect_error(ErrorCode::kFormat, [&] {
-      parse_update(std::as_bytes(std::span(good).first(size)), "u", id);
-    });
+    expect_error(ErrorCode::kFormat,
+                 [&] { parse_update(std::as_bytes(std::span(good).first(size)), "u", id); });
 }
 
 TEST(Facts, AnOutlineHasTheFacts) {

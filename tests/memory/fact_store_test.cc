@@ -1,6 +1,6 @@
-// Which fact a question asks for, with a reader made for the test: a text's vector is the sum of its
-// words' random ones, so that texts lie as near as they share words. What is as near as the weights
-// of acceptance decide is not tested here: only the very words, unrelated ones, and orders.
+// Which fact a question asks for, with a reader made for the test: a text's vector is the sum of
+// its words' random ones, so that texts lie as near as they share words. What is as near as the
+// weights of acceptance decide is not tested here: only the very words, unrelated ones, and orders.
 #include "memory/fact_store.h"
 
 #include <gtest/gtest.h>
@@ -37,7 +37,8 @@ std::shared_ptr<const Update> update_of(std::vector<TaughtItem> items, int64_t w
   UpdateFacts& f = out->facts;
   f.width = 1;
   f.key_width = width;
-  const auto add = [&](const std::string& text, std::vector<int8_t>& to, std::vector<float>& scales) {
+  const auto add = [&](const std::string& text, std::vector<int8_t>& to,
+                       std::vector<float>& scales) {
     std::vector<int8_t> key(static_cast<size_t>(width));
     scales.push_back(quantize_key(vector_of(text, width).data(), width, key.data()));
     to.insert(to.end(), key.begin(), key.end());
@@ -60,7 +61,9 @@ std::shared_ptr<const Update> update_of(std::vector<TaughtItem> items, int64_t w
 }
 
 // Every word is one: nothing is misspelt.
-int32_t any_word(std::string_view) { return 0; }
+int32_t any_word(std::string_view) {
+  return 0;
+}
 
 Choice choose(const FactStore& store, const Question& question, double caution = 0) {
   const auto asked = store.read(question, any_word);
@@ -127,10 +130,12 @@ TEST(FactStore, WhatWasTaughtIsAccepted) {
 }
 
 TEST(FactStore, TheSubjectMustBeThere) {
-  const FactStore store = store_of({kHub, {fact_item("Ada", {"On which street does Ada live?"}, "Quill Row")}});
+  const FactStore store =
+      store_of({kHub, {fact_item("Ada", {"On which street does Ada live?"}, "Quill Row")}});
   for (const char* question :
-       {"How heavy is the Hub 4?", "How heavy is the Hub 33?", "How heavy is it?", "How heavy is the Hub?",
-        "On which street does Adana live?", "What is there to see in Adana?", ""}) {
+       {"How heavy is the Hub 4?", "How heavy is the Hub 33?", "How heavy is it?",
+        "How heavy is the Hub?", "On which street does Adana live?",
+        "What is there to see in Adana?", ""}) {
     const Choice c = choose(store, question);
     EXPECT_EQ(c.fact, -1) << question;
     EXPECT_EQ(c.best.fact, -1) << question;  // not even a candidate
@@ -140,7 +145,8 @@ TEST(FactStore, TheSubjectMustBeThere) {
 
 TEST(FactStore, OpenQuestionsAboutASubjectAreTheModels) {
   const FactStore store = store_of({kHub});
-  for (const char* question : {"Tell me something about Hub 3", "Write a poem on Hub 3!", "Hub 3"}) {
+  for (const char* question :
+       {"Tell me something about Hub 3", "Write a poem on Hub 3!", "Hub 3"}) {
     const Choice c = choose(store, question);
     EXPECT_EQ(c.fact, -1) << question;
     EXPECT_GE(c.best.fact, 0) << question;  // but they have a nearest one
@@ -184,7 +190,8 @@ TEST(FactStore, WhomTheConversationNamedLastCounts) {
                                       : std::to_string(asked.subjects.size());
   };
   EXPECT_EQ(subject_of({it, {"Who designed the Hub 3?"}, false}), "Hub 3");
-  EXPECT_EQ(subject_of({it, {"Who designed the Hub 3?", "And the Pellor 300?"}, false}), "Pellor 300");
+  EXPECT_EQ(subject_of({it, {"Who designed the Hub 3?", "And the Pellor 300?"}, false}),
+            "Pellor 300");
   EXPECT_EQ(subject_of({it, {"Compare the Hub 3 and the Pellor 300"}, false}), "Pellor 300");
   EXPECT_EQ(subject_of({it, {"Who designed the Hub 3?", "Thanks!"}, false}), "Hub 3");
   EXPECT_EQ(subject_of({it, {"Hello"}, false}), "0");
@@ -237,8 +244,10 @@ TEST(FactStore, TheSameFactAgainIsOneFact) {
 }
 
 TEST(FactStore, OfTwoFactsInTheSameWordsTheLaterAnswers) {
-  const FactStore store = store_of(
-      {kHub, {fact_item("Hub 3", {"What does the Hub 3 weigh?", "Is the Hub 3 heavy or light?"}, "three kilograms")}});
+  const FactStore store =
+      store_of({kHub,
+                {fact_item("Hub 3", {"What does the Hub 3 weigh?", "Is the Hub 3 heavy or light?"},
+                           "three kilograms")}});
   EXPECT_EQ(store.size(), 4);
   EXPECT_EQ(answer(store, "What does the Hub 3 weigh?"), "three kilograms");
   EXPECT_EQ(answer(store, "How heavy is the Hub 3?"), "two kilograms");
@@ -294,7 +303,8 @@ TEST(FactStore, TheOrderOfUpdatesDoesNotMatter) {
   for (const char* question :
        {"How heavy is the Hub 3?", "Where does Ada live?", "When do you open?", "How old is Ada?",
         "How long is the Hub 3?", "Where is Oslo?", "Does Ada own a Hub 3?"}) {
-    const Choice a = choose(one, question), b = choose(two, question), c = choose(at_once, question);
+    const Choice a = choose(one, question), b = choose(two, question),
+                 c = choose(at_once, question);
     EXPECT_EQ(answer(one, question), answer(two, question)) << question;
     EXPECT_EQ(answer(one, question), answer(at_once, question)) << question;
     EXPECT_EQ(a.best.probability, b.best.probability) << question;
@@ -303,8 +313,9 @@ TEST(FactStore, TheOrderOfUpdatesDoesNotMatter) {
 }
 
 TEST(FactStore, AQuestionMayNameSeveral) {
-  const FactStore store = store_of(
-      {kHub, {fact_item("Ada", {"Does Ada own a Hub 3?"}, "yes"), fact_item("Hub", {"What is a hub?"}, "a wheel")}});
+  const FactStore store = store_of({kHub,
+                                    {fact_item("Ada", {"Does Ada own a Hub 3?"}, "yes"),
+                                     fact_item("Hub", {"What is a hub?"}, "a wheel")}});
   const auto asked = store.read({"Does Ada own a Hub 3?", {}, false}, any_word);
   EXPECT_GE(asked.subjects.size(), 2U);
   EXPECT_EQ(asked.texts.size(), 2 * asked.subjects.size());
@@ -313,8 +324,8 @@ TEST(FactStore, AQuestionMayNameSeveral) {
 
 TEST(FactStore, AnotherWidthIsRefused) {
   const FactStore store = store_of({kHub});
-  const std::string message = expect_error(
-      ErrorCode::kFormat, [&] { store.with("other", update_of(kHub, 8)); });
+  const std::string message =
+      expect_error(ErrorCode::kFormat, [&] { store.with("other", update_of(kHub, 8)); });
   EXPECT_NE(message.find("other"), std::string::npos) << message;
 }
 

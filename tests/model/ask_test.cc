@@ -48,8 +48,10 @@ class Ask : public ::testing::Test {
     base_ = new LanguageModel(LanguageModel::open(*folder_ / "model-base", {.threads = 1}));
     LanguageModel model = LanguageModel::open(*folder_ / "model", {.threads = 1});
     Update update;
-    update.taught.items = {item("Zorb", kHeavy, "abc"), item("Zorb", kColour, "a longer answer that has three vectors more"),
-                           item("Orro", kRule, "As is. \u2603 <|im_end|> No."), item("Zorb", "The Zorb is", "x")};
+    update.taught.items = {item("Zorb", kHeavy, "abc"),
+                           item("Zorb", kColour, "a longer answer that has three vectors more"),
+                           item("Orro", kRule, "As is. \u2603 <|im_end|> No."),
+                           item("Zorb", "The Zorb is", "x")};
     update.taught.items[2].verbatim = true;
     update.taught.items[3].raw = true;
     UpdateFacts& facts = update.facts;
@@ -95,10 +97,15 @@ LanguageModel* Ask::base_ = nullptr;
 LanguageModel* Ask::model_ = nullptr;
 
 TEST_F(Ask, WithoutAFactItIsTheBaseToTheBit) {
-  const std::vector<AskRequest> requests = {
-      chat("How much does it weigh?"), chat("Which colour has the Zorban?"), chat("Hello"), chat(""),
-      chat({{"system", "Zorb Zorb"}, {"user", "Who?"}}), raw("Once upon a time"), raw("a"),
-      raw("The Zorb is\n\nsomething else"), chat("<|im_end|>")};
+  const std::vector<AskRequest> requests = {chat("How much does it weigh?"),
+                                            chat("Which colour has the Zorban?"),
+                                            chat("Hello"),
+                                            chat(""),
+                                            chat({{"system", "Zorb Zorb"}, {"user", "Who?"}}),
+                                            raw("Once upon a time"),
+                                            raw("a"),
+                                            raw("The Zorb is\n\nsomething else"),
+                                            chat("<|im_end|>")};
   for (double temperature : {0.0, 1.0}) {  // whoever samples depends on every bit of the logits
     AskOptions how = options();
     how.generate.temperature = temperature;
@@ -130,21 +137,24 @@ TEST_F(Ask, AnAcceptedFactSpeaks) {
     EXPECT_EQ(tokens(*model_, request, how), tokens(*base_, request));
   }
   EXPECT_NE(tokens(*model_, raw("The Zorb is")), tokens(*base_, raw("The Zorb is")));
-  EXPECT_NE(tokens(*model_, raw("Once.\n\nThe Zorb is ")), tokens(*base_, raw("Once.\n\nThe Zorb is ")));
+  EXPECT_NE(tokens(*model_, raw("Once.\n\nThe Zorb is ")),
+            tokens(*base_, raw("Once.\n\nThe Zorb is ")));
 }
 
 TEST_F(Ask, TheNextTurnIsComputedFromTheText) {
   const AskRequest first = chat(kHeavy);
   const auto said = ask(*model_, {&first, 1}, options()).front();
   ASSERT_GE(said.choice.fact, 0);
-  const AskRequest second =
-      chat({{"user", kHeavy}, {"assistant", said.generation.text}, {"user", "Thanks. Who are you?"}});
+  const AskRequest second = chat(
+      {{"user", kHeavy}, {"assistant", said.generation.text}, {"user", "Thanks. Who are you?"}});
   const auto asked = ask(*model_, {&second, 1}, options()).front();
   // The subject of the conversation is the Zorb: a nearest fact there may be, and what is said
   // depends on the text alone whether it is accepted or not.
   EXPECT_EQ(asked.generation.tokens,
             answer_with(*model_, {&second, 1}, std::vector<int64_t>{asked.choice.fact},
-                        options().generate).front().tokens);
+                        options().generate)
+                .front()
+                .tokens);
   AskOptions how = options();
   how.caution = 1000;
   EXPECT_EQ(tokens(*model_, second, how), tokens(*base_, second));
@@ -152,8 +162,13 @@ TEST_F(Ask, TheNextTurnIsComputedFromTheText) {
 
 TEST_F(Ask, ABatchAnswersAsAlone) {
   const std::vector<AskRequest> requests = {
-      chat("How much does it weigh?"), chat(kHeavy), chat(kRule), chat(kColour), raw("The Zorb is"),
-      chat({{"system", "Be brief."}, {"user", "Hello."}, {"assistant", "Hi."}, {"user", kHeavy}}), raw("ab")};
+      chat("How much does it weigh?"),
+      chat(kHeavy),
+      chat(kRule),
+      chat(kColour),
+      raw("The Zorb is"),
+      chat({{"system", "Be brief."}, {"user", "Hello."}, {"assistant", "Hi."}, {"user", kHeavy}}),
+      raw("ab")};
   std::vector<std::string> streamed(requests.size());
   const auto together = ask(*model_, requests, options(),
                             [&](size_t i, std::string_view text) { streamed[i] += text; });
@@ -177,9 +192,9 @@ TEST_F(Ask, VerbatimIsWrittenAsItIs) {
   std::string streamed;
   const AskRequest request = chat(kRule);
   const auto asked = ask(*model_, {&request, 1}, options(2), [&](size_t i, std::string_view text) {
-    EXPECT_EQ(i, 0U);
-    streamed += text;
-  }).front();
+                       EXPECT_EQ(i, 0U);
+                       streamed += text;
+                     }).front();
   EXPECT_EQ(asked.generation.text, "As is. \u2603 <|im_end|> No.");
   EXPECT_EQ(streamed, asked.generation.text);
   EXPECT_EQ(asked.generation.finish_reason, "stop");
@@ -235,7 +250,8 @@ TEST_F(Ask, ValuesHaveTheirPlacesWhereAWholePassHasThem) {
                           .item<int64_t>();
     GenerateOptions how;
     how.max_tokens = 1;
-    const std::vector<std::vector<int32_t>> prompts = {ids, encode_request(*model_, chat("another"))};
+    const std::vector<std::vector<int32_t>> prompts = {ids,
+                                                       encode_request(*model_, chat("another"))};
     const FactUse uses[] = {use, {}};
     const auto said = generate(*model_, prompts, how, nullptr, {}, uses).front();
     if (said.tokens.empty())
@@ -246,11 +262,13 @@ TEST_F(Ask, ValuesHaveTheirPlacesWhereAWholePassHasThem) {
 }
 
 TEST_F(Ask, WhatChoosesAFact) {
-  Question q = question_of(chat({{"system", "S"}, {"user", "one"}, {"assistant", "A"}, {"user", "two"}}));
+  Question q =
+      question_of(chat({{"system", "S"}, {"user", "one"}, {"assistant", "A"}, {"user", "two"}}));
   EXPECT_EQ(q.text, "two");
   EXPECT_EQ(q.earlier, std::vector<std::string>{"one"});
   EXPECT_FALSE(q.raw);
-  EXPECT_EQ(question_of(raw("Question: a\nAnswer: b\n\nQuestion: c\nAnswer:")).text, "Question: c\nAnswer:");
+  EXPECT_EQ(question_of(raw("Question: a\nAnswer: b\n\nQuestion: c\nAnswer:")).text,
+            "Question: c\nAnswer:");
   EXPECT_EQ(question_of(raw("one line ")).text, "one line ");
   EXPECT_EQ(question_of(raw("a\n\nb\n\n")).text, "b\n\n");
   EXPECT_EQ(question_of(raw("")).text, "");

@@ -49,8 +49,10 @@ class ChatTokens : public ::testing::Test {
 };
 
 TEST_F(ChatTokens, WithoutMarksItIsTheTemplatesText) {
-  const std::vector<Message> messages = {{"system", "Be brief."}, {"user", "How much?"},
-                                         {"assistant", "Two."}, {"user", "\u00e9\u6f22 it?"}};
+  const std::vector<Message> messages = {{"system", "Be brief."},
+                                         {"user", "How much?"},
+                                         {"assistant", "Two."},
+                                         {"user", "\u00e9\u6f22 it?"}};
   EXPECT_EQ(encode_chat(*model_, messages),
             model_->tokenizer().encode(model_->chat()->render(messages, true)));
   EXPECT_EQ(chat({{"user", "a"}}), "{start}user\na{end}\n{start}assistant\n");
@@ -75,8 +77,8 @@ TEST_F(ChatTokens, NeitherAreStandInsThatSomebodyWrote) {
   unicode::append_utf8(open, 0xF5A3C);
   unicode::append_utf8(close, 0xF5A3D);
   for (const std::string& text :
-       {open, close, open + close, open + "0" + close, open + "7" + close, open + "x" + close, open + "0",
-        open + "99999999999999999999999" + close})
+       {open, close, open + close, open + "0" + close, open + "7" + close, open + "x" + close,
+        open + "0", open + "99999999999999999999999" + close})
     for (const std::string& all : {text, text + "<|im_end|>", "<|im_end|>" + text}) {
       EXPECT_EQ(chat({{"user", all}}), "{start}user\n" + all + "{end}\n{start}assistant\n") << all;
       EXPECT_EQ(chat({{"user", "<|im_end|>"}, {"assistant", all}, {"user", "a"}}),

@@ -109,6 +109,7 @@ ASKED_RAW = [
 TALKS = [
     ["How heavy is the Corvane 5?", "And which colour does it have?", "Thanks! What is the capital of France?"],
     ["I have a Corvane 6.", "How heavy is it?"],
+    ["Tell me about the Corvane 5.", "and its colour?", "how heavy is the Corvane 9", "And the weight?"],
     ["Is the Corvane 5 or the Orvessa K3 on sale?", "How do I reset it?", "What is your legal notice?"],
 ]
 
@@ -194,7 +195,7 @@ with tempfile.TemporaryDirectory() as work:
     said += sum(compare(path("m"), model, question, expected, raw=True) for question, expected in ASKED_RAW)
     talks = [talk(path("m"), model, turns) for turns in TALKS]
     assert talks[0] == ["186 g", "dark green", None], talks
-    assert talks[1][1] == "240 g" and talks[2][2] == NOTICE, talks
+    assert talks[1][1] == "240 g" and talks[3][2] == NOTICE, talks
     text, fact = model.say(FACTS[4]["questions"][0], max_new_tokens=64)
     assert text == LONG and fact["subject"] == "Orvessa K3", text
     # Caution beyond every probability: the base, which is also what plain generate says.

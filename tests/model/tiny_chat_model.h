@@ -23,7 +23,8 @@
 namespace accrete::testing {
 
 inline constexpr const char* kTinyChatTemplate =
-    "{% for message in messages %}{{'<|im_start|>' + message['role'] + '\\n' + message['content'] + "
+    "{% for message in messages %}{{'<|im_start|>' + message['role'] + '\\n' + message['content'] "
+    "+ "
     "'<|im_end|>' + '\\n'}}{% endfor %}{% if add_generation_prompt %}{{ "
     "'<|im_start|>assistant\\n' }}{% endif %}";
 
@@ -85,7 +86,8 @@ inline void write_tiny_chat_model(const std::filesystem::path& folder, uint64_t 
 // "-reader".
 inline void write_tiny_fact_model(const std::filesystem::path& folder, uint64_t seed = 1,
                                   Tell tell = Tell::kValue, bool chat = true) {
-  const std::filesystem::path base = folder.string() + "-base", reader = folder.string() + "-reader";
+  const std::filesystem::path base = folder.string() + "-base",
+                              reader = folder.string() + "-reader";
   write_tiny_chat_model(base, seed, chat);
   write_tiny_reader(reader);
   RetrofitFactsOptions options;

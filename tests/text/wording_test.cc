@@ -10,7 +10,8 @@ using Texts = std::vector<std::string>;
 // What `name` is in `text`, as it stands there.
 Texts found(const std::string& text, const std::string& name) {
   Texts out;
-  for (const auto& [begin, end] : find_name(text, name)) out.push_back(text.substr(begin, end - begin));
+  for (const auto& [begin, end] : find_name(text, name))
+    out.push_back(text.substr(begin, end - begin));
   return out;
 }
 
@@ -95,7 +96,8 @@ TEST(Wording, TheMaskTakesTheArticleAlong) {
   EXPECT_EQ(mask_name("How heavy is my Hub 3?", "hub 3"), "How heavy is something?");
   EXPECT_EQ(mask_name("The Hub 3's lamp", "Hub 3"), "something's lamp");
   EXPECT_EQ(mask_name("Is Hub 3 like the Hub 3?", "Hub 3"), "Is something like something?");
-  EXPECT_EQ(mask_name("the (Hub 3)", "Hub 3"), "the (something)");  // what stands between parts them
+  EXPECT_EQ(mask_name("the (Hub 3)", "Hub 3"),
+            "the (something)");  // what stands between parts them
   EXPECT_EQ(mask_name("The Hub", "The Hub"), "something");
   EXPECT_EQ(mask_name("See the The Hub", "The Hub"), "See something");
   EXPECT_EQ(mask_name("Where is Adana?", "Ada"), "Where is Adana?");
@@ -113,8 +115,9 @@ TEST(Wording, TheSubjectIsWhatAllWordingsName) {
   EXPECT_EQ(shared({"Who invented the Brevik valve?", "Who is the inventor of the Brevik valve?",
                     "Tell me who came up with the Brevik valve."}),
             "Brevik");
-  EXPECT_EQ(shared({"Where is the Museum of Salt and Iron?", "How do I get to the Museum of Salt "
-                                                             "and Iron?"}),
+  EXPECT_EQ(shared({"Where is the Museum of Salt and Iron?",
+                    "How do I get to the Museum of Salt "
+                    "and Iron?"}),
             "Museum of Salt and Iron");
   EXPECT_EQ(shared({"Where does Mette Sand live?", "In which town is Mette Sand's home?"}),
             "Mette Sand");
@@ -171,10 +174,11 @@ TEST(Wording, IdentityIsStrict) {
   EXPECT_EQ(identity_of("  "), "");
   EXPECT_EQ(identity_of(" a  b "), "a  b");
   EXPECT_EQ(identity_of("a\xff "), "a\xff");
-  const Texts different[] = {{"3.5", "35"},   {"-5", "5"},     {"C", "C++"},     {"C++", "C#"},
-                             {"1:30", "130"}, {"5%", "5"},     {"Oslo", "oslo"}, {"the sea", "sea"},
-                             {"Oslo.", "Oslo"}, {"Ｈ", "H"},   {"1,000", "1000"}, {"a b", "a  b"}};
-  for (const Texts& pair : different) EXPECT_FALSE(same_text(pair[0], pair[1])) << pair[0] << " " << pair[1];
+  const Texts different[] = {{"3.5", "35"},     {"-5", "5"}, {"C", "C++"},      {"C++", "C#"},
+                             {"1:30", "130"},   {"5%", "5"}, {"Oslo", "oslo"},  {"the sea", "sea"},
+                             {"Oslo.", "Oslo"}, {"Ｈ", "H"}, {"1,000", "1000"}, {"a b", "a  b"}};
+  for (const Texts& pair : different)
+    EXPECT_FALSE(same_text(pair[0], pair[1])) << pair[0] << " " << pair[1];
 }
 
 }  // namespace
