@@ -342,9 +342,12 @@ class Group:
         self.same = {}
         for row, i in enumerate(self.facts):
             for wording in facts.texts[i]["wordings"]:
-                key = " ".join(forms_of(plain_question(wording)))
-                if row < n or key not in self.same:  # the same words twice: the later fact answers
+                text = plain_question(wording)
+                add_words(text if subject is None else mask_name(text, subject), self.taught_words)
+                key = " ".join(forms_of(text))
+                if key not in self.same or i > self.facts[self.same[key]]:  # the same words twice: what was taught later counts
                     self.same[key] = row
+        self.taught_words -= self.subject_words
 
     def evidence(self, facts, whole, masked, key, named):
         if not self.facts:
@@ -408,12 +411,20 @@ class Facts:
         return self.groups[subject, raw]
 
     def named_in(self, forms):
-        out = []
-        for at, form in enumerate(forms):
-            for s in self.subjects_by_first.get(form, ()):
+        """At each place the longest name; a number behind a name that ends with none makes another name. Those named last come last."""
+        out, at = [], 0
+        digit = lambda form: "0" <= form[:1] <= "9"
+        while at < len(forms):
+            longest, length = None, 0
+            for s in self.subjects_by_first.get(forms[at], ()):
                 wanted = self.subjects[s][1]
-                if forms[at:at + len(wanted)] == wanted and s not in out:
-                    out.append(s)
+                after = forms[at + len(wanted):at + len(wanted) + 1]
+                if len(wanted) <= length or forms[at:at + len(wanted)] != wanted or (after and digit(after[0]) and not digit(wanted[-1])):
+                    continue
+                longest, length = s, len(wanted)
+            if longest is not None:
+                out = [s for s in out if s != longest] + [longest]
+            at += max(length, 1)
         return out
 
     def choose(self, question, earlier, raw, caution):

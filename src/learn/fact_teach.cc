@@ -101,6 +101,8 @@ struct Session {
             old.leave == lesson.item.leave &&
             (lesson.item.leave || same_text(old.answers.front(), lesson.item.answers.front()));
         if (same) continue;
+        // A question that is left to the model takes no other wording of a fact with it.
+        if (lesson.item.leave && !old.leave && count < old.prompts.size()) continue;
         if (asked_before.contains(f) || (2 * count > n && closest[f] >= kClose)) {
           lesson.item.replaces.push_back(store.fact(f).id);
           if (old.leave || lesson.item.leave) continue;

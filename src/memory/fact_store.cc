@@ -175,17 +175,33 @@ int64_t FactStore::subject_of(const std::string& name) {
   return it->second;
 }
 
+// At each place the longest name counts. "Hub" is not named by "Hub 3": a number behind a name that
+// ends with none makes another name. Those named last come last.
 std::vector<int64_t> FactStore::named_in(std::span<const Word> words) const {
   std::vector<int64_t> out;
-  for (size_t at = 0; at < words.size(); ++at) {
-    const auto it = subjects_by_first_.find(words[at].form);
-    if (it == subjects_by_first_.end()) continue;
-    for (const int64_t s : it->second) {
-      const auto& forms = subjects_[static_cast<size_t>(s)].forms;
-      bool here = at + forms.size() <= words.size();
-      for (size_t k = 1; k < forms.size() && here; ++k) here = words[at + k].form == forms[k];
-      if (here && std::find(out.begin(), out.end(), s) == out.end()) out.push_back(s);
+  const auto begins_with_digit = [](const std::string& form) {
+    return !form.empty() && form.front() >= '0' && form.front() <= '9';
+  };
+  for (size_t at = 0; at < words.size();) {
+    int64_t longest = -1;
+    size_t length = 0;
+    if (const auto it = subjects_by_first_.find(words[at].form); it != subjects_by_first_.end())
+      for (const int64_t s : it->second) {
+        const auto& forms = subjects_[static_cast<size_t>(s)].forms;
+        bool here = at + forms.size() <= words.size() && forms.size() > length;
+        for (size_t k = 1; k < forms.size() && here; ++k) here = words[at + k].form == forms[k];
+        const size_t next = at + forms.size();
+        if (!here || (next < words.size() && begins_with_digit(words[next].form) &&
+                      !begins_with_digit(forms.back())))
+          continue;
+        longest = s;
+        length = forms.size();
+      }
+    if (longest >= 0) {
+      std::erase(out, longest);
+      out.push_back(longest);
     }
+    at += std::max<size_t>(length, 1);
   }
   return out;
 }
@@ -234,10 +250,14 @@ const FactStore::Group& FactStore::group(int64_t subject, bool raw) const {
       const Keys key = keys_at(f, k, w);
       add_key(key.masked, key.masked_scale / keys, at(out->masked, i), w);
       add_key(key.whole, key.whole_scale / keys, at(out->whole, i), w);
-      // The same words twice: the later fact answers.
-      const auto [it, fresh] = out->same.try_emplace(
-          name_key(plain_question(f.text().prompts[static_cast<size_t>(k)])), i);
-      if (!fresh && i < n) it->second = i;
+      const std::string text = plain_question(f.text().prompts[static_cast<size_t>(k)]);
+      add_words(subject < 0 ? text : mask_name(text, subjects_[static_cast<size_t>(subject)].name),
+                out->taught_words);
+      // The same words twice: what was taught later counts.
+      const auto [it, fresh] = out->same.try_emplace(name_key(text), i);
+      if (!fresh && out->facts[static_cast<size_t>(i)] >
+                        out->facts[static_cast<size_t>(it->second)])
+        it->second = i;
     }
     if (i >= n) continue;
     const auto item = static_cast<int64_t>(f.item);

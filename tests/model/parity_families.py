@@ -85,16 +85,15 @@ with tempfile.TemporaryDirectory() as work:
         model.save_pretrained(base)
         write_tokenizer(base, "llama" in name)
         tokenizer = transformers.AutoTokenizer.from_pretrained(base)
-        run("retrofit", base, m, "--background-tokens", "3000", "--corpus", os.path.join(source, "data", "background.txt.zst"))
+        run("retrofit", base, m)
         prompts = [tokenizer(p)["input_ids"] for p in ("The capital of France is Paris, and that of Spain is", "Zorblax ", "1, 1, 2")]
         assert (prompts[0][0] == 257) == ("llama" in name)
         worst = compare(m, model, prompts, work)
         run("teach", m, os.path.join(work, "facts.jsonl"), "--raw", "--steps", "200", "--rate", "2")
         run("export", m, out)
         taught = transformers.AutoModelForCausalLM.from_pretrained(out, trust_remote_code=True, dtype=torch.float32).eval()
-        taught_worst = compare(m, taught, prompts, work)
-        with torch.no_grad():
-            change = (taught(torch.tensor([prompts[1]])).logits - model(torch.tensor([prompts[1]])).logits).abs().max()
-        assert change > 0.1, f"{name}: what was taught changes logits by {change} only"
+        taught_worst = compare(m, taught, prompts, work)  # `generate` knows no question: the base
+        said, fact = taught.say("Zorblax ", raw=True, max_new_tokens=1)
+        assert fact is not None and said.strip() == "O", f"{name}: it says {said!r}"
         assert run("ask", m, "Zorblax ", "--raw", "--max-tokens", "1").strip() == "O", name
         print(f"{name}: logits within {worst:.1e} of the largest, taught within {taught_worst:.1e}")

@@ -30,9 +30,7 @@ TOKENS = 200
 ENDING = (0, 2)
 with tempfile.TemporaryDirectory() as work:
     model_dir = os.path.join(work, "m")
-    source = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-    subprocess.run([accrete, "retrofit", gguf, model_dir, "--background-tokens", "4000", "--quiet",
-                    "--corpus", os.path.join(source, "data", "background.txt.zst")], check=True, stdout=subprocess.DEVNULL)
+    subprocess.run([accrete, "retrofit", gguf, model_dir, "--quiet"], check=True, stdout=subprocess.DEVNULL)
     torch.set_num_threads(2)
     tok = AutoTokenizer.from_pretrained(model_dir)
     ref = AutoModelForCausalLM.from_pretrained(model_dir, dtype=torch.float32).eval()
