@@ -237,6 +237,9 @@ std::vector<FactExample> fact_examples(const LanguageModel& model, const FactLes
   for (size_t i = 0; i < item.prompts.size(); ++i)
     add(request_of(lesson, item.prompts[i], lesson.before[i]));
   const size_t n = item.prompts.size();
+  // What was taught within a conversation is asked in a fresh one too.
+  for (size_t i = 0; i < n; ++i)
+    if (!lesson.before[i].empty()) add(request_of(lesson, item.prompts[i]));
   if (item.raw) {
     for (const std::string& prompt : item.prompts) {
       if (!ends_with_blank(prompt)) continue;
