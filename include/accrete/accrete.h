@@ -67,8 +67,8 @@ struct RetrofitOptions {
 };
 
 struct RetrofitReport {
-  int64_t block = 0;   // whose output values are added to
-  std::string tell;    // how an accepted fact is told
+  int64_t block = 0;  // whose output values are added to
+  std::string tell;   // how an accepted fact is told
   double seconds = 0;
 };
 
@@ -164,7 +164,7 @@ struct TeachReport {
   std::optional<Change> asked;       // in those that are asked and never taught, if there are any
   std::map<std::string, Kept> kept;  // by probe
   std::vector<std::string> remarks;  // on the set, in words
-  int64_t rows = 0;                  // value vectors written
+  int64_t rows = 0;                  // keys and value vectors written
   int64_t parameters = 0;            // numbers in them
   double seconds = 0;
   int64_t peak_bytes = 0;  // largest resident memory of the process so far

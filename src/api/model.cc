@@ -3,8 +3,8 @@
 #include "api/facade.h"
 #include "base/sha256.h"
 #include "learn/teach.h"
-#include "model/fact_memory.h"
 #include "model/ask.h"
+#include "model/fact_memory.h"
 #include "model/language_model.h"
 
 namespace accrete::api {
@@ -140,8 +140,7 @@ Answer Model::ask(const std::string& prompt, const AskOptions& options,
     accrete::AskOptions how;
     how.generate = inner;
     how.caution = options.caution;
-    const std::vector<AskRequest> requests = {
-        single_question(impl_->model, prompt, options.raw)};
+    const std::vector<AskRequest> requests = {single_question(impl_->model, prompt, options.raw)};
     StreamFn pieces;
     if (stream) pieces = [&stream](size_t, std::string_view text) { stream(text); };
     const auto asked =
@@ -189,9 +188,8 @@ std::vector<UpdateInfo> Model::log() const {
 }
 
 Digest Model::digest() const {
-  return with_errors([&] {
-    return Digest{impl_->model.base_digest(), impl_->model.state_digest()};
-  });
+  return with_errors(
+      [&] { return Digest{impl_->model.base_digest(), impl_->model.state_digest()}; });
 }
 
 void Model::reload() {

@@ -1,9 +1,8 @@
-#include "learn/retrofit_facts.h"
-
 #include <chrono>
 
 #include "api/facade.h"
 #include "api/find_reader.h"
+#include "learn/retrofit_facts.h"
 
 namespace accrete::api {
 

@@ -1,3 +1,5 @@
+#include "model/ask.h"
+
 #include <cstdio>
 #include <iostream>
 
@@ -7,7 +9,6 @@
 #include "learn/explain.h"
 #include "learn/fact_inspect.h"
 #include "model/fact_memory.h"
-#include "model/ask.h"
 
 namespace accrete::cli {
 namespace {
@@ -75,14 +76,11 @@ nlohmann::ordered_json candidate_json(const FactMemory& memory, const Ledger& le
   const StoredFact& fact = memory.store().fact(c.fact);
   const TaughtItem& item = fact.text();
   const UpdateRecord origin = origin_of(ledger, fact);
-  nlohmann::ordered_json json = {{"update", origin.id},
-                                 {"source", origin.source},
-                                 {"line", item.line},
-                                 {"wording", item.prompts[static_cast<size_t>(c.key)]},
-                                 {"subject", item.subject},
-                                 {"probability", c.probability},
-                                 {"masked_cosine", c.masked},
-                                 {"whole_cosine", c.whole}};
+  nlohmann::ordered_json json = {
+      {"update", origin.id},       {"source", origin.source},
+      {"line", item.line},         {"wording", item.prompts[static_cast<size_t>(c.key)]},
+      {"subject", item.subject},   {"probability", c.probability},
+      {"masked_cosine", c.masked}, {"whole_cosine", c.whole}};
   if (!item.leave) json["answer"] = item.answers.front();
   return json;
 }
@@ -91,15 +89,15 @@ std::string candidate_text(const FactMemory& memory, const Ledger& ledger, const
   const StoredFact& fact = memory.store().fact(c.fact);
   const TaughtItem& item = fact.text();
   const UpdateRecord origin = origin_of(ledger, fact);
-  return fmt::format("update {}, line {} of {}: \"{}\" -> {}\n  probability {:.3f}, cosine {:.3f} masked, "
-                     "{:.3f} whole\n",
-                     origin.id, item.line, origin.source, item.prompts[static_cast<size_t>(c.key)],
-                     item.leave ? "left to the model" : item.answers.front(), c.probability,
-                     c.masked, c.whole);
+  return fmt::format(
+      "update {}, line {} of {}: \"{}\" -> {}\n  probability {:.3f}, cosine {:.3f} masked, "
+      "{:.3f} whole\n",
+      origin.id, item.line, origin.source, item.prompts[static_cast<size_t>(c.key)],
+      item.leave ? "left to the model" : item.answers.front(), c.probability, c.masked, c.whole);
 }
 
-void add_choice(const FactMemory& memory, const Ledger& ledger, const Choice& choice, nlohmann::ordered_json& json,
-                std::string& text) {
+void add_choice(const FactMemory& memory, const Ledger& ledger, const Choice& choice,
+                nlohmann::ordered_json& json, std::string& text) {
   nlohmann::ordered_json out = {{"accepted", choice.fact >= 0}};
   if (choice.best.fact >= 0) {
     out[choice.fact >= 0 ? "fact" : "nearest"] = candidate_json(memory, ledger, choice.best);

@@ -1,9 +1,9 @@
 // audit and compact: what many updates have come to.
 #include "learn/audit.h"
-#include "learn/fact_inspect.h"
 
 #include "cli/cli.h"
 #include "learn/compact.h"
+#include "learn/fact_inspect.h"
 #include "model/fact_memory.h"
 
 namespace accrete::cli {
@@ -83,9 +83,9 @@ void print_facts(const Common& common, const FactAudit& r) {
                                  {"updates", nlohmann::ordered_json::array()},
                                  {"subjects", nlohmann::ordered_json::array()},
                                  {"anomalies", r.anomalies}};
-  std::vector<std::vector<std::string>> updates = {
-      {"UPDATE", "FACTS", "OF", "WORDINGS", "BYTES", "TAG", "SOURCE"}},
-      subjects = {{"SUBJECT", "FACTS"}};
+  std::vector<std::vector<std::string>> updates = {{"UPDATE", "FACTS", "OF", "WORDINGS", "BYTES",
+                                                    "TAG", "SOURCE"}},
+                                        subjects = {{"SUBJECT", "FACTS"}};
   for (const FactsOfUpdate& u : r.updates) {
     json["updates"].push_back({{"id", u.update},
                                {"tag", u.tag},
@@ -102,9 +102,10 @@ void print_facts(const Common& common, const FactAudit& r) {
     subjects.push_back({s.subject.empty() ? "(none)" : s.subject, std::to_string(s.facts)});
   }
   std::string text = table(updates) + "\n" + table(subjects) +
-                     fmt::format("\n{} facts in {} wordings, {} bytes; {} questions are left to the "
-                                 "model\n",
-                                 r.facts - r.left, r.wordings, r.bytes, r.left);
+                     fmt::format(
+                         "\n{} facts in {} wordings, {} bytes; {} questions are left to the "
+                         "model\n",
+                         r.facts - r.left, r.wordings, r.bytes, r.left);
   for (const auto& anomaly : r.anomalies) text += "odd: " + anomaly + "\n";
   common.print(json, text);
 }

@@ -48,8 +48,8 @@ std::vector<Item> elsewhere(std::vector<Item> items) {
   return items;
 }
 
-// The same of a memory of facts: generated text to its natural stop. What accepts no fact is answered
-// by the base model, bit for bit, so of what was known only that is asked again.
+// The same of a memory of facts: generated text to its natural stop. What accepts no fact is
+// answered by the base model, bit for bit, so of what was known only that is asked again.
 int bench_facts_of_questions(const State& state, const Common& common, LanguageModel model) {
   const auto data = data_folder();
   const auto reporter = common.reporter();
@@ -76,8 +76,7 @@ int bench_facts_of_questions(const State& state, const Common& common, LanguageM
       set.items.resize(static_cast<size_t>(state.facts));
     const auto start = std::chrono::steady_clock::now();
     const FactLessons lessons = make_fact_lessons(model, set, !state.questions);
-    FactProposal proposal =
-        propose_facts(model, lessons.facts, state.options.facts, reporter);
+    FactProposal proposal = propose_facts(model, lessons.facts, state.options.facts, reporter);
     const double seconds =
         std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
     LanguageModel taught = model;
@@ -135,15 +134,15 @@ int bench_facts_of_questions(const State& state, const Common& common, LanguageM
                                        {"runs", runs}};
   if (!state.out.empty()) write_file_atomically(state.out, json.dump(2) + "\n");
   constexpr const char* kShare = "{:.3f}  ({:.3f} .. {:.3f})";
-  common.print(json, table({{"", "mean  (lowest .. highest seed)"},
-                            {"asked in other words, to the natural stop",
-                             columns["asked_after"].text(kShare)},
-                            {"of these begin right", columns["begins_right"].text(kShare)},
-                            {"asked as taught", columns["taught_after"].text(kShare)},
-                            {"known questions kept", columns["kept_questions"].text(kShare)},
-                            {"known clozes kept", columns["kept_clozes"].text(kShare)},
-                            {"seconds to teach",
-                             columns["seconds"].text("{:.0f}  ({:.0f} .. {:.0f})")}}));
+  common.print(
+      json,
+      table({{"", "mean  (lowest .. highest seed)"},
+             {"asked in other words, to the natural stop", columns["asked_after"].text(kShare)},
+             {"of these begin right", columns["begins_right"].text(kShare)},
+             {"asked as taught", columns["taught_after"].text(kShare)},
+             {"known questions kept", columns["kept_questions"].text(kShare)},
+             {"known clozes kept", columns["kept_clozes"].text(kShare)},
+             {"seconds to teach", columns["seconds"].text("{:.0f}  ({:.0f} .. {:.0f})")}}));
   return 0;
 }
 

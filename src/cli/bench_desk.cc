@@ -35,10 +35,13 @@ std::string method_of(const Json& row) {
 
 std::string recital_table(const std::vector<Json>& means) {
   std::vector<std::vector<std::string>> lines = {
-      {"section", "method", "facts", "taught", "untaught", "begins", "contains", "F1", "chosen",
-       "accepted", "given", "left", "AUROC", "twins", "open", "unrelated changed", "conversations",
-       "as is", "system", "3rd turn", "CAPITALS", "typo", "space", "seconds", "KB a fact",
-       "peak MB"}};
+      {"section",       "method",   "facts",    "taught",
+       "untaught",      "begins",   "contains", "F1",
+       "chosen",        "accepted", "given",    "left",
+       "AUROC",         "twins",    "open",     "unrelated changed",
+       "conversations", "as is",    "system",   "3rd turn",
+       "CAPITALS",      "typo",     "space",    "seconds",
+       "KB a fact",     "peak MB"}};
   for (const Json& row : means) {
     if (row.contains("use") || row.at("section") == "corrections") continue;
     if (row.contains("diverged")) {
@@ -113,13 +116,13 @@ std::string corrections_table(const std::vector<Json>& means) {
   std::string out;
   for (const Json& row : means)
     if (row.at("section") == "corrections")
-      out += "\n" + table({{"corrections", "method", "new, taught", "new, untaught",
-                            "old still said", "others unchanged", "seconds"},
-                           {cell(row, "corrected", 1, "{:.0f}") + " of " +
-                                cell(row, "facts", 1, "{:.0f}"),
-                            method_of(row), cell(row, "new_taught"), cell(row, "new_untaught"),
-                            cell(row, "old_said"), cell(row, "others_unchanged"),
-                            cell(row, "correct_seconds", 1, "{:.1f}")}});
+      out += "\n" +
+             table({{"corrections", "method", "new, taught", "new, untaught", "old still said",
+                     "others unchanged", "seconds"},
+                    {cell(row, "corrected", 1, "{:.0f}") + " of " + cell(row, "facts", 1, "{:.0f}"),
+                     method_of(row), cell(row, "new_taught"), cell(row, "new_untaught"),
+                     cell(row, "old_said"), cell(row, "others_unchanged"),
+                     cell(row, "correct_seconds", 1, "{:.1f}")}});
   return out;
 }
 
@@ -181,9 +184,8 @@ void add_bench_desk(CLI::App& bench, Common& common, Run& run) {
                    "Where each row goes as soon as it is there; a run that was stopped goes on")
       ->type_name("FILE");
   add_common(*verb, common, "accrete bench desk my-model --profile quick --work desk.json");
-  verb->callback([state, &common, &run] {
-    run = [state, &common] { return bench_desk(*state, common); };
-  });
+  verb->callback(
+      [state, &common, &run] { run = [state, &common] { return bench_desk(*state, common); }; });
 }
 
 }  // namespace accrete::cli

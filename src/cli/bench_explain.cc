@@ -63,9 +63,10 @@ int bench_explain_facts(const State& state, const Common& common, const Language
                                        {"line_named_first", share},
                                        {"seconds_each", seconds / n}};
   if (!state.out.empty()) write_file_atomically(state.out, json.dump(1) + "\n");
-  common.print(json, table({{"FACTS", "FACT NAMED FIRST", "SECONDS"},
-                            {std::to_string(facts.size()), percent(share),
-                             fmt::format("{:.3f}", seconds / n)}}));
+  common.print(
+      json,
+      table({{"FACTS", "FACT NAMED FIRST", "SECONDS"},
+             {std::to_string(facts.size()), percent(share), fmt::format("{:.3f}", seconds / n)}}));
   return 0;
 }
 

@@ -20,8 +20,8 @@
 #include "eval/forgetting_plan.h"
 #include "eval/score.h"
 #include "learn/audit.h"
-#include "learn/fact_inspect.h"
 #include "learn/baselines/finetune.h"
+#include "learn/fact_inspect.h"
 #include "learn/teach.h"
 #include "model/fact_memory.h"
 
@@ -135,7 +135,9 @@ void make_work_folder(const fs::path& model, const fs::path& work) {
       fs::create_directories(to.parent_path());
       if (entry.is_regular_file()) link(entry.path(), to);
     }
-  { const Ledger ledger = Ledger::create(temporary); }
+  {
+    const Ledger ledger = Ledger::create(temporary);
+  }
   fs::rename(temporary, work);
 }
 

@@ -74,10 +74,10 @@ void add_diff(CLI::App& app, Common& common, Run& run) {
       const bool others = state->b.empty();
       const std::string b_name = others ? "others" : full_name(ledger, state->b);
       if (has_fact_memory(state->model)) {
-        print_difference(common, a_name, b_name,
-                         compare_facts(facts_named(ledger, a_name),
-                                       others ? facts_named(ledger, "state", a_name)
-                                              : facts_named(ledger, b_name)));
+        print_difference(
+            common, a_name, b_name,
+            compare_facts(facts_named(ledger, a_name), others ? facts_named(ledger, "state", a_name)
+                                                              : facts_named(ledger, b_name)));
         return 0;
       }
       const Update a = side_of(ledger, a_name);

@@ -97,9 +97,8 @@ void add_eval(CLI::App& app, Common& common, Run& run) {
             by_facts += outputs[i].choice.fact >= 0;
             bool starts = false;
             for (const auto& answer : item.answers)
-              starts =
-                  starts ||
-                  (normalize_answer(said) + " ").starts_with(normalize_answer(answer) + " ");
+              starts = starts ||
+                       (normalize_answer(said) + " ").starts_with(normalize_answer(answer) + " ");
             begins += starts;
             lines += nlohmann::ordered_json({{"prompt", asked[i]},
                                              {"answer", item.answers.front()},

@@ -1,8 +1,8 @@
-#include "eval/fact_probe.h"
 #include "eval/probe.h"
 
 #include "base/error.h"
 #include "cli/cli.h"
+#include "eval/fact_probe.h"
 #include "io/dataset.h"
 
 namespace accrete::cli {
@@ -43,10 +43,10 @@ void add_probe(CLI::App& app, Common& common, Run& run) {
       const Dataset data = read_dataset(state->file);
       for (const Item& item : data.items)
         if (item.leave)
-          throw Error(ErrorCode::kInvalidArgument,
-                      fmt::format("{}:{}: a question of a probe needs its answer", state->file,
-                                  item.line),
-                      "teach what is to be left to the model");
+          throw Error(
+              ErrorCode::kInvalidArgument,
+              fmt::format("{}:{}: a question of a probe needs its answer", state->file, item.line),
+              "teach what is to be left to the model");
       Ledger ledger = Ledger::open(state->model, Ledger::Mode::kWrite);  // no other writer now
       const LanguageModel model = LanguageModel::open(state->model, common.open);
       Probe probe;

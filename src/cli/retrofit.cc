@@ -46,8 +46,7 @@ void add_retrofit(CLI::App& app, Common& common, Run& run) {
       if (!state->tell.empty()) options.tell = parse_tell(state->tell);
       options.open = common.open;
       options.tool_version = kVersion;
-      const auto result =
-          retrofit_facts(state->source, state->model, options, common.reporter());
+      const auto result = retrofit_facts(state->source, state->model, options, common.reporter());
       const double seconds =
           std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
       common.print({{"model", state->model},

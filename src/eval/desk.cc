@@ -136,8 +136,8 @@ class Desk {
   bool done(const std::string& section, uint64_t seed, const std::string& method,
             const Json& setting) const {
     return std::any_of(rows_.begin(), rows_.end(), [&](const Json& row) {
-      return row.at("section") == section && row.at("seed") == seed &&
-             row.at("method") == method && row.at("setting") == setting;
+      return row.at("section") == section && row.at("seed") == seed && row.at("method") == method &&
+             row.at("setting") == setting;
     });
   }
 
@@ -146,8 +146,7 @@ class Desk {
     Json row = {{"section", section}, {"seed", seed}, {"method", method}, {"setting", setting}};
     row.update(measured);
     rows_.push_back(std::move(row));
-    if (!options_.work.empty())
-      write_file_atomically(options_.work, result().dump(1) + "\n");
+    if (!options_.work.empty()) write_file_atomically(options_.work, result().dump(1) + "\n");
   }
 
   static Json setting_of(double rate, int64_t epochs) {
@@ -159,16 +158,14 @@ class Desk {
                                                                  const std::string& method,
                                                                  uint64_t seed) const {
     const bool lora = method == "lora";
-    if (!options_.profile.grid)
-      return {{lora ? kLoraRate : kFullRate, {kDefaultEpochs}}};
+    if (!options_.profile.grid) return {{lora ? kLoraRate : kFullRate, {kDefaultEpochs}}};
     if (seed != options_.first_seed)
       if (const auto best = best_setting(rows_, section, options_.first_seed, method))
         return {{best->at("rate").get<double>(), {best->at("epochs").get<int64_t>()}}};
     std::vector<std::pair<double, std::vector<int64_t>>> out;
-    const auto rates = lora ? std::span<const double>(kLoraRates)
-                            : std::span<const double>(kFullRates);
-    for (const double rate : rates)
-      out.push_back({rate, {std::begin(kEpochs), std::end(kEpochs)}});
+    const auto rates =
+        lora ? std::span<const double>(kLoraRates) : std::span<const double>(kFullRates);
+    for (const double rate : rates) out.push_back({rate, {std::begin(kEpochs), std::end(kEpochs)}});
     return out;
   }
 
@@ -208,12 +205,12 @@ class Desk {
     if (missing.empty()) return;
     tell(section, seed, method, fmt::format(" at {}", rate));
     try {
-      teach_desk_method(method, {{"rate", rate}}, missing, parts(), reporter_,
-                        [&](DeskMethod& taught, int64_t n) {
-                          add(section, seed, method, setting_of(rate, n),
-                              measure_desk(taught, parts(), data_, options_.profile.limits,
-                                           reporter_));
-                        });
+      teach_desk_method(
+          method, {{"rate", rate}}, missing, parts(), reporter_,
+          [&](DeskMethod& taught, int64_t n) {
+            add(section, seed, method, setting_of(rate, n),
+                measure_desk(taught, parts(), data_, options_.profile.limits, reporter_));
+          });
     } catch (const Error& e) {
       if (e.code() != ErrorCode::kRefused) throw;
       for (const int64_t n : missing)
@@ -244,12 +241,22 @@ DeskProfile desk_profile(const std::string& name) {
   out.name = name;
   const Names both = {"accrete", "lookup"};
   if (name == "quick") {
-    out.limits = {.taught = 36, .untaught = 120, .variants = 24, .unchanged = 20, .use = 40,
-                  .use_tokens = 96, .few_tokens = 24};
+    out.limits = {.taught = 36,
+                  .untaught = 120,
+                  .variants = 24,
+                  .unchanged = 20,
+                  .use = 40,
+                  .use_tokens = 96,
+                  .few_tokens = 24};
     out.parts = {{"thing12", both, 0}, {"shop", both, 0}};
   } else if (name == "hour") {
-    out.limits = {.taught = 108, .untaught = 200, .variants = 60, .unchanged = 60, .use = 120,
-                  .use_tokens = 96, .few_tokens = 32};
+    out.limits = {.taught = 108,
+                  .untaught = 200,
+                  .variants = 60,
+                  .unchanged = 60,
+                  .use = 120,
+                  .use_tokens = 96,
+                  .few_tokens = 32};
     out.parts = {{"thing12", both, 0},
                  {"thing36", {"accrete", "lookup", "context1", "context3", "lora"}, 0},
                  {"shop", both, 0},
@@ -263,12 +270,20 @@ DeskProfile desk_profile(const std::string& name) {
     out.seeds = 3;
     out.grid = true;
     const Names all = {"accrete", "lookup", "context1", "context3", "lora", "full"};
-    const Names told = {"accrete", "value",    "note",     "both", "lookup",
+    const Names told = {"accrete",  "value",    "note", "both", "lookup",
                         "context1", "context3", "lora", "full"};
-    out.parts = {{"thing12", all, 0},     {"thing36", told, 0},   {"things144", all, 0},
-                 {"shop", all, 0},        {"clinc5", all, 0},     {"clinc10", all, 0},
-                 {"facts100", both, 1},   {"facts1000", both, 1}, {"facts10000", both, 1},
-                 {"raw200", all, 0},      {"long", all, 0},       {"use", told, 0},
+    out.parts = {{"thing12", all, 0},
+                 {"thing36", told, 0},
+                 {"things144", all, 0},
+                 {"shop", all, 0},
+                 {"clinc5", all, 0},
+                 {"clinc10", all, 0},
+                 {"facts100", both, 1},
+                 {"facts1000", both, 1},
+                 {"facts10000", both, 1},
+                 {"raw200", all, 0},
+                 {"long", all, 0},
+                 {"use", told, 0},
                  {"corrections", {"accrete"}, 0}};
   } else {
     throw Error(ErrorCode::kInvalidArgument, fmt::format("there is no profile \"{}\"", name),

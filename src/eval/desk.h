@@ -45,7 +45,7 @@ struct DeskOptions {
   std::vector<std::string> methods;   // these, of every section; empty: as the profile says
   int64_t seeds = 0;                  // 0: as the profile says
   uint64_t first_seed = 0;
-  std::filesystem::path work;         // finished rows; empty: none are kept
+  std::filesystem::path work;  // finished rows; empty: none are kept
   OpenOptions open;
 };
 

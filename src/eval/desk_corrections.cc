@@ -94,8 +94,8 @@ nlohmann::ordered_json measure_corrections(const LanguageModel& model, const Ope
     longest = std::max(longest, static_cast<int64_t>(tokens.size()));
   }
   for (const std::string& answer : set.correct)
-    longest = std::max(longest,
-                       static_cast<int64_t>(encode_answer(model, "", answer, set.raw).size()));
+    longest =
+        std::max(longest, static_cast<int64_t>(encode_answer(model, "", answer, set.raw).size()));
 
   TeachOptions options;
   options.raw = set.raw;
@@ -147,8 +147,8 @@ nlohmann::ordered_json measure_corrections(const LanguageModel& model, const Ope
           {"others_questions", others.of},
           {"seconds", first.seconds},
           {"correct_seconds", second.seconds},
-          {"bytes_a_fact", static_cast<double>(bytes) /
-                               static_cast<double>(set.taught.size() + corrected.size())}};
+          {"bytes_a_fact",
+           static_cast<double>(bytes) / static_cast<double>(set.taught.size() + corrected.size())}};
 }
 
 }  // namespace accrete

@@ -69,7 +69,9 @@ std::string filled(std::string text, const std::string& subject) {
 // Relations of which a person can be the subject.
 constexpr const char* kOfPersons[] = {"P19", "P20", "P27", "P101", "P106", "P108", "P937", "P1412"};
 
-std::string relation_of(const Item& item) { return item.id.substr(0, item.id.find('-')); }
+std::string relation_of(const Item& item) {
+  return item.id.substr(0, item.id.find('-'));
+}
 
 // Names that nobody has: the first word of one, the last of another. Those of the two splits have
 // none in common.
@@ -112,8 +114,8 @@ class InventedNames {
 
 const std::vector<std::string>& desk_sections() {
   static const std::vector<std::string> names = {
-      "thing12",  "thing36",   "things144",  "shop",   "clinc5", "clinc10", "facts100",
-      "facts1000", "facts10000", "raw200", "long",   "use",     "corrections"};
+      "thing12",   "thing36",    "things144", "shop", "clinc5", "clinc10",    "facts100",
+      "facts1000", "facts10000", "raw200",    "long", "use",    "corrections"};
   return names;
 }
 

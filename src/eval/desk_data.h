@@ -19,12 +19,12 @@ namespace accrete {
 
 struct DeskSet {
   std::string section;
-  std::vector<Item> taught;        // `line` is the index + 1; `asked` are the untaught wordings
-  bool raw = false;                // without the chat template
-  std::vector<std::string> left;   // about the same things, not taught
-  std::vector<std::string> twins;  // what was taught, asked about others of nearly the same name
-  std::vector<std::string> open;   // open requests about the things
-  std::vector<UseItem> use;        // instead of all these: facts to be used
+  std::vector<Item> taught;          // `line` is the index + 1; `asked` are the untaught wordings
+  bool raw = false;                  // without the chat template
+  std::vector<std::string> left;     // about the same things, not taught
+  std::vector<std::string> twins;    // what was taught, asked about others of nearly the same name
+  std::vector<std::string> open;     // open requests about the things
+  std::vector<UseItem> use;          // instead of all these: facts to be used
   std::vector<std::string> correct;  // new answers for the first of `taught`; else empty
 };
 

@@ -63,8 +63,9 @@ class Measure {
     for (const Item& item : set_.taught) {
       wordings += item.prompts.size();
       for (const std::string& answer : item.answers)
-        longest_ = std::max(longest_, static_cast<int64_t>(
-                                          encode_answer(parts.model, "", answer, set_.raw).size()));
+        longest_ =
+            std::max(longest_,
+                     static_cast<int64_t>(encode_answer(parts.model, "", answer, set_.raw).size()));
     }
     row_ = {{"facts", set_.taught.size()}, {"wordings", wordings}};
   }
@@ -295,8 +296,7 @@ class Measure {
 
   void use() {
     std::map<std::string, int64_t> at;
-    for (size_t i = 0; i < set_.taught.size(); ++i)
-      at[set_.taught[i].id] = static_cast<int64_t>(i);
+    for (size_t i = 0; i < set_.taught.size(); ++i) at[set_.taught[i].id] = static_cast<int64_t>(i);
     const auto items = sample(set_.use, limits_.use, rng_.split(21));
     std::vector<AskRequest> requests;
     std::vector<std::vector<int64_t>> facts;
@@ -380,8 +380,8 @@ class Measure {
   Rng rng_;
   int64_t longest_ = 0;
   Json row_;
-  std::vector<double> asked_;       // probability of each untaught wording
-  std::vector<bool> asked_right_;   // its best fact is the right one
+  std::vector<double> asked_;      // probability of each untaught wording
+  std::vector<bool> asked_right_;  // its best fact is the right one
 };
 
 }  // namespace

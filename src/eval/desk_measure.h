@@ -22,8 +22,8 @@ namespace accrete {
 // How many are generated at most; of more a sample is drawn by the seed.
 struct DeskLimits {
   int64_t taught = 300, untaught = 300;
-  int64_t variants = 300;   // untaught wordings that are put in other ways
-  int64_t unchanged = 60;   // of each kind, of methods that answer everything
+  int64_t variants = 300;  // untaught wordings that are put in other ways
+  int64_t unchanged = 60;  // of each kind, of methods that answer everything
   int64_t use = 240;
   int64_t use_tokens = 160;
   int64_t few_tokens = 32;  // of an answer that is only compared

@@ -24,8 +24,8 @@ namespace {
 namespace fs = std::filesystem;
 
 constexpr size_t kBatch = 16;
-constexpr size_t kRead = 256;       // questions that are read at once
-constexpr int64_t kRank = 16;       // of LoRA
+constexpr size_t kRead = 256;  // questions that are read at once
+constexpr int64_t kRank = 16;  // of LoRA
 constexpr double kAlpha = 32;
 constexpr int64_t kTrainBatch = 8;  // examples of a finetuning step
 constexpr int64_t kFloat32 = 4;
@@ -128,9 +128,8 @@ class FactMethod : public DeskMethod {
       const auto some = std::span(unknown).subspan(at, std::min(kRead, unknown.size() - at));
       const auto choices = choose_facts(model_, some);
       for (size_t i = 0; i < some.size(); ++i)
-        parts_.choices[request_key(some[i])] = {line_of(choices[i].best.fact),
-                                                line_of(choices[i].fact),
-                                                choices[i].best.probability};
+        parts_.choices[request_key(some[i])] = {
+            line_of(choices[i].best.fact), line_of(choices[i].fact), choices[i].best.probability};
     }
     std::vector<DeskChoice> out;
     for (const AskRequest& request : requests)
@@ -199,8 +198,8 @@ class ContextMethod : public FactMethod {
         owner_.push_back(static_cast<int64_t>(i));
       }
     }
-    keys_ = model_.facts().reader().read(texts).reshape(
-        {static_cast<int64_t>(owner_.size()), 2, -1});
+    keys_ =
+        model_.facts().reader().read(texts).reshape({static_cast<int64_t>(owner_.size()), 2, -1});
   }
 
   std::vector<DeskChoice> choose(std::span<const AskRequest>, const Reporter&) override {
@@ -413,7 +412,9 @@ std::vector<std::string> BaseAnswers::answer(std::span<const AskRequest> request
   return out;
 }
 
-bool is_finetuning(const std::string& method) { return method == "lora" || method == "full"; }
+bool is_finetuning(const std::string& method) {
+  return method == "lora" || method == "full";
+}
 
 const std::vector<std::string>& desk_methods() {
   static const std::vector<std::string> names = {"accrete",  "value",    "note", "both", "lookup",

@@ -50,23 +50,23 @@ class BaseAnswers {
 
 // What a question chooses, as indices into the set's facts; -1: none.
 struct DeskChoice {
-  int64_t best = -1;      // the threshold ignored
+  int64_t best = -1;  // the threshold ignored
   int64_t accepted = -1;
   double probability = 0;
 };
 
 struct DeskCost {
-  double seconds = 0;        // of teaching, everything included
-  double bytes_a_fact = 0;   // on disk
-  int64_t teach_peak = 0;    // largest resident memory while teaching
-  int64_t answer_peak = 0;   // while the untaught model answered, before
+  double seconds = 0;       // of teaching, everything included
+  double bytes_a_fact = 0;  // on disk
+  int64_t teach_peak = 0;   // largest resident memory while teaching
+  int64_t answer_peak = 0;  // while the untaught model answered, before
 };
 
 class DeskMethod {
  public:
   virtual ~DeskMethod() = default;
-  virtual std::vector<std::string> answer(std::span<const AskRequest> requests,
-                                          int64_t max_tokens, const Reporter& reporter) = 0;
+  virtual std::vector<std::string> answer(std::span<const AskRequest> requests, int64_t max_tokens,
+                                          const Reporter& reporter) = 0;
   // With the right facts given, whatever would be chosen; empty where that means nothing.
   virtual std::vector<std::string> answer_given(std::span<const AskRequest>,
                                                 std::span<const std::vector<int64_t>>, int64_t,

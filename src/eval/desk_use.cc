@@ -14,15 +14,25 @@ namespace {
 
 using Text = std::u32string;
 
-uint8_t category(char32_t c) { return unicode::properties()[c] & unicode::kCategoryMask; }
+uint8_t category(char32_t c) {
+  return unicode::properties()[c] & unicode::kCategoryMask;
+}
 bool is_letter(char32_t c) {
   const uint8_t k = category(c);
   return k >= unicode::kLu && k <= unicode::kLo;
 }
-bool is_digit(char32_t c) { return category(c) == unicode::kNd; }
-bool is_space(char32_t c) { return (unicode::properties()[c] & unicode::kSpace) != 0; }
-bool is_word(char32_t c) { return is_letter(c) || is_digit(c) || c == U'_'; }
-bool is_point(char32_t c) { return c == U'.' || c == U',' || c == U':'; }
+bool is_digit(char32_t c) {
+  return category(c) == unicode::kNd;
+}
+bool is_space(char32_t c) {
+  return (unicode::properties()[c] & unicode::kSpace) != 0;
+}
+bool is_word(char32_t c) {
+  return is_letter(c) || is_digit(c) || c == U'_';
+}
+bool is_point(char32_t c) {
+  return c == U'.' || c == U',' || c == U':';
+}
 
 char32_t plain(char32_t c) {
   switch (c) {
@@ -227,10 +237,10 @@ UseItem parse_use(const nlohmann::json& json, std::string_view source, int64_t l
   }
   if (out.facts.empty() || (out.must.empty() && out.answer.empty()) ||
       (!out.answer.empty() && out.answer != "yes" && out.answer != "no"))
-    throw Error(ErrorCode::kFormat,
-                fmt::format("{}:{}: a use needs facts, and \"must\" or the answer yes or no",
-                            source, line),
-                "data/desk/USE.md says what a use is");
+    throw Error(
+        ErrorCode::kFormat,
+        fmt::format("{}:{}: a use needs facts, and \"must\" or the answer yes or no", source, line),
+        "data/desk/USE.md says what a use is");
   return out;
 }
 

@@ -18,12 +18,12 @@ struct UseItem {
   std::string kind;
   std::vector<std::string> facts;  // ids
   std::string question;
-  std::string system;              // may be empty
-  std::vector<Message> messages;   // the whole conversation; empty: the question alone
-  std::string asked_in;            // language of the question; may be empty
+  std::string system;                       // may be empty
+  std::vector<Message> messages;            // the whole conversation; empty: the question alone
+  std::string asked_in;                     // language of the question; may be empty
   std::vector<std::string> must, must_not;  // "a|b": one of them
-  std::string answer;              // "yes", "no" or empty
-  std::string form;                // empty: any
+  std::string answer;                       // "yes", "no" or empty
+  std::string form;                         // empty: any
 };
 
 // One line of the file. `source` and `line` go into messages. Throws kFormat.

@@ -9,7 +9,9 @@
 namespace accrete {
 namespace {
 
-bool is_letter(char c) { return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z'); }
+bool is_letter(char c) {
+  return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z');
+}
 
 }  // namespace
 
@@ -21,8 +23,8 @@ std::string in_capitals(std::string_view text) {
 }
 
 std::string with_typo(const std::string& text, const std::string& subject, Rng rng) {
-  const auto names = subject.empty() ? std::vector<std::pair<size_t, size_t>>()
-                                     : find_name(text, subject);
+  const auto names =
+      subject.empty() ? std::vector<std::pair<size_t, size_t>>() : find_name(text, subject);
   std::vector<size_t> places;  // of the first of two letters; a word's first letter stays
   for (const Word& word : words_of(text)) {
     const bool named = std::any_of(names.begin(), names.end(), [&](const auto& name) {

@@ -3,14 +3,13 @@
 #include <algorithm>
 
 #include "eval/score.h"
-#include "model/fact_memory.h"
 #include "model/ask.h"
+#include "model/fact_memory.h"
 #include "text/wording.h"
 
 namespace accrete {
 
-std::string base_answers(const LanguageModel& model, const Probe& probe,
-                         const Reporter& reporter) {
+std::string base_answers(const LanguageModel& model, const Probe& probe, const Reporter& reporter) {
   if (probe.is_text()) return {};
   LanguageModel base = model;
   if (base.has_facts()) base.use_facts(model.facts().with(FactStore()));

@@ -86,7 +86,8 @@ bool begins_with(std::string_view said, std::string_view answer) {
   if (!said.starts_with(answer)) return false;
   said.remove_prefix(answer.size());
   const auto joins = [](char c) {
-    return std::isalnum(static_cast<unsigned char>(c)) != 0 || (static_cast<unsigned char>(c) & 0x80);
+    return std::isalnum(static_cast<unsigned char>(c)) != 0 ||
+           (static_cast<unsigned char>(c) & 0x80);
   };
   if (said.empty() || answer.empty()) return true;
   if (joins(said.front()) && joins(answer.back())) return false;

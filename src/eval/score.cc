@@ -112,8 +112,8 @@ const std::string& prompt_of(const Item& item, bool use_asked) {
                                           : item.asked.at(0);
 }
 
-// Of a model with facts: the items that accept one, asked to the natural stop. Whether each of these
-// says one of its answers; the others stay without a value.
+// Of a model with facts: the items that accept one, asked to the natural stop. Whether each of
+// these says one of its answers; the others stay without a value.
 std::vector<std::optional<bool>> said_by_facts(const LanguageModel& model,
                                                std::span<const Item> items,
                                                const ExampleOptions& options, bool use_asked) {
@@ -139,8 +139,8 @@ std::vector<std::optional<bool>> said_by_facts(const LanguageModel& model,
   constexpr size_t kBatch = 32;
   for (size_t at = 0; at < accepted.size(); at += kBatch) {
     const size_t n = std::min(kBatch, accepted.size() - at);
-    const auto said = answer_with(model, std::span(accepted).subspan(at, n),
-                                  std::span(facts).subspan(at, n), {});
+    const auto said =
+        answer_with(model, std::span(accepted).subspan(at, n), std::span(facts).subspan(at, n), {});
     for (size_t k = 0; k < n; ++k)
       out[of[at + k]] = says_exactly(said[k].text, items[of[at + k]].answers);
   }

@@ -38,10 +38,10 @@ std::vector<Score> score_states(const LanguageModel& model, std::span<const Exam
 // Share of exact ones; 0 for none.
 double exact_rate(std::span<const Score> scores);
 
-// Of a model with facts (model/fact_memory.h) an item that accepts one is asked, to the natural stop,
-// and is exact when it says an answer and nothing else.
-// Best of several accepted answers: an item is exact when any answer is. One value per item, for
-// the items' first prompt (or first `asked` one when `use_asked`).
+// Of a model with facts (model/fact_memory.h) an item that accepts one is asked, to the natural
+// stop, and is exact when it says an answer and nothing else. Best of several accepted answers: an
+// item is exact when any answer is. One value per item, for the items' first prompt (or first
+// `asked` one when `use_asked`).
 std::vector<Score> score_items(const LanguageModel& model, std::span<const Item> items,
                                const ExampleOptions& options, bool use_asked,
                                const Reporter& reporter = {}, std::string_view stage = "score",

@@ -18,11 +18,15 @@ std::vector<std::string> words(std::string_view text) {
   return out;
 }
 
-bool is_digit(char c) { return c >= '0' && c <= '9'; }
-bool is_letter(char c) { return std::isalpha(static_cast<unsigned char>(c)) != 0; }
+bool is_digit(char c) {
+  return c >= '0' && c <= '9';
+}
+bool is_letter(char c) {
+  return std::isalpha(static_cast<unsigned char>(c)) != 0;
+}
 
-// Whether the mark at `at` is part of a value: -3.5, 1:30, 5 %, $5, C++, C#. The comma of 1,000 only
-// groups digits.
+// Whether the mark at `at` is part of a value: -3.5, 1:30, 5 %, $5, C++, C#. The comma of 1,000
+// only groups digits.
 bool is_part_of_value(std::string_view text, size_t at) {
   const char c = text[at];
   const char before = at > 0 ? text[at - 1] : ' ';
@@ -57,8 +61,7 @@ std::string_view trimmed(std::string_view text) {
   const auto blank = [](char c) { return std::isspace(static_cast<unsigned char>(c)) != 0; };
   while (!text.empty() && blank(text.front())) text.remove_prefix(1);
   while (!text.empty() && blank(text.back())) text.remove_suffix(1);
-  if (text.size() > 1 && text.back() == '.' && text[text.size() - 2] != '.')
-    text.remove_suffix(1);
+  if (text.size() > 1 && text.back() == '.' && text[text.size() - 2] != '.') text.remove_suffix(1);
   return text;
 }
 

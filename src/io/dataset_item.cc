@@ -16,9 +16,9 @@ namespace {
 using Json = nlohmann::json;
 
 constexpr std::array<std::string_view, 15> kKeys = {
-    "prompt",  "prompts",  "completion", "completions", "question", "questions", "answer",
-    "answers", "messages", "text",       "subject",     "asked",    "id",
-    "verbatim", "leave"};
+    "prompt",    "prompts", "completion", "completions", "question",
+    "questions", "answer",  "answers",    "messages",    "text",
+    "subject",   "asked",   "id",         "verbatim",    "leave"};
 constexpr std::array<std::string_view, 4> kRoles = {"system", "user", "assistant", "tool"};
 constexpr std::string_view kExpected =
     "expected are \"prompt(s)\" or \"question(s)\" with \"completion\" or \"answer(s)\"; or "

@@ -14,8 +14,7 @@ namespace {
 namespace fs = std::filesystem;
 
 int64_t file_bytes(const Ledger& ledger, const std::string& id) {
-  return static_cast<int64_t>(
-      fs::file_size(ledger.folder() / "updates" / update_file_name(id)));
+  return static_cast<int64_t>(fs::file_size(ledger.folder() / "updates" / update_file_name(id)));
 }
 
 std::string answer_of(const TaughtItem& item) {
@@ -62,8 +61,8 @@ FactAudit audit_facts(const Ledger& ledger, size_t most) {
     ++by_subject[key];
     subject_name.try_emplace(key, item.subject);
     for (const std::string& prompt : item.prompts) {
-      const auto [it, fresh] = answer.try_emplace(
-          (item.raw ? "raw " : "") + name_key(prompt), fact.update_id, answer_of(item));
+      const auto [it, fresh] = answer.try_emplace((item.raw ? "raw " : "") + name_key(prompt),
+                                                  fact.update_id, answer_of(item));
       if (!fresh && !same_text(it->second.second, answer_of(item)) && out.anomalies.size() < most)
         out.anomalies.push_back(fmt::format("\"{}\" has two answers: \"{}\" ({}) and \"{}\" ({})",
                                             prompt, it->second.second, it->second.first,

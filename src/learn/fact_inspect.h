@@ -19,10 +19,10 @@ namespace accrete {
 
 struct FactsOfUpdate {
   std::string update, tag, source;
-  int64_t taught = 0;    // facts in its file
-  int64_t active = 0;    // of these in the state: the others were corrected or taught again since
+  int64_t taught = 0;  // facts in its file
+  int64_t active = 0;  // of these in the state: the others were corrected or taught again since
   int64_t wordings = 0;
-  int64_t bytes = 0;     // of its file
+  int64_t bytes = 0;  // of its file
 };
 struct FactsOfSubject {
   std::string subject;  // empty: facts about nothing in particular
@@ -43,8 +43,8 @@ struct FactDifference {
     std::string question, a, b;  // answers; empty: not there
   };
   int64_t facts_a = 0, facts_b = 0;
-  int64_t shared = 0;               // the same wordings and answer in both
-  std::vector<Line> changed;        // a question that both have, with two answers
+  int64_t shared = 0;         // the same wordings and answer in both
+  std::vector<Line> changed;  // a question that both have, with two answers
   std::vector<Line> only_a, only_b;
 };
 FactDifference compare_facts(const std::vector<TaughtItem>& a, const std::vector<TaughtItem>& b);

@@ -21,7 +21,9 @@ constexpr size_t kLongestAnswer = 400;
               hint);
 }
 
-std::string short_form(const std::string& text) { return excerpt_of(text, 80); }
+std::string short_form(const std::string& text) {
+  return excerpt_of(text, 80);
+}
 
 bool ends_with_blank(const std::string& text) {
   return !text.empty() && (text.back() == ' ' || text.back() == '\t');
@@ -42,7 +44,8 @@ FactLesson lesson_of(const LanguageModel& model, const Dataset& data, const Item
   out.asked = item.asked;
   switch (item.kind) {
     case Item::Kind::kText:
-      refuse(data, item.line, "running text cannot be asked for: a fact is a question and its answer",
+      refuse(data, item.line,
+             "running text cannot be asked for: a fact is a question and its answer",
              "give \"question\" and \"answer\", or \"messages\"");
     case Item::Kind::kMessages: {
       if (raw)
@@ -195,10 +198,11 @@ FactLessons make_fact_lessons(const LanguageModel& model, const Dataset& data, b
       const auto limit = model.net().config().max_positions;
       const auto answer = answer_tokens(model, kept, kept.item.prompts.front());
       if (answer.size() > kLongestAnswer && !kept.item.verbatim)
-        refuse(data, item.line,
-               fmt::format("its answer has {} tokens, {} can be learned", answer.size(),
-                           kLongestAnswer),
-               "shorten it, or write \"verbatim\": true beside it to have it written word for word");
+        refuse(
+            data, item.line,
+            fmt::format("its answer has {} tokens, {} can be learned", answer.size(),
+                        kLongestAnswer),
+            "shorten it, or write \"verbatim\": true beside it to have it written word for word");
       for (size_t i = 0; i < kept.item.prompts.size(); ++i) {
         const auto prompt =
             encode_request(model, request_of(kept, kept.item.prompts[i], kept.before[i]));
@@ -212,9 +216,9 @@ FactLessons make_fact_lessons(const LanguageModel& model, const Dataset& data, b
     }
     for (const std::string& wording : kept.item.prompts)
       if (as_text && ends_with_blank(wording))
-        out.remarks.push_back(fmt::format(
-            "line {}: \"{}\" ends with a space; it is learned with and without", item.line,
-            short_form(wording)));
+        out.remarks.push_back(
+            fmt::format("line {}: \"{}\" ends with a space; it is learned with and without",
+                        item.line, short_form(wording)));
     out.facts.push_back(std::move(kept));
   }
   if (std::none_of(out.facts.begin(), out.facts.end(),
@@ -270,7 +274,8 @@ std::vector<FactExample> form_examples(const LanguageModel& model,
   struct Form {
     int64_t fact;
     AskRequest request;
-    std::string note, must, fallback;  // what the answer must hold; what is taught where it does not
+    std::string note, must,
+        fallback;  // what the answer must hold; what is taught where it does not
   };
   std::vector<Form> forms;
   for (size_t i = 0; i < lessons.size(); ++i) {
@@ -281,8 +286,8 @@ std::vector<FactExample> form_examples(const LanguageModel& model,
     const size_t n = item.prompts.size();
     const auto ask_for = [&](const std::string& text, const std::string& must,
                              const std::string& fallback) {
-      forms.push_back({static_cast<int64_t>(i),
-                       request_of(lessons[i], text, lessons[i].before[0]), note, must, fallback});
+      forms.push_back({static_cast<int64_t>(i), request_of(lessons[i], text, lessons[i].before[0]),
+                       note, must, fallback});
     };
     ask_for("Answer in a full sentence: " + item.prompts[0], answer, "");
     ask_for(item.prompts[1 % n] + " Answer as JSON with the key \"answer\".", answer,
@@ -308,8 +313,8 @@ std::vector<FactExample> form_examples(const LanguageModel& model,
     const auto said = generate(model, prompts, options);
     for (size_t k = 0; k < n; ++k) {
       const Form& form = forms[at + k];
-      const bool usable = said[k].finish_reason == "stop" &&
-                          said[k].text.find(form.must) != std::string::npos;
+      const bool usable =
+          said[k].finish_reason == "stop" && said[k].text.find(form.must) != std::string::npos;
       const std::string text = usable ? said[k].text : form.fallback;
       if (text.empty()) continue;
       FactExample e;

@@ -21,9 +21,9 @@
 namespace accrete {
 
 struct FactLesson {
-  TaughtItem item;                              // as it will be stored
-  std::vector<std::vector<Message>> before;     // of each wording, what stands before it in a chat
-  std::vector<std::string> asked;               // wordings that are asked and never taught
+  TaughtItem item;                           // as it will be stored
+  std::vector<std::vector<Message>> before;  // of each wording, what stands before it in a chat
+  std::vector<std::string> asked;            // wordings that are asked and never taught
 };
 
 struct FactLessons {
@@ -40,8 +40,8 @@ FactLessons make_fact_lessons(const LanguageModel& model, const Dataset& data, b
 std::vector<FactExample> fact_examples(const LanguageModel& model, const FactLesson& lesson,
                                        int64_t index, Tell tell);
 // More examples, of models that are told by notes and values together: the facts asked for in other
-// forms (a sentence, JSON, true or not), with what the model says itself when the note is there. The
-// value then tells the fact and leaves the form to the model. Ascending by fact.
+// forms (a sentence, JSON, true or not), with what the model says itself when the note is there.
+// The value then tells the fact and leaves the form to the model. Ascending by fact.
 std::vector<FactExample> form_examples(const LanguageModel& model,
                                        std::span<const FactLesson> lessons, Tell tell,
                                        const Reporter& reporter);

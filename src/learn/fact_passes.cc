@@ -3,11 +3,11 @@
 #include <ATen/ATen.h>
 #include <ATen/Parallel.h>
 #include <ATen/core/grad_mode.h>
+#include <torch/csrc/autograd/autograd.h>
 
 #include <algorithm>
 #include <cmath>
 #include <map>
-#include <torch/csrc/autograd/autograd.h>
 
 #include "base/error.h"
 #include "model/kernels/rows.h"
@@ -19,7 +19,9 @@ namespace {
 
 constexpr int64_t kLogitRows = 128;
 
-int64_t length(const FactExample& e) { return static_cast<int64_t>(e.tokens.size()); }
+int64_t length(const FactExample& e) {
+  return static_cast<int64_t>(e.tokens.size());
+}
 
 // The first token that is passed in every step: that of the first vector that has a place, and at
 // the latest the one that the answer is predicted at.
@@ -160,9 +162,10 @@ FactPasses::FactPasses(const Transformer& net, std::span<const FactExample> exam
       reporter.check_cancelled();
       std::vector<int64_t> ids(e.tokens.begin(), e.tokens.end()), places;
       each_place(e, options.sites, [&](int64_t, int64_t t) { places.push_back(t); });
-      const auto h = net.run(net.embed(at::tensor(ids, at::kLong).unsqueeze(0).to(net.device())),
-                             0, options.sites.block + 1);
-      at_places.push_back(h[0].to(at::kCPU, at::kFloat).index_select(0, at::tensor(places, at::kLong)));
+      const auto h = net.run(net.embed(at::tensor(ids, at::kLong).unsqueeze(0).to(net.device())), 0,
+                             options.sites.block + 1);
+      at_places.push_back(
+          h[0].to(at::kCPU, at::kFloat).index_select(0, at::tensor(places, at::kLong)));
     }
   } else {
     packed_ = std::make_unique<Packed>(net);
@@ -180,7 +183,9 @@ FactPasses::FactPasses(const Transformer& net, std::span<const FactExample> exam
 
 FactPasses::~FactPasses() = default;
 
-double FactPasses::scale() const { return scale_; }
+double FactPasses::scale() const {
+  return scale_;
+}
 
 std::vector<FactPasses::Outcome> FactPasses::run(std::span<const int64_t> which,
                                                  const at::Tensor& vectors,
@@ -233,8 +238,8 @@ std::vector<FactPasses::Outcome> FactPasses::run(std::span<const int64_t> which,
     if (gradient != nullptr) g = at::zeros_like(last);
     for (size_t l = 0; l < label.size(); l += kLogitRows) {
       const auto n = static_cast<int64_t>(std::min<size_t>(kLogitRows, label.size() - l));
-      const auto index = at::tensor(
-          at::IntArrayRef(label_row.data() + l, static_cast<size_t>(n)), at::kLong);
+      const auto index =
+          at::tensor(at::IntArrayRef(label_row.data() + l, static_cast<size_t>(n)), at::kLong);
       const auto x = last.index_select(0, index);
       auto normed = at::empty_like(x), inverse = at::empty({n}, at::kFloat);
       kernels::rms_norm_rows(x.const_data_ptr<float>(), weight, n, d, eps,

@@ -60,8 +60,8 @@ class FactPasses {
   // examples, in order; adds to `gradient` [V, d] (null: forward only) that of the sum of nll,
   // without the examples whose nll is at most `settled`.
   std::vector<Outcome> run(std::span<const int64_t> which, const at::Tensor& vectors,
-                           std::span<const int64_t> first, at::Tensor* gradient,
-                           double settled = 0, bool exactly = false);
+                           std::span<const int64_t> first, at::Tensor* gradient, double settled = 0,
+                           bool exactly = false);
 
  private:
   struct Packed;

@@ -28,7 +28,9 @@ class Clock {
   std::chrono::steady_clock::time_point start_ = std::chrono::steady_clock::now();
 };
 
-std::string quoted(const std::string& text) { return "\"" + excerpt_of(text, 80) + "\""; }
+std::string quoted(const std::string& text) {
+  return "\"" + excerpt_of(text, 80) + "\"";
+}
 
 constexpr size_t kMostRemarks = 20;
 
@@ -89,8 +91,7 @@ struct Session {
         ++times[f];
         if (!c.left) closest[f] = std::max(closest[f], c.best.masked);
         for (const std::string& prompt : store.fact(f).text().prompts)
-          if (name_key(plain_question(prompt)) ==
-              name_key(plain_question(lesson.item.prompts[i])))
+          if (name_key(plain_question(prompt)) == name_key(plain_question(lesson.item.prompts[i])))
             asked_before.insert(f);
       }
       at += n;
@@ -210,7 +211,8 @@ void remark_on_keys(const UpdateFacts& facts, const std::vector<TaughtItem>& ite
 
 // Questions of probes that the new facts would answer wrongly, as facts that leave them to the
 // model. Not those that are taught word for word: there the floor decides.
-std::vector<TaughtItem> leave_probes(const LanguageModel& trial, std::span<const FactLesson> lessons,
+std::vector<TaughtItem> leave_probes(const LanguageModel& trial,
+                                     std::span<const FactLesson> lessons,
                                      std::vector<WatchedFactProbe>& probes) {
   std::set<std::string> taught;
   for (const FactLesson& lesson : lessons)
@@ -279,8 +281,8 @@ double learned_share(const LanguageModel& trial, std::span<const FactLesson> les
     if (lesson.item.leave) continue;
     const auto& wordings = asked ? lesson.asked : lesson.item.prompts;
     for (size_t i = 0; i < wordings.size(); ++i) {
-      requests.push_back(request_of(lesson, wordings[i],
-                                    asked ? std::vector<Message>() : lesson.before[i]));
+      requests.push_back(
+          request_of(lesson, wordings[i], asked ? std::vector<Message>() : lesson.before[i]));
       of.push_back(&lesson);
     }
   }
@@ -321,8 +323,6 @@ double share_before(const LanguageModel& model, std::span<const FactLesson> less
   }
   return right / static_cast<double>(requests.size());
 }
-
-FactValueOptions value_options(const TeachOptions& options) { return options.facts; }
 
 Reporter with_limit(const Reporter& reporter, double most, const Clock& clock) {
   Reporter timed = reporter;
@@ -415,9 +415,8 @@ FactProposal propose_facts(const LanguageModel& model, std::span<const FactLesso
       solve_fact_values(model.net(), examples, F, info.sites, options, reporter);
   out.update.facts.width = model.net().config().width;
   for (int64_t f = 0; f < F; ++f)
-    out.update.facts.vectors.push_back(
-        static_cast<int32_t>(values.first[static_cast<size_t>(f) + 1] -
-                             values.first[static_cast<size_t>(f)]));
+    out.update.facts.vectors.push_back(static_cast<int32_t>(
+        values.first[static_cast<size_t>(f) + 1] - values.first[static_cast<size_t>(f)]));
   out.update.facts.values = values.vectors;
   for (const size_t i : fresh) {
     out.exact.push_back(values.exact[i]);
@@ -437,7 +436,7 @@ PlanResult plan_facts(const fs::path& folder, const Dataset& data, const OpenOpt
   result.items = static_cast<int64_t>(data.items.size());
   result.conflicts = session.conflicts;
   FactProposal proposal =
-      propose_facts(session.model, session.lessons.facts, value_options(options), timed);
+      propose_facts(session.model, session.lessons.facts, options.facts, timed);
   result.rows = rows_of(proposal.update);
   result.parameters = static_cast<int64_t>(proposal.update.facts.values.size());
   remark_on_keys(proposal.update.facts, proposal.update.taught.items, session.lessons.remarks);
@@ -470,7 +469,7 @@ TeachResult teach_facts(const fs::path& folder, const Dataset& data, const OpenO
   result.items = static_cast<int64_t>(data.items.size());
   result.conflicts = session.conflicts;
 
-  FactProposal proposal = propose_facts(model, lessons, value_options(options), timed);
+  FactProposal proposal = propose_facts(model, lessons, options.facts, timed);
   remark_on_keys(proposal.update.facts, proposal.update.taught.items, session.lessons.remarks);
   LanguageModel trial = with_update(model, proposal.update);
   ask_probes(trial, session.probes, timed);
@@ -480,8 +479,7 @@ TeachResult teach_facts(const fs::path& folder, const Dataset& data, const OpenO
     append_left(model.facts().reader(), std::move(left), proposal.update);
     trial = with_update(model, proposal.update);
     ask_probes(trial, session.probes, timed);
-    result.change =
-        fmt::format("{} questions of probes are left to the model", left_to_model);
+    result.change = fmt::format("{} questions of probes are left to the model", left_to_model);
   }
 
   // What was answered before: by what was taught earlier, or by the base model.
@@ -490,8 +488,8 @@ TeachResult teach_facts(const fs::path& folder, const Dataset& data, const OpenO
   result.learned_before = share_before(model, lessons, proposal.before);
   std::vector<FactExample> asked;
   for (size_t i = 0; i < lessons.size(); ++i)
-    for (FactExample& e : asked_examples(model, lessons[i], static_cast<int64_t>(i),
-                                         model.facts().info().tell))
+    for (FactExample& e :
+         asked_examples(model, lessons[i], static_cast<int64_t>(i), model.facts().info().tell))
       asked.push_back(std::move(e));
   const bool any_asked = std::any_of(lessons.begin(), lessons.end(),
                                      [](const FactLesson& l) { return !l.asked.empty(); });
@@ -503,11 +501,12 @@ TeachResult teach_facts(const fs::path& folder, const Dataset& data, const OpenO
       values.first.push_back(values.first.back() + n);
     std::vector<uint8_t> said_before;
     const auto said = said_exactly(model.net(), asked, model.facts().info().sites, values,
-                                   value_options(options), timed, &said_before);
+                                   options.facts, timed, &said_before);
     result.asked_after = learned_share(trial, lessons, said, true);
     double before = 0;
     for (const uint8_t b : said_before) before += b;
-    result.asked_before = said_before.empty() ? 0 : before / static_cast<double>(said_before.size());
+    result.asked_before =
+        said_before.empty() ? 0 : before / static_cast<double>(said_before.size());
   }
   result.measuring_seconds = measuring.seconds();
 

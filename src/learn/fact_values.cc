@@ -1,8 +1,6 @@
 #include "learn/fact_values.h"
 
-
 #include <ATen/ATen.h>
-
 
 #include <algorithm>
 #include <cmath>
@@ -20,7 +18,9 @@ struct Group {
   int64_t first_fact = 0, last_fact = 0;
 };
 
-int64_t tokens_kept(const FactExample& e) { return static_cast<int64_t>(e.tokens.size()); }
+int64_t tokens_kept(const FactExample& e) {
+  return static_cast<int64_t>(e.tokens.size());
+}
 
 // Groups of whole facts. What examples of one group share is kept once, so this is the worst case.
 std::vector<Group> groups_of(const Transformer& net, std::span<const FactExample> examples,
@@ -68,20 +68,22 @@ FactPassOptions pass_options(const FactSites& sites, const FactValueOptions& opt
 // One fact's examples and how they stand.
 struct Shown {
   std::vector<int64_t> examples;
-  size_t next = 0;               // by turns
-  std::vector<double> nll;       // last seen
+  size_t next = 0;          // by turns
+  std::vector<double> nll;  // last seen
   bool resting = false;
-  int64_t steps = 0;             // taken in this round
+  int64_t steps = 0;  // taken in this round
 };
 
 // As they are stored: bfloat16, to the nearest.
-at::Tensor rounded(const at::Tensor& vectors) { return vectors.to(at::kBFloat16).to(at::kFloat); }
+at::Tensor rounded(const at::Tensor& vectors) {
+  return vectors.to(at::kBFloat16).to(at::kFloat);
+}
 
 }  // namespace
 
 FactValues solve_fact_values(const Transformer& net, std::span<const FactExample> examples,
-                             int64_t facts, const FactSites& sites,
-                             const FactValueOptions& options, const Reporter& reporter) {
+                             int64_t facts, const FactSites& sites, const FactValueOptions& options,
+                             const Reporter& reporter) {
   const at::NoGradGuard no_grad;
   const int64_t d = net.config().width;
   FactValues out;
@@ -229,10 +231,9 @@ std::vector<uint8_t> said_exactly(const Transformer& net, std::span<const FactEx
   const at::NoGradGuard no_grad;
   std::vector<uint8_t> out;
   if (values.first.back() == 0) return std::vector<uint8_t>(examples.size(), 0);
-  const auto vectors =
-      at::from_blob(const_cast<uint16_t*>(values.vectors.data()),
-                    {values.first.back(), net.config().width}, at::kBFloat16)
-          .to(at::kFloat);
+  const auto vectors = at::from_blob(const_cast<uint16_t*>(values.vectors.data()),
+                                     {values.first.back(), net.config().width}, at::kBFloat16)
+                           .to(at::kFloat);
   for (const Group& group : groups_of(net, examples, options.cache_bytes)) {
     const auto own = local(examples, group);
     FactPasses passes(net, own, pass_options(sites, options, net), reporter, "ask");

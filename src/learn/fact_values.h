@@ -19,9 +19,10 @@
 namespace accrete {
 
 struct FactValueOptions {
-  int64_t steps = 20;      // of a fact at most
-  int64_t more_steps = 20; // for facts that are not said exactly by then, with the rate falling anew
-  int64_t rounds = 3;      // of more steps at most
+  int64_t steps = 20;  // of a fact at most
+  int64_t more_steps =
+      20;              // for facts that are not said exactly by then, with the rate falling anew
+  int64_t rounds = 3;  // of more steps at most
   // First step length per coordinate, in units of the root mean square of what the vectors are
   // added to; falls linearly to `final_rate` of it.
   double rate = 0.5;
@@ -46,8 +47,8 @@ struct FactValues {
 
 // `examples` ascending by fact, facts from 0 to `facts`. Throws kInterrupted.
 FactValues solve_fact_values(const Transformer& net, std::span<const FactExample> examples,
-                             int64_t facts, const FactSites& sites,
-                             const FactValueOptions& options, const Reporter& reporter);
+                             int64_t facts, const FactSites& sites, const FactValueOptions& options,
+                             const Reporter& reporter);
 
 // Whether examples are said exactly with these values, and (`before`, not null) without any.
 std::vector<uint8_t> said_exactly(const Transformer& net, std::span<const FactExample> examples,

@@ -34,8 +34,8 @@ void copy_reader(const fs::path& from, const fs::path& to) {
     std::error_code error;
     fs::copy_file(from / name, to / name, error);
     if (error)
-      throw Error(ErrorCode::kIo, fmt::format("cannot copy the reader's {}: {}", name,
-                                              error.message()),
+      throw Error(ErrorCode::kIo,
+                  fmt::format("cannot copy the reader's {}: {}", name, error.message()),
                   "check the free space of the disk");
   }
 }
@@ -91,8 +91,7 @@ int64_t default_fact_block(int64_t blocks) {
 }
 
 RetrofitFactsResult retrofit_facts(const fs::path& source, const fs::path& target,
-                                   const RetrofitFactsOptions& options,
-                                   const Reporter& reporter) {
+                                   const RetrofitFactsOptions& options, const Reporter& reporter) {
   const Reader reader = Reader::open(options.reader);  // before anything is copied
   NewModelFolder staging(target);
   if (source.extension() == ".gguf") {
@@ -118,7 +117,7 @@ RetrofitFactsResult retrofit_facts(const fs::path& source, const fs::path& targe
   if (info.sites.block < 0 || info.sites.block > blocks - 2)
     throw Error(ErrorCode::kInvalidArgument,
                 fmt::format("values need a block in [0, {}]", blocks - 2));
-  info.tell = options.tell        ? *options.tell
+  info.tell = options.tell                   ? *options.tell
               : reads_notes(model, reporter) ? Tell::kBoth
                                              : Tell::kValue;
   info.caution = options.caution;

@@ -22,10 +22,11 @@ template <typename T>
 std::vector<T> take(const TensorView& t, DType dtype, size_t dimensions, std::string_view source) {
   if (t.dtype != dtype || t.shape.size() != dimensions || t.bytes.size() % sizeof(T) != 0 ||
       std::any_of(t.shape.begin(), t.shape.end(), [](int64_t n) { return n < 1; }))
-    throw Error(ErrorCode::kFormat,
-                fmt::format("{}: {} is not {} of {} dimensions", source, t.name, dtype_name(dtype),
-                            dimensions),
-                "the update file is damaged, was changed, or is not one of accrete's; get it again");
+    throw Error(
+        ErrorCode::kFormat,
+        fmt::format("{}: {} is not {} of {} dimensions", source, t.name, dtype_name(dtype),
+                    dimensions),
+        "the update file is damaged, was changed, or is not one of accrete's; get it again");
   std::vector<T> out(t.bytes.size() / sizeof(T));
   std::memcpy(out.data(), t.bytes.data(), t.bytes.size());
   return out;

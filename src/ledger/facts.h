@@ -22,10 +22,10 @@ struct UpdateFacts {
   std::vector<int32_t> vectors;  // [F] value vectors of each fact; 0: it has no value of its own
   std::vector<uint16_t> values;  // [sum of vectors, d] bfloat16 bits
   int64_t key_width = 0;
-  std::vector<int8_t> whole;     // [W, key_width], the wordings of all facts one after another
-  std::vector<int8_t> masked;    // likewise
-  std::vector<float> scales;     // [W, 2]: of whole, of masked
-  std::vector<int8_t> answers;   // [F, key_width], of the answers, the subject masked
+  std::vector<int8_t> whole;         // [W, key_width], the wordings of all facts one after another
+  std::vector<int8_t> masked;        // likewise
+  std::vector<float> scales;         // [W, 2]: of whole, of masked
+  std::vector<int8_t> answers;       // [F, key_width], of the answers, the subject masked
   std::vector<float> answer_scales;  // [F]
 
   bool empty() const { return vectors.empty(); }

@@ -16,15 +16,15 @@
 namespace accrete {
 
 struct TaughtItem {
-  int64_t line = 0;                  // in the teach set
-  std::vector<std::string> prompts;  // of a fact; empty otherwise
-  std::vector<std::string> answers;  // of a fact; the first was taught
-  std::string subject;               // as given or found; may be empty
-  bool raw = false;                  // prompts without the chat template
-  std::string excerpt;               // the beginning of a text or conversation
-  bool verbatim = false;             // its answer is written word for word
-  bool leave = false;                // a question that is left to the model: no answers
-  std::vector<std::string> replaces; // facts that it corrects (fact_id, ledger/facts.h)
+  int64_t line = 0;                   // in the teach set
+  std::vector<std::string> prompts;   // of a fact; empty otherwise
+  std::vector<std::string> answers;   // of a fact; the first was taught
+  std::string subject;                // as given or found; may be empty
+  bool raw = false;                   // prompts without the chat template
+  std::string excerpt;                // the beginning of a text or conversation
+  bool verbatim = false;              // its answer is written word for word
+  bool leave = false;                 // a question that is left to the model: no answers
+  std::vector<std::string> replaces;  // facts that it corrects (fact_id, ledger/facts.h)
 
   bool operator==(const TaughtItem&) const = default;
 };

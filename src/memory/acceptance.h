@@ -1,9 +1,9 @@
 // Whether a question is one that was taught: from how near it lies to a probability, and one
 // threshold.
 //
-// The log-odds are a weighted sum of a few cosines, fitted by logistic regression on public pairs of
-// questions and on the development halves of our own sets (docs/algorithm.md has the figures of what
-// else was tried).
+// The log-odds are a weighted sum of a few cosines, fitted by logistic regression on public pairs
+// of questions and on the development halves of our own sets (docs/algorithm.md has the figures of
+// what else was tried).
 //
 // Non-goals: finding candidates (fact_store.h), encoding.
 #pragma once
@@ -17,16 +17,16 @@ namespace accrete {
 // facts of one subject have in common was taken off (their mean, less where they are few).
 struct Evidence {
   int64_t fact = -1;
-  int64_t key = -1;         // the nearest wording, among the fact's
-  double centred = 0;       // of the masked question and the mean of the fact's masked wordings
-  double whole = 0;         // of both unmasked, centred
-  double answer = 0;        // of the masked question and the fact's answer, centred
-  double nearest = 0;       // of the masked question and the nearest masked wording, not centred
-  double nearest_whole = 0; // the same unmasked; for explanations
-  int64_t rivals = 1;       // facts about the same subject, this one among them
-  bool named = false;       // the fact has a subject, and the question names it
-  bool same = false;        // the very words of a wording
-  bool leave = false;       // a question that was stated to be left to the model
+  int64_t key = -1;          // the nearest wording, among the fact's
+  double centred = 0;        // of the masked question and the mean of the fact's masked wordings
+  double whole = 0;          // of both unmasked, centred
+  double answer = 0;         // of the masked question and the fact's answer, centred
+  double nearest = 0;        // of the masked question and the nearest masked wording, not centred
+  double nearest_whole = 0;  // the same unmasked; for explanations
+  int64_t rivals = 1;        // facts about the same subject, this one among them
+  bool named = false;        // the fact has a subject, and the question names it
+  bool same = false;         // the very words of a wording
+  bool leave = false;        // a question that was stated to be left to the model
 };
 
 struct Candidate {
@@ -37,18 +37,18 @@ struct Candidate {
 };
 
 struct Choice {
-  int64_t fact = -1;    // the one that is accepted; -1: none
-  Candidate best;       // whether accepted or not; fact -1: there is no candidate
-  Candidate runner_up;  // the best of the others
-  bool left = false;    // a question that is left to the model lies nearer than the best
-  int64_t left_to = -1; // that one
+  int64_t fact = -1;     // the one that is accepted; -1: none
+  Candidate best;        // whether accepted or not; fact -1: there is no candidate
+  Candidate runner_up;   // the best of the others
+  bool left = false;     // a question that is left to the model lies nearer than the best
+  int64_t left_to = -1;  // that one
 };
 
 // What decide() weighs by and asks for: an exported model carries it along.
 struct AcceptanceRule {
   double centred, whole, answer, nearest, bias;  // the log-odds
-  double same;              // those of the very words
-  double open;              // threshold of facts without a subject
+  double same;                                   // those of the very words
+  double open;                                   // threshold of facts without a subject
   double few, slope, most;  // of the others: slope * log(rivals / few), within [0, most]
 };
 const AcceptanceRule& acceptance_rule();

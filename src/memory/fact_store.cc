@@ -77,8 +77,8 @@ std::string with_name(const std::string& text, const std::string& name) {
 // Whether a question holds what could be a name: "How heavy is the Hub 4?" is not about the Hub 3
 // that was spoken of before.
 bool names_somebody(const std::string& text) {
-  const bool capitals = std::none_of(text.begin(), text.end(),
-                                     [](char c) { return c >= 'a' && c <= 'z'; });
+  const bool capitals =
+      std::none_of(text.begin(), text.end(), [](char c) { return c >= 'a' && c <= 'z'; });
   return !capitals && !shared_name({&text, 1}).empty();
 }
 
@@ -166,8 +166,7 @@ int64_t FactStore::subject_of(const std::string& name) {
   if (forms.empty()) return -1;
   std::string key;
   for (const auto& form : forms) key += form + " ";
-  const auto [it, fresh] =
-      subject_by_key_.try_emplace(key, static_cast<int64_t>(subjects_.size()));
+  const auto [it, fresh] = subject_by_key_.try_emplace(key, static_cast<int64_t>(subjects_.size()));
   if (fresh) {
     subjects_by_first_[forms.front()].push_back(it->second);
     subjects_.push_back({name, std::move(forms), {}});
@@ -208,8 +207,8 @@ std::vector<int64_t> FactStore::named_in(std::span<const Word> words) const {
 
 // The facts of one subject, or those without one: means of their keys, centred.
 struct FactStore::Group {
-  std::vector<int64_t> facts;  // those that are left to the model last
-  int64_t answered = 0;        // the others
+  std::vector<int64_t> facts;                     // those that are left to the model last
+  int64_t answered = 0;                           // the others
   std::vector<float> mean_masked, mean_whole;     // [w] what is taken off
   std::vector<float> masked, whole, answer;       // [facts, w] unit length; answers of the answered
   std::unordered_map<std::string, int64_t> same;  // by the words of a wording: index into `facts`
@@ -255,8 +254,8 @@ const FactStore::Group& FactStore::group(int64_t subject, bool raw) const {
                 out->taught_words);
       // The same words twice: what was taught later counts.
       const auto [it, fresh] = out->same.try_emplace(name_key(text), i);
-      if (!fresh && out->facts[static_cast<size_t>(i)] >
-                        out->facts[static_cast<size_t>(it->second)])
+      if (!fresh &&
+          out->facts[static_cast<size_t>(i)] > out->facts[static_cast<size_t>(it->second)])
         it->second = i;
     }
     if (i >= n) continue;
@@ -305,8 +304,8 @@ FactStore::Asked FactStore::read(const Question& question, const Vocabulary& voc
   return out;
 }
 
-void FactStore::gather(int64_t subject, const float* whole, const float* masked,
-                       const Asked& asked, std::vector<Evidence>& out) const {
+void FactStore::gather(int64_t subject, const float* whole, const float* masked, const Asked& asked,
+                       std::vector<Evidence>& out) const {
   const Group& g = group(subject, asked.raw);
   if (g.facts.empty()) return;
   const int64_t w = key_width_;

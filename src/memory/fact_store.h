@@ -38,13 +38,13 @@ struct Question {
 
 // One fact of a store. Its texts are items()[i] of its update.
 struct StoredFact {
-  std::string id;          // ledger/facts.h
+  std::string id;  // ledger/facts.h
   std::string update_id;
   std::shared_ptr<const Update> update;
-  size_t item = 0;         // of update->taught.items
-  int64_t first_key = 0;   // of update->facts, its wordings' in order
+  size_t item = 0;        // of update->taught.items
+  int64_t first_key = 0;  // of update->facts, its wordings' in order
   int64_t first_vector = 0;
-  int64_t subject = -1;    // of subjects(); -1: none
+  int64_t subject = -1;  // of subjects(); -1: none
 
   const TaughtItem& text() const { return update->taught.items[item]; }
   int64_t keys() const { return static_cast<int64_t>(text().prompts.size()); }
@@ -79,7 +79,6 @@ class FactStore {
   Asked read(const Question& question, const Vocabulary& vocabulary) const;
   // `vectors` [texts, key_width] row-major, unit length. `caution` shifts the log-odds.
   Choice choose(const Asked& asked, const float* vectors, double caution = 0) const;
-
 
   const std::string& subject_name(int64_t subject) const {
     return subjects_[static_cast<size_t>(subject)].name;

@@ -7,8 +7,12 @@
 namespace accrete {
 namespace {
 
-bool is_letter(char c) { return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z'); }
-char lower(char c) { return c >= 'A' && c <= 'Z' ? static_cast<char>(c + 32) : c; }
+bool is_letter(char c) {
+  return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z');
+}
+char lower(char c) {
+  return c >= 'A' && c <= 'Z' ? static_cast<char>(c + 32) : c;
+}
 // What a word may not be a part of.
 bool joins(char c) {
   return is_letter(c) || (c >= '0' && c <= '9') || c == '_' || c == '\'' || c == '-' ||
@@ -51,8 +55,8 @@ void add_words(std::string_view text, std::unordered_set<std::string>& to) {
 std::string mended(std::string_view text, const std::unordered_set<std::string>& taught,
                    const std::unordered_set<std::string>& subject, const Vocabulary& vocabulary) {
   constexpr size_t kShortest = 4, kLongest = 24;
-  const bool capitals = std::none_of(text.begin(), text.end(),
-                                     [](char c) { return c >= 'a' && c <= 'z'; });
+  const bool capitals =
+      std::none_of(text.begin(), text.end(), [](char c) { return c >= 'a' && c <= 'z'; });
   std::string out;
   for (size_t at = 0; at < text.size();) {
     size_t end = at;
@@ -62,7 +66,8 @@ std::string mended(std::string_view text, const std::unordered_set<std::string>&
       continue;
     }
     const std::string_view written = text.substr(at, end - at);
-    const bool whole = (at == 0 || !joins(text[at - 1])) && (end == text.size() || !joins(text[end]));
+    const bool whole =
+        (at == 0 || !joins(text[at - 1])) && (end == text.size() || !joins(text[end]));
     at = end;
     std::string word;
     for (const char c : written) word += lower(c);

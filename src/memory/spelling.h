@@ -16,8 +16,8 @@ using Vocabulary = std::function<int32_t(std::string_view)>;
 
 // `text` with each word of four or more letters a-z that nobody knows (neither the vocabulary, nor
 // `taught`, nor `subject`) replaced by a word one slip away (Damerau): one that was taught, by
-// alphabet, or else the most common. Words with a capital are left alone unless the whole text is in
-// capitals. All words are lower case.
+// alphabet, or else the most common. Words with a capital are left alone unless the whole text is
+// in capitals. All words are lower case.
 std::string mended(std::string_view text, const std::unordered_set<std::string>& taught,
                    const std::unordered_set<std::string>& subject, const Vocabulary& vocabulary);
 

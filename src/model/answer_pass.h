@@ -29,10 +29,10 @@ class AnswerPass {
       : model_(model), cached_(cached) {}
 
   struct Input {
-    at::Tensor ids;        // [B, T] int64
-    at::Tensor mask;       // [B, T] bool, as SideOptions::mask
-    at::Tensor positions;  // as ForwardOptions
-    at::Tensor key_mask;   // likewise
+    at::Tensor ids;                 // [B, T] int64
+    at::Tensor mask;                // [B, T] bool, as SideOptions::mask
+    at::Tensor positions;           // as ForwardOptions
+    at::Tensor key_mask;            // likewise
     const FfnSide* side = nullptr;  // added by the caller instead of what an overlay says
   };
   // Last states [L, d], before the final norm, at the flat positions b T + t that `wanted` [L]

@@ -1,4 +1,3 @@
-#include "model/fact_memory.h"
 #include "model/ask.h"
 
 #include <ATen/ATen.h>
@@ -7,11 +6,14 @@
 
 #include "base/error.h"
 #include "model/chat_tokens.h"
+#include "model/fact_memory.h"
 
 namespace accrete {
 namespace {
 
-bool is_blank(char c) { return c == ' ' || c == '\t' || c == '\n' || c == '\r'; }
+bool is_blank(char c) {
+  return c == ' ' || c == '\t' || c == '\n' || c == '\r';
+}
 
 // The last paragraph of a text: few-shot demonstrations stand before it.
 std::string last_paragraph(const std::string& text) {
@@ -78,8 +80,7 @@ std::vector<int32_t> encode_answer(const LanguageModel& model, const std::string
                                    const std::string& answer, bool raw) {
   auto ids = encode_written(
       model, raw ? model.completion_text(prompt_text, answer, /*raw=*/true) : answer);
-  if (ids.empty())
-    throw Error(ErrorCode::kInvalidArgument, "the answer is empty", "give a text");
+  if (ids.empty()) throw Error(ErrorCode::kInvalidArgument, "the answer is empty", "give a text");
   if (const int32_t end = end_token(model, !raw); end >= 0) ids.push_back(end);
   return ids;
 }

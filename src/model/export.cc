@@ -31,10 +31,8 @@ constexpr int kVersion = 2;
 
 // The classes of the modeling files are named by this.
 std::string family_of(const std::string& model_type) {
-  static const std::map<std::string, std::string> kKnown = {{"llama", "Llama"},
-                                                            {"mistral", "Mistral"},
-                                                            {"qwen2", "Qwen2"},
-                                                            {"qwen3", "Qwen3"}};
+  static const std::map<std::string, std::string> kKnown = {
+      {"llama", "Llama"}, {"mistral", "Mistral"}, {"qwen2", "Qwen2"}, {"qwen3", "Qwen3"}};
   const auto it = kKnown.find(model_type);
   if (it == kKnown.end())
     throw Error(ErrorCode::kUnsupported,

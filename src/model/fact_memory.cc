@@ -67,10 +67,11 @@ FactMemoryInfo load_fact_memory_info(const fs::path& folder, int64_t blocks) {
   }
   if (info.sites.block < 0 || info.sites.block >= blocks - 1 || info.sites.at_end < 1 ||
       info.sites.every < 1)
-    throw Error(ErrorCode::kFormat,
-                fmt::format("{}: block {} is not possible in a model of {}",
-                            (folder / "accrete" / "memory.json").string(), info.sites.block, blocks),
-                "run `accrete retrofit` again into a new folder");
+    throw Error(
+        ErrorCode::kFormat,
+        fmt::format("{}: block {} is not possible in a model of {}",
+                    (folder / "accrete" / "memory.json").string(), info.sites.block, blocks),
+        "run `accrete retrofit` again into a new folder");
   return info;
 }
 

@@ -13,7 +13,7 @@
 namespace accrete {
 
 struct FactSites {
-  int64_t block = 0;   // whose output they are added to
+  int64_t block = 0;  // whose output they are added to
   int64_t at_end = 3;
   int64_t every = 10;
 

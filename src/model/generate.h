@@ -45,8 +45,9 @@ struct FactUse {
 using StreamFn = std::function<void(size_t index, std::string_view text)>;
 
 // Continues every prompt (token ids, at least one each). What all of them begin with is passed
-// once. `facts`, one a prompt or none at all, are what prompts are answered by. The result of a prompt does not depend on the others but for rounding. Throws
-// kInvalidArgument (empty prompt, impossible options, prompt longer than the model's positions).
+// once. `facts`, one a prompt or none at all, are what prompts are answered by. The result of a
+// prompt does not depend on the others but for rounding. Throws kInvalidArgument (empty prompt,
+// impossible options, prompt longer than the model's positions).
 std::vector<Generation> generate(const LanguageModel& model,
                                  std::span<const std::vector<int32_t>> prompts,
                                  const GenerateOptions& options, const StreamFn& stream = nullptr,

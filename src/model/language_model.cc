@@ -43,8 +43,7 @@ bool rows_fit(const Memory& memory, int block, int64_t width, std::span<const in
 template <typename T>
 at::Tensor tensor_of(std::vector<T>&& values, at::ScalarType type) {
   const auto held = std::make_shared<std::vector<T>>(std::move(values));
-  return at::from_blob(
-      held->data(), {static_cast<int64_t>(held->size())}, [held](void*) {}, type);
+  return at::from_blob(held->data(), {static_cast<int64_t>(held->size())}, [held](void*) {}, type);
 }
 
 // What the ledger says is active, and the state file where that says the same.

@@ -10,7 +10,7 @@
 namespace accrete {
 namespace {
 
-constexpr int kVersion = 1;       // of memory layers
+constexpr int kVersion = 1;        // of memory layers
 constexpr int kNewestVersion = 2;  // of facts (fact_memory.h)
 constexpr const char* kScopeMean = "scope.mean";
 constexpr const char* kScopeProjection = "scope.projection";

@@ -105,8 +105,7 @@ void add_facts(Digest& digest, const FactMemory& memory) {
   const FactMemoryInfo& info = memory.info();
   if (memory.store().empty()) return;  // the base, to the bit
   digest.text(fmt::format("facts {} {} {} {} {} {}\n", info.reader_digest, info.sites.block,
-                          info.sites.at_end, info.sites.every, tell_name(info.tell),
-                          info.caution));
+                          info.sites.at_end, info.sites.every, tell_name(info.tell), info.caution));
   for (int64_t i = 0; i < memory.store().size(); ++i) {
     const StoredFact& fact = memory.store().fact(i);
     const UpdateFacts& facts = fact.update->facts;

@@ -35,10 +35,10 @@ bool is_space(char32_t c) {
 
 // Scripts whose words no space parts.
 bool stands_alone(char32_t c) {
-  return (c >= 0x0E00 && c <= 0x0EFF) ||    // Thai, Lao
-         (c >= 0x1000 && c <= 0x109F) ||    // Myanmar
-         (c >= 0x1780 && c <= 0x17FF) ||    // Khmer
-         (c >= 0x3040 && c <= 0x30FF) ||    // kana
+  return (c >= 0x0E00 && c <= 0x0EFF) ||                                  // Thai, Lao
+         (c >= 0x1000 && c <= 0x109F) ||                                  // Myanmar
+         (c >= 0x1780 && c <= 0x17FF) ||                                  // Khmer
+         (c >= 0x3040 && c <= 0x30FF) ||                                  // kana
          (c >= 0x3400 && c <= 0x4DBF) || (c >= 0x4E00 && c <= 0x9FFF) ||  // Han
          (c >= 0xF900 && c <= 0xFAFF) || (c >= 0x20000 && c <= 0x3FFFF);
 }
@@ -67,7 +67,7 @@ std::pair<char32_t, size_t> next(std::string_view text, size_t at) {
 }
 
 bool is_article(const std::string& form) {
-  static const std::set<std::string> kArticles = {"the", "a",     "an",  "my",  "this",
+  static const std::set<std::string> kArticles = {"the", "a",    "an",   "my",   "this",
                                                   "our", "that", "your", "their"};
   return kArticles.contains(form);
 }
@@ -83,23 +83,24 @@ bool matches(std::span<const Word> words, size_t at, std::span<const Word> name)
 // Words that stand in many questions and in no name by themselves.
 bool is_function_word(const std::string& form) {
   static const std::set<std::string> kWords = {
-      "a",    "an",   "the",   "i",     "i'm",  "is",    "are",  "was",   "were",  "do",    "does",
-      "did",  "what", "who",   "whom",  "whose", "when", "where", "which", "why",  "how",   "can",
-      "could", "would", "will", "shall", "should", "may", "might", "must", "please", "tell", "say",
-      "give", "name", "and",   "or",    "of",   "in",    "on",   "at",    "to",    "for",   "from",
-      "by",   "with", "about", "my",    "your", "our",   "their", "his",  "her",   "its",   "it",
-      "this", "that", "these", "those", "there", "you",  "we",   "they",  "he",    "she",   "me",
-      "us",   "has",  "have",  "had",   "if",   "as",    "so",   "not",   "no",    "yes",   "hi",
-      "hello", "hey", "s",     "t",     "any",  "some",  "than", "then",  "be",    "been",  "under",
-      "over", "after", "before", "since", "until", "per", "ok",  "okay",  "well",  "now"};
+      "a",      "an",    "the",   "i",     "i'm",  "is",    "are",    "was",   "were",  "do",
+      "does",   "did",   "what",  "who",   "whom", "whose", "when",   "where", "which", "why",
+      "how",    "can",   "could", "would", "will", "shall", "should", "may",   "might", "must",
+      "please", "tell",  "say",   "give",  "name", "and",   "or",     "of",    "in",    "on",
+      "at",     "to",    "for",   "from",  "by",   "with",  "about",  "my",    "your",  "our",
+      "their",  "his",   "her",   "its",   "it",   "this",  "that",   "these", "those", "there",
+      "you",    "we",    "they",  "he",    "she",  "me",    "us",     "has",   "have",  "had",
+      "if",     "as",    "so",    "not",   "no",   "yes",   "hi",     "hello", "hey",   "s",
+      "t",      "any",   "some",  "than",  "then", "be",    "been",   "under", "over",  "after",
+      "before", "since", "until", "per",   "ok",   "okay",  "well",   "now"};
   return kWords.contains(form);
 }
 
 // What may stand inside a name without a capital.
 bool is_connector(const std::string& form) {
-  static const std::set<std::string> kWords = {"of", "the", "and", "&",  "de", "la",  "le", "du",
-                                               "da", "di",  "von", "van", "der", "den", "del", "for",
-                                               "s",  "+",   "#",   "y",  "e",  "et",  "und"};
+  static const std::set<std::string> kWords = {
+      "of",  "the", "and", "&",   "de", "la", "le", "du", "da", "di", "von", "van",
+      "der", "den", "del", "for", "s",  "+",  "#",  "y",  "e",  "et", "und"};
   return kWords.contains(form);
 }
 
@@ -207,8 +208,8 @@ std::string mask_name(std::string_view text, std::string_view name) {
     }
     size_t begin = words[i].begin;
     if (i > 0 && words[i - 1].begin >= done && is_article(words[i - 1].form) &&
-        text.substr(words[i - 1].end, begin - words[i - 1].end)
-                .find_first_not_of(" \t\n\r") == std::string_view::npos)
+        text.substr(words[i - 1].end, begin - words[i - 1].end).find_first_not_of(" \t\n\r") ==
+            std::string_view::npos)
       begin = words[i - 1].begin;
     out += text.substr(done, begin - done);
     out += "something";

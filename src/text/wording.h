@@ -19,11 +19,11 @@ namespace accrete {
 // A run of letters, marks and digits, a number with its point or colon inside ("3.5", "1:30"), or
 // one symbol ("+", "#", "%"). Punctuation and spaces part words and are none.
 struct Word {
-  std::string form;       // NFKC, case folded
-  size_t begin = 0;       // bytes in the text
+  std::string form;  // NFKC, case folded
+  size_t begin = 0;  // bytes in the text
   size_t end = 0;
-  bool capital = false;   // holds an upper-case letter
-  bool number = false;    // holds a digit
+  bool capital = false;  // holds an upper-case letter
+  bool number = false;   // holds a digit
 };
 std::vector<Word> words_of(std::string_view text);
 
@@ -37,8 +37,8 @@ std::vector<std::pair<size_t, size_t>> find_name(std::string_view text, std::str
 // "something": the question without whom it is about.
 std::string mask_name(std::string_view text, std::string_view name);
 
-// A question as it is read: NFKC, white space squeezed, one form of apostrophe, without "Hi," before
-// it and "please" behind it.
+// A question as it is read: NFKC, white space squeezed, one form of apostrophe, without "Hi,"
+// before it and "please" behind it.
 std::string plain_question(std::string_view text);
 
 // Whom the wordings of one fact are about: the longest run of words that all of them share and that

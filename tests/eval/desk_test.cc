@@ -23,28 +23,44 @@ namespace {
 using testing::expect_error;
 using Json = nlohmann::ordered_json;
 
-std::filesystem::path data() { return std::filesystem::path(ACCRETE_SOURCE_DIR) / "data"; }
+std::filesystem::path data() {
+  return std::filesystem::path(ACCRETE_SOURCE_DIR) / "data";
+}
 
-UseItem use(const char* json) { return parse_use(nlohmann::json::parse(json), "use", 1); }
+UseItem use(const char* json) {
+  return parse_use(nlohmann::json::parse(json), "use", 1);
+}
 
 TEST(DeskUse, StringsAreFoundOnBorders) {
   const struct {
     const char *what, *in;
     bool found;
   } cases[] = {
-      {"186", "186g", true},          {"186", "1186 g", false},
-      {"4", "14 euros", false},       {"4", "4.50", false},
-      {"7", "€7.00", true},           {"7", "7,00 Euro", true},
-      {"18", "18,000", false},        {"1921", "in 1921.", true},
-      {"2.3", "12.3", false},         {"2.3", "2.35", false},
-      {"5", "2.5", false},            {"5", "a: 5", true},
-      {"Graz", "Grazer", false},      {"graz", "In GRAZ!", true},
-      {"30", "30th of October", true}, {"USB-C", "USB‑C port", true},
+      {"186", "186g", true},
+      {"186", "1186 g", false},
+      {"4", "14 euros", false},
+      {"4", "4.50", false},
+      {"7", "€7.00", true},
+      {"7", "7,00 Euro", true},
+      {"18", "18,000", false},
+      {"1921", "in 1921.", true},
+      {"2.3", "12.3", false},
+      {"2.3", "2.35", false},
+      {"5", "2.5", false},
+      {"5", "a: 5", true},
+      {"Graz", "Grazer", false},
+      {"graz", "In GRAZ!", true},
+      {"30", "30th of October", true},
+      {"USB-C", "USB‑C port", true},
       {"0800 555 0142", "0800\u00a0555\n0142", true},
-      {"19", "19°C", true},           {"a|b", "only b", true},
-      {"don't", "don’t", true},       {"ist", "größ ist", true},
-      {"gr", "größe", false},         {"7", "7.000", false},
-      {"12.9|12.90", "12.90 euros", true}, {"", "anything", false},
+      {"19", "19°C", true},
+      {"a|b", "only b", true},
+      {"don't", "don’t", true},
+      {"ist", "größ ist", true},
+      {"gr", "größe", false},
+      {"7", "7.000", false},
+      {"12.9|12.90", "12.90 euros", true},
+      {"", "anything", false},
   };
   for (const auto& c : cases) EXPECT_EQ(found_in(c.what, c.in), c.found) << c.what << " | " << c.in;
 }
@@ -214,11 +230,11 @@ TEST(DeskVariants, Conversations) {
 TEST(DeskSections, AreDrawnBySeedAndNeverMixSides) {
   const DeskData test(data(), "test");
   EXPECT_GE(test.unrelated.size(), 3000U);
-  for (const auto& [name, facts] : {std::pair("thing12", 12U), std::pair("thing36", 36U),
-                                    std::pair("things144", 144U), std::pair("shop", 60U),
-                                    std::pair("clinc5", 150U), std::pair("clinc10", 150U),
-                                    std::pair("facts1000", 1000U), std::pair("raw200", 200U),
-                                    std::pair("long", 40U), std::pair("corrections", 36U)}) {
+  for (const auto& [name, facts] :
+       {std::pair("thing12", 12U), std::pair("thing36", 36U), std::pair("things144", 144U),
+        std::pair("shop", 60U), std::pair("clinc5", 150U), std::pair("clinc10", 150U),
+        std::pair("facts1000", 1000U), std::pair("raw200", 200U), std::pair("long", 40U),
+        std::pair("corrections", 36U)}) {
     const DeskSet set = test.section(name, 1);
     EXPECT_EQ(set.taught.size(), facts) << name;
     std::set<std::string> taught;
