@@ -65,7 +65,7 @@ def desk_rows():
             groups.setdefault((row["section"], name + (f" ({setting})" if setting else "")), []).append(row)
     out = []
     for (section, method), rows in groups.items():
-        mean = lambda *keys: next((sum(r[k] for r in rows) / len(rows) for k in keys if all(r.get(k) is not None for r in rows)), None)
+        mean = lambda *keys, rows=rows: next((sum(r[k] for r in rows) / len(rows) for k in keys if all(r.get(k) is not None for r in rows)), None)
         out.append((section, method, mean, len(rows)))
     return out
 
