@@ -222,8 +222,13 @@ std::string mask_name(std::string_view text, std::string_view name) {
 
 std::string shared_name(std::span<const std::string> wordings) {
   if (wordings.empty()) return {};
+  // Longer texts have their names somewhere at the beginning, and no name has more words.
+  constexpr size_t kMostWords = 256, kLongestName = 12;
   std::vector<std::vector<Word>> all;
-  for (const auto& w : wordings) all.push_back(words_of(w));
+  for (const auto& w : wordings) {
+    all.push_back(words_of(w));
+    if (all.back().size() > kMostWords) all.back().resize(kMostWords);
+  }
   const std::vector<Word>& first = all.front();
   // Where run [i, i + n) of the first wording stands in wording `w`; nothing: it is not there.
   const auto place = [&](size_t i, size_t n, size_t w) -> std::optional<size_t> {
@@ -251,7 +256,7 @@ std::string shared_name(std::span<const std::string> wordings) {
   };
   size_t best_at = 0, best = 0;
   for (size_t i = 0; i < first.size(); ++i)
-    for (size_t n = first.size() - i; n > best; --n) {
+    for (size_t n = std::min(first.size() - i, kLongestName); n > best; --n) {
       if (!shared(i, n)) continue;
       bool name = tells(i, n, 0) && tells(i, n, n - 1), letters = false;
       for (size_t k = 0; k < n && name; ++k) {
