@@ -181,5 +181,11 @@ TEST(Wording, IdentityIsStrict) {
     EXPECT_FALSE(same_text(pair[0], pair[1])) << pair[0] << " " << pair[1];
 }
 
+TEST(Wording, ALongTextIsSearchedAtItsBeginning) {
+  std::string text = "How heavy is the Corvane 5? ";
+  for (int i = 0; i < 25000; ++i) text += "X 3 ";
+  EXPECT_FALSE(shared_name(Texts{text}).empty());
+}
+
 }  // namespace
 }  // namespace accrete
