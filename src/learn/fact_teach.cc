@@ -531,12 +531,12 @@ TeachResult teach_facts(const fs::path& folder, const Dataset& data, const OpenO
                             watched.probe.record.name, kept.kept, *kept.floor, lines),
                 "leave these questions out, or lower the probe's floor");
   }
-  // What could not be learned is said, and not taught.
+  // What could not be learned exactly in every wording is taught all the same, and remarked on.
   size_t at = 0;
   for (const FactLesson& lesson : lessons) {
     if (lesson.item.leave || lesson.item.verbatim) continue;
     bool said = true;
-    for (size_t k = 0; k < lesson.item.prompts.size(); ++k) said = said && proposal.exact[at++];
+    for (size_t k = 0; k < lesson.item.prompts.size(); ++k) said &= proposal.exact[at++] != 0;
     if (!said && model.facts().info().tell == Tell::kValue)
       session.lessons.remarks.push_back(fmt::format(
           "line {}: the model does not say {} exactly in every wording; \"verbatim\": true has it "
