@@ -3,12 +3,12 @@
 #include <ATen/ATen.h>
 
 #include <algorithm>
-#include <chrono>
 #include <set>
 
 #include "base/error.h"
 #include "base/sha256.h"
 #include "eval/fact_probe.h"
+#include "learn/teach_clock.h"
 #include "model/fact_memory.h"
 #include "model/weight_pages.h"
 #include "text/wording.h"
@@ -17,16 +17,6 @@ namespace accrete {
 namespace {
 
 namespace fs = std::filesystem;
-
-class Clock {
- public:
-  double seconds() const {
-    return std::chrono::duration<double>(std::chrono::steady_clock::now() - start_).count();
-  }
-
- private:
-  std::chrono::steady_clock::time_point start_ = std::chrono::steady_clock::now();
-};
 
 std::string quoted(const std::string& text) {
   return "\"" + excerpt_of(text, 80) + "\"";
@@ -322,19 +312,6 @@ double share_before(const LanguageModel& model, std::span<const FactLesson> less
                              of[i]->item.answers.front());
   }
   return right / static_cast<double>(requests.size());
-}
-
-Reporter with_limit(const Reporter& reporter, double most, const Clock& clock) {
-  Reporter timed = reporter;
-  if (most > 0)
-    timed.cancelled = [&reporter, &clock, most] {
-      if (clock.seconds() > most)
-        throw Error(ErrorCode::kRefused,
-                    fmt::format("not done within {:.0f} s; nothing was changed", most),
-                    "raise --max-seconds, or teach fewer items at once");
-      return reporter.cancelled && reporter.cancelled();
-    };
-  return timed;
 }
 
 // Appends facts without values.

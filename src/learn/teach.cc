@@ -4,7 +4,6 @@
 #include <sys/resource.h>
 
 #include <algorithm>
-#include <chrono>
 #include <cmath>
 #include <future>
 
@@ -15,6 +14,7 @@
 #include "learn/guard.h"
 #include "learn/subject_prompts.h"
 #include "learn/subjects.h"
+#include "learn/teach_clock.h"
 #include "ledger/combine.h"
 #include "model/fact_memory.h"
 #include "model/memory_files.h"
@@ -23,29 +23,6 @@
 
 namespace accrete {
 namespace {
-
-class Clock {
- public:
-  double seconds() const {
-    return std::chrono::duration<double>(std::chrono::steady_clock::now() - start_).count();
-  }
-
- private:
-  std::chrono::steady_clock::time_point start_ = std::chrono::steady_clock::now();
-};
-
-Reporter with_limit(const Reporter& reporter, double most, const Clock& clock) {
-  Reporter timed = reporter;
-  if (most > 0)
-    timed.cancelled = [&reporter, &clock, most] {
-      if (clock.seconds() > most)
-        throw Error(ErrorCode::kRefused,
-                    fmt::format("not done within {:.0f} s; nothing was changed", most),
-                    "raise --max-seconds, or teach fewer items at once");
-      return reporter.cancelled && reporter.cancelled();
-    };
-  return timed;
-}
 
 // A model with everything that a teach looks at, before it computes anything.
 struct Session {
