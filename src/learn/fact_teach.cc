@@ -262,56 +262,45 @@ std::map<std::string, ProbeForecast> forecasts(const std::vector<WatchedFactProb
   return out;
 }
 
-// How often the taught (or asked) wordings choose the right fact; `exact` of them are said exactly.
-double learned_share(const LanguageModel& trial, std::span<const FactLesson> lessons,
-                     const std::vector<uint8_t>& exact, bool asked) {
+// The wordings that lessons teach (or only ask), and whose they are; none of what is left to the
+// model.
+struct AskedWordings {
   std::vector<AskRequest> requests;
   std::vector<const FactLesson*> of;
-  for (const FactLesson& lesson : lessons) {
-    if (lesson.item.leave) continue;
-    const auto& wordings = asked ? lesson.asked : lesson.item.prompts;
-    for (size_t i = 0; i < wordings.size(); ++i) {
-      requests.push_back(
-          request_of(lesson, wordings[i], asked ? std::vector<Message>() : lesson.before[i]));
-      of.push_back(&lesson);
-    }
-  }
-  if (requests.empty()) return 0;
-  const auto choices = choose_facts(trial, requests);
-  size_t at = 0;
-  double right = 0;
-  for (size_t i = 0; i < requests.size(); ++i) {
-    const bool verbatim = of[i]->item.verbatim;
-    const bool said = verbatim || exact[at++] != 0;
-    if (!said || choices[i].fact < 0) continue;
-    const auto& answers = trial.facts().store().fact(choices[i].fact).text().answers;
-    right += same_text(answers.front(), of[i]->item.answers.front());
-  }
-  return right / static_cast<double>(requests.size());
-}
 
-// The same before the teach, where a wording that chooses no fact is answered by the base model.
-double share_before(const LanguageModel& model, std::span<const FactLesson> lessons,
-                    const std::vector<uint8_t>& base) {
-  std::vector<AskRequest> requests;
-  std::vector<const FactLesson*> of;
-  for (const FactLesson& lesson : lessons)
-    for (size_t i = 0; !lesson.item.leave && i < lesson.item.prompts.size(); ++i) {
-      requests.push_back(request_of(lesson, lesson.item.prompts[i], lesson.before[i]));
-      of.push_back(&lesson);
+  AskedWordings(std::span<const FactLesson> lessons, bool asked) {
+    for (const FactLesson& lesson : lessons) {
+      if (lesson.item.leave) continue;
+      const auto& wordings = asked ? lesson.asked : lesson.item.prompts;
+      for (size_t i = 0; i < wordings.size(); ++i) {
+        requests.push_back(
+            request_of(lesson, wordings[i], asked ? std::vector<Message>() : lesson.before[i]));
+        of.push_back(&lesson);
+      }
     }
-  if (requests.empty()) return 0;
-  const auto choices = choose_facts(model, requests);
-  double right = 0;
-  size_t at = 0;
-  for (size_t i = 0; i < requests.size(); ++i) {
-    const bool by_base = !of[i]->item.verbatim && base[at++] != 0;
-    right += choices[i].fact < 0
-                 ? by_base
-                 : same_text(model.facts().store().fact(choices[i].fact).text().answers.front(),
-                             of[i]->item.answers.front());
   }
-  return right / static_cast<double>(requests.size());
+};
+
+// The share of wordings that are answered with what their lesson says. `exact` has an entry for each
+// wording of a lesson with a value: whether a value (`by_value`) or the base model says the answer
+// exactly. Where no fact is chosen the base model answers.
+double answered_share(const LanguageModel& model, const AskedWordings& wordings,
+                      const std::vector<uint8_t>& exact, bool by_value) {
+  if (wordings.requests.empty()) return 0;
+  const auto choices = choose_facts(model, wordings.requests);
+  size_t at = 0;
+  double right = 0;
+  for (size_t i = 0; i < choices.size(); ++i) {
+    const TaughtItem& item = wordings.of[i]->item;
+    const bool said = item.verbatim ? by_value : exact[at++] != 0;
+    if (choices[i].fact < 0) {
+      right += !by_value && said;
+      continue;
+    }
+    const TaughtItem& chosen = model.facts().store().fact(choices[i].fact).text();
+    right += (said || !by_value) && same_text(chosen.answers.front(), item.answers.front());
+  }
+  return right / static_cast<double>(choices.size());
 }
 
 // Appends facts without values.
@@ -404,6 +393,31 @@ FactProposal propose_facts(const LanguageModel& model, std::span<const FactLesso
   return out;
 }
 
+namespace {
+
+// A proposal beside the facts that are there, and how many questions of probes it leaves.
+struct Trial {
+  LanguageModel model;
+  size_t left = 0;
+};
+
+// Asks the session's probes under the proposal. Those that it would answer wrongly are left to the
+// model, which becomes part of the proposal.
+Trial try_proposal(Session& session, FactProposal& proposal, const Reporter& reporter) {
+  remark_on_keys(proposal.update.facts, proposal.update.taught.items, session.lessons.remarks);
+  Trial trial{with_update(session.model, proposal.update)};
+  ask_probes(trial.model, session.probes, reporter);
+  auto left = leave_probes(trial.model, session.lessons.facts, session.probes);
+  trial.left = left.size();
+  if (left.empty()) return trial;
+  append_left(session.model.facts().reader(), std::move(left), proposal.update);
+  trial.model = with_update(session.model, proposal.update);
+  ask_probes(trial.model, session.probes, reporter);
+  return trial;
+}
+
+}  // namespace
+
 PlanResult plan_facts(const fs::path& folder, const Dataset& data, const OpenOptions& open,
                       const TeachOptions& options, const Reporter& reporter) {
   const Clock clock;
@@ -416,14 +430,7 @@ PlanResult plan_facts(const fs::path& folder, const Dataset& data, const OpenOpt
       propose_facts(session.model, session.lessons.facts, options.facts, timed);
   result.rows = rows_of(proposal.update);
   result.parameters = static_cast<int64_t>(proposal.update.facts.values.size());
-  remark_on_keys(proposal.update.facts, proposal.update.taught.items, session.lessons.remarks);
-  LanguageModel trial = with_update(session.model, proposal.update);
-  ask_probes(trial, session.probes, timed);
-  if (auto left = leave_probes(trial, session.lessons.facts, session.probes); !left.empty()) {
-    append_left(session.model.facts().reader(), std::move(left), proposal.update);
-    trial = with_update(session.model, proposal.update);
-    ask_probes(trial, session.probes, timed);
-  }
+  try_proposal(session, proposal, timed);
   result.forecast = forecasts(session.probes);
   for (const WatchedFactProbe& watched : session.probes) {
     result.floors[watched.probe.record.name] = watched.probe.record.floor;
@@ -447,22 +454,14 @@ TeachResult teach_facts(const fs::path& folder, const Dataset& data, const OpenO
   result.conflicts = session.conflicts;
 
   FactProposal proposal = propose_facts(model, lessons, options.facts, timed);
-  remark_on_keys(proposal.update.facts, proposal.update.taught.items, session.lessons.remarks);
-  LanguageModel trial = with_update(model, proposal.update);
-  ask_probes(trial, session.probes, timed);
-  auto left = leave_probes(trial, lessons, session.probes);
-  const size_t left_to_model = left.size();
-  if (!left.empty()) {
-    append_left(model.facts().reader(), std::move(left), proposal.update);
-    trial = with_update(model, proposal.update);
-    ask_probes(trial, session.probes, timed);
-    result.change = fmt::format("{} questions of probes are left to the model", left_to_model);
-  }
+  const auto [trial, left] = try_proposal(session, proposal, timed);
+  if (left > 0) result.change = fmt::format("{} questions of probes are left to the model", left);
 
   // What was answered before: by what was taught earlier, or by the base model.
   const Clock measuring;
-  result.learned_after = learned_share(trial, lessons, proposal.exact, false);
-  result.learned_before = share_before(model, lessons, proposal.before);
+  const AskedWordings taught(lessons, /*asked=*/false), untaught(lessons, /*asked=*/true);
+  result.learned_after = answered_share(trial, taught, proposal.exact, /*by_value=*/true);
+  result.learned_before = answered_share(model, taught, proposal.before, /*by_value=*/false);
   std::vector<FactExample> asked;
   for (size_t i = 0; i < lessons.size(); ++i)
     for (FactExample& e :
@@ -479,7 +478,7 @@ TeachResult teach_facts(const fs::path& folder, const Dataset& data, const OpenO
     std::vector<uint8_t> said_before;
     const auto said = said_exactly(model.net(), asked, model.facts().info().sites, values,
                                    options.facts, timed, &said_before);
-    result.asked_after = learned_share(trial, lessons, said, true);
+    result.asked_after = answered_share(trial, untaught, said, /*by_value=*/true);
     double before = 0;
     for (const uint8_t b : said_before) before += b;
     result.asked_before =
