@@ -9,6 +9,7 @@
 
 #include "base/error.h"
 #include "base/file.h"
+#include "io/hf_folder.h"
 #include "learn/subjects.h"
 #include "ledger/ledger.h"
 #include "model/memory_files.h"
@@ -43,6 +44,20 @@ void NewModelFolder::commit() {
     throw Error(ErrorCode::kIo,
                 fmt::format("cannot name the model {}: {}", target_.string(), ec.message()));
   path_.clear();
+}
+
+void bring_base(const fs::path& source, const fs::path& folder, const Reporter& reporter) {
+  if (source.extension() == ".gguf") {
+    convert_gguf_to_hf(source, folder, reporter);
+    return;
+  }
+  if (!fs::is_directory(source))
+    throw Error(ErrorCode::kNotFound, fmt::format("there is no model {}", source.string()),
+                "name a Hugging Face folder or a .gguf file");
+  if (has_memory_files(source))
+    throw Error(ErrorCode::kInvalidArgument, fmt::format("{} has a memory already", source.string()),
+                "teach it, or retrofit the model it was made from");
+  copy_hf_folder(source, folder, reporter);
 }
 
 std::vector<at::Tensor> collect_states(const Transformer& net,

@@ -36,6 +36,12 @@ class NewModelFolder {
   std::filesystem::path target_, path_;
 };
 
+// Brings the base of a model in the making: `source`, a Hugging Face folder or a .gguf file, is copied
+// or converted to `folder`. Throws kNotFound, kInvalidArgument (it has a memory already), and what
+// reading it throws.
+void bring_base(const std::filesystem::path& source, const std::filesystem::path& folder,
+                const Reporter& reporter);
+
 // FFN inputs of the given blocks for windows of tokens: per block [tokens, d] float32, the first
 // token of every window (whose state is an outlier) left out.
 std::vector<at::Tensor> collect_states(const Transformer& net,

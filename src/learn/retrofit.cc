@@ -8,7 +8,6 @@
 
 #include "base/error.h"
 #include "io/dataset.h"
-#include "io/hf_folder.h"
 #include "learn/new_model.h"
 #include "model/memory_files.h"
 
@@ -77,18 +76,7 @@ RetrofitResult retrofit(const fs::path& source, const fs::path& target,
   NewModelFolder staging(target);
   const auto documents = read_documents(corpus);
 
-  if (source.extension() == ".gguf") {
-    convert_gguf_to_hf(source, staging.path(), reporter);
-  } else {
-    if (!fs::is_directory(source))
-      throw Error(ErrorCode::kNotFound, fmt::format("there is no model {}", source.string()),
-                  "name a Hugging Face folder or a .gguf file");
-    if (has_memory_files(source))
-      throw Error(ErrorCode::kInvalidArgument,
-                  fmt::format("{} has memory layers already", source.string()),
-                  "teach it, or retrofit the model it was made from");
-    copy_hf_folder(source, staging.path(), reporter);
-  }
+  bring_base(source, staging.path(), reporter);
   OpenOptions open = options.open;
   open.dtype = "float32";
   const LanguageModel model = LanguageModel::open(staging.path(), open);

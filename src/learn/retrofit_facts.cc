@@ -5,7 +5,6 @@
 #include <nlohmann/json.hpp>
 
 #include "base/error.h"
-#include "io/hf_folder.h"
 #include "learn/new_model.h"
 #include "model/ask.h"
 #include "model/memory_files.h"
@@ -86,7 +85,7 @@ bool reads_notes(const LanguageModel& model, const Reporter& reporter) {
 }  // namespace
 
 int64_t default_fact_block(int64_t blocks) {
-  // 12 of 30 did best of all blocks and sets of blocks (docs/algorithm.md).
+  // 12 of 30; what other blocks do was not compared here.
   return std::clamp<int64_t>(std::llround(0.4 * static_cast<double>(blocks)), 0, blocks - 2);
 }
 
@@ -94,18 +93,7 @@ RetrofitFactsResult retrofit_facts(const fs::path& source, const fs::path& targe
                                    const RetrofitFactsOptions& options, const Reporter& reporter) {
   const Reader reader = Reader::open(options.reader);  // before anything is copied
   NewModelFolder staging(target);
-  if (source.extension() == ".gguf") {
-    convert_gguf_to_hf(source, staging.path(), reporter);
-  } else {
-    if (!fs::is_directory(source))
-      throw Error(ErrorCode::kNotFound, fmt::format("there is no model {}", source.string()),
-                  "name a Hugging Face folder or a .gguf file");
-    if (has_memory_files(source))
-      throw Error(ErrorCode::kInvalidArgument,
-                  fmt::format("{} has a memory already", source.string()),
-                  "teach it, or retrofit the model it was made from");
-    copy_hf_folder(source, staging.path(), reporter);
-  }
+  bring_base(source, staging.path(), reporter);
   OpenOptions open = options.open;
   open.dtype = "float32";
   const LanguageModel model = LanguageModel::open(staging.path(), open);
