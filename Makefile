@@ -21,7 +21,7 @@ test:
 	@scripts/setup.sh tests
 	@cmake -S . -B $(BUILD) -G Ninja -DACCRETE_TESTS=ON > /dev/null
 	@cmake --build $(BUILD) -j $(JOBS)
-	@cd $(BUILD) && ctest --output-on-failure -j $(JOBS)
+	@scripts/run_tests.sh --test-dir $(BUILD) -j $(JOBS)
 
 format:
 	@clang-format -i $$(git ls-files '*.cc' '*.h')
@@ -33,7 +33,7 @@ tidy: build
 sanitize:
 	@scripts/setup.sh
 	@for preset in asan tsan; do cmake --preset $$preset > /dev/null && cmake --build --preset $$preset -j $(JOBS) && \
-	  ctest --preset $$preset -j $(JOBS) || exit 1; done
+	  scripts/run_tests.sh --preset $$preset -j $(JOBS) || exit 1; done
 
 # libFuzzer targets of the readers; `scripts/fuzz.sh` runs them.
 fuzz:
