@@ -21,10 +21,10 @@ test:
 	@scripts/setup.sh tests
 	@cmake -S . -B $(BUILD) -G Ninja -DACCRETE_TESTS=ON > /dev/null
 	@cmake --build $(BUILD) -j $(JOBS)
-	@cd $(BUILD) && ctest --output-on-failure -j $(JOBS)
+	@scripts/run_tests.sh --test-dir $(BUILD) -j $(JOBS)
 
 format:
-	@clang-format -i $$(git ls-files '*.cc' '*.h')
+	@$(or $(wildcard .venv/bin/clang-format),clang-format) -i $$(git ls-files '*.cc' '*.h' '*.cu')
 
 tidy: build
 	@clang-tidy -p $(BUILD) --quiet $$(git ls-files 'src/*.cc')
@@ -32,8 +32,7 @@ tidy: build
 # Tests under AddressSanitizer and UBSan, then under ThreadSanitizer, of the layers without tensors (CMakePresets.json).
 sanitize:
 	@scripts/setup.sh
-	@for preset in asan tsan; do cmake --preset $$preset > /dev/null && cmake --build --preset $$preset -j $(JOBS) && \
-	  ctest --preset $$preset -j $(JOBS) || exit 1; done
+	@for preset in asan tsan; do JOBS=$(JOBS) scripts/sanitize.sh $$preset || exit 1; done
 
 # libFuzzer targets of the readers; `scripts/fuzz.sh` runs them.
 fuzz:

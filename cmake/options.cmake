@@ -1,6 +1,16 @@
 # Warnings and sanitizers, as an interface target that our own targets link privately.
 add_library(accrete_options INTERFACE)
 target_compile_options(accrete_options INTERFACE -Wall -Wextra)
+# A compiler of another version may warn of more: no reason for a user's build to fail.
+if("$ENV{CI}" STREQUAL "true")
+  set(_werror ON)
+else()
+  set(_werror OFF)
+endif()
+option(ACCRETE_WERROR "Warnings are errors (said by CI=true)" ${_werror})
+if(ACCRETE_WERROR)
+  target_compile_options(accrete_options INTERFACE -Werror)
+endif()
 if(ACCRETE_SANITIZE)
   foreach(_language C CXX)
     set(CMAKE_${_language}_FLAGS

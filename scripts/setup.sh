@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
 # Installs what building and testing need: system packages, and libtorch as a Python wheel in .venv. Idempotent; says what it does.
+# usage: scripts/setup.sh [tests|ci]     tests: also what the tests need; ci: also what .ci/run needs beyond them
 #
 # A Torch_DIR or CMAKE_PREFIX_PATH in the environment wins over the wheel. ACCRETE_TORCH_INDEX names another
 # package index for it (for example PyTorch's own CPU index, whose wheels are small).
@@ -11,6 +12,11 @@ die() { printf 'setup: %s\n  try: %s\n' "$1" "$2" >&2; exit 1; }
 
 packages=(g++ cmake ninja-build pkg-config ccache unzip xz-utils python3 python3-venv libcli11-dev nlohmann-json3-dev
   libfmt-dev libsqlite3-dev libpcre2-dev libzstd-dev libutf8proc-dev libsodium-dev libhwy-dev libtomlplusplus-dev libgtest-dev libgmock-dev)
+# What only tests need: zstd looks into packed data, the shells read their completion scripts. What only CI needs: clang has the fuzzer.
+case "${1:-}" in
+  tests) packages+=(zstd zsh fish) ;;
+  ci) packages+=(zstd zsh fish clang libclang-rt-dev) ;;
+esac
 missing=()
 if command -v dpkg-query >/dev/null; then
   for package in "${packages[@]}"; do
@@ -53,11 +59,16 @@ if [ -z "${Torch_DIR:-}${CMAKE_PREFIX_PATH:-}" ] && ! compgen -G '.venv/lib/pyth
     die "torch 2.13.0 cannot be installed" "give a libtorch with Torch_DIR=.../share/cmake/Torch, or set ACCRETE_TORCH_INDEX"
 fi
 
-if [ "${1:-}" = tests ] && ! .venv/bin/python -c 'import torch, transformers, gguf, tokenizers, safetensors, accelerate' 2>/dev/null; then
+if [ -n "${1:-}" ] && ! .venv/bin/python -c 'import torch, transformers, gguf, tokenizers, safetensors, accelerate, tensorboard' 2>/dev/null; then
   say "installing the Python packages of the parity tests"
-  pip install --no-warn-conflicts 'filelock' 'typing-extensions' 'sympy' 'networkx' 'jinja2' 'fsspec' numpy transformers==5.23.0 tokenizers==0.23.3 safetensors gguf==0.19.0 psutil &&
+  pip install --no-warn-conflicts 'filelock' 'typing-extensions' 'sympy' 'networkx' 'jinja2' 'fsspec' numpy transformers==5.23.0 tokenizers==0.23.3 safetensors gguf==0.19.0 psutil tensorboard==2.20.0 &&
     pip install --no-warn-conflicts --no-deps accelerate==1.15.0 ||
     die "the Python packages of the parity tests cannot be installed" "check the network"
+fi
+
+if [ "${1:-}" = ci ] && ! .venv/bin/clang-format --version 2>/dev/null | grep -q ' 23\.1\.5'; then
+  say "installing clang-format 23.1.5"
+  pip install clang-format==23.1.5 || die "clang-format 23.1.5 cannot be installed" "check the network"
 fi
 
 scripts/fetch_model.sh

@@ -11,6 +11,7 @@
 #include <string>
 #include <string_view>
 #include <thread>
+#include <vector>
 
 #include "base/error.h"
 #include "base/file.h"
@@ -102,6 +103,18 @@ int hardware_threads() {
   if (const auto limit = cgroup_cpu_limit(); limit && *limit < threads)
     threads = std::max(1, static_cast<int>(std::ceil(*limit)));
   return threads;
+}
+
+void share_out(size_t n, size_t least, size_t most, const std::function<void(size_t, size_t)>& f) {
+  const size_t threads = std::min(static_cast<size_t>(hardware_threads()), most);
+  const size_t parts =
+      std::clamp<size_t>(n / std::max<size_t>(least, 1), 1, std::max<size_t>(threads, 1));
+  std::vector<std::future<void>> others;
+  for (size_t p = 1; p < parts; ++p)
+    others.push_back(
+        beside([&f, begin = n * p / parts, end = n * (p + 1) / parts] { f(begin, end); }));
+  f(0, n / parts);
+  for (auto& other : others) other.get();
 }
 
 namespace {

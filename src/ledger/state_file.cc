@@ -8,15 +8,14 @@
 #include <array>
 #include <cerrno>
 #include <cstring>
-#include <future>
 #include <limits>
 #include <map>
 #include <system_error>
-#include <thread>
 #include <utility>
 
 #include "base/error.h"
 #include "base/pages.h"
+#include "base/threads.h"
 
 namespace accrete {
 namespace {
@@ -27,6 +26,7 @@ constexpr std::array<char, 8> kMagic = {'A', 'C', 'C', 'R', 'S', 'T', 'A', 'T'};
 constexpr std::array<char, 8> kRecordMagic = {'U', 'P', 'D', 'A', 'T', 'E', 'D', '1'};
 constexpr uint32_t kVersion = 3;
 constexpr int64_t kMaxWidth = 1 << 20;
+constexpr size_t kMostThreads = 4;  // of a reader, which shares the machine with the model's
 
 struct FileHeader {
   std::array<char, 8> magic = kMagic;
@@ -322,20 +322,6 @@ void write_header(Output& out, const Pending& p, int64_t at, int64_t unit) {
   out.write(std::as_bytes(std::span(&p.header, 1)), at * unit);
 }
 
-// Calls f(begin, end) for parts of [0, n), each on a thread of its own and none smaller than
-// `least`, unless it is all there is.
-template <typename F>
-void share_out(size_t n, size_t least, const F& f) {
-  constexpr size_t kMost = 4;
-  const size_t cores = std::max(1U, std::thread::hardware_concurrency());
-  const size_t parts = std::clamp<size_t>(n / least, 1, std::min(cores, kMost));
-  std::vector<std::future<void>> others;
-  for (size_t p = 1; p < parts; ++p)
-    others.push_back(std::async(std::launch::async, f, n * p / parts, n * (p + 1) / parts));
-  f(0, n / parts);
-  for (auto& other : others) other.get();
-}
-
 // A new file in the place of the old one, which whoever has it mapped keeps.
 template <typename Fill>
 void replace(const fs::path& path, const Fill& fill) {
@@ -370,7 +356,7 @@ std::optional<StateFile> StateFile::open(const fs::path& accrete_folder,
   const auto found = Contents(bytes, unit).find(active, chain);
   if (!found) return std::nullopt;
   std::vector<std::optional<Update>> outlines(active.size());
-  share_out(active.size(), 64, [&](size_t begin, size_t end) {
+  share_out(active.size(), 64, kMostThreads, [&](size_t begin, size_t end) {
     for (size_t i = begin; i < end; ++i) {
       const Place& place = (*found)[i].place;
       outlines[i] = read_outline(bytes, unit, (*found)[i], detail == Detail::kAll);

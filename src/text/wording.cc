@@ -326,6 +326,13 @@ std::string plain_question(std::string_view text) {
   return words_of(kept).empty() ? out : kept;
 }
 
+std::string question_key(std::string_view text) {
+  std::string key = folded(plain_question(text));
+  while (!key.empty() && std::string_view("?. ").find(key.back()) != std::string_view::npos)
+    key.pop_back();
+  return key.empty() ? identity_of(text) : key;
+}
+
 std::string identity_of(std::string_view text) {
   size_t begin = 0, end = text.size();
   while (begin < end) {

@@ -41,6 +41,10 @@ std::string mask_name(std::string_view text, std::string_view name);
 // before it and "please" behind it.
 std::string plain_question(std::string_view text);
 
+// Two questions are one when these are equal: the plain question, case folded, without "?" or "."
+// at its end. Signs, articles and all that stands inside count.
+std::string question_key(std::string_view text);
+
 // Whom the wordings of one fact are about: the longest run of words that all of them share and that
 // could be a name: words with capitals (not merely at the start of a sentence) or digits, and "of"
 // and the like between them. Empty: about nothing in particular. As the first wording writes it.

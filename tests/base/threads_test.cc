@@ -3,6 +3,15 @@
 #include <gtest/gtest.h>
 #include <sched.h>
 
+#include <algorithm>
+#include <atomic>
+#include <mutex>
+#include <set>
+#include <stdexcept>
+#include <thread>
+#include <utility>
+#include <vector>
+
 #include "base/file.h"
 #include "testing.h"
 
@@ -33,6 +42,49 @@ TEST(Threads, AtLeastOneAndNoMoreThanAllowed) {
               if (::sched_setaffinity(0, sizeof(one), &one) != 0) return 0;  // not allowed here
               return hardware_threads() == 1 ? 0 : 1;
             }));
+}
+
+TEST(Threads, PartsCoverEverythingOnceAndNoneIsSmallerThanTheLeast) {
+  for (const size_t n : {size_t{0}, size_t{1}, size_t{63}, size_t{64}, size_t{127}, size_t{1000}}) {
+    std::mutex mutex;
+    std::vector<std::pair<size_t, size_t>> parts;
+    std::set<std::thread::id> threads;
+    share_out(n, 64, 4, [&](size_t begin, size_t end) {
+      const std::scoped_lock lock(mutex);
+      parts.emplace_back(begin, end);
+      threads.insert(std::this_thread::get_id());
+    });
+    std::sort(parts.begin(), parts.end());
+    EXPECT_LE(parts.size(), std::min<size_t>(4, static_cast<size_t>(hardware_threads())));
+    EXPECT_TRUE(threads.contains(std::this_thread::get_id()));
+    size_t at = 0;
+    for (const auto& [begin, end] : parts) {
+      EXPECT_EQ(begin, at);
+      if (parts.size() > 1) {
+        EXPECT_GE(end - begin, 64U);
+      }
+      at = end;
+    }
+    EXPECT_EQ(at, n);
+  }
+}
+
+TEST(Threads, WhatAPartThrowsComesOutWhenAllHaveEnded) {
+  std::atomic<int> ended = 0;
+  EXPECT_THROW(share_out(1000, 1, 4,
+                         [&](size_t, size_t end) {
+                           ++ended;
+                           if (end == 1000) throw std::runtime_error("the last part");
+                         }),
+               std::runtime_error);
+  EXPECT_EQ(ended, std::min(4, hardware_threads()));
+}
+
+TEST(Threads, BesideGivesTheResultOrWhatWasThrown) {
+  const auto here = std::this_thread::get_id();
+  EXPECT_NE(beside([] { return std::this_thread::get_id(); }).get(), here);
+  auto failing = beside([]() -> int { throw std::runtime_error("no"); });
+  EXPECT_THROW(failing.get(), std::runtime_error);
 }
 
 TEST(Threads, CgroupVersion2TakesTheSmallestOnTheWayUp) {

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Inputs that went wrong once (tests/data/cases): names, identity of answers, control tokens, the prompt's end.
-# usage: cases.sh ACCRETE SOURCE_DIR
+# usage: cases.sh ACCRETE SOURCE_DIR   (exit 77: the model is absent)
 set -euo pipefail
 accrete=$1
 source=$2
@@ -8,7 +8,7 @@ cases=$source/tests/data/cases
 gguf=${ACCRETE_TEST_GGUF:-$source/models/SmolLM2-135M-Instruct.Q4_1.gguf}
 reader=${ACCRETE_TEST_READER:-$source/models/all-MiniLM-L6-v2}
 for file in "$gguf" "$reader/model.safetensors"; do
-  [ -s "$file" ] || { echo "skipped: $file is absent (make setup fetches it)"; exit 0; }
+  [ -s "$file" ] || { echo "skipped: $file is absent (make setup fetches it)"; exit 77; }
 done
 export ACCRETE_READER=$reader
 work=$(mktemp -d)

@@ -1,13 +1,13 @@
 #!/usr/bin/env bash
 # The whole way on the real model: retrofit, probe, teach, ask, check, undo; exactness by digest; refusals.
-# usage: end_to_end.sh ACCRETE SOURCE_DIR
+# usage: end_to_end.sh ACCRETE SOURCE_DIR   (exit 77: the model is absent)
 set -euo pipefail
 accrete=$1
 source=$2
 gguf=${ACCRETE_TEST_GGUF:-$source/models/SmolLM2-135M-Instruct.Q4_1.gguf}
 reader=${ACCRETE_TEST_READER:-$source/models/all-MiniLM-L6-v2}
 for file in "$gguf" "$reader/model.safetensors"; do
-  [ -s "$file" ] || { echo "skipped: $file is absent (make setup fetches it)"; exit 0; }
+  [ -s "$file" ] || { echo "skipped: $file is absent (make setup fetches it)"; exit 77; }
 done
 export ACCRETE_DATA=$source/data ACCRETE_READER=$reader
 work=$(mktemp -d)

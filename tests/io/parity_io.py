@@ -10,7 +10,7 @@ Files of every kind are written by Python and read by us, and the other way roun
     tokens of transformers' own import. The model is $ACCRETE_TEST_GGUF or
     models/SmolLM2-135M-Instruct.Q4_1.gguf of the checkout; without one that part is skipped.
 
-Exit status: 0 all passed, 1 something differs, 77 passed but a part was skipped.
+Exit status: 0 all passed, 1 something differs, 77 passed but a part was skipped, or a package is absent.
 """
 
 import json
@@ -24,10 +24,17 @@ import tempfile
 os.environ["TQDM_DISABLE"] = "1"
 os.environ["HF_HUB_OFFLINE"] = "1"
 
-import gguf
-import numpy as np
-import tokenizers
-from gguf import GGMLQuantizationType as T
+try:
+    import gguf
+    import numpy as np
+    import safetensors  # noqa: F401
+    import tokenizers
+    import torch  # noqa: F401
+    import transformers  # noqa: F401
+    from gguf import GGMLQuantizationType as T
+except ImportError as e:
+    print("skipped:", e)
+    sys.exit(77)
 
 DEFAULT_MODEL = "models/SmolLM2-135M-Instruct.Q4_1.gguf"
 QUANTIZABLE = [T.F16, T.BF16, T.Q8_0, T.Q4_0, T.Q4_1, T.Q5_0, T.Q5_1]

@@ -167,6 +167,24 @@ TEST(Wording, QuestionsAreReadPlainly) {
   EXPECT_EQ(plain_question(""), "");
 }
 
+TEST(Wording, QuestionsAreOneByTheirKey) {
+  EXPECT_EQ(question_key("How heavy is it?"), question_key(" how  heavy is IT"));
+  EXPECT_EQ(question_key("Ada Lunt lives in"), question_key("ada lunt lives in."));
+  EXPECT_EQ(question_key("Hi, how heavy is it?"), question_key("How heavy is it, please?"));
+  EXPECT_EQ(question_key("STRASSE?"), question_key("stra\u00dfe"));
+  EXPECT_EQ(question_key("?"), "?");
+  EXPECT_EQ(question_key(""), "");
+  const Texts different[] = {{"What boils at -3 degrees?", "What boils at 3 degrees?"},
+                             {"How large is version 1.5?", "How large is version 15?"},
+                             {"Who made C?", "Who made C++?"},
+                             {"What is vitamin A?", "What is vitamin?"},
+                             {"Who sang in The Who?", "Who sang in Who?"},
+                             {"What is 5!?", "What is 5?"},
+                             {"Who leads AC/DC?", "Who leads ACDC?"}};
+  for (const Texts& pair : different)
+    EXPECT_NE(question_key(pair[0]), question_key(pair[1])) << pair[0] << " " << pair[1];
+}
+
 TEST(Wording, IdentityIsStrict) {
   EXPECT_TRUE(same_text(" Oslo\n", "Oslo"));
   EXPECT_TRUE(same_text("\u3000Oslo\u00a0", "Oslo"));
