@@ -54,9 +54,6 @@ void set_up(CLI::App& app, std::span<const AddVerb> verbs, Common& common, Run& 
 // example of its use.
 void add_common(CLI::App& verb, Common& common, const std::string& example = "");
 
-// --scope and --no-scope; neither: what the model has.
-void add_scope_flags(CLI::App& verb, std::optional<bool>& scoped);
-
 // Help: what an option takes is its type name, and { , } in it are its choices.
 std::shared_ptr<CLI::FormatterBase> help_formatter();
 // Those choices; empty: anything goes.
