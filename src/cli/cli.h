@@ -64,6 +64,7 @@ std::string table(const std::vector<std::vector<std::string>>& rows);
 std::string percent(double share);
 
 void add_retrofit(CLI::App& app, Common& common, Run& run);
+void add_upgrade(CLI::App& app, Common& common, Run& run);
 void add_teach(CLI::App& app, Common& common, Run& run);
 void add_plan(CLI::App& app, Common& common, Run& run);
 void add_ask(CLI::App& app, Common& common, Run& run);
