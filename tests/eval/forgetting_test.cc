@@ -252,9 +252,8 @@ TEST(ForgettingPlan, EveryMethodOfEveryProfileExists) {
         for (const GridLine& line : plan.grid)
           EXPECT_NE(make_learner(model, plan.method, line.hyper, parts, 0), nullptr) << plan.method;
     }
-  expect_error(ErrorCode::kInvalidArgument, [&] {
-    make_learner(model, "magic", {{"rate", 1}}, parts, 0);
-  });
+  expect_error(ErrorCode::kInvalidArgument,
+               [&] { make_learner(model, "magic", {{"rate", 1}}, parts, 0); });
   expect_error(ErrorCode::kInvalidArgument, [] { forgetting_profile("huge"); });
 }
 
