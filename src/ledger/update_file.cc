@@ -307,6 +307,10 @@ Update parse(std::span<const std::byte> bytes, std::string_view source, bool wit
       taught.owner = &tensor;
     else if (tensor.name == kTaughtItems)
       taught.items = &tensor;
+    else if (tensor.name == "gate.subjects" || tensor.name.starts_with("scope."))
+      throw Error(ErrorCode::kUnsupported,
+                  fmt::format("{}: it has a scope, as updates of an earlier accrete had", source),
+                  "run `accrete upgrade OLD NEW` on its model: what it was taught is taught again");
     else if (!take_tensor(tensor, source, update.facts))
       refuse(source, fmt::format("an update has no tensor {}", shown(tensor.name)));
   }

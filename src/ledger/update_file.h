@@ -86,7 +86,8 @@ inline constexpr std::string_view kUpdateFormat = "accrete-update/1";
 std::string write_update(const std::filesystem::path& folder, const Update& update);
 
 // Strict: names, types, shapes, order, finite values, and (when `expected_id` is not empty) the id.
-// Throws kFormat, kNotFound, kIo; kUnsupported for a later version of the format.
+// Throws kFormat, kNotFound, kIo; kUnsupported for a later version of the format, or an earlier one
+// with scopes.
 Update read_update(const std::filesystem::path& file, const std::string& expected_id = "");
 
 // What read_update does after mapping the file. `source` names the file in messages. The fuzz

@@ -250,7 +250,7 @@ TEST_F(DoctoredUpdate, Values) {
 TEST_F(DoctoredUpdate, Scope) {
   const std::vector<float> states = {5, 6, 7};
   tensors_.push_back(view("scope.states", DType::kF32, {1, 3}, states));
-  refused();
+  expect_error(ErrorCode::kUnsupported, [&] { read_update(write()); });
 }
 
 TEST_F(DoctoredUpdate, Anchors) {
