@@ -96,7 +96,7 @@ RetrofitFactsResult retrofit_facts(const fs::path& source, const fs::path& targe
                                    const RetrofitFactsOptions& options, const Reporter& reporter) {
   const Reader reader = Reader::open(options.reader);  // before anything is copied
   NewModelFolder staging(target);
-  bring_base(source, staging.path(), reporter);
+  bring_base(source, staging.path(), reporter, options.again);
   OpenOptions open = options.open;
   open.dtype = "float32";
   const LanguageModel model = LanguageModel::open(staging.path(), open);
