@@ -1,4 +1,4 @@
-#include "learn/upgrade.h"
+#include "api/upgrade.h"
 
 #include "api/find_reader.h"
 #include "base/error.h"

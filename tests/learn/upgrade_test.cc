@@ -1,6 +1,6 @@
 // A model of an earlier accrete is refused with what to do, and what its ledger has is taught
 // again.
-#include "learn/upgrade.h"
+#include "api/upgrade.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>

@@ -1,4 +1,4 @@
-#include "learn/upgrade.h"
+#include "api/upgrade.h"
 
 #include <algorithm>
 #include <nlohmann/json.hpp>
