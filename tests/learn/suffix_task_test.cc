@@ -198,7 +198,7 @@ TEST_F(SuffixTaskTest, SettledExamplesHaveNoGradient) {
       open_vectors.push_back(vectors[i]);
     }
   ASSERT_LT(open.size(), which.size());
-  ASSERT_NE(open.front(), 0);  // rows do move
+  ASSERT_GE(open.back(), static_cast<int64_t>(open.size()));  // rows do move
   task.run(open, open_vectors, values, &alone);
   for (const auto& [block, g] : alone)
     EXPECT_TRUE(at::allclose(some.at(block), g, 1e-4, 1e-6)) << block;
