@@ -9,9 +9,9 @@ import json
 import os
 
 SCHEDULES = {"one_go": "in one go", "stream": "as a stream"}
-NAMES = {"interference": "**accrete**", "interference-unscoped": "accrete, `--no-scope`", "full-adamw": "full finetuning, AdamW", "full-sgd": "full finetuning, SGD", "lora": "LoRA",
+NAMES = {"interference": "**accrete**", "full-adamw": "full finetuning, AdamW", "full-sgd": "full finetuning, SGD", "lora": "LoRA",
          "lora-replay": "LoRA + replay", "ewc": "EWC", "tfidf-published": "sparse memory, tf-idf, as published"}
-COLOURS = {"interference": "#d62728", "interference-unscoped": "#e7969c", "full-adamw": "#1f77b4", "full-sgd": "#17becf", "lora": "#2ca02c", "lora-replay": "#98c379", "ewc": "#9467bd",
+COLOURS = {"interference": "#d62728", "full-adamw": "#1f77b4", "full-sgd": "#17becf", "lora": "#2ca02c", "lora-replay": "#98c379", "ewc": "#9467bd",
            "tfidf-published": "#ff7f0e"}
 KEPT = ("questions_f1", "clozes_f1", "neighbours_f1")
 

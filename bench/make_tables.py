@@ -131,21 +131,6 @@ def facts(pattern="facts*.json"):
     return "\n".join(lines)
 
 
-def about_known():
-    lines = ["| facts | with | seeds | known sentences about the same subjects kept | known sentences kept | new facts, untaught phrasings | the same behind other words | taught phrasings | seconds |",
-             "| --- | --- | --- | --- | --- | --- | --- | --- | --- |"]
-    for name in ("about_known.json", "about_known_no_scope.json", "about_known_hold.json", "facts.json", "no_scope_facts.json", "hold_facts.json"):
-        if not os.path.exists(os.path.join(ROOT, "bench", "results", name)):
-            continue
-        r = load(name)
-        runs = r["runs"]
-        same = spread(runs, "kept_same_subject") if "kept_same_subject" in runs[0] else ""
-        about = "about subjects of known sentences" if r["about_known"] else "as in the first table"
-        lines.append(f"| {r['facts']} {about} | {'`--hold`' if r['hold'] else '' if r.get('scope') else '`--no-scope`'} | {len(runs)} | {same} | {spread(runs, 'kept_clozes')} | "
-                     f"{spread(runs, 'asked_after')} | {spread(runs, 'asked_elsewhere')} | {spread(runs, 'taught_after')} | {spread(runs, 'seconds', 1, '{:.0f}')} |")
-    return "\n".join(lines)
-
-
 def forecast():
     lines = ["| model | probe | updates | Spearman | first order alone | with second order | measured within the range |",
              "| --- | --- | --- | --- | --- | --- | --- |"]
@@ -244,7 +229,6 @@ TABLES = {
         "check-share": check_share,
         "sequence": sequence,
         "update-cost": update_cost,
-        "about-known": about_known,
         "explain": explain,
         "variants": lambda: facts("variant_*.json"),
     },

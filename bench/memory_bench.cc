@@ -119,7 +119,7 @@ ProductKeys random_keys(int64_t heads, int64_t n) {
   options.heads = heads;
   options.half_keys = n;
   const int64_t w = options.query_width;
-  return ProductKeys::from_tensors(ProductKeys::Kind::kLearned, options, at::zeros({kWidth}),
+  return ProductKeys::from_tensors(options, at::zeros({kWidth}),
                                    at::randn({kWidth, heads * w}) / 24,
                                    at::randn({heads, 2, n, w / 2}), at::zeros({heads, 2, n}));
 }
@@ -214,24 +214,6 @@ void gram() {
   }
 }
 
-void fits() {
-  // Tokens with structure: random mixtures, so that k-means has work to do.
-  const auto x =
-      at::matmul(at::randn({60000, 64}).sign() + at::randn({60000, 64}), at::randn({64, kWidth}));
-  for (const auto& [heads, n] : {std::pair<int64_t, int64_t>{4, 256}, {8, 512}}) {
-    ProductKeyOptions options;
-    options.heads = heads;
-    options.half_keys = n;
-    const auto start = std::chrono::steady_clock::now();
-    (void)ProductKeys::fit(x, options, Rng(1));
-    const double time =
-        std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
-    std::printf("Fit of 60000 x %lld, %lld heads of %lld half-keys: %.1f s\n",
-                static_cast<long long>(kWidth), static_cast<long long>(heads),
-                static_cast<long long>(n), time);
-  }
-}
-
 }  // namespace
 }  // namespace accrete
 
@@ -246,5 +228,4 @@ int main(int argc, char** argv) {
   accrete::lookups();
   accrete::anchors();
   accrete::gram();
-  accrete::fits();
 }

@@ -32,7 +32,7 @@ ProductKeys random_keys(int64_t n) {
   options.heads = kHeads;
   options.half_keys = n;
   const int64_t w = options.query_width;
-  return ProductKeys::from_tensors(ProductKeys::Kind::kLearned, options, at::zeros({kWidth}),
+  return ProductKeys::from_tensors(options, at::zeros({kWidth}),
                                    at::randn({kWidth, kHeads * w}) / 24,
                                    at::randn({kHeads, 2, n, w / 2}), at::zeros({kHeads, 2, n}));
 }

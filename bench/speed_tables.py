@@ -37,7 +37,6 @@ def teach(r):
         *([[f"asking {p['phrasings']} phrasings before and after, and passing them for slots and steps", f"{p['each_seconds']:.1f} s", f"{p['once_seconds']:.1f} s", f"{p['ratio']:.2f}"]] if (p := r.get("prompts")) else []),
         *([[f"scores of {r['scores']['examples']} questions in a chat", f"{r['scores']['padded_seconds']:.1f} s", f"{r['scores']['tree_seconds']:.1f} s", f"{r['scores']['ratio']:.2f}"]] if "scores" in r else []),
         [f"what {n['prompts']} neighbours read", f"{n['padded_seconds']:.1f} s", f"{n['tree_seconds']:.1f} s", f"{n['ratio']:.2f}"],
-        *([[f"states of the scopes of {r['scope']['phrasings']} phrasings", f"{r['scope']['all_seconds']:.1f} s", f"{r['scope']['known_seconds']:.1f} s", f"{r['scope']['ratio']:.2f}"]] if "scope" in r else []),
     ])
 
 

@@ -260,9 +260,8 @@ int run(const char* folder, int64_t facts, int threads) {
     double time[2];
     const LanguageModel* models[] = {&plain, &model};
     for (const int k : {1, 0, 1, 0})  // the second time counts
-      time[k] = seconds_of([&] {
-        by[k] = solve_values(*models[k], few, {{0, 0}, {1, 1}}, 2, steps, quiet);
-      });
+      time[k] = seconds_of(
+          [&] { by[k] = solve_values(*models[k], few, {{0, 0}, {1, 1}}, 2, steps, quiet); });
     double apart = 0, largest = 0;
     for (const auto& [block, v] : by[0].by_block) {
       apart = std::max(apart, (v - by[1].by_block.at(block)).abs().max().item<double>());
@@ -347,39 +346,6 @@ int run(const char* folder, int64_t facts, int threads) {
                        {"tree_seconds", tree_seconds},
                        {"ratio", padded_seconds / tree_seconds},
                        {"equal_slots", same}};
-
-  if (model.memory().scope.defined()) {
-    Lessons lessons;
-    lessons.own = static_cast<int64_t>(items.size());
-    lessons.items = items;
-    lessons.raw.assign(items.size(), true);
-    // Phrasings are scored before they are taught.
-    KnownStates known{examples, {}};
-    score_examples(model, examples, quiet, "score", &known.silent);
-    std::vector<at::Tensor> all, saved;
-    const double all_time =
-        seconds_of([&] { all = read_scope(model, lessons, examples, {}, quiet); });
-    const double saved_time =
-        seconds_of([&] { saved = read_scope(model, lessons, examples, known, quiet); });
-    // How far products in bfloat16 move a state, in radii of a scope.
-    std::vector<StateRequest> wanted;
-    for (const Example& e : examples) wanted.push_back(asked_states(e));
-    at::Tensor states[2];
-    double seconds[2];
-    for (const int low : {0, 1})
-      seconds[low] = seconds_of([&] {
-        states[low] = scope_states(
-            model, tree_states(model, wanted, /*silent_scoped=*/true, quiet, "read", low == 1));
-      });
-    const double moved = (states[1] - states[0]).norm(2, {1}).max().item<double>();
-    out["scope"] = {{"phrasings", examples.size()},
-                    {"all_seconds", all_time},
-                    {"known_seconds", saved_time},
-                    {"ratio", all_time / saved_time},
-                    {"float32_seconds", seconds[0]},
-                    {"bfloat16_seconds", seconds[1]},
-                    {"farthest_moved_in_radii", moved / model.memory().scope.radius}};
-  }
 
   if (model.uses_chat(false)) {
     std::vector<Item> questions =

@@ -305,6 +305,22 @@ class Reader:
         self.vocabulary = self.tokenizer.get_vocab(with_added_tokens=False)
         self.first = settings["pooling"] == "first"
         self.network = AutoModel.from_pretrained(folder).float().eval()
+        adapter = os.path.join(folder, "adapter")
+        if os.path.isdir(adapter):
+            self.add(adapter)
+
+    @torch.no_grad()
+    def add(self, folder):
+        """A LoRA as peft saves it: W + alpha / r B A."""
+        with open(os.path.join(folder, "adapter_config.json"), encoding="utf-8") as file:
+            config = json.load(file)
+        factors = load_file(os.path.join(folder, "adapter_model.safetensors"))
+        for name, b in factors.items():
+            layer, end = name.removeprefix("base_model.model.").rsplit(".lora_", 1)
+            if end == "B.weight":
+                a = factors[name.replace("lora_B", "lora_A")]
+                weight = self.network.get_submodule(layer).weight
+                weight += config["lora_alpha"] / config["r"] * b.float() @ a.float()
 
     @torch.no_grad()
     def __call__(self, text):

@@ -820,7 +820,6 @@ def main():
     write_abilities(data, out)
     write_to_teach(data, out)
     names = neighbours(rows, facts)
-    (out / "neighbours.json").write_text(json.dumps(names, ensure_ascii=False, indent=1) + "\n", encoding="utf-8", newline="\n")
     (out / "names.txt").write_text("".join(f"{n}\n" for v in names.values() for n in v), encoding="utf-8", newline="\n")
     (out / "LICENCES").mkdir(exist_ok=True)
     for source, name in LICENCES.items():

@@ -216,11 +216,9 @@ def test_demo_and_examples(subjects):
         roles = [m["role"] for m in r["messages"]]
         check(roles[-1] == "assistant" and set(roles) <= {"system", "user", "assistant"}, roles)
     check(len((DATA / "examples" / "notes.txt").read_text(encoding="utf-8")) > 300, "notes.txt")
-    names = json.loads((DATA / "neighbours.json").read_text(encoding="utf-8"))
-    every = [n for v in names.values() for n in v]
-    check(len(every) >= 550 and len(set(every)) == len(every) and min(map(len, names.values())) >= 40, "neighbours", len(every))
-    check(not set(every) & set(subjects), "a neighbour is a subject of a fact:", sorted(set(every) & set(subjects))[:3])
-    check((DATA / "names.txt").read_text(encoding="utf-8").split("\n")[:-1] == every, "names.txt is not neighbours.json")
+    names = (DATA / "names.txt").read_text(encoding="utf-8").split("\n")[:-1]
+    check(len(names) >= 550 and len(set(names)) == len(names), "names", len(names))
+    check(not set(names) & set(subjects), "a name is a subject of a fact:", sorted(set(names) & set(subjects))[:3])
 
 
 def test_native(subjects, templates):
@@ -396,6 +394,29 @@ def test_desk():
     check(not {fold(q) for q in unrelated} & (every["dev"] | every["test"]), "an unrelated question is taught")
 
 
+def test_reader():
+    """what the reader was tuned on is of the form it says, and nothing of what it is measured on"""
+    masked = lambda text, subject: fold(re.sub(r"(?i)(?:\b(?:the|a|an|my|this|your|our)\s+)?" + re.escape(subject), "something", text) if subject else text)
+    measured = set()
+    for half in ("dev", "test"):
+        for name in (f"desk/things_{half}.jsonl", f"desk/shop_{half}.jsonl"):
+            for row in read(name):
+                measured |= {masked(w, row.get("subject", "")) for w in row["questions"] + row["asked"] + row["far"]}
+        measured |= {fold(row["question"]) for row in read(f"desk/shop_left_{half}.jsonl")}
+    for name in ("clinc_val", "clinc_test", "clinc_oos_val", "clinc_oos_test"):
+        measured |= {fold(row["q"]) for row in read(f"desk/{name}.jsonl")}
+    measured |= {fold(row["question"]) for row in read("desk/unrelated.jsonl")}
+    subjects = {}
+    for row in read("reader/questions.jsonl"):
+        where = (row["group"], row["answer"])
+        check(subjects.setdefault(row["group"], row["subject"]) == row["subject"], where, "two subjects in a group")
+        check(5 <= len(row["wordings"]) <= 7 and len(set(row["wordings"])) == len(row["wordings"]), where, "wordings")
+        for wording in row["wordings"]:
+            check(wording == wording.strip() and row["subject"].lower() in wording.lower(), where, "does not name its subject:", wording)
+            check(masked(wording, row["subject"]) not in measured, where, "is measured on:", wording)
+    check(len(subjects) == 96, "groups:", len(subjects))
+
+
 def test_readme(count):
     readme = (DATA / "README.md").read_text(encoding="utf-8")
     rows = [[c.strip() for c in line.strip().strip("|").split("|")] for line in readme.split("\n") if line.startswith("| `")]
@@ -433,6 +454,7 @@ if __name__ == "__main__":
     test_abilities()
     test_to_teach()
     test_desk()
+    test_reader()
     size = test_readme(count)
     print(f"data: {checks} checks passed; facts {facts}, known {count}, {size} bytes")
     if not HAS_ZSTD:

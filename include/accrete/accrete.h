@@ -138,9 +138,6 @@ struct TeachOptions {
   std::string ranking = "interference";
   std::optional<double> lambda = {};  // learning (small, 1e-6) against keeping (large, 1e-4)
   std::optional<int64_t> steps = {};  // of a subject at most, for each fact about it
-  // Answer only what is asked as it is taught, in these or other words, and leave what else the
-  // model knows about the subject. Empty: where the model has a scope, as retrofitted ones do.
-  std::optional<bool> scope = {};
 };
 
 // A share is in [0, 1]: of phrasings that are answered exactly.

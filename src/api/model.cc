@@ -94,7 +94,6 @@ struct Model::Impl {
     inner.ranking = parse_ranking(options.ranking);
     inner.slots = options.slots;
     inner.raw = options.raw;
-    inner.scoped = options.scope;
     inner.seed = options.seed;
     inner.max_seconds = options.max_seconds;
     if (options.lambda) inner.deposit.lambda = inner.rows.lambda = *options.lambda;

@@ -158,7 +158,6 @@ int bench_facts(const State& state, const Common& common) {
   options.gated = !state.no_gate;
   options.deposit.lambda = options.rows.lambda = state.lambda;
   options.deposit.plasticity = options.rows.plasticity = parse_plasticity(state.plasticity);
-  const bool scoped = takes_scope(model, options);
   const AccessLog log = load_background(state.model, model.memory().keys);
   const auto names = load_names(state.model);
   KnownSets known = known_sets(model, data, state.split, reporter);
@@ -247,8 +246,6 @@ int bench_facts(const State& state, const Common& common) {
                                        {"split", state.split},
                                        {"form", state.questions ? "chat questions" : "clozes"},
                                        {"about_known", state.about_known},
-                                       {"hold", state.options.hold},
-                                       {"scope", scoped},
                                        {"facts", state.facts},
                                        {"known_questions", questions.size()},
                                        {"known_clozes", known.clozes.size()},
@@ -313,9 +310,6 @@ void add_bench(CLI::App& app, Common& common, Run& run) {
       ->add_flag("--about-known", state->about_known,
                  "Invented facts about subjects of known sentences; those are counted apart")
       ->excludes("--questions");
-  facts->add_flag("--hold", state->options.hold,
-                  "Hold what else the model knows about the same subjects");
-  add_scope_flags(*facts, state->options.scoped);
   facts->add_flag("--no-gate", state->no_gate, "Without the gate (for comparison)");
   facts->add_option("--ranking", state->ranking, "Which slots are written")
       ->type_name(kRankings)

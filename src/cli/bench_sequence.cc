@@ -36,7 +36,6 @@ struct State {
   int64_t passes = 1;
   double max_seconds = 0, corrections = 0.15, documents = 0.1;
   double earlier_weight = TeachOptions().earlier_weight;
-  std::optional<bool> scoped;
 
   bool by_ledger() const {
     try {
@@ -249,13 +248,8 @@ int bench_sequence(State state, const Common& common) {
   TeachOptions options;
   options.raw = true;
   options.earlier_weight = state.earlier_weight;
-  options.scoped = state.scoped;
   options.tool_version = kVersion;
-  if (by_ledger && !base.has_facts()) {
-    options.ranking = parse_ranking(state.method);
-    options.scoped = takes_scope(base, options);
-    if (*options.scoped) setup["scope"] = true;
-  }
+  if (by_ledger && !base.has_facts()) options.ranking = parse_ranking(state.method);
   nlohmann::ordered_json points = nlohmann::ordered_json::array(),
                          steps = nlohmann::ordered_json::array(), before;
   const fs::path progress = fs::path(state.work) / "sequence.json";
@@ -425,7 +419,6 @@ void add_bench_sequence(CLI::App& bench, Common& common, Run& run) {
       ->type_name("X")
       ->check(CLI::NonNegativeNumber)
       ->capture_default_str();
-  add_scope_flags(*verb, state->scoped);
   verb->add_option("--split", state->split, "The facts: dev is to tune on, test to report")
       ->check(CLI::IsMember({"dev", "test"}))
       ->capture_default_str();

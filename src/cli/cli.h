@@ -54,9 +54,6 @@ void set_up(CLI::App& app, std::span<const AddVerb> verbs, Common& common, Run& 
 // example of its use.
 void add_common(CLI::App& verb, Common& common, const std::string& example = "");
 
-// --scope and --no-scope; neither: what the model has.
-void add_scope_flags(CLI::App& verb, std::optional<bool>& scoped);
-
 // Help: what an option takes is its type name, and { , } in it are its choices.
 std::shared_ptr<CLI::FormatterBase> help_formatter();
 // Those choices; empty: anything goes.
@@ -67,6 +64,7 @@ std::string table(const std::vector<std::vector<std::string>>& rows);
 std::string percent(double share);
 
 void add_retrofit(CLI::App& app, Common& common, Run& run);
+void add_upgrade(CLI::App& app, Common& common, Run& run);
 void add_teach(CLI::App& app, Common& common, Run& run);
 void add_plan(CLI::App& app, Common& common, Run& run);
 void add_ask(CLI::App& app, Common& common, Run& run);

@@ -108,18 +108,6 @@ void add_common(CLI::App& verb, Common& common, const std::string& example) {
   if (!example.empty()) verb.footer("Example:\n  " + example);
 }
 
-void add_scope_flags(CLI::App& verb, std::optional<bool>& scoped) {
-  auto* with = verb.add_flag_callback(
-      "--scope", [&scoped] { scoped = true; },
-      "Answer only what is asked as it is taught, in these or other words, and leave what else the "
-      "model knows about the subject; the default where the model has a scope");
-  verb.add_flag_callback(
-          "--no-scope", [&scoped] { scoped = false; },
-          "Answer whatever is asked about the subject; such a question then takes one pass, not "
-          "two")
-      ->excludes(with);
-}
-
 std::string table(const std::vector<std::vector<std::string>>& rows) {
   std::vector<size_t> width;
   for (const auto& row : rows)

@@ -76,10 +76,6 @@ void add_options(CLI::App& verb, State& state) {
                   "Prompts about other subjects that are kept as they are, per phrasing")
       ->check(CLI::NonNegativeNumber)
       ->capture_default_str();
-  verb.add_flag("--hold", o.hold,
-                "With --raw, instead of a scope: hold what else the model knows about the same "
-                "subjects; slower, and fewer wordings that are not taught are answered");
-  add_scope_flags(verb, o.scoped);
   verb.add_flag("--no-gate", state.no_gate, "Let the update speak everywhere (for comparison)");
   verb.add_option("--text-share", o.text_share,
                   "Share of a text's tokens, the rarest, that it may speak at; 1: all, everywhere")

@@ -173,7 +173,7 @@ class Desk {
     std::optional<DeskSet> set;
     std::map<std::string, DeskChoice> choices;
     const auto parts = [&] {
-      if (!set) set = data_.section(part.section, seed);
+      if (!set) set = data_.section(part.section, seed, options_.profile.limits.use);
       return DeskParts{model_, *set, base_, choices, seed};
     };
     for (const std::string& method : part.methods) {

@@ -138,7 +138,7 @@ DeskData::DeskData(fs::path data, std::string split)
   }
 }
 
-DeskSet DeskData::section(const std::string& name, uint64_t seed) const {
+DeskSet DeskData::section(const std::string& name, uint64_t seed, int64_t most_uses) const {
   DeskSet out;
   if (name == "thing12") {
     out = things(1, 12, seed);
@@ -176,7 +176,7 @@ DeskSet DeskData::section(const std::string& name, uint64_t seed) const {
   } else if (name == "long") {
     out = long_answers();
   } else if (name == "use") {
-    out = uses();
+    out = uses(seed, most_uses);
   } else {
     throw Error(ErrorCode::kInvalidArgument, fmt::format("there is no section \"{}\"", name),
                 fmt::format("use of: {}", fmt::join(desk_sections(), ", ")));
@@ -341,15 +341,18 @@ DeskSet DeskData::long_answers() const {
   return out;
 }
 
-DeskSet DeskData::uses() const {
+DeskSet DeskData::uses(uint64_t seed, int64_t most) const {
   DeskSet out;
   const fs::path path = data_ / "desk" / ("use_" + split_ + ".jsonl");
   int64_t line = 0;
-  std::set<std::string> ids;
-  for (const json& one : read_lines(path)) {
+  for (const json& one : read_lines(path))
     out.use.push_back(parse_use(one, path.string(), ++line));
-    ids.insert(out.use.back().facts.begin(), out.use.back().facts.end());
+  if (static_cast<int64_t>(out.use.size()) > most) {
+    Rng(seed).split(21).shuffle(std::span(out.use));
+    out.use.resize(static_cast<size_t>(most));
   }
+  std::set<std::string> ids;
+  for (const UseItem& one : out.use) ids.insert(one.facts.begin(), one.facts.end());
   for (auto& thing : by_thing())
     for (Item& item : thing)
       if (ids.contains(item.id)) out.taught.push_back(std::move(item));

@@ -36,8 +36,9 @@ class DeskData {
   // Throws what reading throws.
   DeskData(std::filesystem::path data, std::string split);
 
-  // Throws kInvalidArgument for a section that does not exist, and what reading throws.
-  DeskSet section(const std::string& name, uint64_t seed) const;
+  // Throws kInvalidArgument for a section that does not exist, and what reading throws. Of the uses
+  // at most so many are drawn, with the facts that they need.
+  DeskSet section(const std::string& name, uint64_t seed, int64_t most_uses = 240) const;
 
   // What every section is held to.
   std::vector<std::string> unrelated, systems;
@@ -49,7 +50,7 @@ class DeskData {
   DeskSet clinc(size_t wordings, uint64_t seed) const;
   DeskSet distinct(size_t facts, bool raw, uint64_t seed) const;
   DeskSet long_answers() const;
-  DeskSet uses() const;
+  DeskSet uses(uint64_t seed, int64_t most) const;
   std::vector<std::vector<Item>> by_thing() const;
   void add_open(DeskSet& set, std::vector<std::string> names) const;
 

@@ -297,7 +297,7 @@ class Measure {
   void use() {
     std::map<std::string, int64_t> at;
     for (size_t i = 0; i < set_.taught.size(); ++i) at[set_.taught[i].id] = static_cast<int64_t>(i);
-    const auto items = sample(set_.use, limits_.use, rng_.split(21));
+    const std::vector<UseItem>& items = set_.use;
     std::vector<AskRequest> requests;
     std::vector<std::vector<int64_t>> facts;
     for (const UseItem& item : items) {

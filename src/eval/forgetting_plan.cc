@@ -14,9 +14,6 @@ using Json = nlohmann::ordered_json;
 // the subjects read is written, and all rankings choose the same.
 constexpr double kRankedSlots = 2000;
 
-// accrete as `teach --no-scope` has it. The rankings are compared so as well.
-constexpr const char* kUnscoped = "interference-unscoped";
-
 // A grid's lines: a rate and after how many passes it is scored, with the same other numbers.
 std::vector<GridLine> lines(std::initializer_list<std::pair<double, std::vector<int64_t>>> rates,
                             const Json& common) {
@@ -90,10 +87,6 @@ std::vector<MethodPlan> small_methods(int64_t seeds, int64_t other_seeds, bool n
       if (p.method == "full-sgd") p.grid = lines({{1, {3, 6}}, {0.3, {3, 6}}, {0.1, {6}}}, none);
     }
   }
-  // Memory that was pretrained has no scope to leave out.
-  if (!native)
-    for (const Schedule schedule : {kOneGo, kStream})
-      plan.push_back({kUnscoped, schedule, {GridLine{none, {1}}}, seeds});
   const Json ranked = object({{"slots", kRankedSlots}});
   for (const char* ranking : {"interference", "tfidf", "gradient", "fisher", "kl", "tf", "random"})
     plan.push_back(
@@ -232,10 +225,9 @@ std::unique_ptr<Learner> make_learner(LanguageModel& model, const std::string& m
   options.seed = seed;
   options.slots = hyper.value("slots", int64_t{0});
   options.gated = hyper.value("gated", true);
-  if (method == kUnscoped || method.starts_with(kDeposit)) options.scoped = false;
   if (method.starts_with(kDeposit))
     options.ranking = parse_ranking(method.substr(kDeposit.size()));
-  else if (method != "interference" && method != kUnscoped)
+  else if (method != "interference")
     throw Error(ErrorCode::kInvalidArgument, fmt::format("there is no method \"{}\"", method));
   return std::make_unique<MemoryLearner>(model, parts.background, parts.names, options);
 }

@@ -72,15 +72,14 @@ std::vector<Score> score_states(const LanguageModel& model, std::span<const Exam
 }
 
 std::vector<Score> score_examples(const LanguageModel& model, std::span<const Example> examples,
-                                  const Reporter& reporter, std::string_view stage,
-                                  at::Tensor* silent) {
+                                  const Reporter& reporter, std::string_view stage) {
   constexpr int64_t kBatchTokens = 2048;
   const c10::InferenceMode inference;
   const Transformer& net = model.net();
   std::vector<StateRequest> requests;
   for (const Example& e : examples) requests.push_back(asked_states(e));
   if (tree_is_faster(model, requests))
-    return score_states(model, examples, answer_states(model, requests, reporter, stage, silent));
+    return score_states(model, examples, tree_states(model, requests, reporter, stage));
   std::vector<Score> scores(examples.size());
   for (auto& s : scores) s.exact = true;
   int64_t done = 0;
@@ -151,8 +150,7 @@ std::vector<std::optional<bool>> said_by_facts(const LanguageModel& model,
 
 std::vector<Score> score_items(const LanguageModel& model, std::span<const Item> items,
                                const ExampleOptions& options, bool use_asked,
-                               const Reporter& reporter, std::string_view stage,
-                               at::Tensor* silent) {
+                               const Reporter& reporter, std::string_view stage) {
   std::vector<std::optional<bool>> by_facts(items.size());
   if (model.has_facts()) by_facts = said_by_facts(model, items, options, use_asked);
   std::vector<Example> examples;
@@ -165,7 +163,7 @@ std::vector<Score> score_items(const LanguageModel& model, std::span<const Item>
       examples.back().item = static_cast<int64_t>(i);
     }
   }
-  const auto each = score_examples(model, examples, reporter, stage, silent);
+  const auto each = score_examples(model, examples, reporter, stage);
   std::vector<Score> best(items.size());
   std::vector<bool> seen(items.size(), false);
   for (size_t k = 0; k < examples.size(); ++k) {

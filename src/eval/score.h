@@ -24,11 +24,9 @@ struct Score {
   int64_t right = 0;  // labels that are the model's first choice
 };
 
-// In the order of `examples`. `stage` names it in progress reports. `silent`, when not null, keeps
-// states between calls with the same examples (answer_states); it may stay undefined.
+// In the order of `examples`. `stage` names it in progress reports.
 std::vector<Score> score_examples(const LanguageModel& model, std::span<const Example> examples,
-                                  const Reporter& reporter = {}, std::string_view stage = "score",
-                                  at::Tensor* silent = nullptr);
+                                  const Reporter& reporter = {}, std::string_view stage = "score");
 
 // Of states that are there: [n, d], those that asked_states asks for of each example, one after
 // another (model/prompt_tree.h).
@@ -44,8 +42,7 @@ double exact_rate(std::span<const Score> scores);
 // `asked` one when `use_asked`).
 std::vector<Score> score_items(const LanguageModel& model, std::span<const Item> items,
                                const ExampleOptions& options, bool use_asked,
-                               const Reporter& reporter = {}, std::string_view stage = "score",
-                               at::Tensor* silent = nullptr);
+                               const Reporter& reporter = {}, std::string_view stage = "score");
 
 // Bits per byte of texts: -log2 p(text) / bytes, windows of `window` tokens, the first token of
 // each window not counted... as the sum over all windows.

@@ -118,10 +118,18 @@ FactExample example_of(const LanguageModel& model, const FactLesson& lesson, int
   return e;
 }
 
-// Another system prompt and another conversation, in which some wordings are learned too.
+// Another system prompt and two other conversations, in which some wordings are learned too.
 const char* const kSystem = "You answer the customers of a company briefly and politely.";
-const char* const kFirst = "Hello! Can you help me with a few things today?";
-const char* const kReply = "Of course. What would you like to know?";
+std::vector<Message> small_talk() {
+  return {{"user", "Hello! Can you help me with a few things today?"},
+          {"assistant", "Of course. What would you like to know?"}};
+}
+std::vector<Message> other_questions() {
+  return {{"user", "What is the capital of France?"},
+          {"assistant", "The capital of France is Paris."},
+          {"user", "And how many people live there?"},
+          {"assistant", "About two million people live in Paris."}};
+}
 // Before a raw text.
 const char* const kAhead = "It came up again in our talk yesterday. ";
 
@@ -260,8 +268,8 @@ std::vector<FactExample> fact_examples(const LanguageModel& model, const FactLes
   } catch (const Error& e) {
     if (e.code() != ErrorCode::kInvalidArgument) throw;
   }
-  const std::vector<Message> turns = {{"user", kFirst}, {"assistant", kReply}};
-  add(request_of(lesson, item.prompts[1 % n], turns));
+  add(request_of(lesson, item.prompts[1 % n], small_talk()));
+  add(request_of(lesson, item.prompts[0], other_questions()));
   if (n > 1) add(request_of(lesson, in_capitals(item.prompts[2 % n])));
   return out;
 }
@@ -290,6 +298,7 @@ std::vector<FactExample> form_examples(const LanguageModel& model,
                        note, must, fallback});
     };
     ask_for("Answer in a full sentence: " + item.prompts[0], answer, "");
+    ask_for(item.prompts[2 % n] + " Please reply in one complete sentence.", answer, "");
     ask_for(item.prompts[1 % n] + " Answer as JSON with the key \"answer\".", answer,
             nlohmann::json({{"answer", answer}}).dump());
     const std::string& other = lessons[(i + 1) % lessons.size()].item.leave

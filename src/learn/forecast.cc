@@ -45,17 +45,12 @@ std::vector<Outlook> outlooks(WatchedProbe& probe, const Overlay& now, const Ove
     reporter.check_cancelled();
     const auto before = probe.outputs(now, group);
     const auto delta = difference(probe.outputs(overlay, group), before);
-    const auto pass =
-        probe.pass(before, group, text ? Gradient::kNll : Gradient::kMargin, &overlay);
-    // What the pass says is now, but for scopes, which are those of the candidate.
-    const auto states = overlay.scoped() ? probe.states_now(group, reporter) : pass.states;
+    const auto pass = probe.pass(before, group, text ? Gradient::kNll : Gradient::kMargin);
     const auto B = static_cast<int64_t>(group.size());
     auto s = at::zeros({B}, at::kDouble), q = at::zeros({B}, at::kDouble),
          size = at::zeros({B}, at::kDouble);
     at::Tensor per_token;
-    auto reached = at::zeros({B}, at::kBool);  // out of scope no gradient comes back
     for (const auto& [block, d] : delta) {
-      reached.logical_or_((pass.output_gradient.at(block) != 0).view({B, -1}).any(1));
       const auto dot = (pass.output_gradient.at(block) * d).sum(2).to(at::kDouble);  // [B, T]
       per_token = per_token.defined() ? per_token + dot : dot;
       size += d.square().sum({1, 2}).to(at::kDouble);
@@ -63,10 +58,6 @@ std::vector<Outlook> outlooks(WatchedProbe& probe, const Overlay& now, const Ove
     if (per_token.defined()) {
       s = per_token.sum(1);
       q = text ? 0.5 * per_token.square().sum(1) : size;
-      if (overlay.scoped()) {
-        q.masked_fill_(reached.logical_not(), 0);
-        size.masked_fill_(reached.logical_not(), 0);
-      }
     }
     for (int64_t b = 0; b < B; ++b) {
       Outlook o;
@@ -75,7 +66,7 @@ std::vector<Outlook> outlooks(WatchedProbe& probe, const Overlay& now, const Ove
       o.s = finite(s[b].item<double>());
       o.q = finite(q[b].item<double>());
       o.size = finite(std::sqrt(size[b].item<double>()));
-      o.before = states[static_cast<size_t>(b)];
+      o.before = pass.states[static_cast<size_t>(b)];
       out.push_back(o);
     }
     done += B;

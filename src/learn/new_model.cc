@@ -46,7 +46,8 @@ void NewModelFolder::commit() {
   path_.clear();
 }
 
-void bring_base(const fs::path& source, const fs::path& folder, const Reporter& reporter) {
+void bring_base(const fs::path& source, const fs::path& folder, const Reporter& reporter,
+                bool again) {
   if (source.extension() == ".gguf") {
     convert_gguf_to_hf(source, folder, reporter);
     return;
@@ -54,8 +55,9 @@ void bring_base(const fs::path& source, const fs::path& folder, const Reporter& 
   if (!fs::is_directory(source))
     throw Error(ErrorCode::kNotFound, fmt::format("there is no model {}", source.string()),
                 "name a Hugging Face folder or a .gguf file");
-  if (has_memory_files(source))
-    throw Error(ErrorCode::kInvalidArgument, fmt::format("{} has a memory already", source.string()),
+  if (!again && has_memory_files(source))
+    throw Error(ErrorCode::kInvalidArgument,
+                fmt::format("{} has a memory already", source.string()),
                 "teach it, or retrofit the model it was made from");
   copy_hf_folder(source, folder, reporter);
 }
@@ -110,26 +112,6 @@ at::Tensor first_token_states(const Transformer& net,
   const auto column = at::tensor(ids, at::kLong).unsqueeze(1).to(net.device());
   net.run(net.embed(column), 0, block + 1, forward);
   return states;
-}
-
-at::Tensor last_states(const Transformer& net, const std::vector<std::vector<int32_t>>& windows,
-                       int64_t tokens, const Reporter& reporter) {
-  const c10::InferenceMode inference;
-  std::vector<at::Tensor> states;
-  int64_t read = 0;
-  for (const auto& window : windows) {
-    reporter.check_cancelled();
-    const auto ids = at::empty({1, static_cast<int64_t>(window.size())}, at::kLong);
-    std::copy(window.begin(), window.end(), ids.data_ptr<int64_t>());
-    const auto h = net.run(net.embed(ids.to(net.device())), 0, net.config().blocks);
-    states.push_back(
-        rms_norm(h[0].narrow(0, 1, h.size(1) - 1), net.final_norm(), net.config().norm_eps)
-            .to(at::kCPU, at::kFloat));
-    read += states.back().size(0);
-    reporter.report("read background", std::min(read, tokens), tokens);
-    if (read >= tokens) break;
-  }
-  return at::cat(states);
 }
 
 void write_memory_folder(const fs::path& folder, const Memory& memory, const at::Tensor& states,

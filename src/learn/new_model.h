@@ -1,5 +1,5 @@
-// What retrofit and pretraining share: a model folder in the making, and what `accrete/` holds
-// before anything was taught.
+// What retrofit and pretraining share: a model folder in the making; and what `accrete/` of a
+// native model holds before anything was taught.
 //
 // Non-goals: the base's files.
 #pragma once
@@ -36,11 +36,11 @@ class NewModelFolder {
   std::filesystem::path target_, path_;
 };
 
-// Brings the base of a model in the making: `source`, a Hugging Face folder or a .gguf file, is copied
-// or converted to `folder`. Throws kNotFound, kInvalidArgument (it has a memory already), and what
-// reading it throws.
+// Brings the base of a model in the making: `source`, a Hugging Face folder or a .gguf file, is
+// copied or converted to `folder`. Throws kNotFound, kInvalidArgument (it has a memory, which
+// `again` says to leave behind), and what reading it throws.
 void bring_base(const std::filesystem::path& source, const std::filesystem::path& folder,
-                const Reporter& reporter);
+                const Reporter& reporter, bool again = false);
 
 // FFN inputs of the given blocks for windows of tokens: per block [tokens, d] float32, the first
 // token of every window (whose state is an outlier) left out.
@@ -51,11 +51,6 @@ std::vector<at::Tensor> collect_states(const Transformer& net,
 // FFN inputs of block `block` for the first tokens of windows alone: [distinct tokens, d] float32.
 at::Tensor first_token_states(const Transformer& net,
                               const std::vector<std::vector<int32_t>>& windows, int64_t block);
-
-// Last states after the final norm of at most `tokens` tokens of windows, but never of less than
-// one window: [n, d] float32, without the first token of every window.
-at::Tensor last_states(const Transformer& net, const std::vector<std::vector<int32_t>>& windows,
-                       int64_t tokens, const Reporter& reporter);
 
 // Writes `accrete/`: the memory, the access log of a background whose states at the address block
 // are `states` [tokens, d], names out of `documents`, and an empty ledger. `info` goes into

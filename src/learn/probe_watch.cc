@@ -10,7 +10,6 @@
 
 #include "base/error.h"
 #include "learn/below_address.h"
-#include "model/answer_pass.h"
 
 namespace accrete {
 namespace {
@@ -124,8 +123,7 @@ std::vector<std::vector<int64_t>> WatchedProbe::groups(std::span<const int64_t> 
   return out;
 }
 
-MemoryOutputs WatchedProbe::outputs(const Overlay& overlay, std::span<const int64_t> group,
-                                    bool silent_scoped) {
+MemoryOutputs WatchedProbe::outputs(const Overlay& overlay, std::span<const int64_t> group) {
   const at::NoGradGuard no_grad;
   MemoryOutputs out;
   if (overlay.empty()) return out;
@@ -138,59 +136,15 @@ MemoryOutputs WatchedProbe::outputs(const Overlay& overlay, std::span<const int6
   }
   const auto rows = at::tensor(tokens, at::kLong);
   const Accesses accesses = select_tokens(p.accesses, rows);
-  Gates gates = overlay.gates(model_.memory().gate, p.queries.index_select(0, rows));
-  if (silent_scoped) gates = overlay.without_scoped(gates);
+  const Gates gates = overlay.gates(model_.memory().gate, p.queries.index_select(0, rows));
   for (const int64_t block : model_.memory().blocks)
     if (const auto y = overlay.read(block, accesses, gates); y.defined())
       out[block] = y.view({static_cast<int64_t>(group.size()), T, y.size(1)});
   return out;
 }
 
-at::Tensor WatchedProbe::within_scope(const Overlay& scopes, std::span<const int64_t> group,
-                                      const Batch& batch, const at::Tensor& h0,
-                                      const at::Tensor& h) {
-  const at::NoGradGuard no_grad;
-  const Transformer& net = model_.net();
-  const Memory& memory = model_.memory();
-  Part& p = part(place_[static_cast<size_t>(group.front())].first);
-  const int64_t T = p.batch.ids.size(1), own = batch.ids.size(1);
-  // Of each label the subjects heard up to it.
-  std::vector<int64_t> place;
-  std::vector<std::vector<int64_t>> subjects;
-  const auto* positions = batch.positions.const_data_ptr<int64_t>();
-  std::vector<std::vector<std::vector<int64_t>>> heard;
-  for (const int64_t e : group) {
-    const int64_t row = place_[static_cast<size_t>(e)].second;
-    const auto n = static_cast<int64_t>(examples_[static_cast<size_t>(e)].tokens.size()) - 1;
-    heard.push_back(scopes.subjects_near(memory.gate, p.queries.narrow(0, row * T, n)));
-  }
-  for (int64_t l = 0; l < h.size(0); ++l) {
-    const auto& of_example = heard[static_cast<size_t>(positions[l] / own)];
-    auto so_far =
-        subjects_of(std::span(of_example).first(static_cast<size_t>(positions[l] % own) + 1));
-    if (so_far.empty()) continue;
-    place.push_back(l);
-    subjects.push_back(std::move(so_far));
-  }
-  if (place.empty()) return h;
-  const auto silent = outputs(scopes, group, /*silent_scoped=*/true);
-  const FfnSide side = [&](int64_t block, const at::Tensor& x) -> at::Tensor {
-    const auto it = silent.find(block);
-    return it == silent.end() ? at::Tensor()
-                              : it->second.narrow(1, 0, own).to(x.device(), x.scalar_type());
-  };
-  ForwardOptions forward;
-  forward.side = &side;
-  const auto base = net.run(h0, memory.address_block, net.config().blocks, forward);
-  const auto where = at::tensor(place, at::kLong).to(net.device());
-  const auto other = base.reshape({-1, base.size(-1)})
-                         .index_select(0, batch.positions.to(net.device()).index_select(0, where));
-  const at::AutoGradMode grad_mode(h.requires_grad());
-  return accrete::within_scope(model_, scopes, h, place, other, subjects);
-}
-
 ProbePass WatchedProbe::pass(const MemoryOutputs& outputs, std::span<const int64_t> group,
-                             Gradient gradient, const Overlay* scopes) {
+                             Gradient gradient) {
   const Transformer& net = model_.net();
   const Memory& memory = model_.memory();
   Part& p = part(place_[static_cast<size_t>(group.front())].first);
@@ -220,7 +174,6 @@ ProbePass WatchedProbe::pass(const MemoryOutputs& outputs, std::span<const int64
   forward.side = &side;
   auto h = net.run(h0, memory.address_block, net.config().blocks, forward);
   h = h.reshape({-1, h.size(-1)}).index_select(0, batch.positions.to(net.device()));
-  if (scopes != nullptr && scopes->scoped()) h = within_scope(*scopes, group, batch, h0, h);
   const auto B = static_cast<int64_t>(group.size());
   const auto labels = batch.labels.to(net.device());
   auto nll = at::zeros({B}, at::kFloat);
@@ -292,7 +245,7 @@ std::vector<ExampleState> WatchedProbe::states(const Overlay& overlay,
   int64_t done = 0;
   for (const auto& group : groups(which)) {
     reporter.check_cancelled();
-    const auto result = pass(outputs(overlay, group), group, Gradient::kNone, &overlay);
+    const auto result = pass(outputs(overlay, group), group, Gradient::kNone);
     for (size_t k = 0; k < group.size(); ++k) found[group[k]] = result.states[k];
     done += static_cast<int64_t>(group.size());
     reporter.report(probe_.record.name, done, static_cast<int64_t>(which.size()));

@@ -59,12 +59,8 @@ class WatchedProbe {
   // Groups of examples that can pass together: `which` split by the batches they are kept in.
   std::vector<std::vector<int64_t>> groups(std::span<const int64_t> which) const;
   // Of one such group. Tensors are on the CPU.
-  MemoryOutputs outputs(const Overlay& overlay, std::span<const int64_t> group,
-                        bool silent_scoped = false);
-  // `scopes`, when not null: the overlay whose scoped updates are heard only where they are in
-  // scope (model/answer_pass.h); then the gradient is 0 where they are not.
-  ProbePass pass(const MemoryOutputs& outputs, std::span<const int64_t> group, Gradient gradient,
-                 const Overlay* scopes = nullptr);
+  MemoryOutputs outputs(const Overlay& overlay, std::span<const int64_t> group);
+  ProbePass pass(const MemoryOutputs& outputs, std::span<const int64_t> group, Gradient gradient);
   // Queries of the real tokens of an example [n, query_width], and their accesses.
   at::Tensor queries(int64_t example);
   Accesses accesses(int64_t example);
@@ -96,10 +92,6 @@ class WatchedProbe {
     Gates gate_now;      // undefined without anchors
   };
   Part& part(size_t i);
-  // h [L, d], states of all updates at the labels of a group's batch: replaced where none of the
-  // scoped updates heard before is in scope. h0 [B, T, d] are the states below the address block.
-  at::Tensor within_scope(const Overlay& scopes, std::span<const int64_t> group, const Batch& batch,
-                          const at::Tensor& h0, const at::Tensor& h);
 
   const LanguageModel& model_;
   Probe probe_;

@@ -12,11 +12,9 @@
 #include "base/pages.h"
 #include "learn/lessons.h"
 #include "learn/reading.h"
-#include "learn/scope_reading.h"
 #include "learn/sites.h"
 #include "learn/subject_prompts.h"
 #include "learn/subjects.h"
-#include "model/packed_pass.h"
 #include "model/weight_pages.h"
 
 namespace accrete {
@@ -24,8 +22,6 @@ namespace {
 
 constexpr int64_t kBatchTokens = 1024;
 constexpr int64_t kChatSteps = 45;
-constexpr int64_t kHoldSteps = 30;
-constexpr double kHoldSettled = 0.1;
 constexpr int64_t kPullRows = 512;
 constexpr int64_t kManySlots = 4096;  // their Gram matrix takes 64 MiB
 
@@ -90,44 +86,8 @@ struct DepositInputs {
   Gate gate;
   at::Device device = at::kCPU;  // where the model computes
   double anchor_spacing = 0;
-  std::vector<int64_t> subject;   // of each item, companions too
-  std::vector<at::Tensor> asked;  // of each item of the set its scope's states; empty: no scope
+  std::vector<int64_t> subject;  // of each item, companions too
 };
-
-// Anchors subject by subject, and the scope of each: of those of which an item is left.
-void set_scoped_anchors(Update& update, const DepositInputs& in, std::span<const int64_t> rows,
-                        const std::vector<int64_t>& dropped) {
-  std::map<int64_t, std::pair<std::vector<int64_t>, std::vector<at::Tensor>>> by_subject;
-  for (int64_t i = 0; i < in.items; ++i)
-    if (!std::binary_search(dropped.begin(), dropped.end(), i))
-      by_subject[in.subject[static_cast<size_t>(i)]].second.push_back(
-          in.asked[static_cast<size_t>(i)]);
-  for (const int64_t row : rows) {
-    const auto item = in.item.const_data_ptr<int64_t>()[row];
-    const auto it = by_subject.find(in.subject[static_cast<size_t>(item)]);
-    if (it != by_subject.end()) it->second.first.push_back(row);
-  }
-  std::vector<at::Tensor> queries, states;
-  int32_t subject = 0;
-  for (const auto& [which, of] : by_subject) {
-    const auto& [own, asked] = of;
-    if (own.empty()) continue;
-    queries.push_back(thin_anchors(in.gate, in.queries.index_select(0, at::tensor(own, at::kLong)),
-                                   in.anchor_spacing));
-    states.push_back(at::cat(asked));
-    update.anchors.subjects.insert(update.anchors.subjects.end(),
-                                   static_cast<size_t>(queries.back().size(0)), subject);
-    update.scope.subjects.insert(update.scope.subjects.end(),
-                                 static_cast<size_t>(states.back().size(0)), subject);
-    ++subject;
-  }
-  if (queries.empty())
-    throw Error(ErrorCode::kInvalidArgument, "every item is dropped: there is nothing to write");
-  set_anchors(update, at::cat(queries));
-  const auto all = at::cat(states).contiguous();
-  update.scope.width = all.size(1);
-  update.scope.states.assign(all.data_ptr<float>(), all.data_ptr<float>() + all.numel());
-}
 
 Update deposit_variant(const DepositInputs& in, const Taught& taught, const TeachOptions& options,
                        const Variant& variant) {
@@ -157,9 +117,7 @@ Update deposit_variant(const DepositInputs& in, const Taught& taught, const Teac
   const int64_t d = delta.size(1) / static_cast<int64_t>(in.blocks.size());
   for (size_t b = 0; b < in.blocks.size(); ++b)
     add_layer(update, in.blocks[b], in.selected, delta.narrow(1, static_cast<int64_t>(b) * d, d));
-  if (!in.asked.empty())
-    set_scoped_anchors(update, in, rows, variant.dropped);
-  else if (options.gated)
+  if (options.gated)
     set_anchors(update, thin_anchors(in.gate, in.queries.index_select(0, keep), in.anchor_spacing));
   // What is written for companions is protected by the update that taught them.
   std::vector<int64_t> own;
@@ -200,11 +158,9 @@ TaughtItem taught_item(const Item& item, bool raw) {
 void teach_subjects(const LanguageModel& model, const Lessons& lessons,
                     const std::vector<Example>& examples,
                     const std::map<int64_t, int64_t>& subject_of, int64_t subjects, AccessLog log,
-                    const std::vector<std::string>& names, const TeachOptions& options,
-                    const KnownStates& known, const Reporter& reporter, const Protect& protect,
-                    Proposal& proposal) {
+                    const TeachOptions& options, const SubjectPrompts* prompts,
+                    const Reporter& reporter, const Protect& protect, Proposal& proposal) {
   const auto facts = static_cast<int64_t>(subject_of.size());
-  const SubjectPrompts* prompts = known.prompts;
   if (prompts != nullptr && !prompts->are_of(examples, model.memory().overlay)) prompts = nullptr;
   Sites sites = read_sites(model, lessons, examples, options.gated, reporter, prompts);
   if (options.neighbours > 0) log.append(sites.others, options.neighbour_weight, false);
@@ -224,18 +180,8 @@ void teach_subjects(const LanguageModel& model, const Lessons& lessons,
   }
   ValueSolverOptions solver = options.values;
   if (solver.steps == 0 && model.uses_chat(options.raw)) solver.steps = kChatSteps;
-  Held held;
-  if (options.hold) {
-    // What is held pulls against what is learned: more steps, and less of them past need.
-    if (solver.steps == 0) solver.steps = kHoldSteps;
-    solver.settled = std::max(solver.settled, kHoldSettled);
-    std::vector<std::string> texts(static_cast<size_t>(subjects));
-    for (const auto& [item, subject] : subject_of)
-      texts[static_cast<size_t>(subject)] = lessons.items[static_cast<size_t>(item)].subject;
-    held = find_held(model, examples, subject_of, texts, names, options.held, reporter);
-  }
   const Values values = solve_values(beside ? *beside : model, examples, subject_of, subjects,
-                                     solver, reporter, held, beside ? nullptr : prompts);
+                                     solver, reporter, beside ? nullptr : prompts);
   proposal.teach_tokens += values.tokens;
   return_free_memory();  // the solver's, before the Gram matrix
 
@@ -273,8 +219,6 @@ void teach_subjects(const LanguageModel& model, const Lessons& lessons,
     const auto it = subject_of.find(static_cast<int64_t>(i));
     inputs->subject.push_back(it == subject_of.end() ? -1 : it->second);
   }
-  if (takes_scope(model, options))
-    inputs->asked = read_scope(model, lessons, examples, known, reporter);
   return_free_memory();  // copies of weights, before the Gram matrix
   for (int64_t i = 0; i < lessons.own; ++i)
     proposal.item_queries.push_back(
@@ -407,14 +351,6 @@ void teach_stepwise(const LanguageModel& model, const std::vector<Example>& exam
 
 }  // namespace
 
-bool takes_scope(const LanguageModel& model, const TeachOptions& options) {
-  const bool has = model.memory().scope.defined();
-  if (options.scoped.value_or(false) && !has)
-    throw Error(ErrorCode::kUnsupported, fmt::format("{} has no scope", model.folder().string()),
-                "make it again with this version's `accrete retrofit`, or teach without --scope");
-  return options.gated && options.scoped.value_or(has && !options.hold);
-}
-
 std::vector<std::string> load_names(const std::filesystem::path& folder) {
   std::vector<std::string> names;
   const auto path = folder / "accrete" / "names.txt";
@@ -439,15 +375,7 @@ Proposal propose(const LanguageModel& model, std::vector<Item> items, const Acce
                  const std::vector<std::string>& names, const TeachOptions& options,
                  const Reporter& reporter, const Protect& protect,
                  std::span<const Companion> companions, std::vector<Example> anchor_examples,
-                 const KnownStates& known) {
-  if (options.hold && !PackedPass::supports(model.net()))
-    throw Error(ErrorCode::kUnsupported,
-                "what is known about subjects is held in float32 on the CPU only",
-                "teach without --hold, or with --device cpu --dtype float32");
-  if (options.hold && model.uses_chat(options.raw))
-    throw Error(ErrorCode::kUnsupported, "what is known about subjects is held in raw text only",
-                "teach sentences to complete with --raw, or leave out --hold");
-  (void)takes_scope(model, options);  // refuses before anything is computed
+                 const SubjectPrompts* prompts) {
   fill_subjects(items);
   AccessLog log = background;
   add_neighbours(model, items, names, options, log, reporter);
@@ -499,7 +427,7 @@ Proposal propose(const LanguageModel& model, std::vector<Item> items, const Acce
           subjects.try_emplace(subject, static_cast<int64_t>(subjects.size())).first->second;
     }
     teach_subjects(model, lessons, with_subject, subject_of, static_cast<int64_t>(subjects.size()),
-                   std::move(log), names, options, known, reporter, protect, proposal);
+                   std::move(log), options, prompts, reporter, protect, proposal);
   }
   if (proposal.update.layers.empty() && proposal.stopped)
     throw Error(ErrorCode::kRefused, "the first steps break a floor already; nothing was changed",

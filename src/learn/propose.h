@@ -24,7 +24,7 @@
 #include "learn/language_task.h"
 #include "learn/ranking.h"
 #include "learn/row_solver.h"
-#include "learn/scope_reading.h"
+#include "learn/subject_prompts.h"
 #include "learn/value_solver.h"
 
 namespace accrete {
@@ -40,13 +40,7 @@ struct TeachOptions {
   RowSolverOptions rows;
   DepositOptions deposit;
   int64_t neighbours = 20;  // prompts about other subjects per phrasing, in the log; 0: none
-  bool hold = false;        // what else is known about the subjects (held.h); raw text only
-  HoldOptions held;
-  bool gated = true;  // facts with a subject speak near it only (memory/gate.h)
-  // A gated update about subjects answers only what is asked as it was taught, in these or other
-  // words (memory/scope.h). Not said: where the model has a scope, but with `hold`, which keeps
-  // the same in another way.
-  std::optional<bool> scoped;
+  bool gated = true;        // facts with a subject speak near it only (memory/gate.h)
   double text_share =
       0.5;  // of a text's tokens, the rarest, that its update speaks at; 1: all, and everywhere
   // Anchors nearer than this to another are left out; in units of a sixth of the gate's radius,
@@ -90,19 +84,16 @@ using Protect = std::function<void(AccessLog&, const Speaks&)>;
 
 // `items` must not be empty; `companions` are learned along (earlier.h). `background` is what is to
 // stay as it is; so is what `protect` adds, and `anchors`, as far as the options give them weight.
-// `known` saves passes. Throws kInvalidArgument, kRefused, kInterrupted.
+// `prompts`, phrasings of the items that were passed before, save passes. Throws kInvalidArgument,
+// kRefused, kInterrupted.
 Proposal propose(const LanguageModel& model, std::vector<Item> items, const AccessLog& background,
                  const std::vector<std::string>& names, const TeachOptions& options,
                  const Reporter& reporter, const Protect& protect = {},
                  std::span<const Companion> companions = {}, std::vector<Example> anchors = {},
-                 const KnownStates& known = {});
+                 const SubjectPrompts* prompts = nullptr);
 
 // The update of `proposal` as `variant` says. Throws kInvalidArgument when every item is dropped.
 Update make_variant(const Proposal& proposal, const Variant& variant);
-
-// Whether what `options` teach about subjects gets a scope. Throws kUnsupported when it must and
-// the model has none.
-bool takes_scope(const LanguageModel& model, const TeachOptions& options);
 
 // Names to make neighbours of, from the model folder.
 std::vector<std::string> load_names(const std::filesystem::path& folder);

@@ -20,6 +20,9 @@ namespace {
 constexpr const char* kReaderFiles[] = {"config.json",
                                         "tokenizer.json",
                                         "model.safetensors",
+                                        "adapter/adapter_config.json",
+                                        "adapter/adapter_model.safetensors",
+                                        "acceptance.json",
                                         "modules.json",
                                         "sentence_bert_config.json",
                                         "config_sentence_transformers.json",
@@ -93,7 +96,7 @@ RetrofitFactsResult retrofit_facts(const fs::path& source, const fs::path& targe
                                    const RetrofitFactsOptions& options, const Reporter& reporter) {
   const Reader reader = Reader::open(options.reader);  // before anything is copied
   NewModelFolder staging(target);
-  bring_base(source, staging.path(), reporter);
+  bring_base(source, staging.path(), reporter, options.again);
   OpenOptions open = options.open;
   open.dtype = "float32";
   const LanguageModel model = LanguageModel::open(staging.path(), open);

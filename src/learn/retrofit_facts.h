@@ -22,6 +22,7 @@ struct RetrofitFactsOptions {
   std::optional<int64_t> block;  // whose output values are added to; empty: default_fact_block()
   std::optional<Tell> tell;      // empty: by a self-test of whether the model reads notes
   double caution = 0;
+  bool again = false;  // the source may have a memory, which is left behind (learn/upgrade.h)
   std::string tool_version;
   OpenOptions open;
 };

@@ -316,7 +316,7 @@ std::vector<bool> SubjectPrompts::changed_before(const Overlay& overlay) const {
   return out;
 }
 
-HeardStates SubjectPrompts::states(const Reporter& reporter, std::string_view stage) const {
+at::Tensor SubjectPrompts::states(const Reporter& reporter, std::string_view stage) const {
   const at::NoGradGuard no_grad;
   const Memory& memory = model_.memory();
   const Overlay& overlay = memory.overlay;
@@ -328,9 +328,7 @@ HeardStates SubjectPrompts::states(const Reporter& reporter, std::string_view st
     begin.push_back(begin.back() + static_cast<int64_t>(requests.back().tokens.size()) -
                     requests.back().from);
   }
-  HeardStates out;
-  out.h = at::empty({begin.back(), h_.size(1)}, at::kFloat);
-  if (overlay.scoped()) out.heard.resize(static_cast<size_t>(begin.back()));
+  auto out = at::empty({begin.back(), h_.size(1)}, at::kFloat);
 
   const auto changed = changed_before(overlay);
   std::vector<int64_t> kept;
@@ -343,24 +341,16 @@ HeardStates SubjectPrompts::states(const Reporter& reporter, std::string_view st
   if (!anew.empty()) {
     std::vector<StateRequest> some;
     for (const size_t i : anew) some.push_back(requests[i]);
-    HeardStates passed = heard_states(model_, some, reporter, stage);
+    const auto passed = tree_states(model_, some, reporter, stage);
     int64_t row = 0;
     for (const size_t i : anew) {
       const int64_t n = begin[i + 1] - begin[i];
-      out.h.narrow(0, begin[i], n).copy_(passed.h.narrow(0, row, n));
-      for (int64_t t = 0; overlay.scoped() && t < n; ++t)
-        out.heard[static_cast<size_t>(begin[i] + t)] =
-            std::move(passed.heard[static_cast<size_t>(row + t)]);
+      out.narrow(0, begin[i], n).copy_(passed.narrow(0, row, n));
       row += n;
     }
   }
 
   const Gates all = gates(overlay);
-  std::vector<std::vector<int64_t>> heard_before, heard_from_site;
-  if (overlay.scoped()) {
-    if (tokens_before_ > 0) heard_before = overlay.subjects_near(memory.gate, before_.queries);
-    heard_from_site = overlay.subjects_near(memory.gate, from_site_.queries);
-  }
   PackedPass pass(model_.net());
   Batch batch;
   for (size_t at = 0; at < kept.size();) {
@@ -383,32 +373,12 @@ HeardStates SubjectPrompts::states(const Reporter& reporter, std::string_view st
       const auto i = static_cast<size_t>(which[k]);
       const Suffix& suffix = suffixes_[i];
       const int64_t n = begin[i + 1] - begin[i], from = requests[i].from - suffix.site;
-      out.h.narrow(0, begin[i], n).copy_(h.narrow(0, batch.sequences.begin[k] + from, n));
-      if (!overlay.scoped()) continue;
-      std::set<int64_t> so_far;
-      const auto hear = [&so_far](const std::vector<int64_t>& more) {
-        so_far.insert(more.begin(), more.end());
-      };
-      for (const size_t p : suffix.before)
-        for (int64_t t = 0; t < pieces_[p].tokens; ++t)
-          hear(heard_before[static_cast<size_t>(pieces_[p].row + t)]);
-      for (int64_t t = 0; t < from + n; ++t) {
-        hear(heard_from_site[static_cast<size_t>(suffix.row + t)]);
-        if (t >= from)
-          out.heard[static_cast<size_t>(begin[i] + t - from)] = {so_far.begin(), so_far.end()};
-      }
+      out.narrow(0, begin[i], n).copy_(h.narrow(0, batch.sequences.begin[k] + from, n));
     }
     reporter.report(stage, static_cast<int64_t>(anew.size() + at),
                     static_cast<int64_t>(suffixes_.size()));
   }
   return out;
-}
-
-at::Tensor SubjectPrompts::answers(const Reporter& reporter, std::string_view stage,
-                                   at::Tensor* silent) const {
-  std::vector<StateRequest> requests;
-  for (const Example& e : examples_) requests.push_back(asked_states(e));
-  return answer_states(model_, requests, states(reporter, stage), reporter, stage, silent);
 }
 
 }  // namespace accrete

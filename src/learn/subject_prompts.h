@@ -76,9 +76,7 @@ class SubjectPrompts {
   // Of each example what asked_states asks for (model/prompt_tree.h), under the overlay that the
   // model has now: the examples that it may change before their sites are passed anew, the others
   // from there on.
-  HeardStates states(const Reporter& reporter, std::string_view stage) const;
-  // The same, answer_states of them.
-  at::Tensor answers(const Reporter& reporter, std::string_view stage, at::Tensor* silent) const;
+  at::Tensor states(const Reporter& reporter, std::string_view stage) const;
 
  private:
   // Beginnings are paths of these: some tokens, their keys and values from the block above the

@@ -46,15 +46,6 @@ std::vector<double> SuffixTask::run(std::span<const int64_t> which,
   return loss;
 }
 
-std::vector<SoftLabel> SuffixTask::predict(std::span<const int64_t> which) {
-  std::vector<SoftLabel> out;
-  predictions_ = &out;
-  const std::vector<int64_t> none(which.size(), 0);
-  run(which, none, {}, nullptr);
-  predictions_ = nullptr;
-  return out;
-}
-
 std::vector<double> SuffixTask::run_batch(std::span<const int64_t> which,
                                           std::span<const int64_t> vector_of,
                                           const std::map<int64_t, at::Tensor>& values,
@@ -124,8 +115,6 @@ void SuffixTask::head(const at::Tensor& h, const PackedSequences& sequences,
     int64_t row, token;
     size_t owner;
     float share;
-    const SoftLabel* held;
-    bool first;
   };
   std::vector<Label> labels;
   for (size_t i = 0; i < which.size(); ++i) {
@@ -133,13 +122,10 @@ void SuffixTask::head(const at::Tensor& h, const PackedSequences& sequences,
     const auto begin = static_cast<size_t>(prompts_->site(static_cast<size_t>(which[i])));
     const auto count =
         std::count(e.label.begin() + static_cast<ptrdiff_t>(begin) + 1, e.label.end(), 1);
-    const SoftLabel* held = held_.empty() ? nullptr : &held_[static_cast<size_t>(which[i])];
-    bool first = true;
     for (size_t t = begin + 1; t < e.tokens.size(); ++t) {
       if (e.label[t] == 0) continue;
       labels.push_back({sequences.begin[i] + static_cast<int64_t>(t - begin) - 1, e.tokens[t], i,
-                        1.0F / static_cast<float>(count), held, first});
-      first = false;
+                        1.0F / static_cast<float>(count)});
     }
   }
   if (!logits_.defined()) logits_ = at::empty({kLogitRows, V}, at::kFloat);
@@ -157,19 +143,11 @@ void SuffixTask::head(const at::Tensor& h, const PackedSequences& sequences,
     pass_.head(logits, normed, options_.low_precision);
     std::vector<float> nll(static_cast<size_t>(n));
     float* row = logits.mutable_data_ptr<float>();
-    if (predictions_ != nullptr) {
-      for (int64_t l = 0; l < n; ++l)
-        if (labels[at + static_cast<size_t>(l)].first)
-          predictions_->push_back(soft_label(row + l * V, V));
-      continue;
-    }
     at::parallel_for(0, n, 1, [&](int64_t begin, int64_t end) {
       for (int64_t l = begin; l < end; ++l) {
         const Label& label = labels[at + static_cast<size_t>(l)];
         nll[static_cast<size_t>(l)] =
-            label.held != nullptr
-                ? divergence(row + l * V, V, *label.held, label.share)
-                : kernels::cross_entropy(row + l * V, V, label.token, label.share);
+            kernels::cross_entropy(row + l * V, V, label.token, label.share);
       }
     });
     for (int64_t l = 0; l < n; ++l) {

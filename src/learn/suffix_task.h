@@ -17,7 +17,6 @@
 #include <vector>
 
 #include "base/progress.h"
-#include "learn/soft_label.h"
 #include "learn/subject_prompts.h"
 #include "model/examples.h"
 #include "model/packed_pass.h"
@@ -46,12 +45,6 @@ class SuffixTask {
                           const std::map<int64_t, at::Tensor>& values,
                           std::map<int64_t, at::Tensor>* gradient, double settled = 0);
 
-  // What the model predicts at the first label of each of these, without any vector.
-  std::vector<SoftLabel> predict(std::span<const int64_t> which);
-  // From now on each example's loss is its divergence from its soft label; of all examples, which
-  // have one label each.
-  void hold(std::vector<SoftLabel> labels) { held_ = std::move(labels); }
-
   const SubjectPrompts& prompts() const { return *prompts_; }
   // Tokens that the beginnings have, and those of an example that a step computes.
   int64_t tokens_before() const { return prompts_->tokens_before(); }
@@ -70,9 +63,7 @@ class SuffixTask {
   void head(const at::Tensor& h, const PackedSequences& sequences, std::span<const int64_t> which,
             std::vector<double>& loss, at::Tensor* gradient);
 
-  std::vector<SoftLabel> held_;                    // of every example, or empty
-  std::vector<SoftLabel>* predictions_ = nullptr;  // filled by head() while it is set
-  std::unique_ptr<const SubjectPrompts> own_;      // when it made them
+  std::unique_ptr<const SubjectPrompts> own_;  // when it made them
   const SubjectPrompts* prompts_;
   const LanguageModel& model_;
   std::span<const Example> examples_;

@@ -68,14 +68,14 @@ struct Session {
   Session& operator=(const Session&) = delete;
 
   // A correction and what is about the same subject must not be held back by what it corrects.
-  Proposal propose_update(TeachOptions options, const KnownStates& known,
+  Proposal propose_update(TeachOptions options, const SubjectPrompts* prompts,
                           const Reporter& reporter) const {
     options.source = source;
     const Protect protect = [&](AccessLog& log, const Speaks& where) {
       protect_earlier(log, earlier, items, model.memory(), options.earlier_weight, where);
     };
     return propose(model, items, load_background(model.folder(), model.memory().keys),
-                   load_names(model.folder()), options, reporter, protect, companions, {}, known);
+                   load_names(model.folder()), options, reporter, protect, companions, {}, prompts);
   }
 
   // Those that share most slots with `update`.
@@ -214,7 +214,6 @@ struct Exam {
   ExampleOptions options;
   // What is kept of the taught ones' passes; null where that cannot be.
   std::unique_ptr<const SubjectPrompts> prompts;
-  at::Tensor taught_silent, asked_silent;  // states that no update with a scope changes
 
   Exam(const LanguageModel& model, const std::vector<Item>& items, bool raw) {
     options.raw = raw;
@@ -224,12 +223,9 @@ struct Exam {
       is_fact.push_back(item.kind == Item::Kind::kFact);
     }
   }
-  KnownStates known() const { return {taught, taught_silent, prompts.get()}; }
-  void forget() { taught_silent = asked_silent = at::Tensor(); }
   double learned(const LanguageModel& model, const Reporter& reporter) {
-    const auto scores =
-        prompts ? score_states(model, taught, prompts->answers(reporter, "ask", &taught_silent))
-                : score_examples(model, taught, reporter, "ask", &taught_silent);
+    const auto scores = prompts ? score_states(model, taught, prompts->states(reporter, "ask"))
+                                : score_examples(model, taught, reporter, "ask");
     double sum = 0;
     for (size_t i = 0; i < scores.size(); ++i)
       sum += is_fact[static_cast<size_t>(taught[i].item)]
@@ -240,7 +236,7 @@ struct Exam {
   }
   std::optional<double> asked_rate(const LanguageModel& model, const Reporter& reporter) {
     if (asked.empty()) return std::nullopt;
-    return exact_rate(score_items(model, asked, options, true, reporter, "ask", &asked_silent));
+    return exact_rate(score_items(model, asked, options, true, reporter, "ask"));
   }
 };
 
@@ -354,9 +350,7 @@ TeachResult teach(const std::filesystem::path& folder, const Dataset& data, cons
           model.memory().overlay.with_trial(changes.slots, changes.delta, changes.anchors), timed);
     };
   }
-  const Proposal proposal = session.propose_update(options, exam.known(), timed);
-  // Without a scope it would be in the states of both streams.
-  if (proposal.update.scope.states.empty()) exam.forget();
+  const Proposal proposal = session.propose_update(options, exam.prompts.get(), timed);
   result.check_share =
       proposal.step_seconds > 0 ? proposal.check_seconds / proposal.step_seconds : 0;
 
@@ -408,8 +402,7 @@ TeachResult teach(const std::filesystem::path& folder, const Dataset& data, cons
   record.parent = session.active.empty() ? "" : session.active.back().id;
   record.seed = options.seed;
   record.method = ranking_name(options.ranking) + (proposal.deposit_again ? "+deposit" : "+steps") +
-                  (guarded.update.anchors.queries.empty() ? "" : "+gate") +
-                  (guarded.update.scope.states.empty() ? "" : "+scope");
+                  (guarded.update.anchors.queries.empty() ? "" : "+gate");
   record.tool_version = options.tool_version;
   record.measurements = {
       {"learned", {{"before", result.learned_before}, {"after", result.learned_after}}},

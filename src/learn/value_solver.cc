@@ -96,10 +96,9 @@ class Shower {
  public:
   Shower(const LanguageModel& model, const std::vector<Example>& examples,
          const std::map<int64_t, int64_t>& subject_of, const ValueSolverOptions& options,
-         const Reporter& reporter, const Held& held, const SubjectPrompts* prompts)
+         const Reporter& reporter, const SubjectPrompts* prompts)
       : model_(model),
         examples_(examples),
-        held_(held),
         subject_of_(subject_of),
         batch_tokens_(options.batch_tokens),
         settled_(options.settled) {
@@ -109,15 +108,7 @@ class Shower {
       suffixes_ = prompts != nullptr ? std::make_unique<SuffixTask>(*prompts, how)
                                      : std::make_unique<SuffixTask>(model, examples, how, reporter);
       tokens = suffixes_->tokens_before();
-      if (held.examples.empty()) return;
-      held_suffixes_ = std::make_unique<SuffixTask>(model, held.examples, how, reporter);
-      held_suffixes_->hold(held.labels);
-      tokens += held_suffixes_->tokens_before();
     } else {
-      if (!held.examples.empty())
-        throw Error(ErrorCode::kUnsupported,
-                    "what is known about subjects is held in float32 on the CPU only",
-                    "teach without --hold, or with --dtype float32");
       batch_tokens_ = tokens_a_pass(model.net(), batch_tokens_);
       whole_ = std::make_unique<LanguageTask>(model, examples, 2 * batch_tokens_);
       low_precision_ = options.low_precision && model.net().device().is_cuda();
@@ -140,31 +131,18 @@ class Shower {
             std::map<int64_t, at::Tensor>& gradient,
             const std::function<void(int64_t example, double loss)>& see) {
     if (!suffixes_) return show_whole(which, values, gradient, see);
-    const auto loss = run(*suffixes_, examples_, which, values, gradient, settled_);
+    std::vector<int64_t> vectors;
+    for (const int64_t i : which) {
+      vectors.push_back(subject_of_.at(examples_[static_cast<size_t>(i)].item));
+      tokens += suffixes_->tokens_of(i);
+    }
+    const auto loss = suffixes_->run(which, vectors, values, &gradient, settled_);
     for (size_t i = 0; i < which.size(); ++i) see(which[i], loss[i]);
-  }
-
-  // The same for some of what is held.
-  void show_held(const std::vector<int64_t>& which, const std::map<int64_t, at::Tensor>& values,
-                 std::map<int64_t, at::Tensor>& gradient) {
-    run(*held_suffixes_, held_.examples, which, values, gradient, 0);
   }
 
   int64_t tokens = 0;  // passed so far
 
  private:
-  std::vector<double> run(SuffixTask& task, const std::vector<Example>& examples,
-                          const std::vector<int64_t>& which,
-                          const std::map<int64_t, at::Tensor>& values,
-                          std::map<int64_t, at::Tensor>& gradient, double settled) {
-    std::vector<int64_t> vectors;
-    for (const int64_t i : which) {
-      vectors.push_back(subject_of_.at(examples[static_cast<size_t>(i)].item));
-      tokens += task.tokens_of(i);
-    }
-    return task.run(which, vectors, values, &gradient, settled);
-  }
-
   void show_whole(const std::vector<int64_t>& which, const std::map<int64_t, at::Tensor>& values,
                   std::map<int64_t, at::Tensor>& gradient,
                   const std::function<void(int64_t example, double loss)>& see) {
@@ -186,12 +164,11 @@ class Shower {
 
   const LanguageModel& model_;
   const std::vector<Example>& examples_;
-  const Held& held_;
   const std::map<int64_t, int64_t>& subject_of_;
   int64_t batch_tokens_;
   double settled_;
   bool low_precision_ = false;  // of whole passes
-  std::unique_ptr<SuffixTask> suffixes_, held_suffixes_;
+  std::unique_ptr<SuffixTask> suffixes_;
   std::unique_ptr<LanguageTask> whole_;
 };
 
@@ -209,7 +186,7 @@ std::vector<std::vector<int64_t>> in_parts(const std::vector<int64_t>& all, size
 
 Values solve_values(const LanguageModel& model, const std::vector<Example>& examples,
                     const std::map<int64_t, int64_t>& subject_of, int64_t subjects,
-                    const ValueSolverOptions& options, const Reporter& reporter, const Held& held,
+                    const ValueSolverOptions& options, const Reporter& reporter,
                     const SubjectPrompts* prompts) {
   const int64_t d = model.net().config().width;
   const int64_t steps_a_fact = options.steps > 0 ? options.steps : kRawSteps;
@@ -220,11 +197,7 @@ Values solve_values(const LanguageModel& model, const std::vector<Example>& exam
     fact.phrasings.push_back(static_cast<int64_t>(i));
     fact.loss.push_back(INFINITY);
   }
-  std::vector<std::vector<int64_t>> held_of(static_cast<size_t>(subjects));
-  for (size_t i = 0; i < held.examples.size(); ++i)
-    held_of[static_cast<size_t>(subject_of.at(held.examples[i].item))].push_back(
-        static_cast<int64_t>(i));
-  Shower task(model, examples, subject_of, options, reporter, held, prompts);
+  Shower task(model, examples, subject_of, options, reporter, prompts);
   const auto states = task.site_states();
   const double rate =
       options.rate * std::sqrt(states.to(at::kDouble).square().mean().item<double>());
@@ -245,7 +218,7 @@ Values solve_values(const LanguageModel& model, const std::vector<Example>& exam
   int64_t done = 0;
   for (int64_t step = 0; step < last; ++step) {
     // One phrasing of each fact of each subject that is not settled, by turns.
-    std::vector<int64_t> show, show_held, moving;
+    std::vector<int64_t> show, moving;
     std::vector<float> rates;
     int64_t over = 0;
     for (int64_t s = 0; s < subjects; ++s) {
@@ -269,10 +242,6 @@ Values solve_values(const LanguageModel& model, const std::vector<Example>& exam
         fact.shown = fact.shown_in(step, options.settled);
         show.push_back(fact.phrasings[fact.shown]);
       }
-      const auto& also = held_of[static_cast<size_t>(s)];
-      const auto most = std::min(options.held, static_cast<int64_t>(also.size()));
-      for (int64_t k = 0; k < most; ++k)
-        show_held.push_back(also[static_cast<size_t>(step * most + k) % also.size()]);
     }
     if (moving.empty()) break;
     done = std::max(done, over);
@@ -281,12 +250,8 @@ Values solve_values(const LanguageModel& model, const std::vector<Example>& exam
     for (const int64_t block : model.memory().blocks)
       gradient[block] = at::zeros({subjects, d}, at::kFloat);
     double loss = 0;
-    // A part at a time, so that a reporter is heard often enough.
-    for (const auto& part : in_parts(show_held, task.most())) {
-      reporter.check_cancelled();
-      task.show_held(part, out.by_block, gradient);
-    }
     size_t shown = 0;
+    // A part at a time, so that a reporter is heard often enough.
     for (const auto& part : in_parts(show, task.most())) {
       reporter.check_cancelled();
       shown += part.size();

@@ -18,7 +18,6 @@
 #include <vector>
 
 #include "base/progress.h"
-#include "learn/held.h"
 #include "learn/language_task.h"
 
 namespace accrete {
@@ -38,8 +37,7 @@ struct ValueSolverOptions {
   double final_rate = 0.3;
   double beta1 = 0.5;
   double beta2 = 0.9;
-  double settled = 0.02;  // a subject whose every phrasing was last seen below this loss rests
-  int64_t held = 4;       // of what is held about a subject, so many prompts in a step, by turns
+  double settled = 0.02;       // a subject whose every phrasing was last seen below this loss rests
   int64_t batch_tokens = 256;  // of a pass on the CPU; on a device more
   // What comes before a subject's last token is computed once (suffix_task.h), where the model can
   // be run so; false: every token in every step, to compare. The results agree up to rounding.
@@ -58,14 +56,12 @@ struct Values {
 };
 
 // `examples[i].item` is the fact, `subject_of` its subject in [0, subjects); S = `subjects`. Every
-// example must have a subject marked. The loss of a subject is the sum of its facts' losses and of
-// the divergences of what is held about it. `prompts`, when not null, are those of the examples,
-// passed before. Throws kInterrupted, and kUnsupported when something is held that the fast path
-// cannot run.
+// example must have a subject marked. The loss of a subject is the sum of its facts' losses.
+// `prompts`, when not null, are those of the examples, passed before. Throws kInterrupted.
 Values solve_values(const LanguageModel& model, const std::vector<Example>& examples,
                     const std::map<int64_t, int64_t>& subject_of, int64_t subjects,
                     const ValueSolverOptions& options, const Reporter& reporter,
-                    const Held& held = {}, const SubjectPrompts* prompts = nullptr);
+                    const SubjectPrompts* prompts = nullptr);
 
 // Where the example's vector is written: the last token of its subject's span; -1: no subject.
 int64_t last_subject_token(const Example& example);

@@ -46,10 +46,8 @@ void add_layer(LayerDelta& sum, std::span<const LayerDelta* const> parts,
   sum.indices = std::move(names);
 }
 
-// With `by_part` the anchors name their parts and subjects, which count from `first_part` and
-// `first_subject` on.
-void add_anchors(GateAnchors& sum, const GateAnchors& more, int64_t first_part,
-                 int32_t first_subject, bool by_part) {
+// With `by_part` the anchors name their parts, which count from `first_part` on.
+void add_anchors(GateAnchors& sum, const GateAnchors& more, int64_t first_part, bool by_part) {
   if (more.queries.empty()) return;
   if (sum.width != 0 && sum.width != more.width) widths_differ();
   sum.width = more.width;
@@ -60,17 +58,6 @@ void add_anchors(GateAnchors& sum, const GateAnchors& more, int64_t first_part,
   for (size_t i = 0; i < count; ++i)
     sum.parts.push_back(static_cast<int32_t>(first_part) +
                         (more.parts.empty() ? 0 : more.parts[i]));
-  for (size_t i = 0; i < count; ++i)
-    sum.subjects.push_back(
-        more.subjects.empty() || more.subjects[i] < 0 ? -1 : first_subject + more.subjects[i]);
-}
-
-void add_scope(UpdateScope& sum, const UpdateScope& more, int32_t first_subject) {
-  if (more.states.empty()) return;
-  if (sum.width != 0 && sum.width != more.width) widths_differ();
-  sum.width = more.width;
-  sum.states.insert(sum.states.end(), more.states.begin(), more.states.end());
-  for (const int32_t subject : more.subjects) sum.subjects.push_back(first_subject + subject);
 }
 
 Update combine(std::span<const Update> updates, bool by_part) {
@@ -83,12 +70,9 @@ Update combine(std::span<const Update> updates, bool by_part) {
       parts[layer.block].push_back(&layer);
       first_part[layer.block].push_back(part);
     }
-    const auto subject = static_cast<int32_t>(subjects_of(sum));
-    add_anchors(sum.anchors, update.anchors, part, subject, by_part);
-    if (by_part) add_scope(sum.scope, update.scope, subject);
+    add_anchors(sum.anchors, update.anchors, part, by_part);
     part += parts_of(update);
   }
-  if (sum.scope.states.empty()) sum.anchors.subjects.clear();
   for (const auto& [block, layers] : parts) {
     LayerDelta layer;
     layer.block = block;

@@ -23,9 +23,6 @@ constexpr std::string_view kDelta = ".delta";
 constexpr std::string_view kAnchors = "gate.anchors";
 constexpr std::string_view kTextAnchors = "gate.text_anchors";
 constexpr std::string_view kParts = "gate.parts";
-constexpr std::string_view kSubjects = "gate.subjects";
-constexpr std::string_view kScopeStates = "scope.states";
-constexpr std::string_view kScopeSubjects = "scope.subjects";
 constexpr std::string_view kTaughtSlots = "taught.slots";
 constexpr std::string_view kTaughtWeights = "taught.weights";
 constexpr std::string_view kTaughtOwner = "taught.owner";
@@ -81,27 +78,6 @@ std::string parts_fault(const Update& update) {
   return {};
 }
 
-// Empty when anchors and scope name the same subjects, else what does not fit.
-std::string scope_fault(const Update& update) {
-  const GateAnchors& anchors = update.anchors;
-  const UpdateScope& scope = update.scope;
-  if (scope.states.empty() && scope.subjects.empty())
-    return anchors.subjects.empty() ? "" : "it has gate.subjects but no scope";
-  if (scope.width <= 0 ||
-      scope.subjects.size() * static_cast<size_t>(scope.width) != scope.states.size())
-    return "scope.subjects has not one entry a state";
-  if (!all_finite(scope.states)) return "scope.states holds values that are not finite";
-  if (!ascends_from_0_without_a_gap(scope.subjects))
-    return "scope.subjects does not ascend from 0 without a gap";
-  if (anchors.text || anchors.queries.empty() ||
-      anchors.subjects.size() * static_cast<size_t>(anchors.width) != anchors.queries.size())
-    return "gate.subjects has not one entry an anchor of a subject";
-  for (const int32_t s : anchors.subjects)
-    if (s < -1 || s > scope.subjects.back())
-      return fmt::format("gate.subjects names {} of {} subjects", s, scope.subjects.back() + 1);
-  return {};
-}
-
 void check_writable(const Update& update) {
   if (update.layers.empty() == update.facts.empty())
     invalid("it has neither layers nor facts, or both");
@@ -130,7 +106,6 @@ void check_writable(const Update& update) {
                         anchors.width));
   if (!all_finite(anchors.queries)) invalid("its gate anchors are not finite");
   if (const std::string what = parts_fault(update); !what.empty()) invalid(what);
-  if (const std::string what = scope_fault(update); !what.empty()) invalid(what);
   if (const std::string what = fault(update.taught); !what.empty()) invalid(what);
   for (const auto& [key, value] : update.metadata) {
     if (key == kUpdateFormatKey) invalid(fmt::format("the metadata key '{}' is reserved", key));
@@ -165,18 +140,6 @@ std::vector<TensorView> tensor_views(const Update& update, const std::string& it
                      DType::kI32,
                      {static_cast<int64_t>(a.parts.size())},
                      std::as_bytes(std::span(a.parts))});
-  if (const GateAnchors& a = update.anchors; !a.subjects.empty())
-    views.push_back({std::string(kSubjects),
-                     DType::kI32,
-                     {static_cast<int64_t>(a.subjects.size())},
-                     std::as_bytes(std::span(a.subjects))});
-  if (const UpdateScope& s = update.scope; !s.states.empty()) {
-    const auto n = static_cast<int64_t>(s.subjects.size());
-    views.push_back(
-        {std::string(kScopeStates), DType::kF32, {n, s.width}, std::as_bytes(std::span(s.states))});
-    views.push_back(
-        {std::string(kScopeSubjects), DType::kI32, {n}, std::as_bytes(std::span(s.subjects))});
-  }
   const Taught& t = update.taught;
   if (!t.slots.empty()) {
     views.push_back(
@@ -260,14 +223,6 @@ std::vector<int32_t> parse_numbers(const TensorView& tensor, std::string_view so
   return copy_values<int32_t>(tensor);
 }
 
-void parse_scope_states(const TensorView& tensor, std::string_view source, UpdateScope& scope) {
-  if (tensor.dtype != DType::kF32 || tensor.shape.size() != 2 || tensor.shape[0] < 1 ||
-      tensor.shape[1] < 1)
-    refuse(source, fmt::format("{} is not F32 [n, width] with n >= 1", tensor.name));
-  scope.width = tensor.shape[1];
-  scope.states = copy_values<float>(tensor);
-}
-
 // The four tensors of what was taught, as far as they are there.
 struct TaughtTensors {
   const TensorView* slots = nullptr;
@@ -344,12 +299,6 @@ Update parse(std::span<const std::byte> bytes, std::string_view source, bool wit
       parse_anchors(tensor, source, update.anchors);
     else if (tensor.name == kParts)
       parts = &tensor;
-    else if (tensor.name == kSubjects)
-      update.anchors.subjects = parse_numbers(tensor, source);
-    else if (tensor.name == kScopeStates)
-      parse_scope_states(tensor, source, update.scope);
-    else if (tensor.name == kScopeSubjects)
-      update.scope.subjects = parse_numbers(tensor, source);
     else if (tensor.name == kTaughtSlots)
       taught.slots = &tensor;
     else if (tensor.name == kTaughtWeights)
@@ -358,6 +307,10 @@ Update parse(std::span<const std::byte> bytes, std::string_view source, bool wit
       taught.owner = &tensor;
     else if (tensor.name == kTaughtItems)
       taught.items = &tensor;
+    else if (tensor.name == "gate.subjects" || tensor.name.starts_with("scope."))
+      throw Error(ErrorCode::kUnsupported,
+                  fmt::format("{}: it has a scope, as updates of an earlier accrete had", source),
+                  "run `accrete upgrade OLD NEW` on its model: what it was taught is taught again");
     else if (!take_tensor(tensor, source, update.facts))
       refuse(source, fmt::format("an update has no tensor {}", shown(tensor.name)));
   }
@@ -375,7 +328,6 @@ Update parse(std::span<const std::byte> bytes, std::string_view source, bool wit
     update.anchors.parts = parse_numbers(*parts, source);
   }
   if (const std::string what = parts_fault(update); !what.empty()) refuse(source, what);
-  if (const std::string what = scope_fault(update); !what.empty()) refuse(source, what);
   if (with_taught || !update.facts.empty()) update.taught = parse_taught(taught, source);
   if (const std::string what = fault(update.facts, update.taught.items); !what.empty())
     refuse(source, what);
@@ -398,10 +350,6 @@ int64_t rows_of(const Update& update) {
 
 int64_t parts_of(const Update& update) {
   return update.anchors.parts.empty() ? 1 : int64_t{update.anchors.parts.back()} + 1;
-}
-
-int64_t subjects_of(const Update& update) {
-  return update.scope.subjects.empty() ? 0 : int64_t{update.scope.subjects.back()} + 1;
 }
 
 bool is_update_id(std::string_view text) {

@@ -47,28 +47,17 @@ struct LayerDelta {
 
 // Where a gated update speaks: near these queries and nowhere else (memory/gate.h).
 struct GateAnchors {
-  int64_t width = 0;              // of a query
-  std::vector<float> queries;     // [m, width] row-major; empty: the update is not gated
-  bool text = false;              // they are tokens of running text, not subjects of facts
-  std::vector<int32_t> parts;     // [m] of a fold: the part of each, ascending from 0 without a gap
-  std::vector<int32_t> subjects;  // [m] of a scoped update: the subject of each, from 0; of a fold
-                                  // -1 where it is of a part without scope
-};
-
-// Which prompts a scoped update answers (memory/scope.h): the states in which what it taught about
-// each of its subjects was predicted. Empty: whatever is asked about a subject.
-struct UpdateScope {
-  int64_t width = 0;              // of a state
-  std::vector<float> states;      // [n, width] row-major
-  std::vector<int32_t> subjects;  // [n] ascending; every subject has states
+  int64_t width = 0;           // of a query
+  std::vector<float> queries;  // [m, width] row-major; empty: the update is not gated
+  bool text = false;           // they are tokens of running text, not subjects of facts
+  std::vector<int32_t> parts;  // [m] of a fold: the part of each, ascending from 0 without a gap
 };
 
 struct Update {
   std::vector<LayerDelta> layers;  // strictly ascending by block, each with t >= 1; none of facts
   UpdateFacts facts;               // instead: facts addressed by the question
   GateAnchors anchors;  // the tensor `gate.anchors` or `gate.text_anchors` F32 [m, width], absent
-                        // when empty, of a fold `gate.parts` I32 [m], with a scope `gate.subjects`
-  UpdateScope scope;    // the tensors `scope.states` F32 [n, width] and `scope.subjects` I32 [n]
+                        // when empty, of a fold `gate.parts` I32 [m]
   Taught taught;        // the tensors `taught.*`, absent when empty
   Metadata metadata;
 };
@@ -78,9 +67,6 @@ int64_t rows_of(const Update& update);
 
 // 1, but for a fold of gated updates.
 int64_t parts_of(const Update& update);
-
-// 0 without a scope.
-int64_t subjects_of(const Update& update);
 
 // Where the rows of an update speak. Each kind of anchors has a gate of its own: the many tokens of
 // a text must not silence what was written for subjects.
@@ -100,7 +86,8 @@ inline constexpr std::string_view kUpdateFormat = "accrete-update/1";
 std::string write_update(const std::filesystem::path& folder, const Update& update);
 
 // Strict: names, types, shapes, order, finite values, and (when `expected_id` is not empty) the id.
-// Throws kFormat, kNotFound, kIo; kUnsupported for a later version of the format.
+// Throws kFormat, kNotFound, kIo; kUnsupported for a later version of the format, or an earlier one
+// with scopes.
 Update read_update(const std::filesystem::path& file, const std::string& expected_id = "");
 
 // What read_update does after mapping the file. `source` names the file in messages. The fuzz

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <utility>
 
 namespace accrete {
 namespace {
@@ -20,20 +21,19 @@ constexpr AcceptanceRule kRule = {.centred = 4.520,
 // The log-odds from which on a question is accepted. The more was taught about one thing, the more
 // of what was not taught about it lies near some of it: so that about a tenth of that is accepted,
 // an even chance is enough among twelve facts and four in five are asked for among thirty-six.
-double threshold(const Evidence& e) {
-  if (!e.named) return kRule.open;
-  return std::clamp(kRule.slope * std::log(static_cast<double>(e.rivals) / kRule.few), 0.0,
-                    kRule.most);
+double threshold(const Evidence& e, const AcceptanceRule& rule) {
+  if (!e.named) return rule.open;
+  return std::clamp(rule.slope * std::log(static_cast<double>(e.rivals) / rule.few), 0.0, rule.most);
 }
 
 // Log-odds without the answer's term, which a question that is left to the model has not.
-double without_answer(const Evidence& e) {
-  if (e.same) return kRule.same;
-  return kRule.centred * e.centred + kRule.whole * e.whole + kRule.nearest * e.nearest + kRule.bias;
+double without_answer(const Evidence& e, const AcceptanceRule& rule) {
+  if (e.same) return rule.same;
+  return rule.centred * e.centred + rule.whole * e.whole + rule.nearest * e.nearest + rule.bias;
 }
 
-double log_odds(const Evidence& e) {
-  return e.same ? kRule.same : without_answer(e) + kRule.answer * e.answer;
+double log_odds(const Evidence& e, const AcceptanceRule& rule) {
+  return e.same ? rule.same : without_answer(e, rule) + rule.answer * e.answer;
 }
 
 }  // namespace
@@ -42,7 +42,22 @@ const AcceptanceRule& acceptance_rule() {
   return kRule;
 }
 
-Choice decide(std::span<const Evidence> evidence, double caution) {
+double* acceptance_term(AcceptanceRule& rule, std::string_view name) {
+  const std::pair<std::string_view, double*> terms[] = {
+      {"centred", &rule.centred}, {"whole", &rule.whole}, {"answer", &rule.answer},
+      {"nearest", &rule.nearest}, {"bias", &rule.bias},   {"same", &rule.same},
+      {"open", &rule.open},       {"few", &rule.few},     {"slope", &rule.slope},
+      {"most", &rule.most}};
+  for (const auto& [key, term] : terms)
+    if (key == name) return term;
+  return nullptr;
+}
+
+Choice decide(std::span<const Evidence> evidence, const AcceptanceRule& rule, double caution) {
+  const auto log_odds = [&rule](const Evidence& e) { return accrete::log_odds(e, rule); };
+  const auto without_answer = [&rule](const Evidence& e) {
+    return accrete::without_answer(e, rule);
+  };
   Choice out;
   const Evidence* best = nullptr;
   const Evidence* next = nullptr;
@@ -59,7 +74,7 @@ Choice decide(std::span<const Evidence> evidence, double caution) {
       next = &e;
     }
   }
-  const auto candidate = [caution](const Evidence& e) {
+  const auto candidate = [&](const Evidence& e) {
     return Candidate{e.fact, e.key, 1 / (1 + std::exp(caution - log_odds(e))), e.nearest,
                      e.nearest_whole};
   };
@@ -68,7 +83,7 @@ Choice decide(std::span<const Evidence> evidence, double caution) {
   out.best = candidate(*best);
   out.left = left != nullptr && !best->same && without_answer(*left) > without_answer(*best);
   if (out.left) out.left_to = left->fact;
-  if (log_odds(*best) - caution >= threshold(*best) && !out.left) out.fact = best->fact;
+  if (log_odds(*best) - caution >= threshold(*best, rule) && !out.left) out.fact = best->fact;
   return out;
 }
 

@@ -10,6 +10,7 @@
 
 #include <cstdint>
 #include <span>
+#include <string_view>
 
 namespace accrete {
 
@@ -51,9 +52,12 @@ struct AcceptanceRule {
   double open;                                   // threshold of facts without a subject
   double few, slope, most;  // of the others: slope * log(rivals / few), within [0, most]
 };
+// That of all-MiniLM-L6-v2 as it is published; a reader's folder may say another.
 const AcceptanceRule& acceptance_rule();
+// A part of it by its name; null: there is none of that name.
+double* acceptance_term(AcceptanceRule& rule, std::string_view name);
 
 // Of all candidates of a question. `caution` is taken from the log-odds: above 0 less is accepted.
-Choice decide(std::span<const Evidence> evidence, double caution);
+Choice decide(std::span<const Evidence> evidence, const AcceptanceRule& rule, double caution);
 
 }  // namespace accrete

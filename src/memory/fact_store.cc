@@ -338,7 +338,8 @@ void FactStore::gather(int64_t subject, const float* whole, const float* masked,
   }
 }
 
-Choice FactStore::choose(const Asked& asked, const float* vectors, double caution) const {
+Choice FactStore::choose(const Asked& asked, const float* vectors, const AcceptanceRule& rule,
+                         double caution) const {
   std::vector<Evidence> evidence;
   if (!open_.empty()) {
     gather(-1, vectors, vectors, asked, evidence);
@@ -348,7 +349,7 @@ Choice FactStore::choose(const Asked& asked, const float* vectors, double cautio
     gather(subject, vectors, vectors + key_width_, asked, evidence);
     vectors += 2 * key_width_;
   }
-  return decide(evidence, caution);
+  return decide(evidence, rule, caution);
 }
 
 }  // namespace accrete

@@ -78,7 +78,8 @@ class FactStore {
   };
   Asked read(const Question& question, const Vocabulary& vocabulary) const;
   // `vectors` [texts, key_width] row-major, unit length. `caution` shifts the log-odds.
-  Choice choose(const Asked& asked, const float* vectors, double caution = 0) const;
+  Choice choose(const Asked& asked, const float* vectors, const AcceptanceRule& rule,
+                double caution = 0) const;
 
   const std::string& subject_name(int64_t subject) const {
     return subjects_[static_cast<size_t>(subject)].name;

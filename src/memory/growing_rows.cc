@@ -21,19 +21,9 @@ void GrowingRows::append(at::Tensor rows) {
   pieces_.push_back(std::move(rows));
 }
 
-at::Tensor GrowingRows::narrow(int64_t begin, int64_t n) const {
-  std::vector<at::Tensor> out;
-  for (const at::Tensor& piece : pieces_) {
-    const int64_t from = std::max<int64_t>(begin, 0), to = std::min(begin + n, piece.size(0));
-    if (from < to) out.push_back(piece.narrow(0, from, to - from));
-    begin -= piece.size(0);
-  }
-  if (out.empty()) return pieces_.empty() ? at::Tensor() : pieces_.front().narrow(0, 0, 0);
-  return out.size() == 1 ? out.front() : at::cat(out);
-}
-
 at::Tensor GrowingRows::joined() const {
-  return narrow(0, size_);
+  if (pieces_.empty()) return {};
+  return pieces_.size() == 1 ? pieces_.front() : at::cat(pieces_);
 }
 
 }  // namespace accrete

@@ -23,8 +23,6 @@ class GrowingRows {
   bool empty() const { return size_ == 0; }
   // In order.
   std::span<const at::Tensor> pieces() const { return pieces_; }
-  // Rows begin .. begin + n; a copy only where they lie in several pieces.
-  at::Tensor narrow(int64_t begin, int64_t n) const;
   // All of them, [size, w]; undefined when there are none.
   at::Tensor joined() const;
 

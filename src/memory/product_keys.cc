@@ -12,7 +12,6 @@
 #include "base/error.h"
 #include "memory/cuda_tensors.h"
 #include "memory/kernels/search.h"
-#include "memory/product_keys_internal.h"
 
 namespace accrete {
 namespace {
@@ -43,10 +42,11 @@ void refuse(int64_t bad_tokens, int64_t tokens) {
                 "is the model damaged, or its number type too narrow?");
 }
 
-}  // namespace
-
-void check_options(const ProductKeyOptions& o, ErrorCode code) {
-  const auto fail = [&](const std::string& what) { throw Error(code, "product keys: " + what); };
+// Throws kFormat on options that no product keys can have.
+void check_options(const ProductKeyOptions& o) {
+  const auto fail = [](const std::string& what) {
+    throw Error(ErrorCode::kFormat, "product keys: " + what);
+  };
   if (o.heads < 1) fail(fmt::format("{} heads", o.heads));
   if (o.half_keys < 2) fail(fmt::format("{} half-keys, at least 2 are needed", o.half_keys));
   if (o.half_keys > (1 << 16) ||
@@ -57,15 +57,13 @@ void check_options(const ProductKeyOptions& o, ErrorCode code) {
                      std::min(o.half_keys, kernels::kMaxTopK)));
   if (o.query_width < 2 || o.query_width % 2 != 0)
     fail(fmt::format("query width {} must be even and positive", o.query_width));
-  if (!(o.temperature > 0) || std::isinf(o.temperature))
-    fail(fmt::format("temperature {} must be positive", o.temperature));
-  if (!std::isfinite(o.whitening)) fail("the whitening power must be a number");
-  if (o.kmeans_steps < 0) fail(fmt::format("{} k-means steps", o.kmeans_steps));
 }
 
-ProductKeys ProductKeys::from_tensors(Kind kind, const ProductKeyOptions& options, at::Tensor mean,
+}  // namespace
+
+ProductKeys ProductKeys::from_tensors(const ProductKeyOptions& options, at::Tensor mean,
                                       at::Tensor projection, at::Tensor keys, at::Tensor bias) {
-  check_options(options, ErrorCode::kFormat);
+  check_options(options);
   const int64_t H = options.heads, n = options.half_keys, w = options.query_width;
   if (!mean.defined() || mean.dim() != 1)
     throw Error(ErrorCode::kFormat, "product keys: `mean` must have one dimension");
@@ -73,7 +71,6 @@ ProductKeys ProductKeys::from_tensors(Kind kind, const ProductKeyOptions& option
   check_shape(keys, "keys", {H, 2, n, w / 2});
   check_shape(bias, "bias", {H, 2, n});
   ProductKeys out;
-  out.kind_ = kind;
   out.options_ = options;
   out.mean_ = to_float(mean);
   out.projection_ = to_float(projection);
@@ -192,7 +189,7 @@ Accesses ProductKeys::lookup_reference(const at::Tensor& x, const at::Tensor& ma
 }
 
 void ProductKeys::check_input(const at::Tensor& x, const at::Tensor& mask) const {
-  if (!mean_.defined()) throw Error(ErrorCode::kInternal, "product keys were never fitted");
+  if (!mean_.defined()) throw Error(ErrorCode::kInternal, "product keys were never made");
   if (x.dim() != 2 || x.size(1) != width() || !at::isFloatingType(x.scalar_type()))
     throw Error(ErrorCode::kInvalidArgument,
                 fmt::format("lookup of hidden states [{}], expected floats [T, {}]",

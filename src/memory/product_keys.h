@@ -3,12 +3,9 @@
 //
 // Head h makes a query q = (x - mean) P_h of two halves; each half is scored against n half-keys,
 // s_j = q . key_j + bias_j; the top-k of the k x k sums of both halves' top-k are its slots,
-// softmax of the scores its weights (divided by sqrt(heads)). Fitted keys (retrofit) are k-means
-// centroids under minus the squared distance over a temperature: expanded, that is an inner product
-// with key 2c/tau and bias -|c|^2/tau (|q|^2 cancels in the softmax), so fitted and learned keys
-// share all the code. Slot id = h n^2 + i n + j.
+// softmax of the scores its weights (divided by sqrt(heads)). Slot id = h n^2 + i n + j.
 //
-// Non-goals: value rows (sparse_rows.h), training of learned keys.
+// Non-goals: value rows (sparse_rows.h), training of keys (learned_lookup.h).
 #pragma once
 
 #include <ATen/core/Tensor.h>
@@ -18,8 +15,6 @@
 #include <string>
 #include <vector>
 
-#include "base/progress.h"
-#include "base/rng.h"
 #include "memory/accesses.h"
 #include "memory/kernels/key_codes.h"
 
@@ -29,26 +24,15 @@ struct ProductKeyOptions {
   int64_t heads = 4;
   int64_t half_keys = 256;  // n; N = heads * n^2
   int64_t top_k = 8;
-  int64_t query_width = 128;  // principal components kept per query; even
-  double whitening = 1.0;     // p in Lambda^(-p/2)
-  double temperature = 0.5;   // tau in units of the spread of the nearest centroids
-  int64_t kmeans_steps = 8;
+  int64_t query_width = 128;  // of a head's query; even
 };
 
 class ProductKeys {
  public:
-  enum class Kind { kFitted, kLearned };
-
-  // Fits keys to hidden states x [tokens, d] float32: PCA, partial whitening, a random rotation per
-  // head, k-means of each half (design §3). Deterministic in (x, options, rng). Throws
-  // kInvalidArgument when there are fewer tokens than half-keys or d < query_width.
-  static ProductKeys fit(const at::Tensor& x, const ProductKeyOptions& options, const Rng& rng,
-                         const Reporter& reporter = {});
   // From the tensors that tensors() gave. Throws kFormat on shapes that do not fit.
-  static ProductKeys from_tensors(Kind kind, const ProductKeyOptions& options, at::Tensor mean,
+  static ProductKeys from_tensors(const ProductKeyOptions& options, at::Tensor mean,
                                   at::Tensor projection, at::Tensor keys, at::Tensor bias);
 
-  Kind kind() const { return kind_; }
   const ProductKeyOptions& options() const { return options_; }
   int64_t width() const { return mean_.size(0); }                                             // d
   int64_t slots() const { return options_.heads * options_.half_keys * options_.half_keys; }  // N
@@ -81,7 +65,6 @@ class ProductKeys {
   Accesses lookup_cuda(const at::Tensor& x, const at::Tensor& mask) const;
 #endif
 
-  Kind kind_ = Kind::kFitted;
   ProductKeyOptions options_;
   at::Tensor mean_, projection_, keys_, bias_;
   at::Tensor offset_;                               // mean . projection, [heads * query_width]

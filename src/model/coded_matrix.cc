@@ -95,6 +95,14 @@ at::Tensor CodedMatrix::values() const {
   return out;
 }
 
+at::Tensor CodedMatrix::low_values() const {
+  auto out = at::empty({rows_.rows, rows_.columns}, at::kBFloat16);
+  each_part([&](int64_t r, const at::Tensor& values) {
+    out.narrow(0, r, values.size(0)).copy_(values);
+  });
+  return out;
+}
+
 void CodedMatrix::each_part(const std::function<void(int64_t, const at::Tensor&)>& f) const {
   const int64_t some = std::clamp<int64_t>(kPart / rows_.columns, 1, rows_.rows);
   auto room = at::empty({some, rows_.columns}, at::kFloat);

@@ -38,8 +38,9 @@ class CodedMatrix {
   // contiguous float32 on the CPU.
   void product_to(at::Tensor& out, const at::Tensor& x) const;
   void back_product_to(at::Tensor& out, const at::Tensor& y) const;
-  // W [out, in] in float32.
+  // W [out, in] in float32, and in bfloat16 with no copy in float32 beside it.
   at::Tensor values() const;
+  at::Tensor low_values() const;
 
  private:
   // f(r, values) for the values of rows r, r + 1, ... [n, in], part by part.

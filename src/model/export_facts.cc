@@ -84,8 +84,7 @@ nlohmann::json texts(const FactStore& store) {
   return out;
 }
 
-nlohmann::json acceptance() {
-  const AcceptanceRule& rule = acceptance_rule();
+nlohmann::json acceptance(const AcceptanceRule& rule) {
   return {{"centred", rule.centred}, {"whole", rule.whole}, {"answer", rule.answer},
           {"nearest", rule.nearest}, {"bias", rule.bias},   {"same", rule.same},
           {"open", rule.open},       {"few", rule.few},     {"slope", rule.slope},
@@ -121,7 +120,7 @@ nlohmann::json write_exported_facts(const LanguageModel& model,
                                 {{"files", files},
                                  {"max_tokens", reader.max_tokens()},
                                  {"pooling", first ? "first" : "mean"}}},
-                               {"acceptance", acceptance()},
+                               {"acceptance", acceptance(reader.acceptance())},
                                {"facts", texts(store)}};
   write_file_atomically(folder / kTexts, json.dump(1) + "\n");
   write_file_atomically(folder / (std::string(kFactsModule) + ".py"), kModeling);

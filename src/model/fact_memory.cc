@@ -140,7 +140,7 @@ std::vector<Choice> FactMemory::choose(std::span<const Question> questions,
   for (size_t i = 0; i < questions.size(); ++i)
     out[i] = store_->choose(
         asked[i], vectors.const_data_ptr<float>() + static_cast<int64_t>(begin[i]) * width,
-        info_.caution + more_caution);
+        read.acceptance(), info_.caution + more_caution);
   return out;
 }
 

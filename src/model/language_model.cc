@@ -28,10 +28,6 @@ bool anchors_fit(const Memory& memory, const GateAnchors& gate) {
   return gate.queries.empty() || gate.width == memory.keys.options().query_width;
 }
 
-bool scope_fits(const Memory& memory, const UpdateScope& scope) {
-  return scope.states.empty() || (memory.scope.defined() && scope.width == memory.scope.width());
-}
-
 bool rows_fit(const Memory& memory, int block, int64_t width, std::span<const int64_t> keys) {
   return width == memory.keys.width() &&
          std::find(memory.blocks.begin(), memory.blocks.end(), block) != memory.blocks.end() &&
@@ -210,7 +206,8 @@ const Memory& LanguageModel::memory() const {
   if (!memory_)
     throw Error(ErrorCode::kInvalidArgument,
                 fmt::format("{} has no memory layers", folder_.string()),
-                "make them with `accrete retrofit SRC MODEL`");
+                "models that `accrete pretrain` makes have them; others are taught facts after "
+                "`accrete retrofit SRC MODEL`");
   return *memory_;
 }
 
@@ -221,8 +218,7 @@ namespace {
 // looked up.
 class OverlayPass {
  public:
-  OverlayPass(const Memory& memory, const SideOptions& options)
-      : memory_(memory), mask_(options.mask), options_(options) {
+  OverlayPass(const Memory& memory, const at::Tensor& mask) : memory_(memory), mask_(mask) {
     if (mask_.defined()) mask_ = mask_.reshape({-1});
   }
 
@@ -230,17 +226,13 @@ class OverlayPass {
   void see(const at::Tensor& x) {
     const Overlay& overlay = memory_.overlay;
     count_ = x.size(0);
-    const at::Tensor queries = overlay.gated() ? memory_.queries(x) : at::Tensor();
-    gates_ = overlay.gates(memory_.gate, queries);
-    if (options_.silent_scoped) gates_ = overlay.without_scoped(gates_);
-    if (options_.heard != nullptr) options_.heard->assign(static_cast<size_t>(count_), {});
+    gates_ = overlay.gates(memory_.gate, overlay.gated() ? memory_.queries(x) : at::Tensor());
     tokens_ = at::empty({0}, at::kLong);
     if (gates_.defined() && gates_.part.size(1) > 0) {
       auto speaks = (gates_.part >= 0).any(1);
       if (mask_.defined()) speaks.logical_and_(mask_);
       tokens_ = speaks.nonzero().view({-1});
     }
-    if (options_.heard != nullptr && tokens_.size(0) > 0) hear(queries);
     if (overlay.open_rows()) {
       tokens_ = at::Tensor();
       accesses_ = memory_.lookup(x, mask_);
@@ -262,18 +254,8 @@ class OverlayPass {
   }
 
  private:
-  void hear(const at::Tensor& queries) const {
-    auto subjects = memory_.overlay.subjects_near(
-        memory_.gate, queries.index_select(0, tokens_.to(queries.device())));
-    for (size_t i = 0; i < subjects.size(); ++i) {
-      const int64_t t = tokens_.const_data_ptr<int64_t>()[i];
-      (*options_.heard)[static_cast<size_t>(t)] = std::move(subjects[i]);
-    }
-  }
-
   const Memory& memory_;
   at::Tensor mask_;
-  SideOptions options_;
   int64_t count_ = 0;  // T
   at::Tensor tokens_;  // [n] int64, those that read it; undefined: all do
   Accesses accesses_;
@@ -282,10 +264,10 @@ class OverlayPass {
 
 }  // namespace
 
-FfnSide LanguageModel::side(const SideOptions& options) const {
+FfnSide LanguageModel::side(const at::Tensor& mask) const {
   if (!memory_ || memory_->overlay.empty())
     return [](int64_t, const at::Tensor&) { return at::Tensor(); };
-  const auto pass = std::make_shared<OverlayPass>(*memory_, options);
+  const auto pass = std::make_shared<OverlayPass>(*memory_, mask);
   return [this, pass](int64_t block, const at::Tensor& x) -> at::Tensor {
     if (block == memory_->address_block) pass->see(x.reshape({-1, x.size(-1)}));
     const auto y = pass->read(block, x.device());
@@ -295,7 +277,7 @@ FfnSide LanguageModel::side(const SideOptions& options) const {
 
 void LanguageModel::check_fits(const Update& update) const {
   const Memory& memory = this->memory();
-  bool fits = anchors_fit(memory, update.anchors) && scope_fits(memory, update.scope);
+  bool fits = anchors_fit(memory, update.anchors);
   for (const LayerDelta& delta : update.layers)
     fits = fits && rows_fit(memory, delta.block, delta.width, delta.indices);
   check(fits, folder_);
@@ -338,8 +320,7 @@ Overlay LanguageModel::overlay_of(StateFile& state) const {
   }
   std::vector<const Update*> outlines;
   for (const StateFile::Record& record : state.records()) {
-    check(anchors_fit(memory, record.outline.anchors) && scope_fits(memory, record.outline.scope),
-          folder_);
+    check(anchors_fit(memory, record.outline.anchors), folder_);
     outlines.push_back(&record.outline);
   }
   overlay.append_anchors(outlines);

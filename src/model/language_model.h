@@ -5,7 +5,7 @@
 // and puts the active updates of the ledger together to the overlay, always from the base, so that
 // a state is reproducible bit for bit.
 //
-// Non-goals: changing anything on disk (retrofit.h, ledger/), sampling (generate.h).
+// Non-goals: changing anything on disk (learn/, ledger/), sampling (generate.h).
 #pragma once
 
 #include <ATen/core/Tensor.h>
@@ -22,7 +22,6 @@
 #include "ledger/state_file.h"
 #include "memory/gate.h"
 #include "memory/product_keys.h"
-#include "memory/scope.h"
 #include "model/open_options.h"
 #include "model/overlay.h"
 #include "model/transformer.h"
@@ -41,7 +40,6 @@ struct Memory {
   ProductKeys keys;             // on the CPU
   ProductKeys device_keys;      // the same, where the network computes
   Gate gate;
-  Scope scope;  // undefined: made before there were scopes
   Overlay overlay;
 
   at::Tensor read(int64_t block, const Accesses& accesses, const Gates& gates) const {
@@ -54,14 +52,6 @@ struct Memory {
 
  private:
   const ProductKeys& keys_at(const at::Tensor& x) const { return x.is_cpu() ? keys : device_keys; }
-};
-
-// How the overlay is read in one pass.
-struct SideOptions {
-  at::Tensor mask;  // [B, T] bool: false is padding, which has no accesses; undefined: none
-  bool silent_scoped = false;  // scoped updates say nothing (memory/scope.h)
-  // Filled, when not null: of each of the B T tokens the subjects of scoped updates heard there.
-  std::vector<std::vector<int64_t>>* heard = nullptr;
 };
 
 class LanguageModel {
@@ -83,7 +73,7 @@ class LanguageModel {
   // Absent: the model has none, or one that is not known, which `uses_chat` then says.
   const std::optional<ChatTemplate>& chat() const { return chat_; }
   bool has_memory() const { return memory_.has_value(); }
-  // Throws kInvalidArgument (hint: retrofit) when there is none.
+  // Throws kInvalidArgument (hint: pretrain) when there is none.
   const Memory& memory() const;
 
   // A memory of facts that are addressed by the question, instead of memory layers.
@@ -93,9 +83,9 @@ class LanguageModel {
   void use_facts(FactMemory facts);  // throws kFormat when a value has another width
 
   // The side input of a forward pass: lookup and value read of each block whose overlay is not
-  // empty. The result refers to this model. What the model answers where updates are scoped takes
-  // two passes: answer_pass.h.
-  FfnSide side(const SideOptions& options = {}) const;
+  // empty. `mask` [B, T] bool: false is padding, which has no accesses; undefined: none. The result
+  // refers to this model.
+  FfnSide side(const at::Tensor& mask = {}) const;
 
   // Replaces the overlay by that of `updates`, in order. Throws kFormat when one does not fit
   // the layers.

@@ -8,8 +8,7 @@
 namespace accrete {
 
 void MemoryFfn::renew() {
-  lookup = ProductKeys::from_tensors(ProductKeys::Kind::kLearned, options,
-                                     at::zeros({projection.size(0)}, projection.options()),
+  lookup = ProductKeys::from_tensors(options, at::zeros({projection.size(0)}, projection.options()),
                                      projection, keys, bias);
 }
 

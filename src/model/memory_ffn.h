@@ -2,7 +2,7 @@
 // the slots that the input reads (Lample et al. 2019). Part of a base model, made by pretraining;
 // updates add rows of the same table through the overlay (language_model.h).
 //
-// Non-goals: training (learn/pretrain), the overlay, fitted memory layers beside an FFN.
+// Non-goals: training (learn/pretrain), the overlay.
 #pragma once
 
 #include <ATen/core/Tensor.h>

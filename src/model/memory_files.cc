@@ -12,14 +12,9 @@ namespace {
 
 constexpr int kVersion = 1;        // of memory layers
 constexpr int kNewestVersion = 2;  // of facts (fact_memory.h)
-constexpr const char* kScopeMean = "scope.mean";
-constexpr const char* kScopeProjection = "scope.projection";
 
 std::filesystem::path json_path(const std::filesystem::path& folder) {
   return folder / "accrete" / "memory.json";
-}
-std::filesystem::path tensors_path(const std::filesystem::path& folder) {
-  return folder / "accrete" / "memory.safetensors";
 }
 std::filesystem::path background_path(const std::filesystem::path& folder) {
   return folder / "accrete" / "background.safetensors";
@@ -65,8 +60,6 @@ at::Tensor copy_of(const TensorView& view, DType dtype, at::ScalarType type,
   return at::from_blob(const_cast<std::byte*>(view.bytes.data()), view.shape, type).clone();
 }
 
-}  // namespace
-
 nlohmann::json gate_json(const Gate& gate) {
   nlohmann::json json = {{"radius", gate.radius}, {"softness", gate.softness}};
   if (gate.first_at.defined()) {
@@ -75,6 +68,12 @@ nlohmann::json gate_json(const Gate& gate) {
     json["first_radius"] = gate.first_radius;
   }
   return json;
+}
+
+}  // namespace
+
+bool is_fitted(const nlohmann::json& info) {
+  return info.value("kind", nlohmann::json()) == "fitted";
 }
 
 bool has_memory_files(const std::filesystem::path& folder) {
@@ -87,25 +86,12 @@ void save_memory(const std::filesystem::path& folder, const Memory& memory,
   nlohmann::json json = info;
   json["version"] = kVersion;
   json["blocks"] = memory.blocks;
-  json["kind"] = memory.keys.kind() == ProductKeys::Kind::kFitted ? "fitted" : "learned";
+  json["kind"] = "learned";
   json["heads"] = o.heads;
   json["half_keys"] = o.half_keys;
   json["top_k"] = o.top_k;
   json["query_width"] = o.query_width;
-  json["whitening"] = o.whitening;
-  json["temperature"] = o.temperature;
   json["gate"] = gate_json(memory.gate);
-  if (memory.scope.defined()) json["scope"] = {{"radius", memory.scope.radius}};
-  TensorWriter tensors;
-  // Learned keys are part of the base.
-  const bool fitted = memory.keys.kind() == ProductKeys::Kind::kFitted;
-  if (fitted)
-    for (const auto& [name, tensor] : memory.keys.tensors()) tensors.add(name, tensor);
-  if (memory.scope.defined()) {
-    tensors.add(kScopeMean, memory.scope.mean);
-    tensors.add(kScopeProjection, memory.scope.projection);
-  }
-  if (fitted || memory.scope.defined()) tensors.write(tensors_path(folder), {});
   std::vector<Accesses> parts;
   for (const auto& part : background.parts()) parts.push_back(part.accesses);
   save_accesses(background_path(folder), concat(parts));
@@ -127,31 +113,6 @@ nlohmann::json load_memory_info(const std::filesystem::path& folder) {
 
 namespace {
 
-ProductKeys load_fitted_keys(const std::filesystem::path& path, const ProductKeyOptions& options) {
-  const auto file = SafetensorsFile::open(path);
-  const auto get = [&](const char* name) {
-    return copy_of(file.at(name), DType::kF32, at::kFloat, path);
-  };
-  return ProductKeys::from_tensors(ProductKeys::Kind::kFitted, options, get("mean"),
-                                   get("projection"), get("keys"), get("bias"));
-}
-
-Scope load_scope(const std::filesystem::path& path, double radius, int64_t width) {
-  const auto file = SafetensorsFile::open(path);
-  Scope scope;
-  scope.mean = copy_of(file.at(kScopeMean), DType::kF32, at::kFloat, path);
-  scope.projection = copy_of(file.at(kScopeProjection), DType::kF32, at::kFloat, path);
-  scope.radius = radius;
-  if (!(radius > 0) || scope.mean.sizes() != at::IntArrayRef{width} ||
-      scope.projection.dim() != 2 || scope.projection.size(0) != width ||
-      scope.projection.size(1) < 1)
-    throw Error(
-        ErrorCode::kFormat,
-        fmt::format("{}: the scope does not fit the model's width {}", path.string(), width),
-        "run `accrete retrofit` again into a new folder");
-  return scope;
-}
-
 // Those of the memory layer in the base.
 ProductKeys load_learned_keys(const std::filesystem::path& folder, const ProductKeyOptions& options,
                               int64_t block, int64_t width) {
@@ -165,9 +126,8 @@ ProductKeys load_learned_keys(const std::filesystem::path& folder, const Product
                   "was the model made by `accrete pretrain`?");
     return copy_of(*view, DType::kF32, at::kFloat, folder);
   };
-  return ProductKeys::from_tensors(ProductKeys::Kind::kLearned, options,
-                                   at::zeros({width}, at::kFloat), get("projection"), get("keys"),
-                                   get("bias"));
+  return ProductKeys::from_tensors(options, at::zeros({width}, at::kFloat), get("projection"),
+                                   get("keys"), get("bias"));
 }
 
 }  // namespace
@@ -178,10 +138,19 @@ Memory load_memory(const std::filesystem::path& folder, const ModelConfig& confi
     return Error(ErrorCode::kFormat, fmt::format("{}: {}", json_path(folder).string(), what),
                  "run `accrete retrofit` again into a new folder");
   };
+  if (is_fitted(json))
+    throw Error(
+        ErrorCode::kUnsupported,
+        fmt::format(
+            "{} was made by an earlier accrete: its memory layers were fitted to the model, which "
+            "this version does not read",
+            folder.string()),
+        fmt::format("run `accrete upgrade {} NEW`: it makes a new model of the base and teaches "
+                    "what the ledger has again",
+                    folder.string()));
   Memory memory;
   ProductKeyOptions o;
   std::string kind;
-  std::optional<double> scope_radius;
   try {
     memory.blocks = json.at("blocks").get<std::vector<int64_t>>();
     kind = json.at("kind").get<std::string>();
@@ -189,8 +158,6 @@ Memory load_memory(const std::filesystem::path& folder, const ModelConfig& confi
     o.half_keys = json.at("half_keys").get<int64_t>();
     o.top_k = json.at("top_k").get<int64_t>();
     o.query_width = json.at("query_width").get<int64_t>();
-    o.whitening = json.at("whitening").get<double>();
-    o.temperature = json.at("temperature").get<double>();
     memory.gate.radius = json.at("gate").at("radius").get<double>();
     memory.gate.softness = json.at("gate").at("softness").get<double>();
     if (json.at("gate").contains("first_at")) {
@@ -198,7 +165,6 @@ Memory load_memory(const std::filesystem::path& folder, const ModelConfig& confi
           at::tensor(json.at("gate").at("first_at").get<std::vector<float>>(), at::kFloat);
       memory.gate.first_radius = json.at("gate").at("first_radius").get<double>();
     }
-    if (json.contains("scope")) scope_radius = json.at("scope").at("radius").get<double>();
   } catch (const nlohmann::json::exception& e) {
     throw damaged(e.what());
   }
@@ -206,19 +172,16 @@ Memory load_memory(const std::filesystem::path& folder, const ModelConfig& confi
       std::adjacent_find(memory.blocks.begin(), memory.blocks.end(), std::greater_equal<>()) !=
           memory.blocks.end())
     throw damaged(fmt::format("its blocks are not possible in a model of {}", config.blocks));
-  if (kind != "fitted" && kind != "learned") throw damaged("there are no keys of kind " + kind);
+  if (kind != "learned") throw damaged("there are no keys of kind " + kind);
   if (!(memory.gate.radius > 0) || !(memory.gate.softness > 0))
     throw damaged("the gate's radius and softness must be positive");
   if (memory.gate.first_at.defined() &&
       (memory.gate.first_at.size(0) != o.query_width || !(memory.gate.first_radius > 0)))
     throw damaged("the gate's first_at must have the width of a query, first_radius be positive");
   memory.address_block = memory.blocks.front();
-  if (kind == "learned" &&
-      (!config.memory || memory.blocks != std::vector<int64_t>{config.memory->block}))
+  if (!config.memory || memory.blocks != std::vector<int64_t>{config.memory->block})
     throw damaged("learned keys belong to the block whose FFN is a memory, and to no other");
-  memory.keys = kind == "fitted" ? load_fitted_keys(tensors_path(folder), o)
-                                 : load_learned_keys(folder, o, memory.address_block, config.width);
-  if (scope_radius) memory.scope = load_scope(tensors_path(folder), *scope_radius, config.width);
+  memory.keys = load_learned_keys(folder, o, memory.address_block, config.width);
   if (memory.keys.width() != config.width)
     throw damaged(
         fmt::format("the keys have width {}, the model {}", memory.keys.width(), config.width));

@@ -97,8 +97,7 @@ void PartRows::append(const PartRows& more) {
   places = at::Tensor();
 }
 
-void PartAnchors::append(const at::Tensor& more, const at::Tensor& own, int64_t more_parts,
-                         const at::Tensor& subjects) {
+void PartAnchors::append(const at::Tensor& more, const at::Tensor& own, int64_t more_parts) {
   const auto join = [](at::Tensor& all, const at::Tensor& some) {
     all = all.defined() ? at::cat({all, some}) : some;
   };
@@ -109,14 +108,6 @@ void PartAnchors::append(const at::Tensor& more, const at::Tensor& own, int64_t 
     join(device_squares, there.square().sum(1));
   }
   join(part, own + parts);
-  scoped.resize(static_cast<size_t>(parts + more_parts), false);
-  if (subjects.defined()) {
-    const auto whose = own.contiguous(), of = subjects.contiguous();
-    for (int64_t i = 0; i < of.size(0); ++i)
-      if (of.const_data_ptr<int64_t>()[i] >= 0)
-        scoped[static_cast<size_t>(parts + whose.const_data_ptr<int64_t>()[i])] = true;
-  }
-  join(subject, subjects.defined() ? subjects : at::full({more.size(0)}, -1, at::kLong));
   parts += more_parts;
 }
 
@@ -148,8 +139,8 @@ void Overlay::copy_to(at::Device device) {
 void Overlay::append_anchors(std::span<const Update* const> updates) {
   for (const Reach kind : {Reach::kSubjects, Reach::kText}) {
     // Joined once, however many updates there are.
-    std::vector<at::Tensor> queries, own, subjects;
-    int64_t parts = 0, subject = scope.subjects;
+    std::vector<at::Tensor> queries, own;
+    int64_t parts = 0;
     for (const Update* update : updates) {
       if (reach_of(*update) != kind) continue;
       const GateAnchors& gate = update->anchors;
@@ -159,85 +150,10 @@ void Overlay::append_anchors(std::span<const Update* const> updates) {
       own.push_back(at::full({m}, parts, at::kLong));
       if (!gate.parts.empty())
         own.back().add_(at::from_blob(const_cast<int32_t*>(gate.parts.data()), {m}, at::kInt));
-      subjects.push_back(at::full({m}, -1, at::kLong));
-      if (!gate.subjects.empty()) {
-        const auto of =
-            at::from_blob(const_cast<int32_t*>(gate.subjects.data()), {m}, at::kInt).to(at::kLong);
-        subjects.back() = at::where(of < 0, of, of + subject);
-      }
       parts += parts_of(*update);
-      subject += subjects_of(*update);
     }
-    if (parts > 0)
-      anchors_of(kind).append(at::cat(queries), at::cat(own), parts, at::cat(subjects));
+    if (parts > 0) anchors_of(kind).append(at::cat(queries), at::cat(own), parts);
   }
-  append_scope(updates);
-}
-
-void Overlay::append_scope(std::span<const Update* const> updates) {
-  std::vector<at::Tensor> states, subject;
-  if (scoped()) subject.push_back(scope.subject);
-  for (const Update* update : updates) {
-    const UpdateScope& s = update->scope;
-    if (s.states.empty()) continue;
-    const auto n = static_cast<int64_t>(s.subjects.size());
-    states.push_back(at::from_blob(const_cast<float*>(s.states.data()), {n, s.width}, at::kFloat));
-    subject.push_back(
-        at::from_blob(const_cast<int32_t*>(s.subjects.data()), {n}, at::kInt).to(at::kLong) +
-        scope.subjects);
-    scope.subjects += subjects_of(*update);
-  }
-  if (states.empty()) return;
-  scope.states.append(at::cat(states));  // copies, of one as well
-  scope.subject = at::cat(subject);
-}
-
-Gates Overlay::without_scoped(const Gates& gates) const {
-  if (!gates.defined() || !scoped()) return gates;
-  Gates out{gates.part.clone(), gates.weight.clone()};
-  int64_t* part = out.part.mutable_data_ptr<int64_t>();
-  float* weight = out.weight.mutable_data_ptr<float>();
-  for (int64_t i = 0; i < out.part.numel(); ++i)
-    if (part[i] >= 0 && part[i] % 2 == 0 && anchors.scoped[static_cast<size_t>(part[i] / 2)]) {
-      part[i] = -1;
-      weight[i] = 0;
-    }
-  return out;
-}
-
-std::vector<std::vector<int64_t>> Overlay::subjects_near(const Gate& gate,
-                                                         const at::Tensor& queries) const {
-  std::vector<std::vector<int64_t>> out(static_cast<size_t>(queries.size(0)));
-  if (!scoped()) return out;
-  const auto around = anchors.near(gate, queries);
-  const auto subject = anchors.subject.contiguous();
-  for (size_t t = 0; t < around.size(); ++t) {
-    for (const Gate::Near& a : around[t])
-      if (const int64_t s = subject.const_data_ptr<int64_t>()[a.anchor]; s >= 0)
-        out[t].push_back(s);
-    std::sort(out[t].begin(), out[t].end());
-    out[t].erase(std::unique(out[t].begin(), out[t].end()), out[t].end());
-  }
-  return out;
-}
-
-std::vector<bool> Overlay::in_scope(const at::Tensor& z,
-                                    std::span<const std::vector<int64_t>> subjects,
-                                    double radius) const {
-  std::vector<bool> out(subjects.size(), false);
-  if (!scoped()) return out;
-  const auto of = scope.subject.contiguous();
-  const std::span<const int64_t> all(of.const_data_ptr<int64_t>(), static_cast<size_t>(of.size(0)));
-  for (size_t t = 0; t < subjects.size(); ++t)
-    for (const int64_t s : subjects[t]) {
-      const auto [first, last] = std::equal_range(all.begin(), all.end(), s);
-      const at::Tensor own = scope.states.narrow(first - all.begin(), last - first);
-      const auto square = (own - z[static_cast<int64_t>(t)]).square().sum(1).min().item<double>();
-      if (square >= radius * radius) continue;
-      out[t] = true;
-      break;
-    }
-  return out;
 }
 
 bool Overlay::open_rows() const {

@@ -45,30 +45,19 @@ struct PartRows {
 
 // The anchors of the parts of one kind.
 struct PartAnchors {
-  GrowingRows queries;       // [M, query_width]
-  at::Tensor part;           // [M] int64, ascending; undefined: none
-  at::Tensor subject;        // [M] int64: counts over all scoped parts; -1: of a part without scope
-  std::vector<bool> scoped;  // by part
+  GrowingRows queries;  // [M, query_width]
+  at::Tensor part;      // [M] int64, ascending; undefined: none
   int64_t parts = 0;
   // Copies where the network computes, if that is not the CPU, and their squared lengths;
   // undefined: none yet.
   at::Tensor device_queries, device_squares;
 
-  // More parts; `own` [m] int64 counts them from 0. `subjects` [m] int64 likewise `subject`,
-  // undefined: none has a scope.
-  void append(const at::Tensor& more, const at::Tensor& own, int64_t more_parts,
-              const at::Tensor& subjects = {});
+  // More parts; `own` [m] int64 counts them from 0.
+  void append(const at::Tensor& more, const at::Tensor& own, int64_t more_parts);
   // Has the copies made, unless they are there.
   void copy_to(at::Device device);
   // The anchors that each of q [T, query_width] is near, by the copies where q is.
   std::vector<std::vector<Gate::Near>> near(const Gate& gate, const at::Tensor& q) const;
-};
-
-// In which states the subjects of scoped parts are asked what was taught about them.
-struct ScopeStates {
-  GrowingRows states;  // [N, w]; empty: nothing is scoped
-  at::Tensor subject;  // [N] int64, ascending, as PartAnchors::subject
-  int64_t subjects = 0;
 };
 
 struct Overlay {
@@ -86,7 +75,6 @@ struct Overlay {
   std::map<int64_t, Rows> on_trial;
   PartAnchors anchors;       // of updates about subjects
   PartAnchors text_anchors;  // of running text; both with those of the one on trial
-  ScopeStates scope;         // likewise
 
   PartAnchors& anchors_of(Reach reach) { return reach == Reach::kText ? text_anchors : anchors; }
   const PartAnchors& anchors_of(Reach reach) const {
@@ -102,23 +90,13 @@ struct Overlay {
   // Which parts speak at tokens with these queries, which may be on a device. A Gates::part is 2 p
   // for part p about subjects, 2 p + 1 for part p of running text. Undefined: nothing is gated.
   Gates gates(const Gate& gate, const at::Tensor& queries) const;
-  bool scoped() const { return !scope.states.empty(); }
-  // The same gates with scoped parts silent.
-  Gates without_scoped(const Gates& gates) const;
-  // Of each of n tokens with these queries the subjects of scoped parts that it is near, ascending.
-  std::vector<std::vector<int64_t>> subjects_near(const Gate& gate,
-                                                  const at::Tensor& queries) const;
-  // z [n, w], states as Scope::states gives them; `subjects` of each, ascending. Whether each lies
-  // within `radius` of a state of one of its subjects.
-  std::vector<bool> in_scope(const at::Tensor& z, std::span<const std::vector<int64_t>> subjects,
-                             double radius) const;
   // Gates::part of the last part of a kind.
   int64_t last_part(Reach reach) const;
   // What it adds to block `block`'s output, [T, d], for tokens with these accesses and (of a gated
   // overlay) gates. Undefined: nothing.
   at::Tensor read(int64_t block, const Accesses& accesses, const Gates& gates) const;
 
-  // The parts of `updates` behind those that are there, with their scopes; of outlines too.
+  // The parts of `updates` behind those that are there; of outlines too.
   void append_anchors(std::span<const Update* const> updates);
 
   // The overlay of `updates`, in order.
@@ -134,9 +112,6 @@ struct Overlay {
   Overlay with_anchors(const at::Tensor& queries) const;
   // With one more update behind the others.
   Overlay plus(const Update& update) const;
-
- private:
-  void append_scope(std::span<const Update* const> updates);
 };
 
 }  // namespace accrete

@@ -138,7 +138,7 @@ bool PackedPass::low_precision_pays(const Transformer& net, int64_t tokens) {
 }
 
 at::Tensor PackedPass::low_copy(const Linear& l) const {
-  if (l.coded != nullptr) return l.coded->values().to(at::kBFloat16);
+  if (l.coded != nullptr) return l.coded->low_values();
   auto copy = l.weight.to(at::kBFloat16).contiguous();
   forget_weight(net_, l.weight);
   return copy;

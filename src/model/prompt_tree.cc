@@ -4,9 +4,6 @@
 
 #include <algorithm>
 #include <numeric>
-#include <set>
-
-#include "model/answer_pass.h"
 
 namespace accrete {
 namespace {
@@ -183,12 +180,7 @@ double share_passed_once(std::span<const StateRequest> requests) {
                            : 1;
 }
 
-namespace {
-
-// `heard`, when not null, is filled with the subjects of scoped updates that were heard in its
-// prompt up to each wanted token.
-at::Tensor read_states(const LanguageModel& model, std::span<const StateRequest> requests,
-                       bool silent_scoped, std::vector<std::vector<int64_t>>* heard,
+at::Tensor tree_states(const LanguageModel& model, std::span<const StateRequest> requests,
                        const Reporter& reporter, std::string_view stage, bool low_precision) {
   constexpr int64_t kTreeRows = 4096;
   const at::NoGradGuard no_grad;
@@ -201,7 +193,6 @@ at::Tensor read_states(const LanguageModel& model, std::span<const StateRequest>
   for (const StateRequest& r : requests)
     begin.push_back(begin.back() + static_cast<int64_t>(r.tokens.size()) - r.from);
   auto out = at::empty({begin.back(), c.width}, at::kFloat);
-  if (heard != nullptr) heard->assign(static_cast<size_t>(begin.back()), {});
   Reporter inner = reporter;
   inner.progress = nullptr;
   int64_t done = 0;
@@ -210,13 +201,11 @@ at::Tensor read_states(const LanguageModel& model, std::span<const StateRequest>
     for (const size_t r : part) prompts.push_back(all[r]);
     PromptTree tree(std::move(prompts));
     auto table = at::empty({tree.rows(), c.width}, at::kFloat);
-    std::vector<std::vector<int64_t>> heard_at(static_cast<size_t>(heard ? tree.rows() : 0));
     tree.run(
         net, c.blocks,
         [&](const at::Tensor& h, const PackedSequences& sequences, const PackedPass::SeeKeys& keys,
             std::span<const PromptTree::Part> parts) {
-          std::vector<std::vector<int64_t>> here;
-          const FfnSide side = model.side({{}, silent_scoped, heard ? &here : nullptr});
+          const FfnSide side = model.side();
           const PackedPass::Add add = [&side](int64_t block, const at::Tensor& x, at::Tensor& to) {
             if (const auto y = side(block, x); y.defined()) to.add_(y);
           };
@@ -225,12 +214,8 @@ at::Tensor read_states(const LanguageModel& model, std::span<const StateRequest>
           options.keys = &keys;
           options.low_precision = low_precision;
           const auto states = pass.forward(h, sequences, 0, c.blocks, options);
-          for (const PromptTree::Part& p : parts) {
+          for (const PromptTree::Part& p : parts)
             table.narrow(0, p.row, p.tokens).copy_(states.narrow(0, p.begin, p.tokens));
-            for (int64_t t = 0; heard && t < p.tokens; ++t)
-              heard_at[static_cast<size_t>(p.row + t)] =
-                  std::move(here[static_cast<size_t>(p.begin + t)]);
-          }
         },
         inner, stage);
     std::vector<int64_t> rows, to;
@@ -238,17 +223,6 @@ at::Tensor read_states(const LanguageModel& model, std::span<const StateRequest>
       const size_t r = part[i];
       tree.append_rows(i, requests[r].from, rows);
       for (int64_t t = begin[r]; t < begin[r + 1]; ++t) to.push_back(t);
-      if (heard == nullptr) continue;
-      std::vector<int64_t> path;
-      tree.append_rows(i, 0, path);
-      std::set<int64_t> so_far;
-      for (size_t t = 0; t < path.size(); ++t) {
-        const auto& at_token = heard_at[static_cast<size_t>(path[t])];
-        so_far.insert(at_token.begin(), at_token.end());
-        if (static_cast<int64_t>(t) >= requests[r].from)
-          (*heard)[static_cast<size_t>(begin[r] - requests[r].from) + t] = {so_far.begin(),
-                                                                            so_far.end()};
-      }
     }
     out.index_copy_(0, at::tensor(to, at::kLong),
                     table.index_select(0, at::tensor(rows, at::kLong)));
@@ -256,69 +230,6 @@ at::Tensor read_states(const LanguageModel& model, std::span<const StateRequest>
     reporter.report(stage, done, static_cast<int64_t>(all.size()));
   }
   return out;
-}
-
-}  // namespace
-
-at::Tensor tree_states(const LanguageModel& model, std::span<const StateRequest> requests,
-                       bool silent_scoped, const Reporter& reporter, std::string_view stage,
-                       bool low_precision) {
-  return read_states(model, requests, silent_scoped, nullptr, reporter, stage, low_precision);
-}
-
-HeardStates heard_states(const LanguageModel& model, std::span<const StateRequest> requests,
-                         const Reporter& reporter, std::string_view stage) {
-  HeardStates out;
-  const bool scoped = model.has_memory() && model.memory().overlay.scoped();
-  out.h =
-      read_states(model, requests, false, scoped ? &out.heard : nullptr, reporter, stage, false);
-  return out;
-}
-
-at::Tensor answer_states(const LanguageModel& model, std::span<const StateRequest> requests,
-                         const Reporter& reporter, std::string_view stage, at::Tensor* silent) {
-  const bool scoped = model.has_memory() && model.memory().overlay.scoped();
-  if (!scoped && silent != nullptr && silent->defined()) return *silent;
-  return answer_states(model, requests, heard_states(model, requests, reporter, stage), reporter,
-                       stage, silent);
-}
-
-at::Tensor answer_states(const LanguageModel& model, std::span<const StateRequest> requests,
-                         HeardStates states, const Reporter& reporter, std::string_view stage,
-                         at::Tensor* silent) {
-  auto& [h, heard] = states;
-  if (heard.empty()) {
-    if (silent != nullptr) *silent = h;
-    return h;
-  }
-  const bool known = silent != nullptr && silent->defined();
-  // The other stream, of those requests in which something was heard.
-  std::vector<StateRequest> again;
-  std::vector<int64_t> rows, place;  // of those requests; of what was heard
-  std::vector<std::vector<int64_t>> subjects;
-  int64_t row = 0;
-  for (const StateRequest& r : requests) {
-    const int64_t n = static_cast<int64_t>(r.tokens.size()) - r.from;
-    if (!heard[static_cast<size_t>(row + n - 1)].empty()) {
-      again.push_back(r);
-      for (int64_t t = row; t < row + n; ++t) {
-        rows.push_back(t);
-        auto& at_token = heard[static_cast<size_t>(t)];
-        if (at_token.empty()) continue;
-        place.push_back(t);
-        subjects.push_back(std::move(at_token));
-      }
-    }
-    row += n;
-  }
-  at::Tensor other = known ? *silent : h;
-  if (!known && !rows.empty())
-    other = h.index_copy(0, at::tensor(rows, at::kLong),
-                         tree_states(model, again, /*silent_scoped=*/true, reporter, stage));
-  if (silent != nullptr) *silent = other;
-  if (place.empty()) return h;
-  return within_scope(model, model.memory().overlay, h, place,
-                      other.index_select(0, at::tensor(place, at::kLong)), subjects);
 }
 
 }  // namespace accrete

@@ -99,28 +99,10 @@ LabelRows label_rows(std::span<const Example> examples, std::span<const StateReq
 double share_passed_once(std::span<const StateRequest> requests);
 
 // The network's last states [n, d], before the final norm, of the wanted tokens, request by
-// request; with `silent_scoped` as scoped updates leave it (memory/scope.h). Where
-// PackedPass::supports says yes; `low_precision` as in PackedPass::Options. Throws kInterrupted.
+// request. Where PackedPass::supports says yes; `low_precision` as in PackedPass::Options. Throws
+// kInterrupted.
 at::Tensor tree_states(const LanguageModel& model, std::span<const StateRequest> requests,
-                       bool silent_scoped, const Reporter& reporter, std::string_view stage,
+                       const Reporter& reporter, std::string_view stage,
                        bool low_precision = false);
-
-// Last states with every update, and of each the subjects of scoped updates that its prompt named
-// up to it, ascending; `heard` is empty where nothing is scoped.
-struct HeardStates {
-  at::Tensor h;  // [n, d]
-  std::vector<std::vector<int64_t>> heard;
-};
-HeardStates heard_states(const LanguageModel& model, std::span<const StateRequest> requests,
-                         const Reporter& reporter, std::string_view stage);
-// Of those what the model answers, with scoped updates in their scopes (model/answer_pass.h). What
-// scoped updates do not change can be kept between calls: `silent`, when not null, is taken for
-// tree_states(..., silent_scoped = true) of these requests, and becomes it where it is undefined.
-at::Tensor answer_states(const LanguageModel& model, std::span<const StateRequest> requests,
-                         HeardStates states, const Reporter& reporter, std::string_view stage,
-                         at::Tensor* silent);
-at::Tensor answer_states(const LanguageModel& model, std::span<const StateRequest> requests,
-                         const Reporter& reporter, std::string_view stage,
-                         at::Tensor* silent = nullptr);
 
 }  // namespace accrete

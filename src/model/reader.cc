@@ -9,6 +9,7 @@
 #include <cmath>
 #include <fstream>
 #include <numeric>
+#include <optional>
 #include <vector>
 
 #include "base/error.h"
@@ -43,6 +44,8 @@ at::ScalarType float_type(const TensorView& view, const std::string& folder) {
 
 struct Loader {
   const ShardedSafetensors& files;
+  const std::optional<SafetensorsFile>& adapter;
+  double adapter_scale;
   std::string folder;
   std::string prefix;  // "bert." or nothing
 
@@ -63,6 +66,35 @@ struct Loader {
   }
   at::Tensor get(const std::string& name, const std::vector<int64_t>& shape) const {
     return mapped(name, shape).to(at::kFloat);
+  }
+
+  // A factor of the adapter, [rows, columns] one of which is its rank; undefined: there is none.
+  at::Tensor factor(const std::string& layer, const char* which, int64_t rows,
+                    int64_t columns) const {
+    const std::string name = fmt::format("base_model.model.{}.{}.weight", layer, which);
+    const TensorView* view = adapter ? adapter->find(name) : nullptr;
+    if (view == nullptr) return {};
+    if (view->shape.size() != 2 || (rows > 0 && view->shape[0] != rows) ||
+        (columns > 0 && view->shape[1] != columns))
+      throw Error(ErrorCode::kFormat,
+                  fmt::format("{}: `{}` of the adapter has shape [{}]", folder, name,
+                              fmt::join(view->shape, ", ")),
+                  "the adapter belongs to another model; fetch both again");
+    return at::from_blob(const_cast<std::byte*>(view->bytes.data()), view->shape,
+                         at::TensorOptions().dtype(float_type(*view, folder)))
+        .to(at::kFloat);
+  }
+  // The weight of a linear layer, with what the adapter adds to it.
+  at::Tensor weight(const std::string& layer, int64_t out, int64_t in) const {
+    const at::Tensor own = get(layer + ".weight", {out, in});
+    const at::Tensor a = factor(layer, "lora_A", 0, in), b = factor(layer, "lora_B", out, 0);
+    if (!a.defined() && !b.defined()) return own;
+    if (!a.defined() || !b.defined() || a.size(0) != b.size(1))
+      throw Error(ErrorCode::kFormat,
+                  fmt::format("{}: the adapter's two factors of `{}` do not go together", folder,
+                              layer),
+                  "fetch the adapter again");
+    return at::addmm(own, b, a, 1, adapter_scale);
   }
 };
 
@@ -89,7 +121,7 @@ struct Dense {
 
   Dense() = default;
   Dense(const Loader& loader, const std::string& name, int64_t out, int64_t in)
-      : weight(loader.get(name + ".weight", {out, in})), bias(loader.get(name + ".bias", {out})) {}
+      : weight(loader.weight(name, out, in)), bias(loader.get(name + ".bias", {out})) {}
 
   at::Tensor operator()(const at::Tensor& x) const {
     constexpr int64_t kColumns = 64;  // threads share the columns, so many at a time
@@ -180,18 +212,37 @@ void add_header(const std::filesystem::path& file, Sha256& sha) {
 void add_configuration(const ReaderConfig& c, Sha256& sha) {
   for (const auto& [name, text] : {std::pair("config", &c.config_json),
                                    {"tokenizer", &c.tokenizer_json},
-                                   {"pooling", &c.pooling_json}})
+                                   {"pooling", &c.pooling_json},
+                                   {"adapter", &c.adapter_json},
+                                   {"acceptance", &c.acceptance_json}}) {
+    // A folder without the two later ones keeps the digest that it had before there were any.
+    if (text->empty() && (text == &c.adapter_json || text == &c.acceptance_json)) continue;
     sha.update(fmt::format("{} {}\n", name, text->size())).update(*text);
+  }
 }
 
-std::string quick_digest(const ReaderConfig& c, const ShardedSafetensors& files) {
+constexpr const char* kAdapter = "adapter/adapter_model.safetensors";
+
+// Of each file its header, of each tensor both ends or (`every_byte`) all.
+std::string digest_of(const std::filesystem::path& folder, const ReaderConfig& c,
+                      const ShardedSafetensors& files,
+                      const std::optional<SafetensorsFile>& adapter, bool every_byte) {
   constexpr size_t kEnd = 256;
   Sha256 sha;
   add_configuration(c, sha);
+  const auto add = [&](const TensorView& tensor) {
+    if (every_byte) {
+      sha.update(tensor.bytes);
+      return;
+    }
+    const size_t n = std::min(kEnd, tensor.bytes.size());
+    sha.update(tensor.bytes.first(n)).update(tensor.bytes.last(n));
+  };
   for (const auto& file : files.files()) add_header(file, sha);
-  for (const TensorView* tensor : files.tensors()) {
-    const size_t n = std::min(kEnd, tensor->bytes.size());
-    sha.update(tensor->bytes.first(n)).update(tensor->bytes.last(n));
+  for (const TensorView* tensor : files.tensors()) add(*tensor);
+  if (adapter) {
+    add_header(folder / kAdapter, sha);
+    for (const TensorView& tensor : adapter->tensors()) add(tensor);
   }
   return sha.hex();
 }
@@ -210,6 +261,7 @@ struct Reader::Impl {
   ReaderConfig config;
   WordPiece tokenizer;
   ShardedSafetensors files;
+  std::optional<SafetensorsFile> adapter;
   std::string digest;
   int64_t max_tokens = 0;
   at::Tensor words, positions, type;  // [vocabulary, width], [positions, width], [width]
@@ -222,7 +274,10 @@ Reader::Impl::Impl(const std::filesystem::path& path, ReaderConfig read)
       config(std::move(read)),
       tokenizer(WordPiece::parse(config.tokenizer_json, (path / "tokenizer.json").string())),
       files(ShardedSafetensors::open(path)),
-      digest(quick_digest(config, files)) {
+      adapter(config.adapter_json.empty()
+                  ? std::nullopt
+                  : std::optional(SafetensorsFile::open(path / kAdapter))),
+      digest(digest_of(path, config, files, adapter, /*every_byte=*/false)) {
   const ReaderConfig& c = config;
   if (tokenizer.vocab_size() > c.vocab_size)
     throw Error(ErrorCode::kFormat,
@@ -237,7 +292,7 @@ Reader::Impl::Impl(const std::filesystem::path& path, ReaderConfig read)
         fmt::format("{}: its {} tokens have no room for the special ones", folder, max_tokens),
         "correct \"truncation\" in tokenizer.json, or fetch the folder again");
 
-  Loader loader{files, folder, ""};
+  Loader loader{files, adapter, config.adapter_scale, folder, ""};
   if (files.find("embeddings.word_embeddings.weight") == nullptr &&
       files.find("bert.embeddings.word_embeddings.weight") != nullptr)
     loader.prefix = "bert.";
@@ -309,6 +364,10 @@ int32_t Reader::word_id(std::string_view word) const {
   return impl_->tokenizer.word_id(word);
 }
 
+const AcceptanceRule& Reader::acceptance() const {
+  return impl_->config.acceptance;
+}
+
 Reader Reader::open(const std::filesystem::path& folder) {
   Reader reader;
   reader.impl_ = std::make_shared<const Impl>(folder, ReaderConfig::from_folder(folder));
@@ -328,11 +387,8 @@ const std::string& Reader::digest() const {
 }
 
 std::string Reader::full_digest() const {
-  Sha256 sha;
-  add_configuration(impl_->config, sha);
-  for (const auto& file : impl_->files.files()) add_header(file, sha);
-  for (const TensorView* tensor : impl_->files.tensors()) sha.update(tensor->bytes);
-  return sha.hex();
+  return digest_of(impl_->folder, impl_->config, impl_->files, impl_->adapter,
+                   /*every_byte=*/true);
 }
 
 at::Tensor Reader::read(std::span<const std::string> texts, bool words_only) const {

@@ -13,6 +13,10 @@
 // "query: ") are ignored: put them there yourself. So is the length that sentence_bert_config.json
 // asks for: tokenizer.json's counts.
 //
+// Two files more are obeyed where they are: adapter/, a LoRA of the encoder's linear layers as
+// peft saves it (adapter_config.json, adapter_model.safetensors: W + alpha / r B A); and
+// acceptance.json, the decision that was fitted to this reader (memory/acceptance.h).
+//
 // Non-goals: training, other families, devices other than the CPU.
 #pragma once
 
@@ -24,6 +28,8 @@
 #include <span>
 #include <string>
 #include <string_view>
+
+#include "memory/acceptance.h"
 
 namespace accrete {
 
@@ -37,8 +43,8 @@ class Reader {
   // Tokens of a text that are read; the rest is left out.
   int64_t max_tokens() const;
 
-  // Which reader this is, 64 hex digits: of configuration, tokenizer, and of the weights their
-  // names, shapes, and both ends of each tensor. Costs milliseconds and is taken by open().
+  // Which reader this is, 64 hex digits: of configuration, tokenizer, decision, and of the weights
+  // and the adapter their names, shapes, and both ends of each tensor. Costs milliseconds and is taken by open().
   const std::string& digest() const;
   // The same over every byte of the weights.
   std::string full_digest() const;
@@ -51,6 +57,8 @@ class Reader {
   at::Tensor read(std::span<const std::string> texts, bool words_only = false) const;
   // The place of a whole word in the vocabulary, about by how common it is; -1: it is in pieces.
   int32_t word_id(std::string_view word) const;
+  // How a question must lie to a taught one in this reader's space.
+  const AcceptanceRule& acceptance() const;
 
  private:
   struct Impl;

@@ -127,6 +127,34 @@ void check_modules(const std::filesystem::path& file) {
   }
 }
 
+// As peft saves a LoRA of linear layers; what would change the weights in another way is refused.
+void read_adapter(const std::filesystem::path& file, ReaderConfig& c) {
+  const json config = parse_object(c.adapter_json, file);
+  const std::string type = string_or(config, "peft_type", "none", file);
+  if (type != "LORA") unsupported(file, fmt::format("the adapter {}", shown(type)));
+  for (const char* key : {"use_dora", "use_rslora", "fan_in_fan_out"})
+    if (flag(config, key, file)) unsupported(file, fmt::format("`{}`", key));
+  for (const char* key : {"rank_pattern", "alpha_pattern", "modules_to_save"})
+    if (const auto it = config.find(key); it != config.end() && !it->is_null() && !it->empty())
+      unsupported(file, fmt::format("`{}`", key));
+  if (const std::string bias = string_or(config, "bias", "none", file); bias != "none")
+    unsupported(file, fmt::format("the bias {}", shown(bias)));
+  const auto alpha = config.find("lora_alpha");
+  if (alpha == config.end() || !alpha->is_number() || !(alpha->get<double>() > 0))
+    fail(file, "`lora_alpha` must be a positive number");
+  c.adapter_scale = alpha->get<double>() / static_cast<double>(size_at(config, "r", file));
+}
+
+void read_acceptance(const std::filesystem::path& file, ReaderConfig& c) {
+  const json rule = parse_object(c.acceptance_json, file);
+  for (const auto& [key, value] : rule.items()) {
+    double* const term = acceptance_term(c.acceptance, key);
+    if (term == nullptr) fail(file, fmt::format("{} is no part of the decision", shown(key)));
+    if (!value.is_number()) fail(file, fmt::format("{} must be a number", shown(key)));
+    *term = value.get<double>();
+  }
+}
+
 }  // namespace
 
 ReaderConfig ReaderConfig::from_folder(const std::filesystem::path& folder) {
@@ -142,6 +170,16 @@ ReaderConfig ReaderConfig::from_folder(const std::filesystem::path& folder) {
   if (std::filesystem::exists(pooling, ignored)) {
     c.pooling_json = read_file(pooling);
     read_pooling(pooling, c);
+  }
+  const std::filesystem::path adapter = folder / "adapter" / "adapter_config.json";
+  if (std::filesystem::exists(adapter, ignored)) {
+    c.adapter_json = read_file(adapter);
+    read_adapter(adapter, c);
+  }
+  const std::filesystem::path acceptance = folder / "acceptance.json";
+  if (std::filesystem::exists(acceptance, ignored)) {
+    c.acceptance_json = read_file(acceptance);
+    read_acceptance(acceptance, c);
   }
   const std::filesystem::path modules = folder / "modules.json";
   if (std::filesystem::exists(modules, ignored)) check_modules(modules);

@@ -1,5 +1,5 @@
-// What a reader's folder says about it: the shape of a BERT, its pooling, what makes up its
-// identity.
+// What a reader's folder says about it: the shape of a BERT, its pooling, its adapter, how near a
+// question must lie to a taught one, what makes up its identity.
 //
 // Non-goals: weights (reader.h), the tokenizer (text/wordpiece.h).
 #pragma once
@@ -7,6 +7,8 @@
 #include <cstdint>
 #include <filesystem>
 #include <string>
+
+#include "memory/acceptance.h"
 
 namespace accrete {
 
@@ -23,8 +25,12 @@ struct ReaderConfig {
   double norm_eps = 1e-12;
   Activation activation = Activation::kGelu;
   bool pool_first = false;  // the first token's vector instead of the mean
-  // The content of the files that say this, the tokenizer's included.
-  std::string config_json, tokenizer_json, pooling_json;
+  // What the product of an adapter's two factors is multiplied by (LoRA's alpha / rank); 0: there is
+  // no adapter.
+  double adapter_scale = 0;
+  AcceptanceRule acceptance = acceptance_rule();
+  // The content of the files that say this, the tokenizer's included; empty: there is no such file.
+  std::string config_json, tokenizer_json, pooling_json, adapter_json, acceptance_json;
 
   // Throws kNotFound, kIo, kFormat (by key), kUnsupported.
   static ReaderConfig from_folder(const std::filesystem::path& folder);

@@ -44,9 +44,6 @@ class Digest {
 
 void add_memory(Digest& digest, const Memory& memory) {
   for (const auto& [name, tensor] : memory.keys.tensors()) digest.tensor("memory." + name, tensor);
-  if (!memory.scope.defined()) return;
-  digest.tensor("memory.scope.mean", memory.scope.mean);
-  digest.tensor("memory.scope.projection", memory.scope.projection);
 }
 
 std::string prefix(int64_t block) {
@@ -90,14 +87,6 @@ void add_anchors(Digest& digest, const Overlay& overlay) {
     digest.ids(fmt::format("overlay.{}.part", name),
                {part.const_data_ptr<int64_t>(), static_cast<size_t>(part.numel())});
   }
-  if (!overlay.scoped()) return;
-  const auto ids = [&digest](const char* name, const at::Tensor& of) {
-    const auto all = of.contiguous();
-    digest.ids(name, {all.const_data_ptr<int64_t>(), static_cast<size_t>(all.numel())});
-  };
-  ids("overlay.anchors.subject", overlay.anchors.subject);
-  digest.tensor("overlay.scope.states", overlay.scope.states.joined());
-  ids("overlay.scope.subject", overlay.scope.subject);
 }
 
 // Reader and settings, then every fact of the state: texts, keys, values.

@@ -65,6 +65,18 @@ for i in "${!open[@]}"; do
   answer "$model" "${open[$i]}" | cmp - "$work/open$i" || fail "retrofit changed an answer: ${open[$i]}"
 done
 
+# A folder of an earlier accrete is refused with what to do, which makes it anew and teaches it again.
+refused 1 "$accrete" upgrade "$model" "$work/new" --quiet; says "nothing to upgrade"
+cp -r "$model" "$work/old"
+head -1 "$work/facts.jsonl" >"$work/one.jsonl"
+"$accrete" teach "$work/old" "$work/one.jsonl" --quiet >/dev/null
+echo '{"version": 1, "kind": "fitted", "blocks": [4, 8, 12]}' >"$work/old/accrete/memory.json"
+refused 1 "$accrete" ask "$work/old" "Who invented the Brevik valve?" --quiet; says "accrete upgrade"
+"$accrete" upgrade "$work/old" "$work/new" --json --quiet >"$work/upgrade.json"
+holds "$work/upgrade.json" 'o["updates"][0]["facts"] == 1 and o["left"] == []' || fail "upgrade: $(cat "$work/upgrade.json")"
+answers "$work/new" "Who invented the Brevik valve?" "Mette Sand"
+rm -r "$work/old" "$work/new"
+
 head -40 "$ACCRETE_DATA/known/clozes_test.jsonl" >"$work/known.jsonl"
 "$accrete" probe add "$model" known "$work/known.jsonl" --raw --floor 0.9 --json --quiet >"$work/probe.json"
 holds "$work/probe.json" 'o["base"] > 0.97' || fail "the known clozes are not known: $(cat "$work/probe.json")"

@@ -143,19 +143,6 @@ TEST_F(Device, TeachesAndRepeatsItToTheByte) {
   EXPECT_EQ(open("cpu").state_digest(), LanguageModel::open(copy, on("cpu")).state_digest());
 }
 
-TEST_F(Device, TeachesAndAnswersWithAScope) {
-  TeachOptions scoped = options();
-  scoped.scoped = true;
-  const auto items = facts({"Zorblax", "Quillem"});
-  teach(model(), as_dataset(items), on(kDevice), scoped, {});
-  ASSERT_TRUE(open(kDevice).memory().overlay.scoped());
-  EXPECT_GE(exact_rate(scores(kDevice, items)), 0.5);
-  auto others = facts({"Zorblax", "Quillem"});  // asked otherwise
-  for (Item& item : others) item.prompts = {"When " + item.subject + " was young, it"};
-  for (const auto& asked : {items, others})
-    expect_alike(scores("cpu", asked), scores(kDevice, asked));
-}
-
 TEST_F(Device, TeachesUnderAFloorAndInSteps) {
   testing::add_probe(model(), "known", testing::known_facts(open("cpu"), 12, Rng(3)), 0.9);
   TeachOptions stepwise = options();

@@ -154,6 +154,19 @@ TEST(DeskUse, WhatIsNoUseIsRefused) {
     expect_error(ErrorCode::kFormat, [&] { use(line); });
 }
 
+// A smaller profile draws some, and teaches what those need.
+TEST(DeskUse, SomeOfTheUsesAndTheirFacts) {
+  const DeskData all(data(), "test");
+  const DeskSet some = all.section("use", 3, 40);
+  ASSERT_EQ(some.use.size(), 40U);
+  std::set<std::string> needed, taught;
+  for (const UseItem& item : some.use) needed.insert(item.facts.begin(), item.facts.end());
+  for (const Item& item : some.taught) taught.insert(item.id);
+  EXPECT_EQ(taught, needed);
+  EXPECT_LT(taught.size(), all.section("use", 3).taught.size());
+  EXPECT_NE(all.section("use", 4, 40).use.front().question, some.use.front().question);
+}
+
 // Who recites has the content of all kinds but the two that ask for yes or no.
 TEST(DeskUse, RecitalOfTheTrackedSets) {
   for (const char* split : {"dev", "test"}) {

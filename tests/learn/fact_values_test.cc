@@ -8,6 +8,7 @@
 
 #include "../base/testing.h"
 #include "../model/tiny_chat_model.h"
+#include "../model/tiny_model.h"
 #include "model/ask.h"
 
 namespace accrete {
@@ -137,6 +138,38 @@ TEST_F(FactPassesTest, PackedPassesAreTheReadableOnes) {
       packed.run(open, vectors, first, &rest);
       EXPECT_LT((some - rest).norm().item<double>(), 1e-4 * rest.norm().item<double>());
     }
+}
+
+// The same of a model whose queries and keys have norms of their own.
+TEST(FactPassesOfQwen3, PackedPassesAreTheReadableOnes) {
+  const TemporaryFolder folder;
+  testing::write_tiny_model(folder / "model", "qwen3");
+  const auto model = LanguageModel::open(folder / "model", {.threads = 1});
+  ASSERT_TRUE(model.net().config().head_norms);
+  std::vector<FactExample> examples;
+  for (const char* text :
+       {"How much does it weigh? 21 kg", "Its weight is 21 kg", "Who? Ada Lunt"}) {
+    FactExample e;
+    e.fact = static_cast<int64_t>(examples.size());
+    e.tokens = model.tokenizer().encode_text(text);
+    e.prompt = static_cast<int64_t>(e.tokens.size()) - 5;
+    examples.push_back(e);
+  }
+  FactPassOptions options;
+  options.sites = {.block = 1, .at_end = 3, .every = 10};
+  FactPassOptions reference = options;
+  reference.reference = true;
+  FactPasses packed(model.net(), examples, options, {}, "test"),
+      readable(model.net(), examples, reference, {}, "test");
+  at::manual_seed(4);
+  const auto vectors = at::randn({9, model.net().config().width});
+  const std::vector<int64_t> which = {0, 1, 2}, first = {0, 3, 6, 9};
+  auto g = at::zeros_like(vectors), h = at::zeros_like(vectors);
+  const auto a = packed.run(which, vectors, first, &g), b = readable.run(which, vectors, first, &h);
+  for (size_t i = 0; i < which.size(); ++i)
+    EXPECT_NEAR(a[i].nll, b[i].nll, 1e-4 * std::max(1.0, b[i].nll)) << i;
+  EXPECT_GT(h.norm().item<double>(), 0);
+  EXPECT_LT((g - h).norm().item<double>(), 1e-4 * h.norm().item<double>());
 }
 
 TEST_F(FactPassesTest, ExactIsWhatGenerationSays) {

@@ -11,7 +11,6 @@
 #include "../base/testing.h"
 #include "../model/tiny_model.h"
 #include "learn/value_solver.h"
-#include "model/answer_pass.h"
 
 namespace accrete {
 namespace {
@@ -42,10 +41,8 @@ class SubjectPromptsTest : public ::testing::Test {
     examples_ = make_examples(model_, items, raw);
     for (const Example& e : examples_) requests_.push_back(asked_states(e));
   }
-  // Rows in every third slot; heard everywhere, or near `anchors` [m, w], in the scope of `states`
-  // [n, w] where these are defined.
-  Update some_update(uint64_t seed, const at::Tensor& anchors = {}, bool text = false,
-                     const at::Tensor& states = {}) const {
+  // Rows in every third slot; heard everywhere, or near `anchors` [m, w].
+  Update some_update(uint64_t seed, const at::Tensor& anchors = {}, bool text = false) const {
     const auto& memory = model_.memory();
     Update update;
     Rng rng(seed);
@@ -59,19 +56,12 @@ class SubjectPromptsTest : public ::testing::Test {
       }
       update.layers.push_back(std::move(layer));
     }
-    const auto fill = [](std::vector<float>& to, const at::Tensor& from) {
-      const auto rows = from.contiguous();
-      to.assign(rows.const_data_ptr<float>(), rows.const_data_ptr<float>() + rows.numel());
-    };
     if (!anchors.defined()) return update;
     update.anchors.width = anchors.size(1);
     update.anchors.text = text;
-    fill(update.anchors.queries, anchors);
-    if (!states.defined()) return update;
-    update.anchors.subjects.assign(static_cast<size_t>(anchors.size(0)), 0);
-    update.scope.width = states.size(1);
-    fill(update.scope.states, states);
-    update.scope.subjects.assign(static_cast<size_t>(states.size(0)), 0);
+    const auto rows = anchors.contiguous();
+    update.anchors.queries.assign(rows.const_data_ptr<float>(),
+                                  rows.const_data_ptr<float>() + rows.numel());
     return update;
   }
   // The query of example `i` at its site, or `back` tokens before it.
@@ -79,21 +69,14 @@ class SubjectPromptsTest : public ::testing::Test {
     const Reads reads = prompts.reads();
     return reads.queries.narrow(0, reads.begin[i] + prompts.site(i) - back, 1);
   }
-  // Both of all requests; returns how far the answers are from those without any update.
+  // Both of all requests; returns how far they are from those without any update.
   double compare(const SubjectPrompts& prompts) const {
-    const HeardStates whole = heard_states(model_, requests_, {}, "ask");
-    const HeardStates kept = prompts.states({}, "ask");
-    EXPECT_TRUE(at::allclose(kept.h, whole.h, 1e-3, 1e-4))
-        << (kept.h - whole.h).abs().max().item<float>();
-    EXPECT_EQ(kept.heard, whole.heard);
-    at::Tensor silent, whole_silent;
-    const auto answers = prompts.answers({}, "ask", &silent);
-    EXPECT_TRUE(at::allclose(answers, answer_states(model_, requests_, {}, "ask", &whole_silent),
-                             1e-3, 1e-4));
-    EXPECT_TRUE(at::allclose(silent, whole_silent, 1e-3, 1e-4));
-    return (answers - base_states()).abs().max().item<double>();
+    const auto whole = tree_states(model_, requests_, {}, "ask");
+    const auto kept = prompts.states({}, "ask");
+    EXPECT_TRUE(at::allclose(kept, whole, 1e-3, 1e-4)) << (kept - whole).abs().max().item<float>();
+    return (kept - base_states()).abs().max().item<double>();
   }
-  at::Tensor base_states() const { return tree_states(open(), requests_, false, {}, "ask"); }
+  at::Tensor base_states() const { return tree_states(open(), requests_, {}, "ask"); }
   static LanguageModel open() {
     OpenOptions options;
     options.threads = 1;
@@ -128,7 +111,6 @@ TEST_F(SubjectPromptsTest, ReadWhatWholePromptsRead) {
 TEST_F(SubjectPromptsTest, AnswerAsWholePassesDoWhateverIsUpdated) {
   const SubjectPrompts prompts(model_, examples_, 1 << 20, {}, "read");
   EXPECT_EQ(compare(prompts), 0);
-  const auto z = scope_states(model_, base_states());
   struct Case {
     const char* name;
     Update update;
@@ -141,8 +123,6 @@ TEST_F(SubjectPromptsTest, AnswerAsWholePassesDoWhateverIsUpdated) {
       {"near a token before one", some_update(3, query(prompts, 1, 4)), true},
       {"near a token of a text", some_update(4, query(prompts, 5, 2), true), true},
       {"nowhere", some_update(5, far), false},
-      {"in scope", some_update(6, query(prompts, 5), false, z.narrow(0, 0, z.size(0) / 2)), true},
-      {"in scope, named before", some_update(7, query(prompts, 5, 3), false, z), true},
   };
   for (const Case& c : cases) {
     SCOPED_TRACE(c.name);
@@ -158,17 +138,14 @@ TEST_F(SubjectPromptsTest, AnswerAsWholePassesDoWhateverIsUpdated) {
 // The same where updates were there before, and others come.
 TEST_F(SubjectPromptsTest, GoOnFromWhatWasThere) {
   const SubjectPrompts first(model_, examples_, 1 << 20, {}, "read");
-  const auto z = scope_states(model_, base_states());
   for (const bool everywhere : {true, false}) {
     model_.set_overlay({});
-    model_.add_update(everywhere ? some_update(1)
-                                 : some_update(2, query(first, 1, 3), false, z.narrow(0, 0, 4)));
+    model_.add_update(everywhere ? some_update(1) : some_update(2, query(first, 1, 3)));
     const SubjectPrompts prompts(model_, examples_, 1 << 20, {}, "read");
     EXPECT_GT(compare(prompts), 1e-2);
     const Overlay before = model_.memory().overlay;
     for (const int64_t back : {0, 4}) {
-      model_.use_overlay(
-          before.with_trial(some_update(8, query(prompts, 5, back), false, z.narrow(0, 4, 4))));
+      model_.use_overlay(before.with_trial(some_update(8, query(prompts, 5, back))));
       compare(prompts);
       model_.use_overlay(before);
     }
@@ -178,7 +155,7 @@ TEST_F(SubjectPromptsTest, GoOnFromWhatWasThere) {
 TEST_F(SubjectPromptsTest, KeysOnDiskAreTheSame) {
   const SubjectPrompts prompts(model_, examples_, 1 << 20, {}, "read");
   const SubjectPrompts on_disk(model_, examples_, 0, {}, "read");
-  EXPECT_TRUE(at::equal(prompts.states({}, "ask").h, on_disk.states({}, "ask").h));
+  EXPECT_TRUE(at::equal(prompts.states({}, "ask"), on_disk.states({}, "ask")));
 }
 
 TEST_F(SubjectPromptsTest, ApplyToPromptsWithSubjectsOnly) {

@@ -23,7 +23,6 @@ class SuffixTaskTest : public ::testing::Test {
   static void SetUpTestSuite() {
     folder_ = new testing::TemporaryFolder();
     testing::write_tiny_memory_model(*folder_ / "model");
-    testing::write_tiny_memory_model(*folder_ / "qwen3", "qwen3");
   }
   static void TearDownTestSuite() { delete folder_; }
 
@@ -134,18 +133,10 @@ TEST_F(SuffixTaskTest, GivesTheLossesAndGradientsOfWholePasses) {
   compare(LanguageModel::open(*folder_ / "model"), {});
 }
 
-TEST_F(SuffixTaskTest, WithNormsOfTheHeads) {
-  auto model = LanguageModel::open(*folder_ / "qwen3");
-  ASSERT_TRUE(model.net().config().head_norms);
-  compare(model, {});
-  model.set_overlay({some_update(model, Reach::kSubjects)});
-  compare(model, {.rows = 12, .cache_bytes = 0});
-}
-
 // A template that is not known keeps nobody from the model, only from guessing.
 TEST_F(SuffixTaskTest, AnUnknownChatTemplateIsForRawTextOnly) {
   const auto folder = *folder_ / "unknown-chat";
-  std::filesystem::copy(*folder_ / "qwen3", folder, std::filesystem::copy_options::recursive);
+  std::filesystem::copy(*folder_ / "model", folder, std::filesystem::copy_options::recursive);
   std::ofstream(folder / "chat_template.jinja") << "{{ bos }}[INST] {{ messages[0].content }}";
   const auto model = LanguageModel::open(folder);
   EXPECT_EQ(model.prompt_text("Hi", true), "Hi");
@@ -188,34 +179,32 @@ TEST_F(SuffixTaskTest, LowPrecisionStaysNear) {
 
 // What is settled is left out of the gradient, and the rest is as if it were alone.
 TEST_F(SuffixTaskTest, SettledExamplesHaveNoGradient) {
-  for (const char* type : {"model", "qwen3"}) {
-    auto model = LanguageModel::open(*folder_ / type);
-    model.set_overlay({some_update(model, Reach::kSubjects)});
-    const auto examples = SuffixTaskTest::examples(model);
-    const Shown shown(model, examples);
-    const auto& [which, vectors, values] = shown;
-    auto some = shown.no_gradient(), alone = shown.no_gradient();
-    SuffixTask task(model, examples, {}, {});
-    const auto loss = task.run(which, vectors, values, nullptr);
-    auto sorted = loss;
-    std::sort(sorted.begin(), sorted.end());
-    const double settled = sorted[sorted.size() / 2];
-    EXPECT_EQ(task.run(which, vectors, values, &some, settled), loss);
-    std::vector<int64_t> open, open_vectors;
-    for (size_t i = 0; i < examples.size(); ++i)
-      if (loss[i] > settled) {
-        open.push_back(which[i]);
-        open_vectors.push_back(vectors[i]);
-      }
-    ASSERT_LT(open.size(), which.size());
-    ASSERT_NE(open.front(), 0);  // rows do move
-    task.run(open, open_vectors, values, &alone);
-    for (const auto& [block, g] : alone)
-      EXPECT_TRUE(at::allclose(some.at(block), g, 1e-4, 1e-6)) << block;
-    for (auto& [block, g] : some) g.zero_();
-    task.run(which, vectors, values, &some, sorted.back());
-    for (const auto& [block, g] : some) EXPECT_EQ(g.abs().max().item<float>(), 0) << block;
-  }
+  auto model = LanguageModel::open(*folder_ / "model");
+  model.set_overlay({some_update(model, Reach::kSubjects)});
+  const auto examples = SuffixTaskTest::examples(model);
+  const Shown shown(model, examples);
+  const auto& [which, vectors, values] = shown;
+  auto some = shown.no_gradient(), alone = shown.no_gradient();
+  SuffixTask task(model, examples, {}, {});
+  const auto loss = task.run(which, vectors, values, nullptr);
+  auto sorted = loss;
+  std::sort(sorted.begin(), sorted.end());
+  const double settled = sorted[sorted.size() / 2];
+  EXPECT_EQ(task.run(which, vectors, values, &some, settled), loss);
+  std::vector<int64_t> open, open_vectors;
+  for (size_t i = 0; i < examples.size(); ++i)
+    if (loss[i] > settled) {
+      open.push_back(which[i]);
+      open_vectors.push_back(vectors[i]);
+    }
+  ASSERT_LT(open.size(), which.size());
+  ASSERT_NE(open.front(), 0);  // rows do move
+  task.run(open, open_vectors, values, &alone);
+  for (const auto& [block, g] : alone)
+    EXPECT_TRUE(at::allclose(some.at(block), g, 1e-4, 1e-6)) << block;
+  for (auto& [block, g] : some) g.zero_();
+  task.run(which, vectors, values, &some, sorted.back());
+  for (const auto& [block, g] : some) EXPECT_EQ(g.abs().max().item<float>(), 0) << block;
 }
 
 // The first step of Adam goes as far as the rate in every coordinate, which is in units of the
@@ -271,100 +260,6 @@ TEST_F(SuffixTaskTest, ValuesAreTheSameWithTheCacheAndWithout) {
     // Adam divides by the size of the gradient, so that rounding can show where that is tiny.
     EXPECT_LT((v - without.by_block.at(block)).abs().mean().item<float>(), 1e-3F) << block;
   }
-}
-
-// Of each example only the first label, whatever it says.
-std::vector<Example> up_to_the_label(std::vector<Example> examples) {
-  for (Example& e : examples) {
-    const auto tokens =
-        static_cast<size_t>(std::find(e.label.begin(), e.label.end(), 1) - e.label.begin()) + 1;
-    e.tokens.resize(tokens);
-    e.label.resize(tokens);
-    e.subject.resize(tokens);
-  }
-  return examples;
-}
-
-TEST_F(SuffixTaskTest, PredictsWhatTheModelDoes) {
-  auto model = LanguageModel::open(*folder_ / "model");
-  model.set_overlay({some_update(model, Reach::kEverywhere)});
-  const auto examples = SuffixTaskTest::examples(model);
-  std::vector<int64_t> all(examples.size());
-  std::iota(all.begin(), all.end(), int64_t{0});
-  const auto labels = SuffixTask(model, examples, {.rows = 20}, {}).predict(all);
-  ASSERT_EQ(labels.size(), examples.size());
-  for (size_t i = 0; i < examples.size(); ++i) {
-    const Example& e = examples[i];
-    const auto first = std::find(e.label.begin(), e.label.end(), 1) - e.label.begin();
-    const std::vector<int64_t> ids(e.tokens.begin(), e.tokens.begin() + first);
-    const FfnSide side = model.side();
-    ForwardOptions forward;
-    forward.side = &side;
-    const auto h = model.net().run(model.net().embed(at::tensor(ids, at::kLong).unsqueeze(0)), 0,
-                                   model.net().config().blocks, forward);
-    const auto p = model.net().logits(h[0].narrow(0, first - 1, 1))[0].softmax(0);
-    EXPECT_EQ(labels[i].tokens[0], p.argmax().item<int64_t>());
-    for (size_t k = 0; k < labels[i].tokens.size(); ++k)
-      EXPECT_NEAR(labels[i].p[k], p[labels[i].tokens[k]].item<float>(), 1e-5) << i;
-  }
-}
-
-TEST_F(SuffixTaskTest, WhatIsHeldHasTheGradientOfItsDivergence) {
-  const auto model = LanguageModel::open(*folder_ / "model");
-  const auto examples = up_to_the_label(SuffixTaskTest::examples(model));
-  std::vector<int64_t> all(examples.size()), vectors;
-  std::iota(all.begin(), all.end(), int64_t{0});
-  for (const Example& e : examples) vectors.push_back(e.item);
-  SuffixTask task(model, examples, {}, {});
-  task.hold(task.predict(all));
-  const int64_t d = model.net().config().width, block = model.memory().blocks.front();
-  std::map<int64_t, at::Tensor> values = {{block, at::zeros({3, d})}}, gradient = {};
-  for (const double loss : task.run(all, vectors, values, nullptr)) EXPECT_NEAR(loss, 0, 1e-5);
-  at::manual_seed(8);
-  values[block] = 10 * at::randn({3, d});
-  gradient[block] = at::zeros({3, d});
-  const auto sum = [&] {
-    const auto loss = task.run(all, vectors, values, nullptr);
-    return std::accumulate(loss.begin(), loss.end(), 0.0);
-  };
-  EXPECT_GT(sum(), 0.01);
-  task.run(all, vectors, values, &gradient);
-  const auto direction = gradient[block] / gradient[block].norm();
-  values[block] += 0.5 * direction;
-  const double up = sum();
-  values[block] -= direction;
-  const double expected = (gradient[block] * direction).sum().item<double>();
-  EXPECT_NEAR(up - sum(), expected, 0.05 * expected);
-}
-
-// A vector that has to leave other prompts as they are changes them less.
-TEST_F(SuffixTaskTest, WhatIsHeldIsLeftAsItIs) {
-  const auto model = LanguageModel::open(*folder_ / "model");
-  const auto examples = SuffixTaskTest::examples(model);
-  const std::map<int64_t, int64_t> subject_of = {{0, 0}, {1, 1}, {2, 2}};
-  std::vector<Item> others = items();
-  for (Item& item : others) item.prompts = {item.subject + " eats", item.subject + " has a"};
-  ExampleOptions raw;
-  raw.raw = true;
-  Held held;
-  held.examples = up_to_the_label(make_examples(model, others, raw));
-  std::vector<int64_t> all(held.examples.size()), vectors;
-  std::iota(all.begin(), all.end(), int64_t{0});
-  for (const Example& e : held.examples) vectors.push_back(e.item);
-  SuffixTask task(model, held.examples, {}, {});
-  held.labels = task.predict(all);
-  task.hold(held.labels);
-  const auto moved = [&](const Values& values) {
-    const auto loss = task.run(all, vectors, values.by_block, nullptr);
-    return std::accumulate(loss.begin(), loss.end(), 0.0);
-  };
-  ValueSolverOptions options;
-  options.steps = 30;
-  const double with = moved(solve_values(model, examples, subject_of, 3, options, {}, held));
-  const double without = moved(solve_values(model, examples, subject_of, 3, options, {}));
-  EXPECT_LT(with, 0.5 * without);
-  options.cached = false;
-  EXPECT_THROW(solve_values(model, examples, subject_of, 3, options, {}, held), Error);
 }
 
 TEST(KeyStore, GivesBackWhatWasPutIn) {

@@ -13,11 +13,11 @@
 #include <vector>
 
 #include "../base/testing.h"
+#include "../model/tiny_memory.h"
 #include "base/file.h"
 #include "base/rng.h"
 #include "eval/probe.h"
 #include "io/safetensors.h"
-#include "learn/retrofit.h"
 #include "learn/teach.h"
 
 namespace accrete::testing {
@@ -140,31 +140,29 @@ inline std::string random_word(Rng& rng) {
   return word;
 }
 
-// With memory in blocks 1 and 2.
+// With a memory in block 1.
 inline void make_tiny_model(const std::filesystem::path& folder, uint64_t seed) {
   const TemporaryFolder work;
   write_tiny_base(work / "base", seed);
   Rng rng(seed, 6);
-  std::string corpus;
-  for (int line = 0; line < 300; ++line) {
-    for (int i = 0; i < 8; ++i) corpus += random_word(rng) + " ";
-    corpus += line % 10 == 9 ? "\n<|endoftext|>\n" : "\n";
+  std::vector<std::string> documents;
+  for (int document = 0; document < 30; ++document) {
+    std::string text;
+    for (int i = 0; i < 80; ++i) text += random_word(rng) + (i % 8 == 7 ? "\n" : " ");
+    documents.push_back(text);
   }
-  write_file_atomically(work / "corpus.txt", corpus);
-  RetrofitOptions options;
-  options.blocks = {1, 2};
-  options.keys.heads = 2;
-  options.keys.half_keys = 32;
-  options.keys.top_k = 4;
-  options.keys.query_width = 16;
+  TinyMemory how;
+  how.keys.heads = 2;
+  how.keys.half_keys = 32;
+  how.keys.top_k = 4;
+  how.keys.query_width = 16;
   // In so small a space names lie closer together than in a real one.
-  options.gate.radius = 2;
-  options.gate.softness = 1;
-  options.background_tokens = 4000;
-  options.seed = seed;
-  options.open.threads = 1;
-  const std::vector<std::filesystem::path> files = {work / "corpus.txt"};
-  retrofit(work / "base", folder, files, options);
+  how.gate.radius = 2;
+  how.gate.softness = 1;
+  how.background_tokens = 4000;
+  how.window = 128;
+  how.seed = seed;
+  add_tiny_memory(work / "base", folder, documents, how);
 }
 
 inline OpenOptions one_thread() {

@@ -34,7 +34,7 @@ TEST(SumUpdates, AddsRowsInOrder) {
 
 TEST(FoldUpdates, KeepsGatedUpdatesApart) {
   std::vector<Update> updates = {small(3, {1, 5}, {1, 2, 3, 4}), small(3, {5, 9}, {10, 20, 6, 5})};
-  for (Update& u : updates) u.anchors = {2, {0, 0, 1, 1}, false, {}, {}};
+  for (Update& u : updates) u.anchors = {2, {0, 0, 1, 1}, false, {}};
   const Update fold = fold_updates(updates);
   EXPECT_EQ(parts_of(fold), 2);
   EXPECT_EQ(fold.anchors.parts, (std::vector<int32_t>{0, 0, 1, 1}));
@@ -55,25 +55,6 @@ TEST(FoldUpdates, KeepsGatedUpdatesApart) {
   });
 }
 
-TEST(FoldUpdates, KeepsScopesApart) {
-  std::vector<Update> updates = {small(3, {1}, {1, 2}), small(3, {5}, {3, 4}),
-                                 small(3, {9}, {5, 6})};
-  for (Update& u : updates) u.anchors = {2, {0, 0, 1, 1}, false, {}, {}};
-  for (Update* u : {&updates[0], &updates[2]}) {
-    u->anchors.subjects = {1, 0};
-    u->scope = {1, {4, 5, 6}, {0, 0, 1}};
-  }
-  const Update fold = fold_updates(updates);
-  EXPECT_EQ(fold.anchors.subjects, (std::vector<int32_t>{1, 0, -1, -1, 3, 2}));
-  EXPECT_EQ(fold.scope.subjects, (std::vector<int32_t>{0, 0, 1, 2, 2, 3}));
-  EXPECT_EQ(fold.scope.states, (std::vector<float>{4, 5, 6, 4, 5, 6}));
-  const std::vector<Update> more = {fold, updates[1]},
-                            flat = {updates[0], updates[1], updates[2], updates[1]};
-  EXPECT_TRUE(testing::same(fold_updates(more), fold_updates(flat)));
-  const std::vector<Update> plain = {updates[1]};
-  EXPECT_TRUE(fold_updates(plain).anchors.subjects.empty());
-}
-
 TEST(FoldUpdates, KeepsAnchorsAndWhatWasTaught) {
   std::vector<Update> updates = {testing::make_update(1), testing::make_update(13)};
   for (Update& u : updates) ASSERT_FALSE(u.taught.empty());
@@ -88,8 +69,8 @@ TEST(CompareUpdates, CountsSharedSlotsAndNorms) {
   Update a = small(3, {1, 5}, {3, 0, 0, 4});
   Update b = small(3, {5, 9}, {0, -4, 2, 0});
   b.layers.push_back({7, 2, {1}, {1, 0}});
-  a.anchors = {2, {0, 0, 10, 10}, false, {}, {}};
-  b.anchors = {2, {0, 1}, false, {}, {}};
+  a.anchors = {2, {0, 0, 10, 10}, false, {}};
+  b.anchors = {2, {0, 1}, false, {}};
   const UpdateDifference d = compare_updates(a, b, 1.5);
   ASSERT_EQ(d.blocks.size(), 2U);
   EXPECT_EQ(d.rows_a(), 2);

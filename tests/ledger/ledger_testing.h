@@ -35,11 +35,7 @@ inline Update make_update(uint64_t number, int64_t rows = 3, int64_t width = 4) 
     for (int64_t i = 0; i < rows * width; ++i) layer.delta.push_back(rng.normal());
     update.layers.push_back(std::move(layer));
   }
-  if (number % 3 == 1) update.anchors = {2, {rng.normal(), rng.normal(), 0, 1}, false, {}, {}};
-  if (number % 6 == 1) {
-    update.anchors.subjects = {0, 1};
-    update.scope = {3, {1, 0, rng.normal(), 2, 0, 1, -1, 5, 0.5F}, {0, 1, 1}};
-  }
+  if (number % 3 == 1) update.anchors = {2, {rng.normal(), rng.normal(), 0, 1}, false, {}};
   if (number % 4 == 1) {
     update.taught.items = {{1, {"Who?", "Who is it?"}, {"Ada"}, "it", true, "", false, false, {}},
                            {2, {}, {}, "", false, "Once upon a time", false, false, {}}};
@@ -67,8 +63,6 @@ inline UpdateRecord make_record(uint64_t number) {
 inline bool same(const Update& a, const Update& b) {
   return a.metadata == b.metadata && a.anchors.width == b.anchors.width &&
          a.anchors.queries == b.anchors.queries && a.anchors.parts == b.anchors.parts &&
-         a.anchors.subjects == b.anchors.subjects && a.scope.width == b.scope.width &&
-         a.scope.states == b.scope.states && a.scope.subjects == b.scope.subjects &&
          a.taught == b.taught &&
          std::equal(a.layers.begin(), a.layers.end(), b.layers.begin(), b.layers.end(),
                     [](const LayerDelta& x, const LayerDelta& y) {

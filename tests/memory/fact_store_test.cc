@@ -72,7 +72,7 @@ Choice choose(const FactStore& store, const Question& question, double caution =
     const auto v = vector_of(text);
     vectors.insert(vectors.end(), v.begin(), v.end());
   }
-  return store.choose(asked, vectors.data(), caution);
+  return store.choose(asked, vectors.data(), acceptance_rule(), caution);
 }
 Choice choose(const FactStore& store, const std::string& question) {
   return choose(store, Question{question, {}, false});

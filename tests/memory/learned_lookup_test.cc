@@ -24,7 +24,7 @@ at::Tensor random(at::IntArrayRef shape, uint64_t stream) {
 }
 
 struct Layer {
-  at::Tensor q = random({kTokens, kHeads* kWidth}, 1);
+  at::Tensor q = random({kTokens, kHeads * kWidth}, 1);
   at::Tensor keys = random({kHeads, 2, kHalfKeys, kWidth / 2}, 2);
   at::Tensor bias = random({kHeads, 2, kHalfKeys}, 3);
   at::Tensor values = random({kHeads * kHalfKeys * kHalfKeys, kValue}, 4);
@@ -46,8 +46,8 @@ TEST(LearnedLookup, FindsWhatProductKeysFind) {
   options.top_k = kTopK;
   options.query_width = kWidth;
   const auto x = random({kTokens, 12}, 6), projection = random({12, kHeads * kWidth}, 7);
-  const auto keys = ProductKeys::from_tensors(ProductKeys::Kind::kLearned, options, at::zeros({12}),
-                                              projection, layer.keys, layer.bias);
+  const auto keys =
+      ProductKeys::from_tensors(options, at::zeros({12}), projection, layer.keys, layer.bias);
   const auto expected = keys.lookup(x);
   const auto found = learned_lookup(at::mm(x, projection), layer.keys, layer.bias, kTopK);
   EXPECT_TRUE(at::equal(found.slots, expected.slots));

@@ -23,10 +23,9 @@ struct Shape {
 ProductKeys random_keys(const Shape& s, uint64_t seed) {
   const ProductKeyOptions options{
       .heads = s.heads, .half_keys = s.n, .top_k = s.k, .query_width = s.width};
-  return ProductKeys::from_tensors(ProductKeys::Kind::kLearned, options, normals({s.d}, seed),
-                                   normals({s.d, s.heads * s.width}, seed + 1),
-                                   normals({s.heads, 2, s.n, s.width / 2}, seed + 2),
-                                   normals({s.heads, 2, s.n}, seed + 3));
+  return ProductKeys::from_tensors(
+      options, normals({s.d}, seed), normals({s.d, s.heads * s.width}, seed + 1),
+      normals({s.heads, 2, s.n, s.width / 2}, seed + 2), normals({s.heads, 2, s.n}, seed + 3));
 }
 
 class Lookup : public ::testing::TestWithParam<Shape> {};
@@ -98,9 +97,8 @@ TEST(LookupTies, GoToTheLowerSlot) {
   }
   // All keys alike: the first slots win.
   const ProductKeyOptions options{.heads = 1, .half_keys = 50, .top_k = 4, .query_width = 2};
-  const auto keys =
-      ProductKeys::from_tensors(ProductKeys::Kind::kLearned, options, at::zeros({2}), at::eye(2),
-                                at::ones({1, 2, 50, 1}), at::zeros({1, 2, 50}));
+  const auto keys = ProductKeys::from_tensors(options, at::zeros({2}), at::eye(2),
+                                              at::ones({1, 2, 50, 1}), at::zeros({1, 2, 50}));
   const auto found = keys.lookup(at::ones({1, 2}));
   EXPECT_TRUE(at::equal(found.slots, at::tensor({0, 1, 2, 3}, at::kInt).view({1, 4})));
 }
@@ -157,8 +155,8 @@ TEST(ProductKeys, RefuseTensorsOfAnotherShape) {
   const auto build = [&](const ProductKeyOptions& o, at::IntArrayRef mean,
                          at::IntArrayRef projection, at::IntArrayRef keys, at::IntArrayRef bias) {
     try {
-      (void)ProductKeys::from_tensors(ProductKeys::Kind::kFitted, o, at::zeros(mean),
-                                      at::zeros(projection), at::zeros(keys), at::zeros(bias));
+      (void)ProductKeys::from_tensors(o, at::zeros(mean), at::zeros(projection), at::zeros(keys),
+                                      at::zeros(bias));
     } catch (const Error& e) {
       return e.code();
     }
@@ -185,8 +183,8 @@ TEST(ProductKeys, TensorsRoundTrip) {
   ASSERT_EQ(t.size(), 4u);
   EXPECT_EQ(t[0].name, "mean");
   EXPECT_EQ(t[3].name, "bias");
-  const auto again = ProductKeys::from_tensors(keys.kind(), keys.options(), t[0].tensor,
-                                               t[1].tensor, t[2].tensor, t[3].tensor);
+  const auto again =
+      ProductKeys::from_tensors(keys.options(), t[0].tensor, t[1].tensor, t[2].tensor, t[3].tensor);
   const auto x = normals({s.T, s.d}, 9);
   EXPECT_TRUE(at::equal(again.lookup(x).slots, keys.lookup(x).slots));
   EXPECT_TRUE(at::equal(again.lookup(x).weights, keys.to(at::kCPU).lookup(x).weights));

@@ -20,6 +20,7 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 try:
     import numpy as np
     import torch
+    from safetensors.torch import load_file
     from tokenizers import Tokenizer
     from transformers import BertModel, PreTrainedTokenizerFast
 except ImportError as e:
@@ -281,6 +282,15 @@ print(
 
 torch.set_num_threads(1)
 model = BertModel.from_pretrained(folder, dtype=torch.float32, add_pooling_layer=False).eval()
+adapter = os.path.join(folder, "adapter")
+assert os.path.isdir(adapter), "scripts/fetch_reader.sh puts the adapter of data/reader there"
+config = json.loads(pathlib.Path(adapter, "adapter_config.json").read_text("utf-8"))
+factors = load_file(os.path.join(adapter, "adapter_model.safetensors"))
+with torch.no_grad():
+    for name in {n.rsplit(".lora_", 1)[0] for n in factors}:
+        layer = model.get_submodule(name.removeprefix("base_model.model."))
+        a, b = (factors[f"{name}.lora_{x}.weight"].float() for x in "AB")
+        layer.weight += config["lora_alpha"] / config["r"] * b @ a
 
 
 def theirs(ids):

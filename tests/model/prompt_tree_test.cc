@@ -60,7 +60,7 @@ TEST_F(PromptTreeTest, GivesTheLastStatesOfWholePasses) {
   std::vector<StateRequest> requests;
   for (const Example& e : all) requests.push_back(asked_states(e));
   EXPECT_LT(share_passed_once(requests), 0.6);
-  const auto got = tree_states(model, requests, false, {}, "read");
+  const auto got = tree_states(model, requests, {}, "read");
   int64_t row = 0;
   const at::NoGradGuard no_grad;
   for (const StateRequest& r : requests) {

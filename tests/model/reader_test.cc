@@ -24,6 +24,7 @@ namespace {
 
 namespace fs = std::filesystem;
 using accrete::testing::kReaderBlocks;
+using accrete::testing::kReaderFfn;
 using accrete::testing::kReaderHeads;
 using accrete::testing::kReaderWidth;
 using accrete::testing::Tensors;
@@ -159,6 +160,73 @@ TEST_F(ReaderTest, PoolsAsTheFolderSays) {
   write("1_Pooling/config.json",
         {{"pooling_mode_cls_token", true}, {"pooling_mode_mean_tokens", true}});
   EXPECT_THAT(refusal(), HasSubstr("unsupported"));
+}
+
+// Factors of one layer; what peft would write.
+json write_adapter(const fs::path& folder, const std::string& layer, const at::Tensor& a,
+                   const at::Tensor& b) {
+  fs::create_directories(folder / "adapter");
+  write_tensors(folder / "adapter" / "adapter_model.safetensors",
+                {{"base_model.model." + layer + ".lora_A.weight", a},
+                 {"base_model.model." + layer + ".lora_B.weight", b}});
+  return {{"peft_type", "LORA"}, {"r", a.size(0)}, {"lora_alpha", 6}, {"bias", "none"}};
+}
+
+TEST_F(ReaderTest, AddsAnAdapter) {
+  const std::string layer = "encoder.layer.1.intermediate.dense";
+  const auto a = at::randn({3, kReaderWidth}), b = at::randn({kReaderFfn, 3}) * 0.1;
+  Tensors tensors = tiny_reader_tensors();
+  const std::string before = Reader::open(folder_).digest();
+  const json config = write_adapter(folder_, layer, a, b);
+  EXPECT_EQ(Reader::open(folder_).digest(), before);  // nothing says what the factors are
+  write("adapter/adapter_config.json", config);
+  tensors[layer + ".weight"] += 2 * b.mm(a);
+  expect_vectors(tensors);
+  const std::string with = Reader::open(folder_).digest();
+  EXPECT_NE(with, before);
+  write_adapter(folder_, layer, a, b + 1);
+  EXPECT_NE(Reader::open(folder_).digest(), with);
+}
+
+TEST_F(ReaderTest, RefusesAnAdapterThatItDoesNotUnderstandOrThatIsAnothersModel) {
+  const std::string layer = "encoder.layer.0.attention.self.query";
+  const auto a = at::randn({2, kReaderWidth}), b = at::randn({kReaderWidth, 2});
+  const json config = write_adapter(folder_, layer, a, b);
+  const auto refused_with = [&](const char* key, const json& value) {
+    json other = config;
+    other[key] = value;
+    write("adapter/adapter_config.json", other);
+    return refusal();
+  };
+  EXPECT_THAT(refused_with("peft_type", "LOHA"), HasSubstr("LOHA"));
+  EXPECT_THAT(refused_with("use_dora", true), HasSubstr("use_dora"));
+  EXPECT_THAT(refused_with("rank_pattern", {{"query", 4}}), HasSubstr("rank_pattern"));
+  EXPECT_THAT(refused_with("bias", "all"), HasSubstr("bias"));
+  EXPECT_THAT(refused_with("lora_alpha", "much"), HasSubstr("lora_alpha"));
+  EXPECT_THAT(refused_with("r", 0), HasSubstr("`r`"));
+  write("adapter/adapter_config.json", config);
+  EXPECT_EQ(refusal(), "not refused");
+  write_adapter(folder_, layer, at::randn({2, kReaderWidth + 1}), b);
+  EXPECT_THAT(refusal(), HasSubstr("lora_A"));
+  write_adapter(folder_, layer, a, at::randn({kReaderWidth, 3}));
+  EXPECT_THAT(refusal(), HasSubstr("do not go together"));
+  fs::remove(folder_ / "adapter" / "adapter_model.safetensors");
+  EXPECT_THAT(refusal(), HasSubstr("adapter_model.safetensors"));
+}
+
+TEST_F(ReaderTest, TheDecisionIsTheFolders) {
+  EXPECT_EQ(Reader::open(folder_).acceptance().bias, acceptance_rule().bias);
+  const std::string before = Reader::open(folder_).digest();
+  write("acceptance.json", {{"bias", -3.5}, {"open", 0.25}});
+  const Reader reader = Reader::open(folder_);
+  EXPECT_EQ(reader.acceptance().bias, -3.5);
+  EXPECT_EQ(reader.acceptance().open, 0.25);
+  EXPECT_EQ(reader.acceptance().whole, acceptance_rule().whole);
+  EXPECT_NE(reader.digest(), before);
+  write("acceptance.json", {{"biass", 1}});
+  EXPECT_THAT(refusal(), HasSubstr("biass"));
+  write("acceptance.json", {{"bias", "low"}});
+  EXPECT_THAT(refusal(), HasSubstr("bias"));
 }
 
 TEST_F(ReaderTest, AVectorDoesNotDependOnWhatIsReadBesideIt) {

@@ -14,7 +14,7 @@
 #include "../text/text_testing.h"
 #include "base/rng.h"
 #include "io/safetensors.h"
-#include "learn/retrofit.h"
+#include "tiny_memory.h"
 
 namespace accrete::testing {
 
@@ -71,36 +71,28 @@ inline void write_tiny_model(const std::filesystem::path& folder,
   std::ofstream(folder / "tokenizer_config.json") << "{}";
 }
 
-// The same with memory layers in blocks 1 to 3, fitted to sentences about invented people.
-inline void write_tiny_memory_model(const std::filesystem::path& folder,
-                                    const std::string& type = "llama") {
+// The same Llama with a memory in block 1, whose keys are those of sentences about invented people.
+inline void write_tiny_memory_model(const std::filesystem::path& folder) {
   const std::filesystem::path source = folder.string() + "-base";
-  write_tiny_model(source, type);
-  const std::filesystem::path corpus = folder.string() + "-corpus.txt";
-  {
-    std::ofstream out(corpus);
-    constexpr std::array names = {"Ada Lunt", "Bo Karr", "Cy Dole", "Dee Fox", "Eli Marsh"};
-    constexpr std::array what = {"lives in Oslo.", "was born in Rome.", "plays the cello.",
-                                 "speaks Danish at home."};
-    Rng rng(3);
-    for (int document = 0; document < 40; ++document) {
-      for (int i = 0; i < 12; ++i)
-        out << "Everybody says that " << names[rng.below(names.size())] << " "
-            << what[rng.below(what.size())] << " ";
-      out << "\n<|endoftext|>\n";
-    }
+  write_tiny_model(source);
+  constexpr std::array names = {"Ada Lunt", "Bo Karr", "Cy Dole", "Dee Fox", "Eli Marsh"};
+  constexpr std::array what = {"lives in Oslo.", "was born in Rome.", "plays the cello.",
+                               "speaks Danish at home."};
+  Rng rng(3);
+  std::vector<std::string> documents;
+  for (int document = 0; document < 40; ++document) {
+    std::string text;
+    for (int i = 0; i < 12; ++i)
+      text += std::string("Everybody says that ") + names[rng.below(names.size())] + " " +
+              what[rng.below(what.size())] + " ";
+    documents.push_back(text);
   }
-  RetrofitOptions options;
-  options.blocks = {1, 2, 3};
-  options.keys.heads = 2;
-  options.keys.half_keys = 8;
-  options.keys.top_k = 2;
-  options.keys.query_width = 16;
-  options.background_tokens = 2000;
-  options.window = 32;
-  const std::filesystem::path corpora[] = {corpus};
-  options.open.threads = 1;
-  retrofit(source, folder, corpora, options);
+  TinyMemory how;
+  how.keys.heads = 2;
+  how.keys.half_keys = 8;
+  how.keys.top_k = 2;
+  how.keys.query_width = 16;
+  add_tiny_memory(source, folder, documents, how);
 }
 
 }  // namespace accrete::testing

@@ -20,7 +20,7 @@ constexpr int64_t kPassTokens = 1024;
 // Mean loss of each example's labels, summed over the examples.
 at::Tensor summed_loss(const LanguageModel& model, const Batch& batch) {
   const Transformer& net = model.net();
-  const FfnSide side = model.side({batch.mask});
+  const FfnSide side = model.side(batch.mask);
   ForwardOptions forward;
   forward.side = &side;
   auto h = net.run(net.embed(batch.ids.to(net.device())), 0, net.config().blocks, forward);

@@ -3,8 +3,6 @@
 // the value rows of the best t and no others. No preconditioner, no gate, no neighbours, no value
 // vectors: what accrete adds is left out, to be compared with.
 //
-// A retrofitted model's rows begin at zero, where the published model's were pretrained.
-//
 // Non-goals: a good learner (teach.h).
 #pragma once
 

@@ -83,8 +83,8 @@ ProductKeys learned_keys(const PretrainConfig& config, const TrainingNetwork& ne
     if (name.ends_with("memory.keys")) keys = t;
     if (name.ends_with("memory.bias")) bias = t;
   }
-  return ProductKeys::from_tensors(ProductKeys::Kind::kLearned, config.keys,
-                                   at::zeros({config.model.width}), projection, keys, bias);
+  return ProductKeys::from_tensors(config.keys, at::zeros({config.model.width}), projection, keys,
+                                   bias);
 }
 
 }  // namespace
