@@ -280,9 +280,9 @@ struct AskedWordings {
   }
 };
 
-// The share of wordings that are answered with what their lesson says. `exact` has an entry for each
-// wording of a lesson with a value: whether a value (`by_value`) or the base model says the answer
-// exactly. Where no fact is chosen the base model answers.
+// The share of wordings that are answered with what their lesson says. `exact` has an entry for
+// each wording of a lesson with a value: whether a value (`by_value`) or the base model says the
+// answer exactly. Where no fact is chosen the base model answers.
 double answered_share(const LanguageModel& model, const AskedWordings& wordings,
                       const std::vector<uint8_t>& exact, bool by_value) {
   if (wordings.requests.empty()) return 0;
@@ -425,8 +425,7 @@ PlanResult plan_facts(const fs::path& folder, const Dataset& data, const OpenOpt
   PlanResult result;
   result.items = static_cast<int64_t>(data.items.size());
   result.conflicts = session.conflicts;
-  FactProposal proposal =
-      propose_facts(session.model, session.lessons.facts, options.facts, timed);
+  FactProposal proposal = propose_facts(session.model, session.lessons.facts, options.facts, timed);
   result.rows = rows_of(proposal.update);
   result.parameters = static_cast<int64_t>(proposal.update.facts.values.size());
   try_proposal(session, proposal, timed);
