@@ -17,7 +17,7 @@ git clone -q --no-hardlinks . "$copy"
 git diff HEAD --binary | (cd "$copy" && git apply --index --allow-empty 2>/dev/null)
 ln -s "$root/.venv" "$copy/.venv"
 ln -s "$root/models" "$copy/models"
-cd "$copy" && git -c user.name=x -c user.email=x@example.org commit -qam "as it is" 2>/dev/null
+cd "$copy" && git -c user.name=x -c user.email=x@example.org commit -qam "as it is" >/dev/null 2>&1
 missed=0
 
 # breaks WHAT CHECK BREAK: CHECK is green, then BREAK is run in the copy, then CHECK is red for the reason that WANTED says.
