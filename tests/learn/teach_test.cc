@@ -156,7 +156,7 @@ TEST_F(Teach, AStateOnTrialIsGoneHoweverItsScopeIsLeft) {
   LanguageModel model = LanguageModel::open(folder, one_thread());
   const std::string before = model.state_digest();
   try {
-    const OverlayTrial trial(model, Overlay());
+    const OverlayTrial trial(model, model.make_overlay({}));
     EXPECT_NE(model.state_digest(), before);
     throw Error(ErrorCode::kInterrupted, "measuring was cancelled");
   } catch (const Error&) {
