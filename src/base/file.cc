@@ -35,7 +35,7 @@ class FileDescriptor {
       // O_NONBLOCK: a named pipe without a writer must give an error below, not hang here.
       : fd_(::open(path.c_str(), flags | O_CLOEXEC | O_NONBLOCK)) {
     if (fd_ < 0) throw_errno("open", path);
-    struct stat st {};
+    struct stat st{};
     if (::fstat(fd_, &st) != 0 || !S_ISREG(st.st_mode)) {
       const bool folder = S_ISDIR(st.st_mode);
       ::close(fd_);
@@ -137,7 +137,7 @@ MappedFile& MappedFile::operator=(MappedFile&& other) noexcept {
 
 AtomicFile::AtomicFile(std::filesystem::path path) : path_(std::move(path)) {
   fd_ = open_temporary(path_, temporary_);
-  struct stat st {};
+  struct stat st{};
   if (::stat(path_.c_str(), &st) == 0 && S_ISREG(st.st_mode)) ::fchmod(fd_, st.st_mode & 07777);
 }
 

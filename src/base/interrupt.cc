@@ -37,7 +37,7 @@ InterruptHandler::InterruptHandler() {
   if (installed.exchange(true))
     throw Error(ErrorCode::kInternal, "there is an interrupt handler already");
   received = 0;
-  struct sigaction action {};
+  struct sigaction action{};
   action.sa_handler = accrete_on_signal;
   ::sigemptyset(&action.sa_mask);
   // Blocking calls go on: the flag is polled, and not all code expects EINTR.

@@ -6,6 +6,7 @@
 #include "cli/cli.h"
 #include "learn/explain.h"
 #include "model/ask.h"
+#include "text/wording.h"
 
 namespace accrete::cli {
 namespace {
@@ -25,7 +26,7 @@ std::vector<Told> facts_now(const std::vector<EarlierUpdate>& active) {
   std::map<std::string, Told> now;
   for (size_t u = 0; u < active.size(); ++u)
     for (const TaughtItem& item : active[u].update.taught.items)
-      if (!item.prompts.empty()) now[fact_key(item.prompts.front())] = {u, item};
+      if (!item.prompts.empty()) now[question_key(item.prompts.front())] = {u, item};
   std::vector<Told> out;
   for (auto& [key, told] : now) out.push_back(std::move(told));
   return out;

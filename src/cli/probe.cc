@@ -165,12 +165,15 @@ void add_check(CLI::App& app, Common& common, Run& run) {
   add_common(*verb, common, "accrete check my-model || echo \"a probe is below its floor\"");
   verb->callback([folder, &common, &run] {
     run = [folder, &common] {
-      const LanguageModel model = LanguageModel::open(*folder, common.open);
+      // State and probes of one moment, whatever a writer does meanwhile.
       const Ledger ledger = Ledger::open(*folder, Ledger::Mode::kRead);
+      const Snapshot snapshot = ledger.snapshot();
+      const LanguageModel model =
+          LanguageModel::open(*folder, common.open, ledger, snapshot.active);
       nlohmann::ordered_json json = nlohmann::ordered_json::object();
       std::vector<std::vector<std::string>> rows = {{"PROBE", "BASE", "NOW", "KEPT", "FLOOR", ""}};
       bool all_hold = true;
-      for (const Probe& p : load_probes(ledger)) {
+      for (const Probe& p : probes_of(ledger, snapshot)) {
         const double now = probe_score(model, p, common.reporter());
         const bool holds = probe_holds(p, now);
         all_hold = all_hold && holds;

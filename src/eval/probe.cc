@@ -20,17 +20,22 @@ ExampleOptions Probe::example_options() const {
   return options;
 }
 
-std::vector<Probe> load_probes(const Ledger& ledger) {
+std::vector<Probe> probes_of(const Ledger& ledger, const Snapshot& snapshot) {
   std::vector<Probe> probes;
-  for (auto& record : ledger.probes()) {
-    Probe probe;
-    probe.data = read_dataset(ledger.folder() / record.file);
-    probe.raw = record.details.value("raw", false);
-    probe.prefix = record.details.value("prefix", std::string());
-    probe.record = std::move(record);
-    probes.push_back(std::move(probe));
+  for (const StoredProbe& stored : snapshot.probes) {
+    Probe& probe = probes.emplace_back();
+    probe.record = stored.record;
+    probe.data =
+        parse_dataset(std::as_bytes(std::span(stored.items)), ledger.folder() / stored.record.file);
+    probe.digest = stored.digest;
+    probe.raw = stored.record.details.value("raw", false);
+    probe.prefix = stored.record.details.value("prefix", std::string());
   }
   return probes;
+}
+
+std::vector<Probe> load_probes(const Ledger& ledger) {
+  return probes_of(ledger, ledger.snapshot());
 }
 
 double probe_score(const LanguageModel& model, const Probe& probe, const Reporter& reporter) {

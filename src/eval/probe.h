@@ -21,6 +21,7 @@ namespace accrete {
 struct Probe {
   ProbeRecord record;
   Dataset data;
+  std::string digest;  // of the items as the ledger stores them; empty: it is not stored
   bool raw = false;
   std::string prefix;  // few-shot demonstrations before every prompt
 
@@ -28,7 +29,9 @@ struct Probe {
   ExampleOptions example_options() const;
 };
 
-// From what the ledger stores. Throws kFormat.
+// Those of a snapshot of `ledger`, which names the files in messages. Throws kFormat.
+std::vector<Probe> probes_of(const Ledger& ledger, const Snapshot& snapshot);
+// Those of the ledger as it is now. Throws as Ledger::snapshot does, kFormat.
 std::vector<Probe> load_probes(const Ledger& ledger);
 
 // The probe's score: share exact, or bits per byte (lower is better).

@@ -16,13 +16,11 @@ namespace fs = std::filesystem;
 constexpr std::string_view kPacked = ".zst";
 constexpr size_t kTextLimit = size_t{4} << 30;
 
-std::string text_of(const MappedFile& file, size_t limit) {
-  const fs::path& path = file.path();
-  if (path.extension() == kPacked) return unpack_zstd(file.bytes(), limit, path.string());
-  if (file.bytes().size() > limit)
+std::string text_of(std::span<const std::byte> bytes, const fs::path& path, size_t limit) {
+  if (path.extension() == kPacked) return unpack_zstd(bytes, limit, path.string());
+  if (bytes.size() > limit)
     throw Error(ErrorCode::kFormat, fmt::format("{}: over {} bytes", path.string(), limit),
                 "split the file");
-  const auto bytes = file.bytes();
   return std::string(reinterpret_cast<const char*>(bytes.data()), bytes.size());
 }
 
@@ -44,20 +42,24 @@ ParseFn parser_of(const fs::path& path) {
 }  // namespace
 
 std::string read_text(const fs::path& path, size_t limit) {
-  return text_of(MappedFile(path), limit);
+  return text_of(MappedFile(path).bytes(), path, limit);
 }
 
 Dataset read_dataset(const fs::path& path) {
+  (void)parser_of(path);  // a name of no kind is refused before anything is read
+  return parse_dataset(MappedFile(path).bytes(), path);
+}
+
+Dataset parse_dataset(std::span<const std::byte> bytes, const fs::path& path) {
   const ParseFn parse = parser_of(path);
-  const MappedFile file(path);
-  const std::string text = text_of(file, kTextLimit);
+  const std::string text = text_of(bytes, path, kTextLimit);
   Dataset dataset;
   dataset.path = path;
   dataset.items = parse(std::string_view(text).substr(after_byte_order_mark(text)), path.string());
   if (dataset.items.empty())
     throw Error(ErrorCode::kInvalidArgument, fmt::format("{}: no item in it", path.string()),
                 "give at least one line, such as {\"prompt\": \"...\", \"completion\": \"...\"}");
-  dataset.digest = sha256_hex(file.bytes());
+  dataset.digest = sha256_hex(bytes);
   return dataset;
 }
 

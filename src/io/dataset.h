@@ -19,8 +19,10 @@
 // Non-goals: tokenising, templates, shuffling.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <filesystem>
+#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -58,6 +60,8 @@ struct Dataset {
 // kInvalidArgument when there is no item or the name ends in none of these. Nothing is skipped
 // silently; blank lines are allowed.
 Dataset read_dataset(const std::filesystem::path& path);
+// The same of bytes that are at hand: those of the file `path`, which says of which kind they are.
+Dataset parse_dataset(std::span<const std::byte> bytes, const std::filesystem::path& path);
 
 // One JSONL line. `source` and `line` go into messages. The fuzz target calls it.
 Item parse_item(std::string_view json, std::string_view source, int64_t line);

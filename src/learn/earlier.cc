@@ -7,14 +7,10 @@
 #include <set>
 
 #include "base/error.h"
-#include "eval/text_metrics.h"
+#include "text/wording.h"
 
 namespace accrete {
 namespace {
-
-std::string key_of(const std::string& text) {
-  return fact_key(text);
-}
 
 struct Said {
   size_t update = 0;
@@ -27,7 +23,7 @@ std::map<std::string, Said> answers_now(std::span<const EarlierUpdate> earlier) 
   for (size_t u = 0; u < earlier.size(); ++u) {
     const auto& taught = earlier[u].update.taught.items;
     for (size_t i = 0; i < taught.size(); ++i)
-      for (const auto& prompt : taught[i].prompts) now[key_of(prompt)] = {u, i};
+      for (const auto& prompt : taught[i].prompts) now[question_key(prompt)] = {u, i};
   }
   return now;
 }
@@ -45,19 +41,19 @@ std::string origin(const UpdateRecord& record, size_t item) {
 }
 
 bool same_answer(const Item& item, const TaughtItem& taught) {
-  return std::any_of(taught.answers.begin(), taught.answers.end(), [&](const auto& answer) {
-    return key_of(answer) == key_of(item.answers.front());
-  });
+  return std::any_of(taught.answers.begin(), taught.answers.end(),
+                     [&](const auto& answer) { return same_text(answer, item.answers.front()); });
 }
 
 struct Concerned {
   std::set<std::string> subjects, questions;
   bool has(const TaughtItem& taught) const {
-    return (!taught.subject.empty() && subjects.contains(key_of(taught.subject))) || asks(taught);
+    return (!taught.subject.empty() && subjects.contains(subject_key(taught.subject))) ||
+           asks(taught);
   }
   bool asks(const TaughtItem& taught) const {
     return std::any_of(taught.prompts.begin(), taught.prompts.end(),
-                       [&](const auto& p) { return questions.contains(key_of(p)); });
+                       [&](const auto& p) { return questions.contains(question_key(p)); });
   }
 };
 
@@ -65,22 +61,26 @@ Concerned concerned_by(std::span<const Item> items) {
   Concerned out;
   for (const Item& item : items) {
     if (item.kind != Item::Kind::kFact) continue;
-    if (!item.subject.empty()) out.subjects.insert(key_of(item.subject));
-    for (const auto& prompt : item.prompts) out.questions.insert(key_of(prompt));
+    if (!item.subject.empty()) out.subjects.insert(subject_key(item.subject));
+    for (const auto& prompt : item.prompts) out.questions.insert(question_key(prompt));
   }
   return out;
 }
 
 }  // namespace
 
-std::string fact_key(const std::string& text) {
-  std::string key = normalize_answer(text);
-  return key.empty() ? text : key;
+std::string subject_key(const std::string& subject) {
+  std::string key = name_key(subject);
+  return key.empty() ? subject : key;
 }
 
 std::vector<EarlierUpdate> load_earlier(const Ledger& ledger) {
+  return load_earlier(ledger, ledger.active());
+}
+
+std::vector<EarlierUpdate> load_earlier(const Ledger& ledger, std::vector<UpdateRecord> active) {
   std::vector<EarlierUpdate> out;
-  for (auto& record : ledger.active()) {
+  for (auto& record : active) {
     Update update = ledger.load(record.id);
     out.push_back({std::move(record), std::move(update)});
   }
@@ -124,7 +124,7 @@ std::vector<Conflict> find_conflicts(std::span<const Item> items,
   for (const Item& item : items) {
     if (item.kind != Item::Kind::kFact) continue;
     for (const auto& prompt : item.prompts) {
-      const auto it = now.find(key_of(prompt));
+      const auto it = now.find(question_key(prompt));
       if (it == now.end()) continue;
       const EarlierUpdate& e = earlier[it->second.update];
       const TaughtItem& taught = e.update.taught.items[it->second.item];
@@ -144,18 +144,18 @@ std::vector<Companion> find_companions(std::span<const Item> items,
   // How the new set writes a subject: companions join under that name.
   std::map<std::string, std::string> written;
   for (const Item& item : items)
-    if (!item.subject.empty()) written.emplace(key_of(item.subject), item.subject);
+    if (!item.subject.empty()) written.emplace(subject_key(item.subject), item.subject);
   std::map<std::string, int64_t> found;
   std::vector<Companion> out;
   for (size_t u = earlier.size(); u-- > 0;) {
     const auto& taught = earlier[u].update.taught.items;
     for (size_t i = taught.size(); i-- > 0;) {
       const TaughtItem& t = taught[i];
-      const auto subject = written.find(key_of(t.subject));
+      const auto subject = written.find(subject_key(t.subject));
       if (t.subject.empty() || t.prompts.empty() || subject == written.end()) continue;
       // One of its questions is asked again, now or since: it no longer stands, or is there anyway.
       const bool stands = std::all_of(t.prompts.begin(), t.prompts.end(), [&](const auto& p) {
-        const Said& said = now.at(key_of(p));
+        const Said& said = now.at(question_key(p));
         return said.update == u && said.item == i;
       });
       if (!stands || concerned.asks(t)) continue;

@@ -22,9 +22,9 @@
 
 namespace accrete {
 
-// Questions, subjects and answers are the same when their keys are: case, punctuation and articles
-// do not count.
-std::string fact_key(const std::string& text);
+// Subjects are the same when their keys are: the words of their names without regard to case and
+// punctuation (text/wording.h, name_key). Questions are so by question_key, answers by same_text.
+std::string subject_key(const std::string& subject);
 
 struct EarlierUpdate {
   UpdateRecord record;
@@ -33,6 +33,7 @@ struct EarlierUpdate {
 
 // The active updates with their files, in ledger order.
 std::vector<EarlierUpdate> load_earlier(const Ledger& ledger);
+std::vector<EarlierUpdate> load_earlier(const Ledger& ledger, std::vector<UpdateRecord> active);
 // The same as the state file has them: without the values of their rows.
 std::vector<EarlierUpdate> outlines_of(std::vector<UpdateRecord> active, StateFile& state);
 // The same with the members of folds (compact.h) in their place, where their files are there.

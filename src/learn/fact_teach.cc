@@ -6,7 +6,6 @@
 #include <set>
 
 #include "base/error.h"
-#include "base/sha256.h"
 #include "eval/fact_probe.h"
 #include "learn/teach_clock.h"
 #include "model/fact_memory.h"
@@ -33,7 +32,7 @@ struct WatchedFactProbe {
 
 struct Session {
   Ledger ledger;
-  std::vector<UpdateRecord> active;
+  Snapshot snapshot;  // active updates and probes of one moment
   LanguageModel model;
   FactLessons lessons;
   std::vector<WatchedFactProbe> probes;
@@ -42,12 +41,12 @@ struct Session {
   Session(const fs::path& folder, const Dataset& data, const OpenOptions& open, bool raw,
           Ledger::Mode mode, const Reporter& reporter)
       : ledger(Ledger::open(folder, mode)),
-        active(ledger.active()),
-        model(LanguageModel::open(folder, open)),
+        snapshot(ledger.snapshot()),
+        model(LanguageModel::open(folder, open, ledger, snapshot.active)),
         lessons(make_fact_lessons(model, data, raw)) {
-    for (Probe& probe : load_probes(ledger)) {
+    for (Probe& probe : probes_of(ledger, snapshot)) {
       WatchedFactProbe watched;
-      watched.digest = sha256_hex(ledger.probe_items(probe.record.name));
+      watched.digest = probe.digest;
       watched.base = probe.record.details.value("base_answers", std::string());
       if (watched.base.empty()) watched.base = base_answers(model, probe, reporter);
       watched.probe = std::move(probe);
@@ -123,7 +122,7 @@ struct Session {
   }
 
   std::string source_of(const std::string& id) const {
-    for (const UpdateRecord& r : active)
+    for (const UpdateRecord& r : snapshot.active)
       if (r.id == id) return r.source;
     return {};
   }
@@ -281,9 +280,9 @@ struct AskedWordings {
   }
 };
 
-// The share of wordings that are answered with what their lesson says. `exact` has an entry for each
-// wording of a lesson with a value: whether a value (`by_value`) or the base model says the answer
-// exactly. Where no fact is chosen the base model answers.
+// The share of wordings that are answered with what their lesson says. `exact` has an entry for
+// each wording of a lesson with a value: whether a value (`by_value`) or the base model says the
+// answer exactly. Where no fact is chosen the base model answers.
 double answered_share(const LanguageModel& model, const AskedWordings& wordings,
                       const std::vector<uint8_t>& exact, bool by_value) {
   if (wordings.requests.empty()) return 0;
@@ -426,8 +425,7 @@ PlanResult plan_facts(const fs::path& folder, const Dataset& data, const OpenOpt
   PlanResult result;
   result.items = static_cast<int64_t>(data.items.size());
   result.conflicts = session.conflicts;
-  FactProposal proposal =
-      propose_facts(session.model, session.lessons.facts, options.facts, timed);
+  FactProposal proposal = propose_facts(session.model, session.lessons.facts, options.facts, timed);
   result.rows = rows_of(proposal.update);
   result.parameters = static_cast<int64_t>(proposal.update.facts.values.size());
   try_proposal(session, proposal, timed);
@@ -529,13 +527,13 @@ TeachResult teach_facts(const fs::path& folder, const Dataset& data, const OpenO
   record.items = static_cast<int64_t>(lessons.size());
   record.source = data.path.string();
   record.source_digest = data.digest;
-  record.parent = session.active.empty() ? "" : session.active.back().id;
+  record.parent = session.snapshot.active.empty() ? "" : session.snapshot.active.back().id;
   record.seed = options.seed;
   record.method = "questions+" + tell_name(model.facts().info().tell);
   record.tool_version = options.tool_version;
   record.measurements = {
       {"learned", {{"before", result.learned_before}, {"after", result.learned_after}}},
-      {"state", state_key(session.active)},
+      {"state", state_key(session.snapshot.active)},
       {"seconds", clock.seconds()}};
   if (result.asked_after)
     record.measurements["asked"] = {{"before", *result.asked_before},

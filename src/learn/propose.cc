@@ -335,6 +335,20 @@ void teach_stepwise(const LanguageModel& model, const std::vector<Example>& exam
                       at::tensor(whose, at::kLong));
 }
 
+// Facts with a subject are written beside each other, everything else step by step: not in one go.
+[[noreturn]] void refuse_mixture(const TeachOptions& options, const Item& item) {
+  const std::string where = fmt::format("{}:{}: ", options.source, item.line);
+  if (item.kind != Item::Kind::kFact)
+    throw Error(ErrorCode::kUnsupported,
+                where + "running text and conversations cannot be taught in one update with facts",
+                "put them into another file and teach one after the other");
+  throw Error(ErrorCode::kUnsupported,
+              where + fmt::format("nothing says whom \"{}\" is about; facts with and without a "
+                                  "subject cannot be taught in one update",
+                                  excerpt_of(item.prompts.front(), 80)),
+              "give its \"subject\" as the question writes it, or put it into another file");
+}
+
 }  // namespace
 
 std::vector<std::string> load_names(const std::filesystem::path& folder) {
@@ -392,9 +406,7 @@ Proposal propose(const LanguageModel& model, std::vector<Item> items, const Acce
   std::vector<Example> with_subject, others;
   split(lessons.examples(model), with_subject, others);
   if (!with_subject.empty() && !others.empty())
-    throw Error(ErrorCode::kUnsupported,
-                "facts and running text or conversations cannot be taught in one update",
-                "put them into two files and teach one after the other");
+    refuse_mixture(options, lessons.items[static_cast<size_t>(others.front().item)]);
   if (with_subject.empty()) {
     teach_stepwise(model, others, std::move(log), options, reporter, protect,
                    anchors ? &*anchors : nullptr, proposal);
@@ -410,7 +422,7 @@ Proposal propose(const LanguageModel& model, std::vector<Item> items, const Acce
     std::map<std::string, int64_t> subjects;
     std::map<int64_t, int64_t> subject_of;  // by item
     for (const Example& e : with_subject) {
-      const auto subject = fact_key(lessons.items[static_cast<size_t>(e.item)].subject);
+      const auto subject = subject_key(lessons.items[static_cast<size_t>(e.item)].subject);
       subject_of[e.item] =
           subjects.try_emplace(subject, static_cast<int64_t>(subjects.size())).first->second;
     }

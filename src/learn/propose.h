@@ -31,8 +31,9 @@ namespace accrete {
 
 struct TeachOptions {
   Ranking ranking = Ranking::kInterference;
-  int64_t slots = 0;  // rows per memory layer at most; 0: by the size of the teach set
-  bool raw = false;   // prompts as they are, without the chat template
+  int64_t slots = 0;   // rows per memory layer at most; 0: by the size of the teach set
+  bool raw = false;    // prompts as they are, without the chat template
+  std::string source;  // the teach set's file, which messages name
   uint64_t seed = 0;
   ValueSolverOptions values;
   FactValueOptions facts;  // of models whose facts are addressed by the question

@@ -47,7 +47,7 @@ class SlotStatistics {
   const std::vector<int64_t>& slots() const { return slots_; }
   const std::vector<double>& counts() const {
     return counts_;
-  }                                            // c_i: access weight as a count of accesses
+  }  // c_i: access weight as a count of accesses
   std::vector<double> gradient_norms() const;  // |sum of gradients|
   const std::vector<double>& squared_gradients() const {
     return squared_;

@@ -8,7 +8,7 @@
 #include <future>
 
 #include "base/error.h"
-#include "base/sha256.h"
+#include "base/threads.h"
 #include "eval/score.h"
 #include "learn/fact_teach.h"
 #include "learn/guard.h"
@@ -18,6 +18,7 @@
 #include "ledger/combine.h"
 #include "model/fact_memory.h"
 #include "model/memory_files.h"
+#include "model/overlay_trial.h"
 #include "model/weight_pages.h"
 #include "text/wording.h"
 
@@ -27,12 +28,14 @@ namespace {
 // A model with everything that a teach looks at, before it computes anything.
 struct Session {
   Ledger ledger;
-  std::vector<UpdateRecord> active;
+  Snapshot snapshot;                   // of one moment
+  std::vector<UpdateRecord> active;    // of it
   std::vector<EarlierUpdate> earlier;  // their rows' values may be absent
   std::future<std::optional<StateFile>> reading;
   LanguageModel model;
   WatchedProbes probes;
   std::map<std::string, std::string> probe_digests;  // of their items
+  std::string source;                                // the teach set's file
   std::vector<Item> items;                           // with subjects
   std::vector<Conflict> conflicts;
   std::vector<Companion> companions;
@@ -40,7 +43,8 @@ struct Session {
   Session(const std::filesystem::path& folder, const Dataset& data, const OpenOptions& open,
           Ledger::Mode mode)
       : ledger(Ledger::open(folder, mode)),
-        active(ledger.active()),
+        snapshot(ledger.snapshot()),
+        active(std::move(snapshot.active)),
         reading(open_state()),
         model(open_bare(folder, open)) {
     if (!model.has_memory())
@@ -48,13 +52,13 @@ struct Session {
                   fmt::format("{} has no memory layers", folder.string()),
                   "make them with `accrete retrofit SRC MODEL`");
     load_state(mode);
-    for (Probe& probe : load_probes(ledger)) {
-      const std::string name = probe.record.name;
-      probe_digests[name] = sha256_hex(ledger.probe_items(name));
+    for (Probe& probe : probes_of(ledger, snapshot)) {
+      probe_digests[probe.record.name] = probe.digest;
       probes.push_back(std::make_unique<WatchedProbe>(model, std::move(probe)));
       if (const auto known = known_score(probes.back()->probe().record))
         probes.back()->set_score_now(*known);
     }
+    source = data.path.string();
     items = data.items;
     fill_subjects(items);
     conflicts = find_conflicts(items, earlier);
@@ -64,8 +68,9 @@ struct Session {
   Session& operator=(const Session&) = delete;
 
   // A correction and what is about the same subject must not be held back by what it corrects.
-  Proposal propose_update(const TeachOptions& options, const SubjectPrompts* prompts,
+  Proposal propose_update(TeachOptions options, const SubjectPrompts* prompts,
                           const Reporter& reporter) const {
+    options.source = source;
     const Protect protect = [&](AccessLog& log, const Speaks& where) {
       protect_earlier(log, earlier, items, model.memory(), options.earlier_weight, where);
     };
@@ -135,9 +140,8 @@ struct Session {
   std::future<std::optional<StateFile>> open_state() const {
     std::vector<std::string> ids;
     for (const UpdateRecord& record : active) ids.push_back(record.id);
-    return std::async(std::launch::async, [folder = ledger.folder(), ids = std::move(ids)] {
-      return StateFile::open(folder, ids);
-    });
+    return beside(
+        [folder = ledger.folder(), ids = std::move(ids)] { return StateFile::open(folder, ids); });
   }
 
   // From the state file where it is at hand; else from the update files, and the next session finds
@@ -150,7 +154,7 @@ struct Session {
       state = std::move(*opened);
       return;
     }
-    earlier = load_earlier(ledger);
+    earlier = load_earlier(ledger, active);
     std::vector<const Update*> all;
     std::vector<NamedUpdate> named;
     for (const EarlierUpdate& e : earlier) {
@@ -358,11 +362,8 @@ TeachResult teach(const std::filesystem::path& folder, const Dataset& data, cons
 
   // The whole of every probe, and states near the proposal if a floor would break.
   const auto under = [&](const Overlay& overlay, auto&& measure) {
-    const Overlay now = model.memory().overlay;
-    model.use_overlay(overlay);
-    const auto value = measure();
-    model.use_overlay(now);
-    return value;
+    const OverlayTrial trial(model, overlay);  // gone too when measuring is cancelled
+    return measure();
   };
   GuardSetup setup;
   setup.model = &model;

@@ -5,31 +5,14 @@
 #include <cctype>
 #include <cmath>
 #include <ctime>
-#include <mutex>
-#include <system_error>
-#include <utility>
 
-#include "base/error.h"
-#include "base/file.h"
-#include "base/sha256.h"
 #include "io/utf8.h"
-#include "ledger/records.h"
-#include "ledger/schema.h"
-#include "ledger/sqlite.h"
-#include "ledger/state_file.h"
-#include "ledger/writer_lock.h"
+#include "ledger/ledger_impl.h"
 
 namespace accrete {
 namespace {
 
-namespace fs = std::filesystem;
-
-constexpr const char* kDatabase = "ledger.db";
-constexpr const char* kLock = "lock";
-constexpr const char* kUpdates = "updates";
-constexpr const char* kProbes = "probes";
-// A probe's new items wait under `<file>.new` until the record that names their digest is stored.
-constexpr std::string_view kPending = ".new";
+using namespace ledger_files;
 
 std::string now() {
   const std::time_t seconds = std::time(nullptr);
@@ -40,42 +23,6 @@ std::string now() {
   return text;
 }
 
-std::string update_path(const std::string& id) {
-  return std::string(kUpdates) + "/" + update_file_name(id);
-}
-
-// True if it was not there before.
-bool make_folder(const fs::path& path) {
-  std::error_code error;
-  const bool made = fs::create_directory(path, error);
-  if (error)
-    throw Error(ErrorCode::kIo,
-                fmt::format("cannot make the folder {}: {}", path.string(), error.message()),
-                "check the permissions of the model's folder and the free disk space");
-  return made;
-}
-
-// Gone is gone: a file that somebody else removed is no failure.
-void remove_file(const fs::path& path) {
-  std::error_code error;
-  fs::remove(path, error);
-  if (error)
-    throw Error(ErrorCode::kIo, fmt::format("cannot remove {}: {}", path.string(), error.message()),
-                "check the permissions of the file's folder");
-}
-
-std::vector<fs::path> files_in(const fs::path& folder) {
-  std::vector<fs::path> files;
-  std::error_code error;
-  for (fs::directory_iterator entry(folder, error), end; !error && entry != end;
-       entry.increment(error))
-    files.push_back(entry->path());
-  if (error)
-    throw Error(ErrorCode::kIo, fmt::format("cannot list {}: {}", folder.string(), error.message()),
-                "check the permissions of the folder");
-  return files;
-}
-
 void check_count(int64_t count, size_t available, const char* what) {
   if (count < 1)
     throw Error(ErrorCode::kInvalidArgument, fmt::format("cannot {} {} updates", what, count),
@@ -84,11 +31,6 @@ void check_count(int64_t count, size_t available, const char* what) {
     throw Error(ErrorCode::kInvalidArgument,
                 fmt::format("cannot {} {} update(s): there are {}", what, count, available),
                 "`accrete log` lists them");
-}
-
-[[noreturn]] void throw_not_found(const std::string& id, std::string hint) {
-  throw Error(ErrorCode::kNotFound, fmt::format("there is no update {}", shown(id)),
-              std::move(hint));
 }
 
 }  // namespace
@@ -108,214 +50,6 @@ std::vector<std::string> folds_of(const UpdateRecord& record) {
       ids.push_back(fold["id"].get<std::string>());
   return ids;
 }
-
-struct Ledger::Impl {
-  fs::path folder;
-  Mode mode;
-  std::unique_ptr<WriterLock> lock;  // before the database: it is released after that is closed
-  Database database;
-  // One connection and several statements a call: calls from several threads take turns.
-  std::mutex mutex;
-
-  Impl(fs::path f, Mode m, std::unique_ptr<WriterLock> l)
-      : folder(std::move(f)),
-        mode(m),
-        lock(std::move(l)),
-        database(open_ledger_database(folder / kDatabase, m == Mode::kWrite)) {}
-
-  void check_writable() const {
-    if (mode != Mode::kWrite)
-      throw Error(ErrorCode::kInvalidArgument,
-                  fmt::format("{} was opened for reading only", folder.string()),
-                  "open the ledger with Mode::kWrite");
-  }
-
-  // The state file follows where it can. It is derived: what goes wrong with it is no failure.
-  void extend_state(const Update& update, const std::string& id) {
-    if (!update.facts.empty()) return;  // they are read from their own files
-    try {
-      std::vector<std::string> before = active_ids();
-      if (before.empty() || before.back() != id) return;
-      before.pop_back();
-      append_state(folder, before, {id, &update});
-    } catch (const Error&) {
-      std::error_code ignored;
-      fs::remove(folder / kStateFile, ignored);
-    }
-  }
-
-  std::vector<UpdateRow> select(std::string_view condition) {
-    std::vector<UpdateRow> rows;
-    Statement statement(
-        database, fmt::format("SELECT {} FROM updates {} ORDER BY seq", kUpdateColumns, condition));
-    while (statement.step()) rows.push_back(read_update_row(statement, database.path()));
-    return rows;
-  }
-
-  // In ledger order.
-  std::vector<std::string> active_ids() {
-    std::vector<std::string> ids;
-    Statement statement(database, "SELECT id FROM updates WHERE active = 1 ORDER BY seq");
-    while (statement.step()) ids.push_back(statement.text(0));
-    return ids;
-  }
-
-  std::optional<UpdateRow> select_one(std::string_view column, const std::string& value) {
-    Statement statement(
-        database, fmt::format("SELECT {} FROM updates WHERE {} = ?1", kUpdateColumns, column));
-    statement.bind(1, value);
-    if (!statement.step()) return std::nullopt;
-    return read_update_row(statement, database.path());
-  }
-
-  UpdateRow find(const std::string& id) {
-    if (id.empty()) throw_not_found(id, "give an id, the beginning of one, or a tag");
-    if (auto exact = select_one("id", id)) return *exact;
-    if (auto tagged = select_one("tag", id)) return *tagged;
-    if (id.find_first_not_of("0123456789abcdef") != std::string::npos || is_update_id(id))
-      throw_not_found(id, "`accrete log` lists ids and tags");
-    constexpr size_t kMinPrefix = 4;
-    if (id.size() < kMinPrefix)
-      throw_not_found(id, fmt::format("give at least {} digits of an id", kMinPrefix));
-    const auto matches = select(fmt::format("WHERE substr(id, 1, {}) = '{}'", id.size(), id));
-    if (matches.empty()) throw_not_found(id, "`accrete log` lists ids and tags");
-    if (matches.size() > 1)
-      throw Error(ErrorCode::kInvalidArgument,
-                  fmt::format("{} is the beginning of {} ids, {} and {} among them", id,
-                              matches.size(), matches[0].record.id, matches[1].record.id),
-                  "give more digits");
-    return matches.front();
-  }
-
-  void insert(const UpdateRow& row) {
-    Statement statement(database,
-                        fmt::format("INSERT INTO updates ({}) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, "
-                                    "?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16)",
-                                    kUpdateColumns));
-    bind_update_row(statement, row);
-    statement.run();
-  }
-
-  // Stores a row that is there already: as a whole, since the checksum depends on every column.
-  void replace(const UpdateRow& row) {
-    Statement statement(database, fmt::format("UPDATE updates SET ({}) = (?1, ?2, ?3, ?4, ?5, ?6, "
-                                              "?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16) "
-                                              "WHERE seq = ?1",
-                                              kUpdateColumns));
-    bind_update_row(statement, row);
-    statement.run();
-  }
-
-  // `undone` is the place in the redo order, 0 for none.
-  void set_state(UpdateRow row, bool active, int64_t undone) {
-    row.record.active = active;
-    row.undone = undone;
-    replace(row);
-  }
-
-  // The same, and the opposite for the updates that it folds: of a fold and what it folds only one
-  // is active.
-  void switch_state(const UpdateRow& row, bool active, int64_t undone) {
-    set_state(row, active, undone);
-    for (const std::string& id : folds_of(row.record)) set_state(find(id), !active, 0);
-  }
-
-  void insert_leftover(const std::string& file) {
-    Statement(database, "INSERT OR IGNORE INTO leftovers (file) VALUES (?1)").bind(1, file).run();
-  }
-
-  void delete_leftover(const std::string& file) {
-    Statement(database, "DELETE FROM leftovers WHERE file = ?1").bind(1, file).run();
-  }
-
-  bool is_referenced(const std::string& file) {
-    Statement probe(database, "SELECT 1 FROM probes WHERE file = ?1");
-    if (probe.bind(1, file).step()) return true;
-    Statement update(database,
-                     "SELECT 1 FROM updates WHERE ?1 = 'updates/' || id || '.safetensors'");
-    return update.bind(1, file).step();
-  }
-
-  // Removes the files that were about to be recorded when a writer died, and those whose record it
-  // had just removed.
-  void remove_leftovers() {
-    std::vector<std::string> files;
-    {
-      Statement statement(database, "SELECT file FROM leftovers ORDER BY file");
-      while (statement.step()) files.push_back(statement.text(0));
-    }
-    for (const std::string& file : files) {
-      check_own_file(file, database.path());
-      if (!is_referenced(file)) remove_file(folder / file);
-    }
-    if (!files.empty()) database.execute("DELETE FROM leftovers");
-  }
-
-  // Puts a probe's waiting items in place if their record was stored, else removes them.
-  void settle_pending_probes() {
-    for (const fs::path& path : files_in(folder / kProbes)) {
-      const std::string name = path.filename().string();
-      if (!name.ends_with(kPending)) continue;
-      const std::string file =
-          std::string(kProbes) + "/" + name.substr(0, name.size() - kPending.size());
-      Statement statement(database, "SELECT digest FROM probes WHERE file = ?1");
-      if (statement.bind(1, file).step() && statement.text(0) == sha256_hex(read_file(path)))
-        rename_durably(path, folder / file);
-      else
-        remove_file(path);
-    }
-  }
-
-  void tidy() {
-    for (const char* name : {kUpdates, kProbes}) make_folder(folder / name);
-    for (const fs::path& part : {folder / kUpdates, folder / kProbes})
-      for (const fs::path& path : files_in(part))
-        if (is_temporary_name(path.filename().string())) remove_file(path);
-    remove_unfinished_files(folder);
-    settle_pending_probes();
-    remove_leftovers();
-  }
-
-  static void remove_unfinished_files(const fs::path& folder) {
-    // A database's temporary name goes on with -journal, -wal or -shm.
-    for (const fs::path& path : files_in(folder))
-      for (const char* name : {kDatabase, kStateFile})
-        if (path.filename().string().starts_with(std::string(name) + ".tmp-")) remove_file(path);
-  }
-
-  void record_update(const UpdateRecord& record) {
-    Transaction transaction(database);
-    // What had been undone can no longer be redone: the order went on without it.
-    for (const UpdateRow& row : select("WHERE undone IS NOT NULL")) set_state(row, false, 0);
-    insert({record, 0});
-    for (const std::string& id : folds_of(record)) {
-      const UpdateRow row = find(id);
-      if (!row.record.active)
-        throw Error(ErrorCode::kConflict, fmt::format("update {} is not active", id),
-                    "fold what is active only");
-      set_state(row, false, 0);
-    }
-    delete_leftover(update_path(record.id));
-    transaction.commit();
-  }
-
-  UpdateRecord reactivate(const std::string& id) {
-    Transaction transaction(database);
-    for (const UpdateRow& row : select("WHERE undone IS NOT NULL")) set_state(row, false, 0);
-    switch_state(find(id), true, 0);
-    transaction.commit();
-    return find(id).record;
-  }
-
-  ProbeRecord probe(const std::string& name, std::string& digest) {
-    Statement statement(database,
-                        fmt::format("SELECT {} FROM probes WHERE name = ?1", kProbeColumns));
-    if (!statement.bind(1, name).step())
-      throw Error(ErrorCode::kNotFound, fmt::format("there is no probe {}", shown(name)),
-                  "`accrete probe list` lists them");
-    return read_probe_row(statement, database.path(), &digest);
-  }
-};
 
 Ledger::Ledger(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
 Ledger::Ledger(Ledger&&) noexcept = default;
@@ -380,22 +114,11 @@ fs::path Ledger::folder() const {
 
 std::vector<UpdateRecord> Ledger::updates() const {
   const std::scoped_lock guard(impl_->mutex);
-  std::vector<UpdateRecord> records;
-  for (UpdateRow& row : impl_->select("")) records.push_back(std::move(row.record));
-  // Updates are never deleted, so a hole in the numbers is a row that was taken out.
-  for (size_t i = 0; i < records.size(); ++i)
-    if (records[i].order != static_cast<int64_t>(i + 1))
-      throw Error(
-          ErrorCode::kFormat,
-          fmt::format("{}: update number {} is missing", impl_->database.path().string(), i + 1),
-          "the ledger is damaged; restore it from a backup");
-  return records;
+  return impl_->updates();
 }
 
 std::vector<UpdateRecord> Ledger::active() const {
-  auto records = updates();
-  std::erase_if(records, [](const UpdateRecord& record) { return !record.active; });
-  return records;
+  return only_active(updates());
 }
 
 UpdateRecord Ledger::find(const std::string& id) const {
@@ -530,98 +253,6 @@ void Ledger::tag(const std::string& id, const std::string& name) {
   row.record.tag = name;
   impl_->replace(row);
   transaction.commit();
-}
-
-void Ledger::add_probe(ProbeRecord record, const std::string& jsonl, bool replace) {
-  const std::scoped_lock guard(impl_->mutex);
-  Impl& impl = *impl_;
-  impl.check_writable();
-  record.file = probe_file(record.name);
-  check_new_record(record);
-  {
-    Statement statement(impl.database, "SELECT 1 FROM probes WHERE name = ?1");
-    if (statement.bind(1, record.name).step() && !replace)
-      throw Error(ErrorCode::kConflict,
-                  fmt::format("there is a probe {} already", shown(record.name)),
-                  "choose another name, or replace it");
-  }
-  // The record names the digest of the items, and the items get their name after it: whenever this
-  // stops, the next writer finds old items with the old record, or new ones with the new.
-  impl.settle_pending_probes();
-  const fs::path file = impl.folder / record.file;
-  const fs::path pending = file.string() + std::string(kPending);
-  write_file_atomically(pending, jsonl);
-  try {
-    Transaction transaction(impl.database);
-    Statement insert(impl.database, fmt::format("INSERT OR REPLACE INTO probes ({}) VALUES "
-                                                "(?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
-                                                kProbeColumns));
-    bind_probe_row(insert, record, sha256_hex(jsonl));
-    insert.run();
-    impl.delete_leftover(record.file);
-    transaction.commit();
-  } catch (...) {
-    if (!impl.database.last_failure_is_uncertain()) {
-      std::error_code ignored;
-      fs::remove(pending, ignored);
-    }
-    throw;
-  }
-  try {
-    rename_durably(pending, file);
-  } catch (const Error&) {  // it is recorded and can be read; the next writer tries again
-  }
-}
-
-void Ledger::remove_probe(const std::string& name) {
-  const std::scoped_lock guard(impl_->mutex);
-  Impl& impl = *impl_;
-  impl.check_writable();
-  std::string digest;
-  const ProbeRecord record = impl.probe(name, digest);
-  {
-    Transaction transaction(impl.database);
-    Statement(impl.database, "DELETE FROM probes WHERE name = ?1").bind(1, name).run();
-    impl.insert_leftover(record.file);
-    transaction.commit();
-  }
-  try {
-    impl.remove_leftovers();
-  } catch (const Error&) {  // it is recorded as removed; the next writer tries again
-  }
-}
-
-std::vector<ProbeRecord> Ledger::probes() const {
-  const std::scoped_lock guard(impl_->mutex);
-  std::vector<ProbeRecord> records;
-  Statement statement(impl_->database,
-                      fmt::format("SELECT {} FROM probes ORDER BY name", kProbeColumns));
-  while (statement.step())
-    records.push_back(read_probe_row(statement, impl_->database.path(), nullptr));
-  return records;
-}
-
-std::string Ledger::probe_items(const std::string& name) const {
-  const std::scoped_lock guard(impl_->mutex);
-  // A writer may be replacing the probe: the record first, then the file.
-  for (int attempt = 0; attempt < 3; ++attempt) {
-    std::string digest;
-    const fs::path file = impl_->folder / impl_->probe(name, digest).file;
-    for (const fs::path& path : {file, fs::path(file.string() + std::string(kPending))}) {
-      std::error_code ignored;
-      if (!fs::exists(path, ignored)) continue;
-      try {
-        std::string items = read_file(path);
-        if (sha256_hex(items) == digest) return items;
-      } catch (const Error& error) {
-        if (error.code() != ErrorCode::kNotFound) throw;  // renamed since we looked
-      }
-    }
-  }
-  throw Error(ErrorCode::kFormat,
-              fmt::format("the items of probe {} in {} are gone, or not those that were recorded",
-                          name, (impl_->folder / probe_file(name)).string()),
-              "restore the file, or replace the probe");
 }
 
 }  // namespace accrete

@@ -54,6 +54,19 @@ struct ProbeRecord {
   nlohmann::json details = nlohmann::json::object();
 };
 
+// A probe with its items, which are those that its record names by their digest.
+struct StoredProbe {
+  ProbeRecord record;
+  std::string items;   // JSONL
+  std::string digest;  // SHA-256 of the items in hex
+};
+
+// What the ledger says at one moment.
+struct Snapshot {
+  std::vector<UpdateRecord> active;  // in ledger order
+  std::vector<StoredProbe> probes;   // by name
+};
+
 // Names the state that these active updates make, in ledger order: SHA-256 of their ids in hex.
 // Equal names: equal states. Measurements carry it to say what they were taken of.
 std::string state_key(const std::vector<UpdateRecord>& active);
@@ -120,6 +133,9 @@ class Ledger {
   std::vector<ProbeRecord> probes() const;  // by name
   // Throws kNotFound, kFormat (the file is not the one that was recorded).
   std::string probe_items(const std::string& name) const;
+  // Updates and probes of one moment, whatever a writer does meanwhile. Throws as updates() and
+  // probe_items() do.
+  Snapshot snapshot() const;
 
   std::filesystem::path folder() const;  // <model>/accrete
 

@@ -162,8 +162,8 @@ std::string Statement::text(int column) const {
   return {data, static_cast<size_t>(sqlite3_column_bytes(handle_, column))};
 }
 
-Transaction::Transaction(Database& database) : database_(database) {
-  database_.execute("BEGIN IMMEDIATE");
+Transaction::Transaction(Database& database, Kind kind) : database_(database) {
+  database_.execute(kind == Kind::kWrite ? "BEGIN IMMEDIATE" : "BEGIN");
 }
 
 Transaction::~Transaction() {

@@ -80,10 +80,12 @@ class Statement {
   sqlite3_stmt* handle_ = nullptr;
 };
 
-// BEGIN IMMEDIATE; rolled back unless committed.
+// Rolled back unless committed. kWrite holds off other writers from its beginning; all that is read
+// in a kRead is of one moment, whatever others commit meanwhile.
 class Transaction {
  public:
-  explicit Transaction(Database& database);
+  enum class Kind { kWrite, kRead };
+  explicit Transaction(Database& database, Kind kind = Kind::kWrite);
   ~Transaction();
   Transaction(const Transaction&) = delete;
   Transaction& operator=(const Transaction&) = delete;

@@ -23,7 +23,8 @@ constexpr AcceptanceRule kRule = {.centred = 4.520,
 // an even chance is enough among twelve facts and four in five are asked for among thirty-six.
 double threshold(const Evidence& e, const AcceptanceRule& rule) {
   if (!e.named) return rule.open;
-  return std::clamp(rule.slope * std::log(static_cast<double>(e.rivals) / rule.few), 0.0, rule.most);
+  return std::clamp(rule.slope * std::log(static_cast<double>(e.rivals) / rule.few), 0.0,
+                    rule.most);
 }
 
 // Log-odds without the answer's term, which a question that is left to the model has not.

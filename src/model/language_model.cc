@@ -48,8 +48,9 @@ struct ActiveUpdates {
   std::optional<StateFile> state;
 };
 
-ActiveUpdates read_active(const Ledger& ledger, bool from_updates) {
-  ActiveUpdates out{ledger.active(), std::nullopt};
+ActiveUpdates read_active(const Ledger& ledger, std::vector<UpdateRecord> active,
+                          bool from_updates) {
+  ActiveUpdates out{std::move(active), std::nullopt};
   if (from_updates) return out;
   std::vector<std::string> ids;
   for (const UpdateRecord& record : out.records) ids.push_back(record.id);
@@ -110,6 +111,16 @@ at::ScalarType parse_dtype(const std::string& name) {
 }
 
 LanguageModel LanguageModel::open(const std::filesystem::path& folder, const OpenOptions& options) {
+  return open(folder, options, nullptr, {});
+}
+
+LanguageModel LanguageModel::open(const std::filesystem::path& folder, const OpenOptions& options,
+                                  const Ledger& ledger, const std::vector<UpdateRecord>& active) {
+  return open(folder, options, &ledger, active);
+}
+
+LanguageModel LanguageModel::open(const std::filesystem::path& folder, const OpenOptions& options,
+                                  const Ledger* given, std::vector<UpdateRecord> records) {
   if (!std::filesystem::is_directory(folder))
     throw Error(ErrorCode::kNotFound, fmt::format("there is no model folder {}", folder.string()),
                 "make one with `accrete retrofit SRC MODEL`");
@@ -121,18 +132,25 @@ LanguageModel LanguageModel::open(const std::filesystem::path& folder, const Ope
   // After many updates these take as long to read as the model: on a thread of their own.
   const bool of_facts = has_fact_memory(folder);
   const bool has_memory = !of_facts && has_memory_files(folder);
+  std::optional<Ledger> own;
+  const auto the_ledger = [&]() -> const Ledger& {
+    if (given != nullptr) return *given;
+    own = Ledger::open(folder, Ledger::Mode::kRead);
+    records = own->active();
+    return *own;
+  };
   std::future<FactStore> facts;
   if (of_facts && options.with_updates)
-    facts = std::async(std::launch::async, [&] {
-      const Ledger read = Ledger::open(folder, Ledger::Mode::kRead);
-      return load_facts(read, read.active());
+    facts = beside([&] {
+      const Ledger& ledger = the_ledger();
+      return load_facts(ledger, records);
     });
-  std::optional<Ledger> ledger;
+  const Ledger* ledger = nullptr;
   std::future<ActiveUpdates> active;
   if (has_memory && options.with_updates)
-    active = std::async(std::launch::async, [&] {
-      ledger = Ledger::open(folder, Ledger::Mode::kRead);
-      return read_active(*ledger, options.from_updates);
+    active = beside([&] {
+      ledger = &the_ledger();
+      return read_active(*ledger, records, options.from_updates);
     });
   m.net_ = Transformer::load(folder, device, parse_dtype(options.dtype));
   m.tokenizer_ = Tokenizer::from_folder(folder);
@@ -310,7 +328,7 @@ Overlay LanguageModel::overlay_of(StateFile& state) const {
 }
 
 Overlay LanguageModel::load_overlay(const Ledger& ledger, bool from_updates) const {
-  return overlay_from(*this, ledger, read_active(ledger, from_updates));
+  return overlay_from(*this, ledger, read_active(ledger, ledger.active(), from_updates));
 }
 
 void LanguageModel::use_overlay(Overlay overlay) {

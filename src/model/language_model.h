@@ -61,6 +61,9 @@ class LanguageModel {
   // libtorch's number of threads and, for a CUDA device, its deterministic algorithms. Throws
   // kNotFound, kFormat, kUnsupported, kInvalidArgument (device, dtype).
   static LanguageModel open(const std::filesystem::path& folder, const OpenOptions& options = {});
+  // In the state that these updates of `ledger` make, in ledger order, whatever it says by now.
+  static LanguageModel open(const std::filesystem::path& folder, const OpenOptions& options,
+                            const Ledger& ledger, const std::vector<UpdateRecord>& active);
 
   const std::filesystem::path& folder() const { return folder_; }
   const Transformer& net() const { return net_; }
@@ -121,6 +124,10 @@ class LanguageModel {
   std::vector<int64_t> stop_ids() const;
 
  private:
+  // `given` null: the folder's own ledger, as it is now.
+  static LanguageModel open(const std::filesystem::path& folder, const OpenOptions& options,
+                            const Ledger* given, std::vector<UpdateRecord> records);
+
   std::filesystem::path folder_;
   Transformer net_;
   Tokenizer tokenizer_ = Tokenizer();

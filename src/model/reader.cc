@@ -90,10 +90,10 @@ struct Loader {
     const at::Tensor a = factor(layer, "lora_A", 0, in), b = factor(layer, "lora_B", out, 0);
     if (!a.defined() && !b.defined()) return own;
     if (!a.defined() || !b.defined() || a.size(0) != b.size(1))
-      throw Error(ErrorCode::kFormat,
-                  fmt::format("{}: the adapter's two factors of `{}` do not go together", folder,
-                              layer),
-                  "fetch the adapter again");
+      throw Error(
+          ErrorCode::kFormat,
+          fmt::format("{}: the adapter's two factors of `{}` do not go together", folder, layer),
+          "fetch the adapter again");
     return at::addmm(own, b, a, 1, adapter_scale);
   }
 };
@@ -274,9 +274,8 @@ Reader::Impl::Impl(const std::filesystem::path& path, ReaderConfig read)
       config(std::move(read)),
       tokenizer(WordPiece::parse(config.tokenizer_json, (path / "tokenizer.json").string())),
       files(ShardedSafetensors::open(path)),
-      adapter(config.adapter_json.empty()
-                  ? std::nullopt
-                  : std::optional(SafetensorsFile::open(path / kAdapter))),
+      adapter(config.adapter_json.empty() ? std::nullopt
+                                          : std::optional(SafetensorsFile::open(path / kAdapter))),
       digest(digest_of(path, config, files, adapter, /*every_byte=*/false)) {
   const ReaderConfig& c = config;
   if (tokenizer.vocab_size() > c.vocab_size)

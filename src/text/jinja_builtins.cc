@@ -229,8 +229,9 @@ Value as_integer(const Value& value, const Value& otherwise) {
   if (value.kind == Value::kString) {
     const std::string text = stripped(value.text, std::nullopt, kBoth);
     const bool digits = !text.empty() && text.size() < 18 &&
-                        std::all_of(text.begin() + (text[0] == '-' && text.size() > 1 ? 1 : 0),
-                                    text.end(), [](char c) { return c >= '0' && c <= '9'; });
+                        std::all_of(
+                            text.begin() + (text[0] == '-' && text.size() > 1 ? 1 : 0), text.end(),
+                            [](char c) { return c >= '0' && c <= '9'; });
     if (digits) return Value::of(int64_t{std::stoll(text)});
   }
   return otherwise.kind == Value::kUndefined ? Value::of(int64_t{0}) : otherwise;

@@ -107,7 +107,7 @@ TEST(AtomicFile, KeepsPermissions) {
   write_file_atomically(folder / "a", "x");
   ::umask(mask);
   const auto mode = [&] {
-    struct stat st {};
+    struct stat st{};
     ::stat((folder / "a").c_str(), &st);
     return st.st_mode & 07777;
   };

@@ -226,6 +226,15 @@ refused 2 "$accrete" nonsense
 "$accrete" teach "$model" "$work/torn.jsonl" --json --quiet >"$work/error.json" 2>/dev/null && fail "a torn set was taught"
 [ "$(json "$work/error.json" 'o["error"]["code"]')" = format ] || fail "the error is not in JSON"
 unchanged "a refusal"
+# A probe that was changed by hand is not measured against, by no verb.
+cp "$model/accrete/probes/known.jsonl" "$work/probe.jsonl"
+sed -i '1d' "$model/accrete/probes/known.jsonl"
+refused 1 "$accrete" check "$model" --quiet; says known
+refused 1 "$accrete" plan "$model" "$work/raw.jsonl" --raw --quiet; says known
+refused 1 "$accrete" teach "$model" "$work/raw.jsonl" --raw --quiet; says known
+cp "$work/probe.jsonl" "$model/accrete/probes/known.jsonl"
+"$accrete" check "$model" --quiet >/dev/null || fail "check"
+unchanged "a changed probe"
 # A floor that cannot hold: nothing is committed.
 head -20 "$work/known.jsonl" | sed 's/"answer": "[^"]*"/"answer": "banana"/' >"$work/wrong.jsonl"
 refused 1 "$accrete" teach "$model" "$work/wrong.jsonl" --raw --quiet; says floor

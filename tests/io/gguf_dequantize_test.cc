@@ -119,14 +119,12 @@ TEST(GgufDequantize, RefusesRoomOfAnotherSize) {
   const std::string bytes = raw(std::vector<float>{1, 2});
   for (const size_t room : {0, 1, 3}) {
     std::vector<float> out(room);
-    expect_error(ErrorCode::kInvalidArgument, {"\"t\"", "2 values"}, [&] {
-      dequantize({"t", GgmlType::kF32, {2}, bytes_of(bytes)}, out);
-    });
+    expect_error(ErrorCode::kInvalidArgument, {"\"t\"", "2 values"},
+                 [&] { dequantize({"t", GgmlType::kF32, {2}, bytes_of(bytes)}, out); });
   }
   std::vector<float> out(3);
-  expect_error(ErrorCode::kInvalidArgument, {"\"t\""}, [&] {
-    dequantize({"t", GgmlType::kF32, {3}, bytes_of(bytes)}, out);
-  });
+  expect_error(ErrorCode::kInvalidArgument, {"\"t\""},
+               [&] { dequantize({"t", GgmlType::kF32, {3}, bytes_of(bytes)}, out); });
 }
 
 TEST(GgufDequantize, NamesAndBlocksOfTheTypes) {

@@ -9,6 +9,7 @@
 #include "../base/testing.h"
 #include "../model/tiny_chat_model.h"
 #include "base/file.h"
+#include "base/sha256.h"
 #include "eval/fact_probe.h"
 #include "eval/score.h"
 #include "learn/fact_inspect.h"
@@ -417,6 +418,37 @@ TEST_F(FactTeach, TaughtWordForWordAgainstAProbeIsRefused) {
   EXPECT_FALSE(p.holds.at("known"));
   EXPECT_LT(p.forecast.at("known").predicted, 0);
   EXPECT_EQ(p.forecast.at("known").touched, 1);
+}
+
+TEST_F(FactTeach, AProbeIsTheOneThatWasRecorded) {
+  const auto model = fresh();
+  const auto items = known(model, "Zorb", 3);
+  add_probe(model, "known", items, 1, true);
+  const fs::path file = model / "accrete" / "probes" / "known.jsonl";
+  const std::string good = read_file(file);
+  const auto read = [&] { return load_probes(Ledger::open(model, Ledger::Mode::kRead)); };
+  // One word of it was changed by hand: nobody measures against that.
+  write_file_atomically(file, to_jsonl(std::span(items).first(2)));
+  expect_error(ErrorCode::kFormat, read);
+  refused(ErrorCode::kFormat, model, {fact("Zorb", {"The Zorb is in"}, "b")}, {"known"}, true);
+  // A commit was stopped before its rename: the items that the record names are those that wait.
+  write_file_atomically(file.string() + ".new", good);
+  EXPECT_EQ(read().front().data.items.size(), 3U);
+  EXPECT_EQ(read().front().digest, sha256_hex(good));
+}
+
+TEST_F(FactTeach, AModelIsOpenedInTheStateOfASnapshot) {
+  const auto folder = fresh();
+  learn(folder, {fact("Zorb", {"How heavy is the Zorb?"}, "b")});
+  const Ledger ledger = Ledger::open(folder, Ledger::Mode::kRead);
+  const Snapshot snapshot = ledger.snapshot();
+  const std::string taught = state(folder);
+  Ledger::open(folder, Ledger::Mode::kWrite).undo();
+  EXPECT_EQ(LanguageModel::open(folder, one_thread()).facts().store().size(), 0);
+  const LanguageModel model = LanguageModel::open(folder, one_thread(), ledger, snapshot.active);
+  EXPECT_EQ(model.facts().store().size(), 1);
+  EXPECT_EQ(model.state_digest(), taught);
+  EXPECT_NE(state(folder), taught);
 }
 
 TEST_F(FactTeach, NearQuestionsOfProbesAreLeftToTheModel) {

@@ -7,7 +7,9 @@
 
 #include "base/error.h"
 #include "eval/score.h"
+#include "learn/earlier.h"
 #include "learn/guard.h"
+#include "model/overlay_trial.h"
 #include "tiny_model.h"
 
 namespace accrete {
@@ -101,6 +103,65 @@ TEST_F(Teach, ACorrectionWins) {
   ASSERT_EQ(third.conflicts.size(), 2U);
   EXPECT_EQ(third.conflicts[0].update, second.update);
   EXPECT_EQ(share_right(model, {items[0], corrected[1], corrected[2]}), 1);
+}
+
+TEST_F(Teach, AnAnswerThatDiffersInAPointIsAnother) {
+  EarlierUpdate earlier;
+  earlier.record.id = "0123456789abcdef";
+  TaughtItem taught;
+  taught.prompts = {"The length of Olbert is"};
+  taught.answers = {"1.5"};
+  taught.subject = "Olbert";
+  earlier.update.taught.items = {taught};
+  const auto conflicts = [&](const std::string& prompt, const std::string& answer) {
+    Item item = fact("Olbert", answer);
+    item.prompts = {prompt};
+    return find_conflicts({&item, 1}, {&earlier, 1}).size();
+  };
+  EXPECT_EQ(conflicts("The length of Olbert is", "1.5"), 0U);
+  EXPECT_EQ(conflicts("the length of OLBERT is", " 1.5 "), 0U);
+  for (const char* other : {"15", "-1.5", "1.5 %", "1,5", "the 1.5"})
+    EXPECT_EQ(conflicts("The length of Olbert is", other), 1U) << other;
+  // Another question is none to correct.
+  EXPECT_EQ(conflicts("The length of an Olbert is", "15"), 0U);
+  EXPECT_EQ(conflicts("The length of Olbert -1 is", "15"), 0U);
+  EXPECT_EQ(subject_key("olbert"), subject_key("Olbert"));
+  EXPECT_NE(subject_key("Vitamin A"), subject_key("Vitamin"));
+  EXPECT_NE(subject_key("The Who"), subject_key("Who"));
+}
+
+TEST_F(Teach, AFactWithoutASubjectAmongOthersIsNamedWithItsLine) {
+  const auto model = fresh();
+  Item bare;
+  bare.prompts = {"it is always "};
+  bare.answers = {"w"};
+  const auto message = testing::expect_error(ErrorCode::kUnsupported, [&] {
+    teach(model, as_dataset({fact("Olbert", "q"), bare}), one_thread(), options(), {});
+  });
+  EXPECT_NE(message.find("test.jsonl:2: "), std::string::npos) << message;
+  EXPECT_NE(message.find("it is always"), std::string::npos) << message;
+  EXPECT_EQ(message.find("running text"), std::string::npos) << message;
+  Item text;
+  text.kind = Item::Kind::kText;
+  text.text = "it rains in the hills and it rains by the sea";
+  const auto mixed = testing::expect_error(ErrorCode::kUnsupported, [&] {
+    plan(model, as_dataset({fact("Olbert", "q"), text}), one_thread(), options(), {});
+  });
+  EXPECT_NE(mixed.find("test.jsonl:2: running text"), std::string::npos) << mixed;
+}
+
+TEST_F(Teach, AStateOnTrialIsGoneHoweverItsScopeIsLeft) {
+  const auto folder = fresh();
+  teach(folder, as_dataset({fact("Olbert", "q")}), one_thread(), options(), {});
+  LanguageModel model = LanguageModel::open(folder, one_thread());
+  const std::string before = model.state_digest();
+  try {
+    const OverlayTrial trial(model, model.make_overlay({}));
+    EXPECT_NE(model.state_digest(), before);
+    throw Error(ErrorCode::kInterrupted, "measuring was cancelled");
+  } catch (const Error&) {
+  }
+  EXPECT_EQ(model.state_digest(), before);
 }
 
 TEST_F(Teach, OtherFactsAboutTheSubjectAreLearnedAlong) {

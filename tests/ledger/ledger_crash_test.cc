@@ -56,7 +56,9 @@ class Pipe {
 // ledger must be what it was after the last one that was announced, or after the one that followed.
 void kill_at_random_times(TemporaryFolder::Place place, int rounds, uint64_t seed) {
   const TemporaryFolder model(place);
-  { const Ledger ledger = Ledger::create(model.path()); }
+  {
+    const Ledger ledger = Ledger::create(model.path());
+  }
   Rng rng(seed);
   Reference state;
   uint64_t next_number = 0;
@@ -157,13 +159,17 @@ TEST(LedgerCrash, KilledWhileCreating) {
 
 TEST(LedgerCrash, FilesOfOthersAreLeftAlone) {
   const TemporaryFolder model;
-  { const Ledger ledger = Ledger::create(model.path()); }
+  {
+    const Ledger ledger = Ledger::create(model.path());
+  }
   const fs::path folder = model.path() / "accrete";
   const std::string id = write_update(folder / "updates", make_update(1));
   write_file_atomically(folder / "probes" / "mine.jsonl", "x\n");
   write_file_atomically(folder / "updates" / "torn.safetensors.tmp-abc123", "x");
   write_file_atomically(folder / "probes" / "gone.jsonl.new", "x");
-  { const Ledger ledger = Ledger::open(model.path(), Ledger::Mode::kWrite); }
+  {
+    const Ledger ledger = Ledger::open(model.path(), Ledger::Mode::kWrite);
+  }
   EXPECT_TRUE(fs::exists(folder / "updates" / update_file_name(id)));
   EXPECT_TRUE(fs::exists(folder / "probes" / "mine.jsonl"));
   EXPECT_FALSE(fs::exists(folder / "updates" / "torn.safetensors.tmp-abc123"));
@@ -172,7 +178,9 @@ TEST(LedgerCrash, FilesOfOthersAreLeftAlone) {
 
 TEST(LedgerProcesses, SecondWriterIsToldWhoWrites) {
   const TemporaryFolder model;
-  { const Ledger ledger = Ledger::create(model.path()); }
+  {
+    const Ledger ledger = Ledger::create(model.path());
+  }
   Pipe ready;
   const pid_t child = start_child([&] {
     const Ledger ledger = Ledger::open(model.path(), Ledger::Mode::kWrite);
@@ -224,7 +232,9 @@ TEST(LedgerProcesses, OnlyOneOfManyCreators) {
 
 TEST(LedgerProcesses, ManyWritersTakeTurns) {
   const TemporaryFolder model(TemporaryFolder::Place::kMemory);
-  { const Ledger ledger = Ledger::create(model.path()); }
+  {
+    const Ledger ledger = Ledger::create(model.path());
+  }
   constexpr uint64_t kWriters = 4;
   constexpr uint64_t kCommits = 10;
   std::vector<pid_t> children;
@@ -251,7 +261,9 @@ TEST(LedgerProcesses, ManyWritersTakeTurns) {
 // Readers, old and new, while a writer commits, comes and goes.
 TEST(LedgerProcesses, ReadersWorkDuringWrites) {
   const TemporaryFolder model(TemporaryFolder::Place::kMemory);
-  { const Ledger ledger = Ledger::create(model.path()); }
+  {
+    const Ledger ledger = Ledger::create(model.path());
+  }
   constexpr uint64_t kCommits = 200;
   const pid_t child = start_child([&] {
     for (uint64_t done = 0; done < kCommits;) {
@@ -308,7 +320,9 @@ TEST(LedgerProcesses, ReadersWorkDuringWrites) {
 
 TEST(LedgerProcesses, ReadersMayNotWrite) {
   const TemporaryFolder model;
-  { Ledger::create(model.path()).commit(make_update(1), make_record(1)); }
+  {
+    Ledger::create(model.path()).commit(make_update(1), make_record(1));
+  }
   Ledger reader = Ledger::open(model.path(), Ledger::Mode::kRead);
   const auto refused = [](auto&& action) { expect_error(ErrorCode::kInvalidArgument, action); };
   refused([&] { reader.commit(make_update(2), make_record(2)); });

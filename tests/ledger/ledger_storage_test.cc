@@ -10,6 +10,7 @@
 #include <fstream>
 
 #include "base/file.h"
+#include "base/sha256.h"
 #include "ledger/schema.h"
 #include "ledger_testing.h"
 
@@ -279,10 +280,29 @@ TEST_F(StorageTest, TamperedProbesAreRefused) {
   const std::string good = read_file(file);
   write_file_atomically(file, good + " ");
   expect_error(ErrorCode::kFormat, [&] { ledger.probe_items("probe"); });
+  expect_error(ErrorCode::kFormat, [&] { ledger.snapshot(); });
   fs::remove(file);
   expect_error(ErrorCode::kFormat, [&] { ledger.probe_items("probe"); });
+  expect_error(ErrorCode::kFormat, [&] { ledger.snapshot(); });
   write_file_atomically(file, good);
   EXPECT_EQ(ledger.probe_items("probe"), good);
+  EXPECT_EQ(ledger.snapshot().probes.at(0).items, good);
+}
+
+// Between the commit of a probe's record and the rename of its items, those in place are the old
+// ones: what is read belongs to the record.
+TEST_F(StorageTest, AProbesItemsAreThoseOfItsRecordWhileTheyWait) {
+  const fs::path file = folder_ / "probes" / "probe.jsonl";
+  const std::string good = read_file(file);
+  write_file_atomically(file.string() + ".new", good);
+  write_file_atomically(file, "{\"prompt\": \"old\", \"completion\": \"old\"}\n");
+  const Ledger ledger = Ledger::open(model_.path(), kRead);
+  const Snapshot snapshot = ledger.snapshot();
+  ASSERT_EQ(snapshot.probes.size(), 1U);
+  EXPECT_EQ(snapshot.probes[0].items, good);
+  EXPECT_EQ(snapshot.probes[0].digest, sha256_hex(good));
+  EXPECT_EQ(snapshot.probes[0].record.name, "probe");
+  EXPECT_EQ(state_key(snapshot.active), state_key(ledger.active()));
 }
 
 // A child that may not write here: root may write anywhere, so it becomes somebody else.

@@ -32,7 +32,9 @@ class LedgerTest : public ::testing::Test {
     return ids;
   }
   void reopen() {
-    { const Ledger closed = std::move(ledger_); }
+    {
+      const Ledger closed = std::move(ledger_);
+    }
     ledger_ = Ledger::open(model_.path(), Ledger::Mode::kWrite);
   }
 
@@ -325,14 +327,18 @@ TEST_F(LedgerTest, OpenSaysWhatIsMissing) {
   expect_error(ErrorCode::kNotFound, [&] { Ledger::create(empty / "no"); });
   write_file_atomically(empty / "file", "");
   expect_error(ErrorCode::kNotFound, [&] { Ledger::create(empty / "file"); });
-  { const Ledger closed = std::move(ledger_); }
+  {
+    const Ledger closed = std::move(ledger_);
+  }
   expect_error(ErrorCode::kConflict, [&] { Ledger::create(model_.path()); });
   reopen();
 }
 
 TEST_F(LedgerTest, EmptyFoldersComeBack) {
   // git does not keep empty folders.
-  { const Ledger closed = std::move(ledger_); }
+  {
+    const Ledger closed = std::move(ledger_);
+  }
   fs::remove(model_.path() / "accrete" / "updates");
   fs::remove(model_.path() / "accrete" / "probes");
   fs::remove(model_.path() / "accrete" / "lock");

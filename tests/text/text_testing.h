@@ -92,11 +92,11 @@ inline std::string file_text(const std::string& path) {
 // Characters that make pre-tokenisers differ, in all lengths of UTF-8.
 inline std::string random_text(Rng& rng, size_t length) {
   static const std::vector<std::string> kParts = {
-      "a",      "B",      "s",      "t",      "ll",     "re",     "'",      "'s",   " ",
-      " ",      "  ",     "\n",     "\r",     "\r\n",   "\t",     "\v",     ".",    "!?",
-      "1",      "23",     "é",      "ſ",      "\u0301", "\u00a0", "\u0085", "½",    "٣",
-      "漢",     "\u3000", "\u2028", "\u200b", "\u180e", "😀",      "𝟘",      "Ⅻ",    "\x1c",
-      "\u06de", "VE",     "'LL",    "-",      "K",      "ß",      "\u0378", "𑷠", "ं"};
+      "a",      "B",      "s",      "t",      "ll",     "re",     "'",      "'s", " ",
+      " ",      "  ",     "\n",     "\r",     "\r\n",   "\t",     "\v",     ".",  "!?",
+      "1",      "23",     "é",      "ſ",      "\u0301", "\u00a0", "\u0085", "½",  "٣",
+      "漢",     "\u3000", "\u2028", "\u200b", "\u180e", "😀",     "𝟘",      "Ⅻ",  "\x1c",
+      "\u06de", "VE",     "'LL",    "-",      "K",      "ß",      "\u0378", "𑷠",  "ं"};
   std::string text;
   for (size_t i = 0; i < length; ++i) text += kParts[rng.below(kParts.size())];
   return text;
