@@ -3,6 +3,7 @@
 #include <map>
 
 #include "base/file.h"
+#include "base/rng.h"
 #include "cli/cli.h"
 #include "learn/explain.h"
 #include "model/ask.h"

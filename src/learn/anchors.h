@@ -16,6 +16,7 @@
 #include <cstdint>
 #include <vector>
 
+#include "base/progress.h"
 #include "learn/language_task.h"
 
 namespace accrete {
