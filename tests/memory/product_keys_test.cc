@@ -87,9 +87,9 @@ TEST(LookupTies, GoToTheLowerSlot) {
   for (const int64_t k : {1, 2, 7, 16}) {
     const Shape s{6, 2, 21, k, 6, 90};
     const ProductKeyOptions options{.heads = 2, .half_keys = 21, .top_k = k, .query_width = 6};
-    const auto keys = ProductKeys::from_tensors(
-        options, at::zeros({6}), at::eye(6).repeat({1, 2}), normals({2, 2, 21, 3}, 4).sign(),
-        at::zeros({2, 2, 21}));
+    const auto keys =
+        ProductKeys::from_tensors(options, at::zeros({6}), at::eye(6).repeat({1, 2}),
+                                  normals({2, 2, 21, 3}, 4).sign(), at::zeros({2, 2, 21}));
     const auto x = normals({s.T, s.d}, 3).sign();
     const auto a = keys.lookup(x), b = keys.lookup_reference(x);
     EXPECT_TRUE(at::equal(a.slots, b.slots)) << k;
