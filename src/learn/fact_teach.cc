@@ -19,7 +19,7 @@ namespace {
 namespace fs = std::filesystem;
 
 std::string quoted(const std::string& text) {
-  return "\"" + excerpt_of(text, 80) + "\"";
+  return fmt::format("\"{}\"", excerpt_of(text, 80));
 }
 
 constexpr size_t kMostRemarks = 20;

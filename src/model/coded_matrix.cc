@@ -97,9 +97,8 @@ at::Tensor CodedMatrix::values() const {
 
 at::Tensor CodedMatrix::low_values() const {
   auto out = at::empty({rows_.rows, rows_.columns}, at::kBFloat16);
-  each_part([&](int64_t r, const at::Tensor& values) {
-    out.narrow(0, r, values.size(0)).copy_(values);
-  });
+  each_part(
+      [&](int64_t r, const at::Tensor& values) { out.narrow(0, r, values.size(0)).copy_(values); });
   return out;
 }
 

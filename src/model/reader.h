@@ -44,7 +44,8 @@ class Reader {
   int64_t max_tokens() const;
 
   // Which reader this is, 64 hex digits: of configuration, tokenizer, decision, and of the weights
-  // and the adapter their names, shapes, and both ends of each tensor. Costs milliseconds and is taken by open().
+  // and the adapter their names, shapes, and both ends of each tensor. Costs milliseconds and is
+  // taken by open().
   const std::string& digest() const;
   // The same over every byte of the weights.
   std::string full_digest() const;

@@ -25,8 +25,8 @@ struct ReaderConfig {
   double norm_eps = 1e-12;
   Activation activation = Activation::kGelu;
   bool pool_first = false;  // the first token's vector instead of the mean
-  // What the product of an adapter's two factors is multiplied by (LoRA's alpha / rank); 0: there is
-  // no adapter.
+  // What the product of an adapter's two factors is multiplied by (LoRA's alpha / rank); 0: there
+  // is no adapter.
   double adapter_scale = 0;
   AcceptanceRule acceptance = acceptance_rule();
   // The content of the files that say this, the tokenizer's included; empty: there is no such file.
