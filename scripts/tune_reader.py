@@ -4,7 +4,7 @@ usage: tune_reader.py [--minutes 26] [--seed 0] [--threads 2] [--check]
 
 From models/all-MiniLM-L6-v2 and data/reader/questions.jsonl (facts in seven wordings, about a hundred things and offices; none of
 the benchmark's) and half of CLINC150's intents it makes data/reader/adapter, a LoRA of the encoder's linear layers as peft saves it.
-An episode is what a teach is: some facts of one thing with one to four wordings each are taught, others of the same thing are not; a
+An episode is what a teach is: some facts of one thing with one to three wordings each are taught, others of the same thing are not; a
 question is asked in a wording that was not taught. The score is that of src/memory/fact_store.cc and acceptance.h, so the loss is of
 the very decision: which fact (cross-entropy), accepted or not (logistic), and not far from the published encoder (cosine).
 It stops by the clock, so two runs differ; the files in the tree are one run's. --check tells how the encoder does on the development
@@ -18,6 +18,7 @@ import os
 import pathlib
 import random
 import re
+import sys
 import time
 
 import numpy as np
@@ -28,11 +29,13 @@ from torch import nn
 from transformers import AutoModel, AutoTokenizer
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT / "python"))
+from modeling_accrete_facts import SHRINK, mask_name, plain_question  # noqa: E402: the rules of src/text/wording.cc and fact_store.cc
+
 DATA, BASE = ROOT / "data", ROOT / "models" / "all-MiniLM-L6-v2"
 ADAPTER = DATA / "reader" / "adapter"
 RANK, RATE, PULL, MOST_TOKENS = 16, 1.5e-3, 0.7, 64
 LAYERS = ["attention.self.query", "attention.self.key", "attention.self.value", "attention.output.dense", "intermediate.dense", "output.dense"]
-SHRINK = 2  # kShrink of fact_store.cc
 START = [4.520, 5.214, 3.732, 1.742, -6.938]  # acceptance_rule() of acceptance.cc: centred, whole, answer, nearest, bias
 
 
@@ -119,19 +122,8 @@ class Encoder:
             lora.a.data, lora.b.data = (factors[f"{name}.lora_{x}.weight"].float() for x in "AB")
 
 
-def plain(text):
-    """As plain_question() of src/text/wording.cc, for the texts of these sets."""
-    text = re.sub(r"\s+", " ", text.replace("\u2019", "'")).strip()
-    short = re.sub(r"(?i)^(hi|hello|hey)( there)?\s*[,!.]\s*", "", text)
-    short = re.sub(r"(?i)[,\s]+please\s*([?.!]*)$", r"\1", short)
-    return short if re.search(r"\w", short) else text
-
-
 def mask(text, subject):
-    if not subject:
-        return text
-    name = r"\s+".join(map(re.escape, plain(subject).split()))
-    return re.sub(r"(?i)(?:(?<!\w)(?:the|a|an|my|this|your|our)\s+)?(?<!\w)(?<!\d[.,])" + name + r"(?!\w)(?![.,]\d)", "something", text)
+    return mask_name(text, subject) if subject else text
 
 
 def unit(x):
@@ -141,8 +133,8 @@ def unit(x):
 def evidence(subject, taught, answers, questions, encode):
     """[4, questions, facts]: the cosines that the decision weighs (src/memory/acceptance.h). `taught` [facts] lists of wordings."""
     n = len(taught)
-    wordings, asked = [plain(w) for t in taught for w in t], [plain(q) for q in questions]
-    texts = wordings + asked + [mask(plain(a), subject) for a in answers]
+    wordings, asked = [plain_question(w) for t in taught for w in t], [plain_question(q) for q in questions]
+    texts = wordings + asked + [mask(plain_question(a), subject) for a in answers]
     if subject:
         texts += [mask(t, subject) for t in wordings + asked]
     vectors = encode(texts)
@@ -166,16 +158,21 @@ def log_odds(weights, cosines):
     return torch.einsum("f,fqn->qn", weights[:4], cosines) + weights[4]
 
 
+def clinc_intents():
+    """intent -> (answer, wordings of people)"""
+    out = {row["intent"]: (row["answer"], []) for row in lines("desk/clinc_answers.jsonl")}
+    for row in lines("desk/clinc_train.jsonl"):
+        out[row["intent"]][1].append(row["q"])
+    return out
+
+
 def episode_groups():
     """(subject or "", [(answer, wordings)]); every other intent of CLINC150, the others being for trial."""
     groups = {}
     for row in lines("reader/questions.jsonl"):
         groups.setdefault(row["group"], (row["subject"], []))[1].append((row["answer"], row["wordings"]))
-    intents = {}
-    for row in lines("desk/clinc_train.jsonl"):
-        intents.setdefault(row["intent"], []).append(row["q"])
-    answers = {row["intent"]: row["answer"] for row in lines("desk/clinc_answers.jsonl")}
-    return [*groups.values(), ("", [(answers[i], intents[i]) for i in sorted(intents)[::2]])]
+    intents = clinc_intents()
+    return [*groups.values(), ("", [intents[i] for i in sorted(intents)[::2]])]
 
 
 def episode(group, groups, unrelated, rng):
@@ -266,10 +263,7 @@ def trials(half, encode, draws=6):
         asked = [(i, q) for i, f in enumerate(shop) for q in f[style]]
         cosines = evidence("", [f["questions"] for f in shop], [f["answer"] for f in shop], [q for _, q in asked] + left + unrelated, encode)[0]
         out[f"office, {style}"] = [(cosines, np.array([i for i, _ in asked] + [-1] * len(left) + [-2] * len(unrelated)))]
-    intents = {}
-    for row in lines("desk/clinc_train.jsonl"):
-        intents.setdefault(row["intent"], []).append(row["q"])
-    answers = {row["intent"]: row["answer"] for row in lines("desk/clinc_answers.jsonl")}
+    intents = clinc_intents()
     part = "val" if half == "dev" else "test"
     every, scope = sorted(intents), [row["q"] for row in lines(f"desk/clinc_oos_{part}.jsonl")]
     for name, names in (("150 intents", every), ("75 intents never tuned on", every[1::2])):
@@ -277,7 +271,7 @@ def trials(half, encode, draws=6):
         asked = asked[:: 3 if half == "dev" else 1]
         for k in (5, 10):
             rng = random.Random(k)
-            cosines = evidence("", [rng.sample(intents[i], k) for i in names], [answers[i] for i in names], [q for _, q in asked] + scope + unrelated, encode)[0]
+            cosines = evidence("", [rng.sample(intents[i][1], k) for i in names], [intents[i][0] for i in names], [q for _, q in asked] + scope + unrelated, encode)[0]
             out[f"{name}, {k} wordings"] = [(cosines, np.array([i for i, _ in asked] + [-1] * len(scope) + [-2] * len(unrelated)))]
     return out
 

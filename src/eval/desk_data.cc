@@ -346,10 +346,7 @@ DeskSet DeskData::uses(uint64_t seed, int64_t most) const {
   const fs::path path = data_ / "desk" / ("use_" + split_ + ".jsonl");
   int64_t line = 0;
   for (const json& one : read_lines(path)) out.use.push_back(parse_use(one, path.string(), ++line));
-  if (static_cast<int64_t>(out.use.size()) > most) {
-    Rng(seed).split(21).shuffle(std::span(out.use));
-    out.use.resize(static_cast<size_t>(most));
-  }
+  out.use = desk_sample(out.use, most, Rng(seed).split(21));
   std::set<std::string> ids;
   for (const UseItem& one : out.use) ids.insert(one.facts.begin(), one.facts.end());
   for (auto& thing : by_thing())

@@ -6,12 +6,17 @@
 // Non-goals: asking (desk_measure.h).
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <filesystem>
+#include <limits>
+#include <numeric>
+#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
 
+#include "base/rng.h"
 #include "eval/desk_use.h"
 #include "io/dataset.h"
 
@@ -31,6 +36,20 @@ struct DeskSet {
 // "thing12", ...: what run_desk knows, in order.
 const std::vector<std::string>& desk_sections();
 
+// At most `limit` of them, drawn by `rng`, in their order.
+template <typename T>
+std::vector<T> desk_sample(const std::vector<T>& all, int64_t limit, Rng rng) {
+  if (static_cast<int64_t>(all.size()) <= limit) return all;
+  std::vector<size_t> order(all.size());
+  std::iota(order.begin(), order.end(), size_t{0});
+  rng.shuffle(std::span(order));
+  order.resize(static_cast<size_t>(limit));
+  std::sort(order.begin(), order.end());
+  std::vector<T> out;
+  for (const size_t i : order) out.push_back(all[i]);
+  return out;
+}
+
 class DeskData {
  public:
   // Throws what reading throws.
@@ -38,7 +57,8 @@ class DeskData {
 
   // Throws kInvalidArgument for a section that does not exist, and what reading throws. Of the uses
   // at most so many are drawn, with the facts that they need.
-  DeskSet section(const std::string& name, uint64_t seed, int64_t most_uses = 240) const;
+  DeskSet section(const std::string& name, uint64_t seed,
+                  int64_t most_uses = std::numeric_limits<int64_t>::max()) const;
 
   // What every section is held to.
   std::vector<std::string> unrelated, systems;

@@ -27,20 +27,6 @@ double share(size_t count, size_t of) {
   return of == 0 ? 0 : static_cast<double>(count) / static_cast<double>(of);
 }
 
-// At most `limit` of them, drawn by `rng`, in their order.
-template <typename T>
-std::vector<T> sample(const std::vector<T>& all, int64_t limit, Rng rng) {
-  if (static_cast<int64_t>(all.size()) <= limit) return all;
-  std::vector<size_t> order(all.size());
-  std::iota(order.begin(), order.end(), size_t{0});
-  rng.shuffle(std::span(order));
-  order.resize(static_cast<size_t>(limit));
-  std::sort(order.begin(), order.end());
-  std::vector<T> out;
-  for (const size_t i : order) out.push_back(all[i]);
-  return out;
-}
-
 std::vector<AskRequest> requests_of(std::span<const Asked> asked) {
   std::vector<AskRequest> out;
   for (const Asked& a : asked) out.push_back(a.request);
@@ -114,11 +100,11 @@ class Measure {
 
   void recital() {
     next("taught wordings");
-    const auto taught = sample(wordings(false), limits_.taught, rng_.split(1));
+    const auto taught = desk_sample(wordings(false), limits_.taught, rng_.split(1));
     row_["taught"] = share(right(taught, answer(taught)), taught.size());
     next("untaught wordings");
     const auto all = wordings(true);
-    const auto asked = sample(all, limits_.untaught, rng_.split(2));
+    const auto asked = desk_sample(all, limits_.untaught, rng_.split(2));
     const auto said = answer(asked);
     row_["untaught_questions"] = asked.size();
     row_["untaught"] = share(right(asked, said), asked.size());
@@ -176,7 +162,7 @@ class Measure {
   }
 
   void variants() {
-    const auto asked = sample(wordings(true), limits_.variants, rng_.split(3));
+    const auto asked = desk_sample(wordings(true), limits_.variants, rng_.split(3));
     if (asked.empty()) return;
     next("as it is");
     row_["variants"] = {{"questions", asked.size()},
@@ -229,7 +215,7 @@ class Measure {
       }
       return out;
     }
-    const auto some = sample(all, limits_.unchanged, rng_.split(stream));
+    const auto some = desk_sample(all, limits_.unchanged, rng_.split(stream));
     const auto before = parts_.base.answer(some, limits_.few_tokens, quiet_);
     const auto after = method_.answer(some, limits_.few_tokens, quiet_);
     out.of = some.size();

@@ -3,7 +3,6 @@
 #include <ATen/ATen.h>
 
 #include <algorithm>
-#include <chrono>
 #include <cstdlib>
 #include <fstream>
 #include <numeric>
@@ -13,6 +12,7 @@
 #include "base/error.h"
 #include "learn/baselines/finetune.h"
 #include "learn/fact_teach.h"
+#include "learn/teach_clock.h"
 #include "ledger/update_file.h"
 #include "model/chat_tokens.h"
 #include "model/fact_memory.h"
@@ -29,16 +29,6 @@ constexpr int64_t kRank = 16;  // of LoRA
 constexpr double kAlpha = 32;
 constexpr int64_t kTrainBatch = 8;  // examples of a finetuning step
 constexpr int64_t kFloat32 = 4;
-
-class Clock {
- public:
-  double seconds() const {
-    return std::chrono::duration<double>(std::chrono::steady_clock::now() - start_).count();
-  }
-
- private:
-  std::chrono::steady_clock::time_point start_ = std::chrono::steady_clock::now();
-};
 
 // Largest resident memory since the last reset; where the system cannot reset it, since the start.
 void reset_peak() {

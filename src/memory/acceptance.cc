@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <cmath>
-#include <utility>
 
 namespace accrete {
 namespace {
@@ -43,48 +42,44 @@ const AcceptanceRule& acceptance_rule() {
   return kRule;
 }
 
-double* acceptance_term(AcceptanceRule& rule, std::string_view name) {
-  const std::pair<std::string_view, double*> terms[] = {
-      {"centred", &rule.centred}, {"whole", &rule.whole}, {"answer", &rule.answer},
-      {"nearest", &rule.nearest}, {"bias", &rule.bias},   {"same", &rule.same},
-      {"open", &rule.open},       {"few", &rule.few},     {"slope", &rule.slope},
-      {"most", &rule.most}};
-  for (const auto& [key, term] : terms)
-    if (key == name) return term;
-  return nullptr;
+std::span<const AcceptanceTerm> acceptance_terms() {
+  static constexpr AcceptanceTerm kTerms[] = {
+      {"centred", &AcceptanceRule::centred}, {"whole", &AcceptanceRule::whole},
+      {"answer", &AcceptanceRule::answer},   {"nearest", &AcceptanceRule::nearest},
+      {"bias", &AcceptanceRule::bias},       {"same", &AcceptanceRule::same},
+      {"open", &AcceptanceRule::open},       {"few", &AcceptanceRule::few},
+      {"slope", &AcceptanceRule::slope},     {"most", &AcceptanceRule::most}};
+  return kTerms;
 }
 
 Choice decide(std::span<const Evidence> evidence, const AcceptanceRule& rule, double caution) {
-  const auto log_odds = [&rule](const Evidence& e) { return accrete::log_odds(e, rule); };
-  const auto without_answer = [&rule](const Evidence& e) {
-    return accrete::without_answer(e, rule);
-  };
   Choice out;
   const Evidence* best = nullptr;
   const Evidence* next = nullptr;
   const Evidence* left = nullptr;
   for (const Evidence& e : evidence) {
     if (e.leave) {
-      if (left == nullptr || without_answer(e) > without_answer(*left)) left = &e;
+      if (left == nullptr || without_answer(e, rule) > without_answer(*left, rule)) left = &e;
       continue;
     }
-    if (best == nullptr || log_odds(e) > log_odds(*best)) {
+    if (best == nullptr || log_odds(e, rule) > log_odds(*best, rule)) {
       next = best;
       best = &e;
-    } else if (next == nullptr || log_odds(e) > log_odds(*next)) {
+    } else if (next == nullptr || log_odds(e, rule) > log_odds(*next, rule)) {
       next = &e;
     }
   }
   const auto candidate = [&](const Evidence& e) {
-    return Candidate{e.fact, e.key, 1 / (1 + std::exp(caution - log_odds(e))), e.nearest,
+    return Candidate{e.fact, e.key, 1 / (1 + std::exp(caution - log_odds(e, rule))), e.nearest,
                      e.nearest_whole};
   };
   if (next != nullptr) out.runner_up = candidate(*next);
   if (best == nullptr) return out;
   out.best = candidate(*best);
-  out.left = left != nullptr && !best->same && without_answer(*left) > without_answer(*best);
+  out.left =
+      left != nullptr && !best->same && without_answer(*left, rule) > without_answer(*best, rule);
   if (out.left) out.left_to = left->fact;
-  if (log_odds(*best) - caution >= threshold(*best, rule) && !out.left) out.fact = best->fact;
+  if (log_odds(*best, rule) - caution >= threshold(*best, rule) && !out.left) out.fact = best->fact;
   return out;
 }
 

@@ -54,8 +54,12 @@ struct AcceptanceRule {
 };
 // That of all-MiniLM-L6-v2 as it is published; a reader's folder may say another.
 const AcceptanceRule& acceptance_rule();
-// A part of it by its name; null: there is none of that name.
-double* acceptance_term(AcceptanceRule& rule, std::string_view name);
+// Its parts by name, as acceptance.json and an exported model write them.
+struct AcceptanceTerm {
+  std::string_view name;
+  double AcceptanceRule::* value;
+};
+std::span<const AcceptanceTerm> acceptance_terms();
 
 // Of all candidates of a question. `caution` is taken from the log-odds: above 0 less is accepted.
 Choice decide(std::span<const Evidence> evidence, const AcceptanceRule& rule, double caution);

@@ -85,10 +85,9 @@ nlohmann::json texts(const FactStore& store) {
 }
 
 nlohmann::json acceptance(const AcceptanceRule& rule) {
-  return {{"centred", rule.centred}, {"whole", rule.whole}, {"answer", rule.answer},
-          {"nearest", rule.nearest}, {"bias", rule.bias},   {"same", rule.same},
-          {"open", rule.open},       {"few", rule.few},     {"slope", rule.slope},
-          {"most", rule.most}};
+  nlohmann::json out;
+  for (const AcceptanceTerm& term : acceptance_terms()) out[term.name] = rule.*(term.value);
+  return out;
 }
 
 }  // namespace

@@ -42,6 +42,12 @@ at::ScalarType float_type(const TensorView& view, const std::string& folder) {
   }
 }
 
+// As it lies in the map: read-only.
+at::Tensor mapped_tensor(const TensorView& view, const std::string& folder) {
+  return at::from_blob(const_cast<std::byte*>(view.bytes.data()), view.shape,
+                       at::TensorOptions().dtype(float_type(view, folder)));
+}
+
 struct Loader {
   const ShardedSafetensors& files;
   const std::optional<SafetensorsFile>& adapter;
@@ -49,7 +55,6 @@ struct Loader {
   std::string folder;
   std::string prefix;  // "bert." or nothing
 
-  // As it lies in the map: read-only.
   at::Tensor mapped(const std::string& name, const std::vector<int64_t>& shape) const {
     const TensorView* view = files.find(prefix + name);
     if (view == nullptr)
@@ -61,8 +66,7 @@ struct Loader {
                   fmt::format("{}: `{}` has shape [{}], config.json asks for [{}]", folder,
                               view->name, fmt::join(view->shape, ", "), fmt::join(shape, ", ")),
                   "config.json and the weights belong to different models; fetch both again");
-    return at::from_blob(const_cast<std::byte*>(view->bytes.data()), view->shape,
-                         at::TensorOptions().dtype(float_type(*view, folder)));
+    return mapped_tensor(*view, folder);
   }
   at::Tensor get(const std::string& name, const std::vector<int64_t>& shape) const {
     return mapped(name, shape).to(at::kFloat);
@@ -80,9 +84,7 @@ struct Loader {
                   fmt::format("{}: `{}` of the adapter has shape [{}]", folder, name,
                               fmt::join(view->shape, ", ")),
                   "the adapter belongs to another model; fetch both again");
-    return at::from_blob(const_cast<std::byte*>(view->bytes.data()), view->shape,
-                         at::TensorOptions().dtype(float_type(*view, folder)))
-        .to(at::kFloat);
+    return mapped_tensor(*view, folder).to(at::kFloat);
   }
   // The weight of a linear layer, with what the adapter adds to it.
   at::Tensor weight(const std::string& layer, int64_t out, int64_t in) const {

@@ -148,10 +148,12 @@ void read_adapter(const std::filesystem::path& file, ReaderConfig& c) {
 void read_acceptance(const std::filesystem::path& file, ReaderConfig& c) {
   const json rule = parse_object(c.acceptance_json, file);
   for (const auto& [key, value] : rule.items()) {
-    double* const term = acceptance_term(c.acceptance, key);
-    if (term == nullptr) fail(file, fmt::format("{} is no part of the decision", shown(key)));
+    const auto terms = acceptance_terms();
+    const auto term = std::find_if(terms.begin(), terms.end(),
+                                   [&key](const AcceptanceTerm& t) { return t.name == key; });
+    if (term == terms.end()) fail(file, fmt::format("{} is no part of the decision", shown(key)));
     if (!value.is_number()) fail(file, fmt::format("{} must be a number", shown(key)));
-    *term = value.get<double>();
+    c.acceptance.*(term->value) = value.get<double>();
   }
 }
 
