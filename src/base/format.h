@@ -118,11 +118,11 @@ struct Pattern {
     constexpr std::string_view kAligns = "<>^";
     if (at + 1 < text.size() && kAligns.find(text[at + 1]) != std::string_view::npos) ++at;
     take(kAligns);
+    if (take("+- ") && !real && kind != Kind::kInteger) throw "a sign is for signed numbers";
     const size_t start = at;
-    take("+- ");
     take("#");
     take("0");
-    if (at != start && !number) throw "a sign, # or 0 is for numbers";
+    if (at != start && !number) throw "# and 0 are for numbers";
     length();
     if (take(".")) {
       if (!real && kind != Kind::kText) throw "only text and floating point have a precision";
@@ -132,7 +132,7 @@ struct Pattern {
                                    : kind == Kind::kText ? "s?"
                                    : kind == Kind::kBool ? "s"
                                    : kind == Kind::kChar ? "c?"
-                                                         : "bBcdoxX";
+                                                         : "bBdoxX";
     take(types);
     if (peek() != '}') throw "a value cannot be shown in this way";
   }

@@ -77,6 +77,7 @@ TEST(Format, RefusesPatternsThatDoNotFit) {
   EXPECT_NE(refusal("{:{}}", {Kind::kText, Kind::kText}), "");
   EXPECT_NE(refusal("{:+}", {Kind::kBool}), "");
   EXPECT_NE(refusal("{:d}", {Kind::kChar}), "");
+  EXPECT_NE(refusal("{:+}", {Kind::kUnsigned}), "");
 }
 
 // What the compiler lets pass must not fail when the program runs.
