@@ -5,7 +5,6 @@
 // usage: finetune_trace MODEL FACTS OUT full|lora|sgd RATE PASSES COUNT [SEED]
 //        OUT.json and, for LoRA, OUT.safetensors are written
 #include <ATen/ATen.h>
-#include <fmt/format.h>
 
 #include <cstdio>
 #include <nlohmann/json.hpp>

@@ -12,6 +12,11 @@ option(ACCRETE_WERROR "Warnings are errors (said by CI=true)" ${_werror})
 if(ACCRETE_WERROR)
   target_compile_options(accrete_options INTERFACE -Werror)
 endif()
+# A class of one source that holds what only that source knows is taken for one of a header where
+# several sources are compiled at once.
+if(ACCRETE_UNITY AND CMAKE_CXX_COMPILER_ID STREQUAL "GNU")
+  target_compile_options(accrete_options INTERFACE -Wno-subobject-linkage)
+endif()
 if(ACCRETE_SANITIZE)
   foreach(_language C CXX)
     set(CMAKE_${_language}_FLAGS

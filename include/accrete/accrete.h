@@ -7,10 +7,10 @@
 //   model.undo();
 //
 // A small facade over what the command line does, without a tensor in it: compiling against it
-// needs the standard library and {fmt}, linking needs libtorch (find_package(accrete) sees to
-// both). Everything fails with accrete::Error (error.h): a code, a message, a hint; a call that
-// threw has changed nothing. The codes named below are those a caller may want to tell apart; any
-// call may also throw kIo, kFormat (damaged files) and kInternal.
+// needs the standard library alone, linking needs libtorch (find_package(accrete) sees to it).
+// Everything fails with accrete::Error (error.h): a code, a message, a hint; a call that threw has
+// changed nothing. The codes named below are those a caller may want to tell apart; any call may
+// also throw kIo, kFormat (damaged files) and kInternal.
 //
 // On a machine that has other work to do, run your program with OMP_WAIT_POLICY=passive (the
 // command line sees to it itself): libtorch's idle threads spin otherwise, and teaching may take

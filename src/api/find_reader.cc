@@ -5,6 +5,7 @@
 
 #include "api/installation.h"
 #include "base/error.h"
+#include "base/format.h"
 
 namespace accrete {
 namespace {
@@ -22,10 +23,10 @@ bool is_reader(const fs::path& folder) {
 
 fs::path named(const std::string& folder, const char* by) {
   if (!is_reader(folder))
-    throw Error(
-        ErrorCode::kNotFound,
-        fmt::format("{}, which {} names, is no reader: there is no config.json in it", folder, by),
-        kHint);
+    throw Error(ErrorCode::kNotFound,
+                accrete::format("{}, which {} names, is no reader: there is no config.json in it",
+                                folder, by),
+                kHint);
   return folder;
 }
 
@@ -39,7 +40,7 @@ fs::path find_reader(const std::string& given) {
   try {
     data = fs::absolute(data_folder()).lexically_normal();
   } catch (const Error& error) {
-    throw Error(error.code(), fmt::format("no reader: {}", error.what()), kHint);
+    throw Error(error.code(), accrete::format("no reader: {}", error.what()), kHint);
   }
   if (data.filename().empty()) data = data.parent_path();  // it ended with a slash
   std::string looked;
@@ -48,7 +49,8 @@ fs::path find_reader(const std::string& given) {
     if (is_reader(folder)) return folder;
     looked += (looked.empty() ? "" : " nor ") + folder.string();
   }
-  throw Error(ErrorCode::kNotFound, fmt::format("there is no reader: neither {}", looked), kHint);
+  throw Error(ErrorCode::kNotFound, accrete::format("there is no reader: neither {}", looked),
+              kHint);
 }
 
 }  // namespace accrete

@@ -4,6 +4,7 @@
 #include <system_error>
 
 #include "api/facade.h"
+#include "base/format.h"
 
 namespace accrete {
 
@@ -21,7 +22,7 @@ std::filesystem::path data_folder() {
     looked += (looked.empty() ? "" : ", ") + folder.string();
   }
   throw Error(ErrorCode::kNotFound,
-              fmt::format("the data that come with accrete are in none of {}", looked),
+              accrete::format("the data that come with accrete are in none of {}", looked),
               "set ACCRETE_DATA to the folder with background.txt.zst");
 }
 

@@ -1,6 +1,7 @@
 #include <nlohmann/json.hpp>
 
 #include "api/facade.h"
+#include "base/format.h"
 #include "base/sha256.h"
 #include "learn/teach.h"
 #include "model/ask.h"
@@ -34,12 +35,12 @@ std::string to_line(const Item& item, size_t number) {
                     !item.messages.empty() + !item.text.empty();
   if (kinds > 1)
     throw Error(ErrorCode::kInvalidArgument,
-                fmt::format("item {} is of more than one kind", number),
+                accrete::format("item {} is of more than one kind", number),
                 "make one item each of a fact, a conversation, a text");
   try {
     return line.dump();
   } catch (const nlohmann::json::exception&) {
-    throw Error(ErrorCode::kInvalidArgument, fmt::format("item {} is not UTF-8", number));
+    throw Error(ErrorCode::kInvalidArgument, accrete::format("item {} is not UTF-8", number));
   }
 }
 

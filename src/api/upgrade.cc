@@ -5,6 +5,7 @@
 
 #include "base/error.h"
 #include "base/file.h"
+#include "base/format.h"
 #include "base/sha256.h"
 #include "eval/fact_probe.h"
 #include "eval/probe.h"
@@ -22,7 +23,7 @@ std::vector<TaughtItem> lessons_of(const fs::path& file, const std::string& id) 
   const MappedFile mapped(file);
   if (!sha256_hex(mapped.bytes()).starts_with(id))
     throw Error(ErrorCode::kFormat,
-                fmt::format("{}: its content is not that of update {}", file.string(), id),
+                accrete::format("{}: its content is not that of update {}", file.string(), id),
                 "get the file again");
   std::vector<TensorView> tensors;
   Metadata metadata;
@@ -75,7 +76,7 @@ void teach_again(const UpdateRecord& record, const fs::path& file, const fs::pat
       if (e.code() != ErrorCode::kRefused && e.code() != ErrorCode::kInvalidArgument &&
           e.code() != ErrorCode::kConflict)
         throw;
-      leave(0, fmt::format("{} facts", set.items.size()), e.what());
+      leave(0, accrete::format("{} facts", set.items.size()), e.what());
     }
   }
   result.updates.push_back(std::move(upgraded));
@@ -109,11 +110,12 @@ UpgradeResult upgrade(const fs::path& source, const fs::path& target,
                       const RetrofitFactsOptions& options, const TeachOptions& how,
                       const Reporter& reporter) {
   if (!fs::is_directory(source))
-    throw Error(ErrorCode::kNotFound, fmt::format("there is no model folder {}", source.string()));
+    throw Error(ErrorCode::kNotFound,
+                accrete::format("there is no model folder {}", source.string()));
   if (!has_fitted_memory(source))
     throw Error(
         ErrorCode::kInvalidArgument,
-        fmt::format(
+        accrete::format(
             "{} has no memory that an earlier accrete fitted to it: there is nothing to upgrade",
             source.string()),
         "use it as it is");

@@ -6,8 +6,6 @@
 // Non-goals: error codes as return values, logging, stack traces.
 #pragma once
 
-#include <fmt/format.h>
-
 #include <stdexcept>
 #include <string>
 #include <string_view>

@@ -12,6 +12,7 @@
 #include <utility>
 
 #include "base/error.h"
+#include "base/format.h"
 
 namespace accrete {
 namespace {
@@ -26,7 +27,7 @@ namespace {
   if (e == ENOSPC || e == EDQUOT) hint = "free some disk space and run the command again";
   if (e == EFBIG) hint = "the file would exceed the allowed size (see `ulimit -f`)";
   throw Error(missing ? ErrorCode::kNotFound : ErrorCode::kIo,
-              fmt::format("cannot {} {}: {}", what, path.string(), std::strerror(e)), hint);
+              accrete::format("cannot {} {}: {}", what, path.string(), std::strerror(e)), hint);
 }
 
 class FileDescriptor {
@@ -40,8 +41,8 @@ class FileDescriptor {
       const bool folder = S_ISDIR(st.st_mode);
       ::close(fd_);
       throw Error(ErrorCode::kInvalidArgument,
-                  fmt::format("{} is {}, not a file", path.string(),
-                              folder ? "a folder" : "something special"),
+                  accrete::format("{} is {}, not a file", path.string(),
+                                  folder ? "a folder" : "something special"),
                   "name a regular file");
     }
     size_ = static_cast<size_t>(st.st_size);

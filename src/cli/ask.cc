@@ -2,8 +2,10 @@
 
 #include <cstdio>
 #include <iostream>
+#include <nlohmann/json.hpp>
 
 #include "base/error.h"
+#include "base/format.h"
 #include "base/interrupt.h"
 #include "cli/cli.h"
 #include "learn/explain.h"
@@ -58,15 +60,15 @@ void add_explanation(const Explanation& e, nlohmann::ordered_json& json, std::st
   json["explain"] = {{"log_probability", e.log_probability},
                      {"base_log_probability", e.base_log_probability},
                      {"updates", updates}};
-  text += fmt::format("\nlog p(answer) {:.2f}; without any update {:.2f}\n", e.log_probability,
-                      e.base_log_probability);
+  text += accrete::format("\nlog p(answer) {:.2f}; without any update {:.2f}\n", e.log_probability,
+                          e.base_log_probability);
   if (e.updates.empty()) text += "no update speaks here: the base knows it\n";
   constexpr size_t kMost = 5;
   for (size_t i = 0; i < std::min(kMost, e.updates.size()); ++i) {
     const Influence& u = e.updates[i];
-    text += fmt::format("{:+8.2f}  update {}  {}\n", u.effect, u.update, u.source);
+    text += accrete::format("{:+8.2f}  update {}  {}\n", u.effect, u.update, u.source);
     for (const SourceLine& line : u.lines)
-      text += fmt::format("          line {}: {} {}\n", line.line, line.question, line.answer);
+      text += accrete::format("          line {}: {} {}\n", line.line, line.question, line.answer);
   }
 }
 
@@ -89,7 +91,7 @@ std::string candidate_text(const FactMemory& memory, const Ledger& ledger, const
   const StoredFact& fact = memory.store().fact(c.fact);
   const TaughtItem& item = fact.text();
   const UpdateRecord origin = origin_of(ledger, fact);
-  return fmt::format(
+  return accrete::format(
       "update {}, line {} of {}: \"{}\" -> {}\n  probability {:.3f}, cosine {:.3f} masked, "
       "{:.3f} whole\n",
       origin.id, item.line, origin.source, item.prompts[static_cast<size_t>(c.key)],

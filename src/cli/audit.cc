@@ -1,6 +1,9 @@
 // audit and compact: what many updates have come to.
 #include "learn/audit.h"
 
+#include <nlohmann/json.hpp>
+
+#include "base/format.h"
 #include "cli/cli.h"
 #include "learn/compact.h"
 #include "learn/fact_inspect.h"
@@ -9,7 +12,7 @@
 namespace accrete::cli {
 namespace {
 
-nlohmann::ordered_json to_json(const AuditReport& r) {
+nlohmann::ordered_json report_json(const AuditReport& r) {
   nlohmann::ordered_json json = {{"updates", nlohmann::ordered_json::array()},
                                  {"blocks", nlohmann::ordered_json::array()},
                                  {"overlaps", nlohmann::ordered_json::array()},
@@ -50,25 +53,25 @@ std::string to_text(const AuditReport& r) {
   for (const OwnedSlots& u : r.updates)
     updates.push_back({u.update, std::to_string(u.items), std::to_string(u.rows),
                        std::to_string(u.exclusive), std::to_string(u.anchors),
-                       fmt::format("{:.2f}", u.norm), u.tag, u.source});
+                       accrete::format("{:.2f}", u.norm), u.tag, u.source});
   Rows blocks = {{"BLOCK", "USED", "OF", "SHARE", "NORM", "LARGEST ROW"}};
   for (const BlockUse& b : r.blocks)
     blocks.push_back({std::to_string(b.block), std::to_string(b.used), std::to_string(b.slots),
                       percent(static_cast<double>(b.used) / static_cast<double>(b.slots)),
-                      fmt::format("{:.2f}", b.norm), fmt::format("{:.3f}", b.largest_row)});
+                      accrete::format("{:.2f}", b.norm), accrete::format("{:.3f}", b.largest_row)});
   std::string text = table(updates) + "\n" + table(blocks);
   if (!r.overlaps.empty()) {
     Rows rows = {{"UPDATE", "AND", "SHARED SLOTS", "COSINE"}};
     for (const SharedSlots& s : r.overlaps)
-      rows.push_back({s.a, s.b, std::to_string(s.shared), fmt::format("{:+.2f}", s.cosine)});
+      rows.push_back({s.a, s.b, std::to_string(s.shared), accrete::format("{:+.2f}", s.cosine)});
     text += "\n" + table(rows);
   }
   if (!r.contested.empty()) {
     Rows rows = {{"BLOCK", "SLOT", "UPDATES", "NORM", "OF NORMS"}};
     for (const ContestedSlot& c : r.contested)
       rows.push_back({std::to_string(c.block), std::to_string(c.slot),
-                      std::to_string(c.updates.size()), fmt::format("{:.3f}", c.norm),
-                      fmt::format("{:.3f}", c.sum_of_norms)});
+                      std::to_string(c.updates.size()), accrete::format("{:.3f}", c.norm),
+                      accrete::format("{:.3f}", c.sum_of_norms)});
     text += "\n" + table(rows);
   }
   for (const auto& anomaly : r.anomalies) text += "odd: " + anomaly + "\n";
@@ -102,7 +105,7 @@ void print_facts(const Common& common, const FactAudit& r) {
     subjects.push_back({s.subject.empty() ? "(none)" : s.subject, std::to_string(s.facts)});
   }
   std::string text = table(updates) + "\n" + table(subjects) +
-                     fmt::format(
+                     accrete::format(
                          "\n{} facts in {} wordings, {} bytes; {} questions are left to the "
                          "model\n",
                          r.facts - r.left, r.wordings, r.bytes, r.left);
@@ -138,7 +141,7 @@ void add_audit(CLI::App& app, Common& common, Run& run) {
       const Ledger ledger = Ledger::open(state->model, Ledger::Mode::kRead);
       const AuditReport report =
           audit(load_members(ledger), memory.blocks, memory.keys.slots(), state->most);
-      common.print(to_json(report), to_text(report));
+      common.print(report_json(report), to_text(report));
       return 0;
     };
   });
@@ -153,8 +156,8 @@ void add_audit(CLI::App& app, Common& common, Run& run) {
       const CompactResult r = compact(*folder, common.open, kVersion, common.reporter());
       std::string text;
       for (const auto& id : r.updates) text += "fold   " + id + "\n";
-      text += fmt::format("of {} updates: {} rows -> {}, {} bytes -> {}\n", r.folded.size(),
-                          r.rows_before, r.rows_after, r.bytes_before, r.bytes_after);
+      text += accrete::format("of {} updates: {} rows -> {}, {} bytes -> {}\n", r.folded.size(),
+                              r.rows_before, r.rows_after, r.bytes_before, r.bytes_after);
       text += "state  " + r.digest_before + " before\n       " + r.digest_after + " after\n";
       common.print({{"updates", r.updates},
                     {"folded", r.folded},

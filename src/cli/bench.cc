@@ -1,10 +1,12 @@
 #include "cli/bench.h"
 
 #include <chrono>
+#include <nlohmann/json.hpp>
 
 #include "api/installation.h"
 #include "base/error.h"
 #include "base/file.h"
+#include "base/format.h"
 #include "eval/forgetting_data.h"
 #include "eval/probe.h"
 #include "eval/score.h"
@@ -16,7 +18,7 @@
 namespace accrete::cli {
 namespace {
 
-struct State {
+struct BenchFacts {
   std::string model, split = "test", out, ranking = "interference";
   std::string plasticity = "full";
   int64_t facts = 200, seeds = 3, first_seed = 0, text_bytes = 40000, anchors = 0;
@@ -35,7 +37,7 @@ struct Column {
       high = std::max(high, v);
       sum += v;
     }
-    return fmt::format(fmt::runtime(format), sum / static_cast<double>(values.size()), low, high);
+    return accrete::vformat(format, {sum / static_cast<double>(values.size()), low, high});
   }
 };
 
@@ -50,7 +52,7 @@ std::vector<Item> elsewhere(std::vector<Item> items) {
 
 // The same of a memory of facts: generated text to its natural stop. What accepts no fact is
 // answered by the base model, bit for bit, so of what was known only that is asked again.
-int bench_facts_of_questions(const State& state, const Common& common, LanguageModel model) {
+int bench_facts_of_questions(const BenchFacts& state, const Common& common, LanguageModel model) {
   const auto data = data_folder();
   const auto reporter = common.reporter();
   model.use_facts(model.facts().with(FactStore()));
@@ -146,7 +148,7 @@ int bench_facts_of_questions(const State& state, const Common& common, LanguageM
   return 0;
 }
 
-int bench_facts(const State& state, const Common& common) {
+int bench_facts(const BenchFacts& state, const Common& common) {
   const auto data = data_folder();
   const auto reporter = common.reporter();
   LanguageModel model = LanguageModel::open(state.model, common.open);
@@ -283,7 +285,7 @@ int bench_facts(const State& state, const Common& common) {
 }  // namespace
 
 void add_bench(CLI::App& app, Common& common, Run& run) {
-  auto state = std::make_shared<State>();
+  auto state = std::make_shared<BenchFacts>();
   auto* verb = app.add_subcommand("bench", "Benchmarks: what was learned, what was kept");
   verb->require_subcommand(1);
   add_bench_forecast(*verb, common, run);
@@ -361,7 +363,7 @@ void add_bench(CLI::App& app, Common& common, Run& run) {
   add_common(*facts, common, "accrete bench facts my-model --facts 200 --seeds 3 --out bench.json");
   facts->callback([state, &common, &run] {
     run = [state, &common] {
-      State copy = *state;
+      BenchFacts copy = *state;
       copy.first_seed = static_cast<int64_t>(common.seed);
       return bench_facts(copy, common);
     };

@@ -1,39 +1,42 @@
 // accrete bench desk: what people teach, and what must stay as it was (eval/desk.h).
+#include <nlohmann/json.hpp>
+
 #include "api/installation.h"
 #include "base/error.h"
 #include "base/file.h"
+#include "base/format.h"
 #include "cli/bench.h"
 #include "eval/desk.h"
 
 namespace accrete::cli {
 namespace {
 
-using Json = nlohmann::ordered_json;
+using OrderedJson = nlohmann::ordered_json;
 
-struct State {
+struct BenchDesk {
   std::string model, split = "test", profile = "hour", out, work;
   std::vector<std::string> only, methods;
   int64_t seeds = 0;
 };
 
 // A share in per cent, or whatever the format says, of what is there.
-std::string cell(const Json& row, const std::string& path, double times = 100,
+std::string cell(const OrderedJson& row, const std::string& path, double times = 100,
                  const char* format = "{:.1f}") {
-  const Json::json_pointer pointer("/" + path);
+  const OrderedJson::json_pointer pointer("/" + path);
   if (!row.contains(pointer) || !row.at(pointer).is_number()) return "-";
-  return fmt::format(fmt::runtime(format), row.at(pointer).get<double>() * times);
+  return accrete::vformat(format, {row.at(pointer).get<double>() * times});
 }
 
-std::string method_of(const Json& row) {
+std::string method_of(const OrderedJson& row) {
   std::string out = row.at("method").get<std::string>();
-  const Json& setting = row.at("setting");
+  const OrderedJson& setting = row.at("setting");
   if (setting.contains("rate"))
-    out += fmt::format(" {:g} x{}", setting.at("rate").get<double>(),
-                       setting.at("epochs").get<int64_t>());
+    out += accrete::format(" {:g} x{}", setting.at("rate").get<double>(),
+                           setting.at("epochs").get<int64_t>());
   return out;
 }
 
-std::string recital_table(const std::vector<Json>& means) {
+std::string recital_table(const std::vector<OrderedJson>& means) {
   std::vector<std::vector<std::string>> lines = {
       {"section",       "method",   "facts",    "taught",
        "untaught",      "begins",   "contains", "F1",
@@ -42,7 +45,7 @@ std::string recital_table(const std::vector<Json>& means) {
        "conversations", "as is",    "system",   "3rd turn",
        "CAPITALS",      "typo",     "space",    "seconds",
        "KB a fact",     "peak MB"}};
-  for (const Json& row : means) {
+  for (const OrderedJson& row : means) {
     if (row.contains("use") || row.at("section") == "corrections") continue;
     if (row.contains("diverged")) {
       lines.push_back({row.at("section"), method_of(row), "diverged"});
@@ -51,8 +54,8 @@ std::string recital_table(const std::vector<Json>& means) {
     }
     std::string changed = "-";
     if (row.contains("unrelated_changed"))
-      changed = fmt::format("{:g}/{:g}", row.at("unrelated_changed").get<double>(),
-                            row.at("unrelated_questions").get<double>());
+      changed = accrete::format("{:g}/{:g}", row.at("unrelated_changed").get<double>(),
+                                row.at("unrelated_questions").get<double>());
     lines.push_back({row.at("section"),
                      method_of(row),
                      cell(row, "facts", 1, "{:.0f}"),
@@ -84,10 +87,10 @@ std::string recital_table(const std::vector<Json>& means) {
 }
 
 // Use: in the form asked for, and in brackets right whatever the form.
-std::string use_table(const std::vector<Json>& means) {
+std::string use_table(const std::vector<OrderedJson>& means) {
   std::vector<std::vector<std::string>> lines;
   std::vector<std::string> kinds;
-  for (const Json& row : means) {
+  for (const OrderedJson& row : means) {
     if (!row.contains("use")) continue;
     if (lines.empty()) {
       lines.push_back({"use", "fact", "all"});
@@ -100,8 +103,8 @@ std::string use_table(const std::vector<Json>& means) {
     for (const auto& [key, name] : {std::pair("use", "chosen"), std::pair("use_given", "given")}) {
       if (!row.contains(key)) continue;
       const auto both = [&](const std::string& path) {
-        return fmt::format("{} ({})", cell(row.at(key), path + "in_form"),
-                           cell(row.at(key), path + "right"));
+        return accrete::format("{} ({})", cell(row.at(key), path + "in_form"),
+                               cell(row.at(key), path + "right"));
       };
       std::vector<std::string> line = {method_of(row), name, both("")};
       for (const std::string& kind : kinds) line.push_back(both("kinds/" + kind + "/"));
@@ -112,9 +115,9 @@ std::string use_table(const std::vector<Json>& means) {
   return lines.empty() ? "" : "\n" + table(lines);
 }
 
-std::string corrections_table(const std::vector<Json>& means) {
+std::string corrections_table(const std::vector<OrderedJson>& means) {
   std::string out;
-  for (const Json& row : means)
+  for (const OrderedJson& row : means)
     if (row.at("section") == "corrections")
       out += "\n" +
              table({{"corrections", "method", "new, taught", "new, untaught", "old still said",
@@ -126,7 +129,7 @@ std::string corrections_table(const std::vector<Json>& means) {
   return out;
 }
 
-int bench_desk(const State& state, const Common& common) {
+int bench_desk(const BenchDesk& state, const Common& common) {
   DeskOptions options;
   options.profile = desk_profile(state.profile);
   options.data = data_folder();
@@ -140,7 +143,7 @@ int bench_desk(const State& state, const Common& common) {
   OpenOptions open = common.open;
   open.with_updates = false;
   const LanguageModel model = LanguageModel::open(state.model, open);
-  Json json = run_desk(model, options, common.reporter());
+  OrderedJson json = run_desk(model, options, common.reporter());
   const auto means = desk_means(json.at("rows"));
   json["means"] = means;
   if (!state.out.empty()) write_file_atomically(state.out, json.dump(2) + "\n");
@@ -151,7 +154,7 @@ int bench_desk(const State& state, const Common& common) {
 }  // namespace
 
 void add_bench_desk(CLI::App& bench, Common& common, Run& run) {
-  auto state = std::make_shared<State>();
+  auto state = std::make_shared<BenchDesk>();
   auto* verb = bench.add_subcommand(
       "desk", "What people teach: facts of one thing, a shop's answers, long ones, uses");
   verb->add_option("MODEL", state->model, "A model folder made by retrofit; it is not changed")

@@ -1,8 +1,10 @@
 // bench explain: does `ask --explain` name the update and the line that a taught answer comes from?
 #include <chrono>
 #include <map>
+#include <nlohmann/json.hpp>
 
 #include "base/file.h"
+#include "base/format.h"
 #include "base/rng.h"
 #include "cli/cli.h"
 #include "learn/explain.h"
@@ -12,7 +14,7 @@
 namespace accrete::cli {
 namespace {
 
-struct State {
+struct BenchExplain {
   std::string model, out;
   int64_t facts = 100;
 };
@@ -34,7 +36,8 @@ std::vector<Told> facts_now(const std::vector<EarlierUpdate>& active) {
 }
 
 // Of a memory of facts: whether a taught wording is answered by its own fact.
-int bench_explain_facts(const State& state, const Common& common, const LanguageModel& model) {
+int bench_explain_facts(const BenchExplain& state, const Common& common,
+                        const LanguageModel& model) {
   const FactStore& store = model.facts().store();
   const Ledger ledger = Ledger::open(state.model, Ledger::Mode::kRead);
   std::vector<int64_t> facts;
@@ -65,14 +68,13 @@ int bench_explain_facts(const State& state, const Common& common, const Language
                                        {"line_named_first", share},
                                        {"seconds_each", seconds / n}};
   if (!state.out.empty()) write_file_atomically(state.out, json.dump(1) + "\n");
-  common.print(
-      json,
-      table({{"FACTS", "FACT NAMED FIRST", "SECONDS"},
-             {std::to_string(facts.size()), percent(share), fmt::format("{:.3f}", seconds / n)}}));
+  common.print(json, table({{"FACTS", "FACT NAMED FIRST", "SECONDS"},
+                            {std::to_string(facts.size()), percent(share),
+                             accrete::format("{:.3f}", seconds / n)}}));
   return 0;
 }
 
-int bench_explain(const State& state, const Common& common) {
+int bench_explain(const BenchExplain& state, const Common& common) {
   if (has_fact_memory(state.model))
     return bench_explain_facts(state, common, LanguageModel::open(state.model, common.open));
   OpenOptions bare = common.open;
@@ -123,14 +125,14 @@ int bench_explain(const State& state, const Common& common) {
                table({{"UPDATES", "FACTS", "UPDATE NAMED FIRST", "LINE NAMED FIRST", "SECONDS"},
                       {std::to_string(active.size()), std::to_string(facts.size()),
                        percent(json["update_named_first"]), percent(json["line_named_first"]),
-                       fmt::format("{:.2f}", seconds / n)}}));
+                       accrete::format("{:.2f}", seconds / n)}}));
   return 0;
 }
 
 }  // namespace
 
 void add_bench_explain(CLI::App& bench, Common& common, Run& run) {
-  auto state = std::make_shared<State>();
+  auto state = std::make_shared<BenchExplain>();
   auto* verb = bench.add_subcommand(
       "explain", "Whether `ask --explain` names the update and line of taught facts first");
   verb->add_option("MODEL", state->model, "A model folder that was taught; it is not changed")

@@ -3,10 +3,12 @@
 #include <chrono>
 #include <cstdio>
 #include <filesystem>
+#include <nlohmann/json.hpp>
 
 #include "api/installation.h"
 #include "base/error.h"
 #include "base/file.h"
+#include "base/format.h"
 #include "cli/cli.h"
 #include "eval/correlation.h"
 #include "eval/forgetting_data.h"
@@ -17,7 +19,7 @@
 namespace accrete::cli {
 namespace {
 
-struct State {
+struct BenchForecast {
   std::string model, split = "test", out;
   int64_t updates = 64, clozes = 80, questions = 40, text_bytes = 6000;
   double max_seconds = 0;
@@ -138,7 +140,7 @@ Probe make_probe(const LanguageModel& model, const std::string& name, std::vecto
   return probe;
 }
 
-nlohmann::ordered_json summary(const nlohmann::ordered_json& runs) {
+nlohmann::ordered_json summary_of_runs(const nlohmann::ordered_json& runs) {
   nlohmann::ordered_json out = nlohmann::ordered_json::object();
   std::map<std::string, std::map<std::string, std::vector<double>>> columns;
   for (const auto& run : runs)
@@ -158,7 +160,7 @@ nlohmann::ordered_json summary(const nlohmann::ordered_json& runs) {
   return out;
 }
 
-int bench_forecast(const State& state, const Common& common) {
+int bench_forecast(const BenchForecast& state, const Common& common) {
   const auto start = std::chrono::steady_clock::now();
   const auto data = data_folder();
   const Reporter reporter = common.reporter();
@@ -203,7 +205,8 @@ int bench_forecast(const State& state, const Common& common) {
     runs = old["runs"];
   }
   const auto result = [&] {
-    return nlohmann::ordered_json{{"setup", setup}, {"summary", summary(runs)}, {"runs", runs}};
+    return nlohmann::ordered_json{
+        {"setup", setup}, {"summary", summary_of_runs(runs)}, {"runs", runs}};
   };
   for (auto k = static_cast<int64_t>(runs.size()); k < state.updates; ++k) {
     const double seconds =
@@ -243,9 +246,9 @@ int bench_forecast(const State& state, const Common& common) {
       {"PROBE", "UPDATES", "SPEARMAN", "1ST ORDER", "2ND ORDER", "INSIDE RANGE"}};
   for (const auto& [name, s] : json["summary"].items())
     rows.push_back({name, std::to_string(runs.size()),
-                    fmt::format("{:.3f}", s["spearman"].get<double>()),
-                    fmt::format("{:.3f}", s["spearman_first_order"].get<double>()),
-                    fmt::format("{:.3f}", s["spearman_second_order"].get<double>()),
+                    accrete::format("{:.3f}", s["spearman"].get<double>()),
+                    accrete::format("{:.3f}", s["spearman_first_order"].get<double>()),
+                    accrete::format("{:.3f}", s["spearman_second_order"].get<double>()),
                     percent(s["inside_range"].get<double>())});
   common.print(json, table(rows));
   return 0;
@@ -254,7 +257,7 @@ int bench_forecast(const State& state, const Common& common) {
 }  // namespace
 
 void add_bench_forecast(CLI::App& bench, Common& common, Run& run) {
-  auto state = std::make_shared<State>();
+  auto state = std::make_shared<BenchForecast>();
   auto* verb = bench.add_subcommand(
       "forecast", "Predicted against measured change of probes, over varied updates");
   verb->add_option("MODEL", state->model, "A model folder made by retrofit; it is not changed")

@@ -1,11 +1,14 @@
+#include <nlohmann/json.hpp>
+
 #include "api/installation.h"
+#include "base/format.h"
 #include "cli/bench.h"
 #include "eval/forgetting.h"
 
 namespace accrete::cli {
 namespace {
 
-struct State {
+struct BenchForgetting {
   std::string model, profile = "small", out = "forgetting";
   std::vector<std::string> methods, schedules;
   int64_t seeds = 0;
@@ -15,11 +18,11 @@ struct State {
 std::string line_of(const nlohmann::ordered_json& cell) {
   std::string out = cell.at("method").get<std::string>();
   for (const auto& [key, value] : cell.at("hyper").items())
-    out += fmt::format(" {}={}", key, value.dump());
-  return out + fmt::format(" passes={}", cell.at("passes").dump());
+    out += accrete::format(" {}={}", key, value.dump());
+  return out + accrete::format(" passes={}", cell.at("passes").dump());
 }
 
-int bench_forgetting(const State& state, const Common& common) {
+int bench_forgetting(const BenchForgetting& state, const Common& common) {
   ForgettingOptions options;
   options.data = data_folder();
   options.out = state.out;
@@ -36,7 +39,7 @@ int bench_forgetting(const State& state, const Common& common) {
   std::vector<std::vector<std::string>> rows = {{"schedule", "split", "seed", "new F1", "new exact",
                                                  "questions F1", "sentences F1", "bits", "method"}};
   const auto number = [](double v, const char* format = "{:.3f}") {
-    return fmt::format(fmt::runtime(format), v);
+    return accrete::vformat(format, {v});
   };
   for (const auto& cell : json.at("cells")) {
     std::vector<std::string> row = {cell.at("schedule").get<std::string>(),
@@ -63,7 +66,7 @@ int bench_forgetting(const State& state, const Common& common) {
   }
   std::string text = table(rows);
   if (const auto missing = json.at("missing").get<int64_t>(); missing > 0)
-    text += fmt::format(
+    text += accrete::format(
         "not complete: at least {} training runs are left; the same command goes on\n", missing);
   common.print(json, text);
   return 0;
@@ -72,7 +75,7 @@ int bench_forgetting(const State& state, const Common& common) {
 }  // namespace
 
 void add_bench_forgetting(CLI::App& bench, Common& common, Run& run) {
-  auto state = std::make_shared<State>();
+  auto state = std::make_shared<BenchForgetting>();
   auto* verb = bench.add_subcommand(
       "forgetting", "What finetuning, LoRA and memory learn, and what each of them loses");
   verb->add_option("MODEL", state->model,

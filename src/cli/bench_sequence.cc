@@ -8,12 +8,14 @@
 #include <cmath>
 #include <cstdio>
 #include <filesystem>
+#include <nlohmann/json.hpp>
 #include <optional>
 #include <set>
 
 #include "api/installation.h"
 #include "base/error.h"
 #include "base/file.h"
+#include "base/format.h"
 #include "base/sha256.h"
 #include "cli/cli.h"
 #include "eval/forgetting_data.h"
@@ -30,7 +32,7 @@ namespace {
 
 namespace fs = std::filesystem;
 
-struct State {
+struct BenchSequence {
   std::string model, work, split = "test", out, method = "interference", hyper = "{}";
   int64_t updates = 100, sample = 200, text_bytes = 8000;
   int64_t passes = 1;
@@ -64,7 +66,7 @@ struct Stream {
 
   static std::string relation(const Item& item) { return item.id.substr(0, item.id.find('-')); }
 
-  Step step(const State& state, Rng rng) {
+  Step step(const BenchSequence& state, Rng rng) {
     Step s;
     const double die = rng.uniform();
     const uint64_t size = 1 + rng.below(3);
@@ -152,9 +154,9 @@ double kept(const LanguageModel& model, const std::vector<Item>& items, const Re
   return exact_rate(score_items(model, items, raw, false, reporter, "known"));
 }
 
-nlohmann::ordered_json measure(const State& state, const Common& common, const Stream& stream,
-                               const Known& known, int64_t updates, const LanguageModel& model,
-                               const Reporter& reporter) {
+nlohmann::ordered_json measure(const BenchSequence& state, const Common& common,
+                               const Stream& stream, const Known& known, int64_t updates,
+                               const LanguageModel& model, const Reporter& reporter) {
   std::vector<size_t> all;
   for (const auto& [i, item] : stream.taught) all.push_back(i);
   Rng(common.seed).split(71).shuffle(std::span(all));
@@ -183,7 +185,8 @@ nlohmann::ordered_json measure(const State& state, const Common& common, const S
 }
 
 // What the ledger and the files say after so many updates.
-void measure_ledger(const State& state, const LanguageModel& model, nlohmann::ordered_json& point) {
+void measure_ledger(const BenchSequence& state, const LanguageModel& model,
+                    nlohmann::ordered_json& point) {
   const Ledger ledger = Ledger::open(state.work, Ledger::Mode::kRead);
   if (model.has_facts()) {
     point["update_bytes"] = audit_facts(ledger).bytes;
@@ -211,7 +214,7 @@ bool is_point(int64_t k) {
   return false;
 }
 
-int bench_sequence(State state, const Common& common) {
+int bench_sequence(BenchSequence state, const Common& common) {
   // Running text is no fact: none is taught to a memory of facts.
   if (has_fact_memory(state.model)) state.documents = 0;
   const auto start = std::chrono::steady_clock::now();
@@ -294,7 +297,7 @@ int bench_sequence(State state, const Common& common) {
     write_file_atomically(progress, result().dump(1) + "\n");
     if (!state.out.empty()) write_file_atomically(state.out, result().dump(1) + "\n");
   };
-  const auto source_of = [](int64_t k) { return fmt::format("sequence/{}", k); };
+  const auto source_of = [](int64_t k) { return accrete::format("sequence/{}", k); };
 
   for (int64_t k = 0; k < state.updates; ++k) {
     Stream::Step step = stream.step(state, Rng(common.seed).split(1000 + static_cast<uint64_t>(k)));
@@ -383,7 +386,7 @@ int bench_sequence(State state, const Common& common) {
                     percent(p["recall_untaught_wording"]),
                     p.contains("recall_corrected") ? percent(p["recall_corrected"]) : "-",
                     percent(p["kept_clozes"]), percent(p["kept_questions"]),
-                    fmt::format("{:+.5f}", p["bits_per_byte_change"].get<double>())});
+                    accrete::format("{:+.5f}", p["bits_per_byte_change"].get<double>())});
   common.print(json, table(rows));
   return 0;
 }
@@ -391,7 +394,7 @@ int bench_sequence(State state, const Common& common) {
 }  // namespace
 
 void add_bench_sequence(CLI::App& bench, Common& common, Run& run) {
-  auto state = std::make_shared<State>();
+  auto state = std::make_shared<BenchSequence>();
   auto* verb = bench.add_subcommand(
       "sequence", "Many updates in a row: facts, corrections, documents; what is left of them all");
   verb->add_option("MODEL", state->model, "A model folder made by retrofit; it is not changed")

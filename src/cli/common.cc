@@ -1,4 +1,3 @@
-#include <fmt/format.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -6,8 +5,10 @@
 #include <cstdio>
 #include <cstdlib>
 #include <memory>
+#include <nlohmann/json.hpp>
 
 #include "base/error.h"
+#include "base/format.h"
 #include "base/interrupt.h"
 #include "cli/cli.h"
 
@@ -119,14 +120,14 @@ std::string table(const std::vector<std::vector<std::string>>& rows) {
   for (const auto& row : rows) {
     std::string line;
     for (size_t i = 0; i < row.size(); ++i)
-      line += i + 1 < row.size() ? fmt::format("{:<{}}  ", row[i], width[i]) : row[i];
+      line += i + 1 < row.size() ? accrete::format("{:<{}}  ", row[i], width[i]) : row[i];
     out += line + "\n";
   }
   return out;
 }
 
 std::string percent(double share) {
-  return fmt::format("{:.1f} %", 100 * share);
+  return accrete::format("{:.1f} %", 100 * share);
 }
 
 }  // namespace accrete::cli

@@ -1,5 +1,8 @@
 // diff: two updates, or an update and the state, side by side.
+#include <nlohmann/json.hpp>
+
 #include "base/error.h"
+#include "base/format.h"
 #include "cli/cli.h"
 #include "learn/fact_inspect.h"
 #include "ledger/combine.h"
@@ -28,8 +31,8 @@ std::string full_name(const Ledger& ledger, const std::string& name) {
 void print_difference(const Common& common, const std::string& a, const std::string& b,
                       const FactDifference& d) {
   constexpr size_t kMost = 20;  // lines of a kind on a terminal
-  std::string text = fmt::format("A  {}\nB  {}\nfacts: {} and {}, {} in both\n", a, b, d.facts_a,
-                                 d.facts_b, d.shared);
+  std::string text = accrete::format("A  {}\nB  {}\nfacts: {} and {}, {} in both\n", a, b,
+                                     d.facts_a, d.facts_b, d.shared);
   nlohmann::ordered_json json = {
       {"a", a}, {"b", b}, {"facts", {d.facts_a, d.facts_b}}, {"shared", d.shared}};
   const auto list = [&](const char* key, const char* mark,
@@ -41,10 +44,10 @@ void print_difference(const Common& common, const std::string& a, const std::str
       if (!l.a.empty()) one["a"] = l.a;
       if (!l.b.empty()) one["b"] = l.b;
       json[key].push_back(one);
-      if (i == kMost) text += fmt::format("{} and {} more\n", mark, lines.size() - kMost);
+      if (i == kMost) text += accrete::format("{} and {} more\n", mark, lines.size() - kMost);
       if (i >= kMost) continue;
-      text += fmt::format("{} {} {}\n", mark, l.question,
-                          l.a.empty() || l.b.empty() ? l.a + l.b : l.a + " | " + l.b);
+      text += accrete::format("{} {} {}\n", mark, l.question,
+                              l.a.empty() || l.b.empty() ? l.a + l.b : l.a + " | " + l.b);
     }
   };
   list("changed", "~", d.changed);
@@ -94,18 +97,19 @@ void add_diff(CLI::App& app, Common& common, Run& run) {
                           {"norm", {x.norm_a, x.norm_b}},
                           {"norm_difference", x.norm_difference}});
         rows.push_back({std::to_string(x.block), std::to_string(x.rows_a), std::to_string(x.rows_b),
-                        std::to_string(x.shared), fmt::format("{:.3f}", x.norm_a),
-                        fmt::format("{:.3f}", x.norm_b), fmt::format("{:.3f}", x.norm_difference)});
+                        std::to_string(x.shared), accrete::format("{:.3f}", x.norm_a),
+                        accrete::format("{:.3f}", x.norm_b),
+                        accrete::format("{:.3f}", x.norm_difference)});
       }
       rows.push_back({"all", std::to_string(d.rows_a()), std::to_string(d.rows_b()),
-                      std::to_string(d.shared()), fmt::format("{:.3f}", d.norm_a()),
-                      fmt::format("{:.3f}", d.norm_b()),
-                      fmt::format("{:.3f}", d.norm_difference())});
+                      std::to_string(d.shared()), accrete::format("{:.3f}", d.norm_a()),
+                      accrete::format("{:.3f}", d.norm_b()),
+                      accrete::format("{:.3f}", d.norm_difference())});
       const std::string text =
           "A  " + a_name + "\nB  " + b_name + "\n" + table(rows) +
-          fmt::format("cosine over the shared rows {:.3f}\n", d.shared_cosine()) +
-          fmt::format("anchors: {} and {}; {} of A within the gate's radius {:g} of one of B\n",
-                      d.anchors_a, d.anchors_b, d.anchors_near, near);
+          accrete::format("cosine over the shared rows {:.3f}\n", d.shared_cosine()) +
+          accrete::format("anchors: {} and {}; {} of A within the gate's radius {:g} of one of B\n",
+                          d.anchors_a, d.anchors_b, d.anchors_near, near);
       common.print({{"a", a_name},
                     {"b", b_name},
                     {"rows", {d.rows_a(), d.rows_b()}},

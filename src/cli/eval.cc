@@ -1,5 +1,8 @@
+#include <nlohmann/json.hpp>
+
 #include "base/error.h"
 #include "base/file.h"
+#include "base/format.h"
 #include "cli/cli.h"
 #include "eval/probe.h"
 #include "eval/score.h"
@@ -58,7 +61,7 @@ void add_eval(CLI::App& app, Common& common, Run& run) {
       if (!texts.empty()) {
         const double bits = bits_per_byte(model, texts, reporter);
         json["bits_per_byte"] = bits;
-        rows.push_back({"bits per byte", fmt::format("{:.5f}", bits)});
+        rows.push_back({"bits per byte", accrete::format("{:.5f}", bits)});
       }
       if (!facts.empty()) {
         ExampleOptions how;

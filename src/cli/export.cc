@@ -1,7 +1,6 @@
 #include "model/export.h"
 
-#include <fmt/ranges.h>
-
+#include "base/format.h"
 #include "cli/cli.h"
 
 namespace accrete::cli {
@@ -21,10 +20,11 @@ void add_export(CLI::App& app, Common& common, Run& run) {
       const std::string how =
           result.updates.empty()
               ? "the base alone, no update is active"
-              : fmt::format("{} update{}; load it with trust_remote_code=True",
-                            result.updates.size(), result.updates.size() == 1 ? "" : "s");
-      common.print({{"folder", state->out}, {"updates", result.updates}, {"files", result.files}},
-                   fmt::format("{}: {}\n  {}\n", state->out, how, fmt::join(result.files, "  ")));
+              : accrete::format("{} update{}; load it with trust_remote_code=True",
+                                result.updates.size(), result.updates.size() == 1 ? "" : "s");
+      common.print(
+          {{"folder", state->out}, {"updates", result.updates}, {"files", result.files}},
+          accrete::format("{}: {}\n  {}\n", state->out, how, accrete::joined(result.files, "  ")));
       return 0;
     };
   });

@@ -1,3 +1,5 @@
+#include <nlohmann/json.hpp>
+
 #include "base/error.h"
 #include "cli/cli.h"
 #include "ledger/ledger.h"
@@ -5,7 +7,7 @@
 namespace accrete::cli {
 namespace {
 
-nlohmann::ordered_json to_json(const UpdateRecord& r) {
+nlohmann::ordered_json record_json(const UpdateRecord& r) {
   return {{"id", r.id},
           {"order", r.order},
           {"time", r.time},
@@ -39,7 +41,7 @@ void add_log(CLI::App& app, Common& common, Run& run) {
       std::vector<std::vector<std::string>> rows = {
           {"UPDATE", "TIME", "ITEMS", "ROWS", "", "TAG", "SOURCE"}};
       for (const auto& r : ledger.updates()) {
-        json.push_back(to_json(r));
+        json.push_back(record_json(r));
         rows.push_back({r.id, r.time, std::to_string(r.items), std::to_string(r.rows),
                         r.active ? "active" : "undone", r.tag, r.source});
       }
@@ -55,7 +57,7 @@ void add_log(CLI::App& app, Common& common, Run& run) {
   show->callback([state, &common, &run] {
     run = [state, &common] {
       const Ledger ledger = Ledger::open(state->model, Ledger::Mode::kRead);
-      auto json = to_json(ledger.find(state->id));
+      auto json = record_json(ledger.find(state->id));
       // What was taught is in the update's file.
       json["taught"] = nlohmann::ordered_json::array();
       for (const TaughtItem& item : ledger.load(json["id"].get<std::string>()).taught.items) {

@@ -4,8 +4,10 @@
 
 #include <cmath>
 #include <cstdlib>
+#include <nlohmann/json.hpp>
 
 #include "base/error.h"
+#include "base/format.h"
 #include "cli/cli.h"
 
 namespace accrete::cli {
@@ -18,19 +20,19 @@ nlohmann::ordered_json number(double value) {
 std::string summary(const std::string& model, const PretrainResult& r) {
   std::string text;
   for (const auto& name : r.left_out)
-    text += fmt::format("left out: {} (give its folder with --data)\n", name);
+    text += accrete::format("left out: {} (give its folder with --data)\n", name);
   if (!r.finished)
-    return text + fmt::format("stopped after step {} of {}, {:.0f} s; go on with --resume\n",
-                              r.step, r.steps, r.seconds);
-  text += fmt::format("{}: {:.1f} M parameters, {} slots, {:.1f} M tokens in {:.0f} s\n", model,
-                      static_cast<double>(r.parameters) / 1e6, r.slots,
-                      static_cast<double>(r.tokens) / 1e6, r.seconds);
+    return text + accrete::format("stopped after step {} of {}, {:.0f} s; go on with --resume\n",
+                                  r.step, r.steps, r.seconds);
+  text += accrete::format("{}: {:.1f} M parameters, {} slots, {:.1f} M tokens in {:.0f} s\n", model,
+                          static_cast<double>(r.parameters) / 1e6, r.slots,
+                          static_cast<double>(r.tokens) / 1e6, r.seconds);
   if (std::isfinite(r.evaluation.bits_per_byte))
-    text += fmt::format("held out: {:.3f} bits per byte\n", r.evaluation.bits_per_byte);
+    text += accrete::format("held out: {:.3f} bits per byte\n", r.evaluation.bits_per_byte);
   if (std::isfinite(r.evaluation.taught))
-    text += fmt::format("facts: {} as trained", percent(r.evaluation.taught));
+    text += accrete::format("facts: {} as trained", percent(r.evaluation.taught));
   if (std::isfinite(r.evaluation.asked))
-    text += fmt::format(", {} asked otherwise", percent(r.evaluation.asked));
+    text += accrete::format(", {} asked otherwise", percent(r.evaluation.asked));
   if (std::isfinite(r.evaluation.taught)) text += "\n";
   return text;
 }

@@ -1,6 +1,9 @@
 #include "eval/probe.h"
 
+#include <nlohmann/json.hpp>
+
 #include "base/error.h"
+#include "base/format.h"
 #include "cli/cli.h"
 #include "eval/fact_probe.h"
 #include "io/dataset.h"
@@ -43,10 +46,10 @@ void add_probe(CLI::App& app, Common& common, Run& run) {
       const Dataset data = read_dataset(state->file);
       for (const Item& item : data.items)
         if (item.leave)
-          throw Error(
-              ErrorCode::kInvalidArgument,
-              fmt::format("{}:{}: a question of a probe needs its answer", state->file, item.line),
-              "teach what is to be left to the model");
+          throw Error(ErrorCode::kInvalidArgument,
+                      accrete::format("{}:{}: a question of a probe needs its answer", state->file,
+                                      item.line),
+                      "teach what is to be left to the model");
       Ledger ledger = Ledger::open(state->model, Ledger::Mode::kWrite);  // no other writer now
       const LanguageModel model = LanguageModel::open(state->model, common.open);
       Probe probe;
@@ -63,8 +66,8 @@ void add_probe(CLI::App& app, Common& common, Run& run) {
       ledger.add_probe(probe.record, to_jsonl(data.items), state->replace);
       common.print(
           {{"name", state->name}, {"items", probe.record.items}, {"base", probe.record.base}},
-          fmt::format("{}: {} items, base {:.4f}\n", state->name, probe.record.items,
-                      probe.record.base));
+          accrete::format("{}: {} items, base {:.4f}\n", state->name, probe.record.items,
+                          probe.record.base));
       return 0;
     };
   });
@@ -117,8 +120,8 @@ void add_probe(CLI::App& app, Common& common, Run& run) {
       }
       ledger.add_probe(record, to_jsonl(kept), state->replace);
       common.print({{"name", state->name}, {"asked", data.items.size()}, {"kept", kept.size()}},
-                   fmt::format("{}: {} of {} answered right\n", state->name, kept.size(),
-                               data.items.size()));
+                   accrete::format("{}: {} of {} answered right\n", state->name, kept.size(),
+                                   data.items.size()));
       return 0;
     };
   });
@@ -136,8 +139,8 @@ void add_probe(CLI::App& app, Common& common, Run& run) {
                         {"items", p.items},
                         {"base", p.base},
                         {"floor", p.floor ? nlohmann::ordered_json(*p.floor) : nullptr}});
-        rows.push_back({p.name, std::to_string(p.items), fmt::format("{:.4f}", p.base),
-                        p.floor ? fmt::format("{:.4f}", *p.floor) : "-"});
+        rows.push_back({p.name, std::to_string(p.items), accrete::format("{:.4f}", p.base),
+                        p.floor ? accrete::format("{:.4f}", *p.floor) : "-"});
       }
       common.print({{"probes", json}}, table(rows));
       return 0;
@@ -183,8 +186,8 @@ void add_check(CLI::App& app, Common& common, Run& run) {
             {"kept", probe_kept(p, now)},
             {"floor", p.record.floor ? nlohmann::ordered_json(*p.record.floor) : nullptr},
             {"holds", holds}};
-        rows.push_back({p.record.name, fmt::format("{:.4f}", p.record.base),
-                        fmt::format("{:.4f}", now), percent(probe_kept(p, now)),
+        rows.push_back({p.record.name, accrete::format("{:.4f}", p.record.base),
+                        accrete::format("{:.4f}", now), percent(probe_kept(p, now)),
                         p.record.floor ? percent(*p.record.floor) : "-",
                         holds ? "" : "BELOW ITS FLOOR"});
       }

@@ -2,6 +2,7 @@
 
 #include "api/find_reader.h"
 #include "base/error.h"
+#include "base/format.h"
 #include "cli/cli.h"
 #include "learn/retrofit_facts.h"
 
@@ -54,8 +55,8 @@ void add_retrofit(CLI::App& app, Common& common, Run& run) {
                     {"tell", tell_name(result.tell)},
                     {"reader", result.reader_digest},
                     {"seconds", seconds}},
-                   fmt::format("{}: facts are told by {} at block {}; made in {:.1f} s\n",
-                               state->model, tell_name(result.tell), result.block, seconds));
+                   accrete::format("{}: facts are told by {} at block {}; made in {:.1f} s\n",
+                                   state->model, tell_name(result.tell), result.block, seconds));
       return 0;
     };
   });

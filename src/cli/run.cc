@@ -1,5 +1,6 @@
 // Parsing the command line, running the verb, reporting errors.
 #include <cstdio>
+#include <nlohmann/json.hpp>
 
 #include "base/error.h"
 #include "cli/cli.h"

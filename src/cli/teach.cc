@@ -1,6 +1,9 @@
 #include "learn/teach.h"
 
+#include <nlohmann/json.hpp>
+
 #include "base/error.h"
+#include "base/format.h"
 #include "cli/cli.h"
 
 namespace accrete::cli {
@@ -23,7 +26,7 @@ nlohmann::ordered_json conflicts_json(const std::vector<Conflict>& conflicts) {
   return json;
 }
 
-struct State {
+struct TeachArguments {
   std::string model, data, ranking = "interference";
   TeachOptions options;
   bool no_gate = false;
@@ -44,7 +47,7 @@ struct State {
 };
 
 // What teach and plan take alike.
-void add_options(CLI::App& verb, State& state) {
+void add_options(CLI::App& verb, TeachArguments& state) {
   TeachOptions& o = state.options;
   verb.add_option("MODEL", state.model, "A model folder made by retrofit")
       ->type_name("FOLDER")
@@ -116,27 +119,28 @@ using Rows = std::vector<std::vector<std::string>>;
 
 void add_conflicts(Rows& rows, const std::vector<Conflict>& conflicts) {
   for (const Conflict& c : conflicts)
-    rows.push_back({"corrects", fmt::format("\"{}\": {} -> {}  (update {}, line {} of {})",
-                                            c.question, c.update_answer, c.answer, c.update,
-                                            c.update_line, c.update_source)});
+    rows.push_back({"corrects", accrete::format("\"{}\": {} -> {}  (update {}, line {} of {})",
+                                                c.question, c.update_answer, c.answer, c.update,
+                                                c.update_line, c.update_source)});
 }
 
 void add_forecast(Rows& rows, const std::map<std::string, ProbeForecast>& forecast) {
   for (const auto& [name, f] : forecast)
-    rows.push_back(
-        {"forecast " + name, fmt::format("{:+.4f}  ({:+.4f} .. {:+.4f}), {} of {} examples touched",
-                                         f.predicted, f.low, f.high, f.touched, f.examples)});
+    rows.push_back({"forecast " + name,
+                    accrete::format("{:+.4f}  ({:+.4f} .. {:+.4f}), {} of {} examples touched",
+                                    f.predicted, f.low, f.high, f.touched, f.examples)});
 }
 
 void add_overlaps(Rows& rows, const std::vector<Overlap>& overlaps) {
   constexpr size_t kMost = 5;
   for (size_t i = 0; i < std::min(kMost, overlaps.size()); ++i) {
     const Overlap& o = overlaps[i];
-    rows.push_back({"shares slots", fmt::format("{} ({}) with update {}, cosine {:+.2f}", o.shared,
-                                                percent(o.share), o.update, o.cosine)});
+    rows.push_back(
+        {"shares slots", accrete::format("{} ({}) with update {}, cosine {:+.2f}", o.shared,
+                                         percent(o.share), o.update, o.cosine)});
   }
   if (overlaps.size() > kMost)
-    rows.push_back({"", fmt::format("and with {} more", overlaps.size() - kMost)});
+    rows.push_back({"", accrete::format("and with {} more", overlaps.size() - kMost)});
 }
 
 // On standard error, beside the result.
@@ -147,7 +151,7 @@ void print_remarks(const std::vector<std::string>& remarks) {
 }  // namespace
 
 void add_teach(CLI::App& app, Common& common, Run& run) {
-  auto state = std::make_shared<State>();
+  auto state = std::make_shared<TeachArguments>();
   auto* verb = app.add_subcommand(
       "teach",
       "Teach a set in one transaction: write few rows, validate, commit or change nothing");
@@ -176,8 +180,8 @@ void add_teach(CLI::App& app, Common& common, Run& run) {
                               {"after", k.after},
                               {"kept", k.kept},
                               {"floor", k.floor ? nlohmann::ordered_json(*k.floor) : nullptr}};
-        rows.push_back({"kept " + name, fmt::format("{:.4f} -> {:.4f}  ({} of its base)", k.before,
-                                                    k.after, percent(k.kept))});
+        rows.push_back({"kept " + name, accrete::format("{:.4f} -> {:.4f}  ({} of its base)",
+                                                        k.before, k.after, percent(k.kept))});
       }
       json["conflicts"] = conflicts_json(r.conflicts);
       json["companions"] = r.companions;
@@ -190,21 +194,21 @@ void add_teach(CLI::App& app, Common& common, Run& run) {
       add_forecast(rows, r.forecast);
       if (!r.change.empty()) rows.push_back({"to hold the floors", r.change});
       if (r.check_share > 0)
-        rows.push_back(
-            {"probes watched", fmt::format("in {} of the steps' time", percent(r.check_share))});
+        rows.push_back({"probes watched",
+                        accrete::format("in {} of the steps' time", percent(r.check_share))});
       add_conflicts(rows, r.conflicts);
       if (r.companions > 0)
         rows.push_back(
-            {"kept along", fmt::format("{} facts about the same subjects", r.companions)});
+            {"kept along", accrete::format("{} facts about the same subjects", r.companions)});
       json["rows"] = r.rows;
       json["parameters"] = r.parameters;
       json["teach_tokens"] = r.teach_tokens;
       json["seconds"] = r.seconds;
       json["measuring_seconds"] = r.measuring_seconds;
       json["peak_bytes"] = r.peak_bytes;
-      rows.push_back({"written", fmt::format("{} rows, {} parameters", r.rows, r.parameters)});
-      rows.push_back({"cost", fmt::format("{:.1f} s, {:.2f} GB at most", r.seconds,
-                                          static_cast<double>(r.peak_bytes) / 1e9)});
+      rows.push_back({"written", accrete::format("{} rows, {} parameters", r.rows, r.parameters)});
+      rows.push_back({"cost", accrete::format("{:.1f} s, {:.2f} GB at most", r.seconds,
+                                              static_cast<double>(r.peak_bytes) / 1e9)});
       common.print(json, table(rows));
       print_remarks(r.remarks);
       return 0;
@@ -213,7 +217,7 @@ void add_teach(CLI::App& app, Common& common, Run& run) {
 }
 
 void add_plan(CLI::App& app, Common& common, Run& run) {
-  auto state = std::make_shared<State>();
+  auto state = std::make_shared<TeachArguments>();
   auto* verb = app.add_subcommand(
       "plan", "What a teach would do to every probe, which slots and updates it meets; no change");
   add_options(*verb, *state);
@@ -241,7 +245,8 @@ void add_plan(CLI::App& app, Common& common, Run& run) {
         if (!holds) rows.push_back({"floor " + name, "WOULD BREAK"});
       add_conflicts(rows, r.conflicts);
       add_overlaps(rows, r.overlaps);
-      rows.push_back({"would write", fmt::format("{} rows, {} parameters", r.rows, r.parameters)});
+      rows.push_back(
+          {"would write", accrete::format("{} rows, {} parameters", r.rows, r.parameters)});
       common.print(json, table(rows));
       print_remarks(r.remarks);
       return 0;

@@ -1,6 +1,7 @@
 // undo, redo, revert and tag: what is active, and what it is called. The ledger alone answers, in
 // milliseconds; `accrete digest` proves the state.
 #include "base/error.h"
+#include "base/format.h"
 #include "cli/cli.h"
 #include "ledger/ledger.h"
 
@@ -11,11 +12,11 @@ void print(const Common& common, const Ledger& ledger, const char* what,
            const std::vector<std::string>& ids) {
   const size_t active = ledger.active().size();
   std::string text;
-  for (const auto& id : ids) text += fmt::format("{} {}\n", what, id);
-  common.print(
-      {{what, ids}, {"active", active}},
-      text + fmt::format("{} active\n",
-                         active == 1 ? "1 update is" : fmt::format("{} updates are", active)));
+  for (const auto& id : ids) text += accrete::format("{} {}\n", what, id);
+  common.print({{what, ids}, {"active", active}},
+               text + accrete::format(
+                          "{} active\n",
+                          active == 1 ? "1 update is" : accrete::format("{} updates are", active)));
 }
 
 void add_steps(CLI::App& app, Common& common, Run& run) {
@@ -30,7 +31,7 @@ void add_steps(CLI::App& app, Common& common, Run& run) {
     verb->add_option("N", state->count, "How many updates")
         ->check(CLI::PositiveNumber)
         ->capture_default_str();
-    add_common(*verb, common, fmt::format("accrete {} my-model 2", name));
+    add_common(*verb, common, accrete::format("accrete {} my-model 2", name));
     verb->callback([state, undo, &common, &run] {
       run = [state, undo, &common] {
         Ledger ledger = Ledger::open(state->model, Ledger::Mode::kWrite);
@@ -72,8 +73,8 @@ void add_revert(CLI::App& app, Common& common, Run& run) {
       const UpdateRecord record = ledger.find(state->id);
       if (record.active == state->again)
         throw Error(ErrorCode::kInvalidArgument,
-                    fmt::format("update {} is {} already", record.id,
-                                state->again ? "active" : "taken back"),
+                    accrete::format("update {} is {} already", record.id,
+                                    state->again ? "active" : "taken back"),
                     state->again ? "`accrete log` shows which are not" : "--again brings it back");
       if (state->again) (void)ledger.load(record.id);  // its file must be there and whole
       ledger.set_active(record.id, state->again);
@@ -101,15 +102,16 @@ void add_tag(CLI::App& app, Common& common, Run& run) {
         throw Error(ErrorCode::kInvalidArgument, "a tag needs a name",
                     "give NAME, or --remove to take the tag away");
       if (state->name == "base" || state->name == "state")
-        throw Error(ErrorCode::kInvalidArgument,
-                    fmt::format("\"{}\" cannot be a tag: diff has a meaning for it", state->name),
-                    "choose another name");
+        throw Error(
+            ErrorCode::kInvalidArgument,
+            accrete::format("\"{}\" cannot be a tag: diff has a meaning for it", state->name),
+            "choose another name");
       Ledger ledger = Ledger::open(state->model, Ledger::Mode::kWrite);
       const std::string id = ledger.find(state->id).id;
       ledger.tag(id, state->name);
       common.print({{"id", id}, {"tag", state->name}},
-                   state->remove ? fmt::format("{} has no tag now\n", id)
-                                 : fmt::format("{} is {} now\n", id, state->name));
+                   state->remove ? accrete::format("{} has no tag now\n", id)
+                                 : accrete::format("{} is {} now\n", id, state->name));
       return 0;
     };
   });

@@ -1,7 +1,10 @@
 #include "api/upgrade.h"
 
+#include <nlohmann/json.hpp>
+
 #include "api/find_reader.h"
 #include "base/error.h"
+#include "base/format.h"
 #include "cli/cli.h"
 
 namespace accrete::cli {
@@ -10,17 +13,18 @@ namespace {
 std::string as_text(const std::string& model, const UpgradeResult& r) {
   int64_t facts = 0;
   for (const UpgradedUpdate& u : r.updates) facts += u.facts;
-  std::string out = fmt::format("{}: {} facts of {} update{} taught again\n", model, facts,
-                                r.updates.size(), r.updates.size() == 1 ? "" : "s");
+  std::string out = accrete::format("{}: {} facts of {} update{} taught again\n", model, facts,
+                                    r.updates.size(), r.updates.size() == 1 ? "" : "s");
   std::vector<std::vector<std::string>> rows;
   for (const UpgradedUpdate& u : r.updates)
-    rows.push_back({u.old, u.id.empty() ? "-" : u.id, fmt::format("{} facts", u.facts), u.source});
+    rows.push_back(
+        {u.old, u.id.empty() ? "-" : u.id, accrete::format("{} facts", u.facts), u.source});
   out += table(rows);
   rows.clear();
   for (const LeftLesson& l : r.left)
     rows.push_back({"not taught",
-                    l.line > 0 ? fmt::format("update {}, line {}", l.update, l.line)
-                               : fmt::format("update {}", l.update),
+                    l.line > 0 ? accrete::format("update {}, line {}", l.update, l.line)
+                               : accrete::format("update {}", l.update),
                     l.what, l.why});
   return out + table(rows);
 }

@@ -2,6 +2,7 @@
 #include "cli/verbs.h"
 
 #include <cstring>
+#include <nlohmann/json.hpp>
 
 #include "base/file.h"
 #include "cli/cli.h"

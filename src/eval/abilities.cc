@@ -6,6 +6,7 @@
 
 #include "base/error.h"
 #include "base/file.h"
+#include "base/format.h"
 #include "eval/score.h"
 #include "io/strict_json.h"
 
@@ -15,7 +16,7 @@ namespace {
 using Json = nlohmann::json;
 using Metric = Ability::Metric;
 
-AbilityItem parse_item(const Json& line, Metric& metric) {
+AbilityItem parse_ability_item(const Json& line, Metric& metric) {
   AbilityItem item;
   item.prompt = line.at("prompt").get<std::string>();
   if (line.contains("choices")) {
@@ -39,14 +40,15 @@ Ability read_ability(const std::filesystem::path& path) {
     if (text.empty()) continue;
     Metric metric = ability.metric;
     try {
-      ability.items.push_back(parse_item(parse_json(text, path.string(), {}, number), metric));
+      ability.items.push_back(
+          parse_ability_item(parse_json(text, path.string(), {}, number), metric));
     } catch (const Json::exception& e) {
       throw Error(ErrorCode::kFormat,
-                  fmt::format("{}:{}: {}", path.string(), number, json_error_text(e.what())),
+                  accrete::format("{}:{}: {}", path.string(), number, json_error_text(e.what())),
                   "give prompt and choices with right, answer or solution");
     }
     const auto refuse = [&](const char* what) {
-      return Error(ErrorCode::kFormat, fmt::format("{}:{}: {}", path.string(), number, what));
+      return Error(ErrorCode::kFormat, accrete::format("{}:{}: {}", path.string(), number, what));
     };
     const AbilityItem& item = ability.items.back();
     const auto n = static_cast<int64_t>(item.choices.size());
@@ -56,7 +58,7 @@ Ability read_ability(const std::filesystem::path& path) {
     if (metric != ability.metric) throw refuse("another kind of line than the first");
   }
   if (ability.items.empty())
-    throw Error(ErrorCode::kFormat, fmt::format("{} is empty", path.string()));
+    throw Error(ErrorCode::kFormat, accrete::format("{} is empty", path.string()));
   return ability;
 }
 
@@ -68,7 +70,7 @@ std::string Ability::key() const {
 
 std::vector<Ability> read_abilities(const std::filesystem::path& folder) {
   if (!std::filesystem::is_directory(folder))
-    throw Error(ErrorCode::kNotFound, fmt::format("there is no folder {}", folder.string()));
+    throw Error(ErrorCode::kNotFound, accrete::format("there is no folder {}", folder.string()));
   std::vector<std::filesystem::path> files;
   for (const auto& entry : std::filesystem::directory_iterator(folder))
     if (entry.path().extension() == ".jsonl") files.push_back(entry.path());

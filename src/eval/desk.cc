@@ -3,17 +3,19 @@
 #include <algorithm>
 #include <functional>
 #include <map>
+#include <nlohmann/json.hpp>
 #include <optional>
 
 #include "base/error.h"
 #include "base/file.h"
+#include "base/format.h"
 #include "eval/desk_corrections.h"
 #include "model/fact_memory.h"
 
 namespace accrete {
 namespace {
 
-using Json = nlohmann::ordered_json;
+using OrderedJson = nlohmann::ordered_json;
 namespace fs = std::filesystem;
 
 // What a grid tries, and what is used without one: to be the best of the grid on 36 facts about one
@@ -29,17 +31,17 @@ bool has(const std::vector<std::string>& names, const std::string& name) {
 }
 
 // What a setting is chosen by.
-double said(const Json& row) {
+double said(const OrderedJson& row) {
   if (row.contains("use")) return row.at("use").at("in_form").get<double>();
   return row.value("untaught", -1.0);
 }
 
 // The setting of the best row of that section, seed and method.
-std::optional<Json> best_setting(const Json& rows, const std::string& section, uint64_t seed,
-                                 const std::string& method) {
-  std::optional<Json> out;
+std::optional<OrderedJson> best_setting(const OrderedJson& rows, const std::string& section,
+                                        uint64_t seed, const std::string& method) {
+  std::optional<OrderedJson> out;
   double most = -2;
-  for (const Json& row : rows) {
+  for (const OrderedJson& row : rows) {
     if (row.at("section") != section || row.at("seed") != seed || row.at("method") != method)
       continue;
     if (const double s = said(row); s > most) {
@@ -80,15 +82,16 @@ class Desk {
                 {"use_tokens", l.use_tokens},
                 {"few_tokens", l.few_tokens}}}};
     if (options.work.empty() || !fs::exists(options.work)) return;
-    const Json old = Json::parse(read_file(options.work), nullptr, /*allow_exceptions=*/false);
-    if (!old.is_object() || old.value("setup", Json()) != setup_ || !old.contains("rows"))
+    const OrderedJson old =
+        OrderedJson::parse(read_file(options.work), nullptr, /*allow_exceptions=*/false);
+    if (!old.is_object() || old.value("setup", OrderedJson()) != setup_ || !old.contains("rows"))
       throw Error(ErrorCode::kConflict,
                   options.work.string() + " is of another run of this benchmark",
                   "name another --work file, or remove it");
     rows_ = old.at("rows");
   }
 
-  Json run() {
+  OrderedJson run() {
     const auto parts = plan();
     const int64_t seeds = options_.seeds > 0 ? options_.seeds : options_.profile.seeds;
     for (int64_t s = 0; s < seeds; ++s)
@@ -99,13 +102,14 @@ class Desk {
   }
 
  private:
-  Json result() const { return {{"benchmark", "desk"}, {"setup", setup_}, {"rows", rows_}}; }
+  OrderedJson result() const { return {{"benchmark", "desk"}, {"setup", setup_}, {"rows", rows_}}; }
 
   std::vector<DeskProfile::Part> plan() const {
     for (const std::string& name : options_.sections)
       if (!has(desk_sections(), name))
-        throw Error(ErrorCode::kInvalidArgument, fmt::format("there is no section \"{}\"", name),
-                    fmt::format("use of: {}", fmt::join(desk_sections(), ", ")));
+        throw Error(ErrorCode::kInvalidArgument,
+                    accrete::format("there is no section \"{}\"", name),
+                    accrete::format("use of: {}", accrete::joined(desk_sections(), ", ")));
     std::vector<std::string> methods;
     for (const std::string& name : options_.methods) {
       if (name == "context") {
@@ -113,8 +117,8 @@ class Desk {
         continue;
       }
       if (!has(desk_methods(), name))
-        throw Error(ErrorCode::kInvalidArgument, fmt::format("there is no method \"{}\"", name),
-                    fmt::format("use of: {}", fmt::join(desk_methods(), ", ")));
+        throw Error(ErrorCode::kInvalidArgument, accrete::format("there is no method \"{}\"", name),
+                    accrete::format("use of: {}", accrete::joined(desk_methods(), ", ")));
       methods.push_back(name);
     }
     std::vector<DeskProfile::Part> out;
@@ -134,22 +138,23 @@ class Desk {
   }
 
   bool done(const std::string& section, uint64_t seed, const std::string& method,
-            const Json& setting) const {
-    return std::any_of(rows_.begin(), rows_.end(), [&](const Json& row) {
+            const OrderedJson& setting) const {
+    return std::any_of(rows_.begin(), rows_.end(), [&](const OrderedJson& row) {
       return row.at("section") == section && row.at("seed") == seed && row.at("method") == method &&
              row.at("setting") == setting;
     });
   }
 
   void add(const std::string& section, uint64_t seed, const std::string& method,
-           const Json& setting, const Json& measured) {
-    Json row = {{"section", section}, {"seed", seed}, {"method", method}, {"setting", setting}};
+           const OrderedJson& setting, const OrderedJson& measured) {
+    OrderedJson row = {
+        {"section", section}, {"seed", seed}, {"method", method}, {"setting", setting}};
     row.update(measured);
     rows_.push_back(std::move(row));
     if (!options_.work.empty()) write_file_atomically(options_.work, result().dump(1) + "\n");
   }
 
-  static Json setting_of(double rate, int64_t epochs) {
+  static OrderedJson setting_of(double rate, int64_t epochs) {
     return {{"rate", rate}, {"epochs", epochs}};
   }
 
@@ -182,15 +187,15 @@ class Desk {
           run_finetuning(part.section, method, seed, rate, epochs, parts);
         continue;
       }
-      if (done(part.section, seed, method, Json::object())) continue;
+      if (done(part.section, seed, method, OrderedJson::object())) continue;
       tell(part.section, seed, method, "");
       if (part.section == "corrections") {
-        add(part.section, seed, method, Json::object(),
+        add(part.section, seed, method, OrderedJson::object(),
             measure_corrections(model_, options_.open, parts().set, reporter_));
         continue;
       }
       teach_desk_method(method, {}, {}, parts(), reporter_, [&](DeskMethod& taught, int64_t) {
-        add(part.section, seed, method, Json::object(),
+        add(part.section, seed, method, OrderedJson::object(),
             measure_desk(taught, parts(), data_, options_.profile.limits, reporter_));
       });
     }
@@ -203,7 +208,7 @@ class Desk {
     for (const int64_t n : epochs)
       if (!done(section, seed, method, setting_of(rate, n))) missing.push_back(n);
     if (missing.empty()) return;
-    tell(section, seed, method, fmt::format(" at {}", rate));
+    tell(section, seed, method, accrete::format(" at {}", rate));
     try {
       teach_desk_method(
           method, {{"rate", rate}}, missing, parts(), reporter_,
@@ -222,7 +227,7 @@ class Desk {
   void tell(const std::string& section, uint64_t seed, const std::string& method,
             const std::string& more) const {
     reporter_.report("desk", static_cast<int64_t>(rows_.size()), 0,
-                     fmt::format("{}, seed {}, {}{}", section, seed, method, more));
+                     accrete::format("{}, seed {}, {}{}", section, seed, method, more));
   }
 
   LanguageModel model_;
@@ -230,7 +235,7 @@ class Desk {
   const Reporter& reporter_;
   DeskData data_;
   BaseAnswers base_;
-  Json setup_, rows_ = Json::array();
+  OrderedJson setup_, rows_ = OrderedJson::array();
 };
 
 }  // namespace
@@ -286,62 +291,64 @@ DeskProfile desk_profile(const std::string& name) {
                  {"use", told, 0},
                  {"corrections", {"accrete"}, 0}};
   } else {
-    throw Error(ErrorCode::kInvalidArgument, fmt::format("there is no profile \"{}\"", name),
+    throw Error(ErrorCode::kInvalidArgument, accrete::format("there is no profile \"{}\"", name),
                 "use quick, hour or full");
   }
   return out;
 }
 
-Json run_desk(const LanguageModel& model, const DeskOptions& options, const Reporter& reporter) {
+OrderedJson run_desk(const LanguageModel& model, const DeskOptions& options,
+                     const Reporter& reporter) {
   return Desk(model, options, reporter).run();
 }
 
-std::vector<Json> desk_means(const Json& rows) {
+std::vector<OrderedJson> desk_means(const OrderedJson& rows) {
   struct Group {
-    Json first;
-    std::vector<const Json*> rows;
+    OrderedJson first;
+    std::vector<const OrderedJson*> rows;
   };
   std::vector<Group> groups;
-  for (const Json& row : rows) {
+  for (const OrderedJson& row : rows) {
     const auto it = std::find_if(groups.begin(), groups.end(), [&](const Group& g) {
       return g.first.at("section") == row.at("section") && g.first.at("method") == row.at("method");
     });
     Group& group = it == groups.end() ? groups.emplace_back(Group{row, {}}) : *it;
     group.rows.push_back(&row);
   }
-  std::vector<Json> out;
+  std::vector<OrderedJson> out;
   for (const Group& group : groups) {
     const auto best = best_setting(rows, group.first.at("section"), group.first.at("seed"),
                                    group.first.at("method"));
-    std::vector<const Json*> some;
-    for (const Json* row : group.rows)
+    std::vector<const OrderedJson*> some;
+    for (const OrderedJson* row : group.rows)
       if (!best || row->at("setting") == *best) some.push_back(row);
     // Numbers become means over the rows that have them; the rest is the first row's.
-    const std::function<Json(const std::vector<const Json*>&)> mean =
-        [&](const std::vector<const Json*>& of) -> Json {
-      const Json& first = *of.front();
+    const std::function<OrderedJson(const std::vector<const OrderedJson*>&)> mean =
+        [&](const std::vector<const OrderedJson*>& of) -> OrderedJson {
+      const OrderedJson& first = *of.front();
       if (first.is_number()) {
         double sum = 0;
-        for (const Json* one : of) sum += one->get<double>();
+        for (const OrderedJson* one : of) sum += one->get<double>();
         return sum / static_cast<double>(of.size());
       }
       if (!first.is_object()) return first;
-      Json object = Json::object();
+      OrderedJson object = OrderedJson::object();
       for (const auto& [key, value] : first.items()) {
-        std::vector<const Json*> inner;
-        for (const Json* one : of)
-          if (one->is_object() && one->contains(key) && one->at(key).type() != Json::value_t::null)
+        std::vector<const OrderedJson*> inner;
+        for (const OrderedJson* one : of)
+          if (one->is_object() && one->contains(key) &&
+              one->at(key).type() != OrderedJson::value_t::null)
             inner.push_back(&one->at(key));
         object[key] = key == "setting" || key == "curve" || key == "seed" ? value : mean(inner);
       }
       return object;
     };
-    Json row = mean(some);
+    OrderedJson row = mean(some);
     row["seeds"] = some.size();
     out.push_back(std::move(row));
   }
-  std::stable_sort(out.begin(), out.end(), [](const Json& a, const Json& b) {
-    const auto at = [](const Json& row) {
+  std::stable_sort(out.begin(), out.end(), [](const OrderedJson& a, const OrderedJson& b) {
+    const auto at = [](const OrderedJson& row) {
       const auto& names = desk_sections();
       return std::find(names.begin(), names.end(), row.at("section").get<std::string>()) -
              names.begin();

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cstdlib>
 #include <filesystem>
+#include <nlohmann/json.hpp>
 
 #include "base/error.h"
 #include "base/sha256.h"
@@ -17,7 +18,7 @@ namespace {
 
 namespace fs = std::filesystem;
 
-constexpr int64_t kMoreTokens = 16;
+constexpr int64_t kSpareTokens = 16;
 
 // A folder with the same model and an empty ledger; it goes away with what is in it.
 class WorkFolder {
@@ -64,7 +65,7 @@ Dataset dataset_of(const char* name, std::vector<Item> items) {
   return out;
 }
 
-struct Answers {
+struct AnswersInTurn {
   std::vector<AskRequest> requests;
   std::vector<size_t> fact;
   std::vector<uint8_t> untaught;
@@ -80,7 +81,7 @@ nlohmann::ordered_json measure_corrections(const LanguageModel& model, const Ope
                               set.taught.begin() + static_cast<ptrdiff_t>(set.correct.size()));
   for (size_t i = 0; i < corrected.size(); ++i) corrected[i].answers = {set.correct[i]};
 
-  Answers all;
+  AnswersInTurn all;
   int64_t longest = 0;
   for (size_t i = 0; i < set.taught.size(); ++i) {
     const Item& item = set.taught[i];
@@ -103,7 +104,7 @@ nlohmann::ordered_json measure_corrections(const LanguageModel& model, const Ope
     const LanguageModel now = LanguageModel::open(work.path(), open);
     std::vector<int64_t> facts;
     for (const Choice& choice : choose_facts(now, all.requests)) facts.push_back(choice.fact);
-    return generate_answers(now, all.requests, facts, longest + kMoreTokens, reporter);
+    return generate_answers(now, all.requests, facts, longest + kSpareTokens, reporter);
   };
   const TeachResult first =
       teach_facts(work.path(), dataset_of("desk/taught", set.taught), open, options, reporter);

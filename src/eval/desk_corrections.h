@@ -5,7 +5,7 @@
 // Non-goals: methods without updates.
 #pragma once
 
-#include <nlohmann/json.hpp>
+#include <nlohmann/json_fwd.hpp>
 
 #include "base/progress.h"
 #include "eval/desk_data.h"

@@ -7,6 +7,7 @@
 #include <set>
 
 #include "base/error.h"
+#include "base/format.h"
 #include "base/rng.h"
 #include "io/strict_json.h"
 #include "text/wording.h"
@@ -39,7 +40,8 @@ std::vector<std::string> strings(const fs::path& path, const char* key) {
   std::vector<std::string> out;
   for (const json& line : read_lines(path)) {
     if (!line.is_object() || !line.contains(key) || !line.at(key).is_string())
-      throw Error(ErrorCode::kFormat, fmt::format("{}: a line has no \"{}\"", path.string(), key));
+      throw Error(ErrorCode::kFormat,
+                  accrete::format("{}: a line has no \"{}\"", path.string(), key));
     out.push_back(line.at(key).get<std::string>());
   }
   return out;
@@ -132,7 +134,7 @@ DeskData::DeskData(fs::path data, std::string split)
       for (const json& m : line.at("messages"))
         messages.push_back({m.at("role").get<std::string>(), m.at("content").get<std::string>()});
     } catch (const json::exception& e) {
-      throw Error(ErrorCode::kFormat, fmt::format("{}: {}", path.string(), e.what()));
+      throw Error(ErrorCode::kFormat, accrete::format("{}: {}", path.string(), e.what()));
     }
     conversations.push_back(std::move(messages));
   }
@@ -178,8 +180,8 @@ DeskSet DeskData::section(const std::string& name, uint64_t seed, int64_t most_u
   } else if (name == "use") {
     out = uses(seed, most_uses);
   } else {
-    throw Error(ErrorCode::kInvalidArgument, fmt::format("there is no section \"{}\"", name),
-                fmt::format("use of: {}", fmt::join(desk_sections(), ", ")));
+    throw Error(ErrorCode::kInvalidArgument, accrete::format("there is no section \"{}\"", name),
+                accrete::format("use of: {}", accrete::joined(desk_sections(), ", ")));
   }
   out.section = name;
   number(out.taught);

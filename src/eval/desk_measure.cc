@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <map>
+#include <nlohmann/json.hpp>
 #include <numeric>
 #include <set>
 
@@ -12,13 +13,13 @@
 namespace accrete {
 namespace {
 
-using Json = nlohmann::ordered_json;
+using OrderedJson = nlohmann::ordered_json;
 
 constexpr int64_t kMoreTokens = 16;  // than the longest answer has
 constexpr int64_t kMeasured = 14;    // things, for progress reports
 
 // A question with the fact that answers it.
-struct Asked {
+struct AskedQuestion {
   AskRequest request;
   int64_t fact = 0;
 };
@@ -27,9 +28,9 @@ double share(size_t count, size_t of) {
   return of == 0 ? 0 : static_cast<double>(count) / static_cast<double>(of);
 }
 
-std::vector<AskRequest> requests_of(std::span<const Asked> asked) {
+std::vector<AskRequest> requests_of(std::span<const AskedQuestion> asked) {
   std::vector<AskRequest> out;
-  for (const Asked& a : asked) out.push_back(a.request);
+  for (const AskedQuestion& a : asked) out.push_back(a.request);
   return out;
 }
 
@@ -56,7 +57,7 @@ class Measure {
     row_ = {{"facts", set_.taught.size()}, {"wordings", wordings}};
   }
 
-  Json run() {
+  OrderedJson run() {
     if (!set_.use.empty()) {
       use();
     } else {
@@ -79,8 +80,8 @@ class Measure {
   AskRequest request(const std::string& text) const {
     return single_question(parts_.model, text, set_.raw);
   }
-  std::vector<Asked> wordings(bool asked) const {
-    std::vector<Asked> out;
+  std::vector<AskedQuestion> wordings(bool asked) const {
+    std::vector<AskedQuestion> out;
     for (size_t i = 0; i < set_.taught.size(); ++i)
       for (const std::string& text : asked ? set_.taught[i].asked : set_.taught[i].prompts)
         out.push_back({request(text), static_cast<int64_t>(i)});
@@ -89,10 +90,10 @@ class Measure {
   const std::vector<std::string>& answers(int64_t fact) const {
     return set_.taught[static_cast<size_t>(fact)].answers;
   }
-  std::vector<std::string> answer(std::span<const Asked> asked) {
+  std::vector<std::string> answer(std::span<const AskedQuestion> asked) {
     return method_.answer(requests_of(asked), longest_ + kMoreTokens, quiet_);
   }
-  size_t right(std::span<const Asked> asked, std::span<const std::string> said) const {
+  size_t right(std::span<const AskedQuestion> asked, std::span<const std::string> said) const {
     size_t out = 0;
     for (size_t i = 0; i < asked.size(); ++i) out += says_exactly(said[i], answers(asked[i].fact));
     return out;
@@ -126,7 +127,7 @@ class Measure {
   }
 
   // Which facts untaught wordings choose, all of them.
-  void choices(const std::vector<Asked>& all) {
+  void choices(const std::vector<AskedQuestion>& all) {
     const auto chosen = method_.choose(requests_of(all), quiet_);
     if (chosen.empty()) return;
     size_t best = 0, accepted = 0, wrong = 0;
@@ -143,9 +144,9 @@ class Measure {
   }
 
   // With the right fact given; what was accepted rightly has been answered so already.
-  void given(std::span<const Asked> asked, std::span<const std::string> said) {
+  void given(std::span<const AskedQuestion> asked, std::span<const std::string> said) {
     const auto chosen = method_.choose(requests_of(asked), quiet_);
-    std::vector<Asked> others;
+    std::vector<AskedQuestion> others;
     size_t count = 0;
     for (size_t i = 0; i < asked.size(); ++i) {
       if (!chosen.empty() && chosen[i].accepted == asked[i].fact)
@@ -154,7 +155,7 @@ class Measure {
         others.push_back(asked[i]);
     }
     std::vector<std::vector<int64_t>> facts;
-    for (const Asked& a : others) facts.push_back({a.fact});
+    for (const AskedQuestion& a : others) facts.push_back({a.fact});
     const auto by_fact =
         method_.answer_given(requests_of(others), facts, longest_ + kMoreTokens, quiet_);
     if (by_fact.size() != others.size()) return;
@@ -169,7 +170,7 @@ class Measure {
                         {"as_it_is", share(right(asked, answer(asked)), asked.size())}};
     const auto ask = [&](const char* name, const auto& changed) {
       next(name);
-      std::vector<Asked> other = asked;
+      std::vector<AskedQuestion> other = asked;
       for (size_t i = 0; i < other.size(); ++i) other[i].request = changed(i);
       row_["variants"][name] = share(right(other, answer(other)), other.size());
     };
@@ -262,9 +263,9 @@ class Measure {
   }
 
   // The lowest threshold at which at most that share of `left` is accepted.
-  Json curve(std::vector<double> left) const {
+  OrderedJson curve(std::vector<double> left) const {
     std::sort(left.rbegin(), left.rend());
-    Json out = Json::array();
+    OrderedJson out = OrderedJson::array();
     for (const double most : {0.0, 0.01, 0.02, 0.05, 0.1, 0.15, 0.2, 0.3, 0.5, 1.0}) {
       const auto allowed =
           static_cast<size_t>(std::floor(most * static_cast<double>(left.size()) + 1e-9));
@@ -319,11 +320,11 @@ class Measure {
   }
 
   // Right, and right in the form asked for, by kind and under a few other heads.
-  Json scored(const std::vector<UseItem>& items, std::span<const std::string> said,
-              std::span<const std::vector<int64_t>> facts) const {
+  OrderedJson scored(const std::vector<UseItem>& items, std::span<const std::string> said,
+                     std::span<const std::vector<int64_t>> facts) const {
     struct Count {
       size_t of = 0, right = 0, formed = 0;
-      Json json() const {
+      OrderedJson json() const {
         return {{"questions", of}, {"right", share(right, of)}, {"in_form", share(formed, of)}};
       }
     };
@@ -348,7 +349,7 @@ class Measure {
         add(systems[item.system.empty() ? "form in the question" : "form in the system prompt"]);
       if (!item.answer.empty()) add(yes_no[item.kind + " " + item.answer]);
     }
-    Json out = all.json();
+    OrderedJson out = all.json();
     for (const auto& [name, some] : {std::pair("kinds", &kinds), std::pair("asked_in", &asked_in),
                                      std::pair("system", &systems), std::pair("yes_no", &yes_no)})
       for (const auto& [key, count] : *some) out[name][key] = count.json();
@@ -365,7 +366,7 @@ class Measure {
   int64_t done_ = 0;
   Rng rng_;
   int64_t longest_ = 0;
-  Json row_;
+  OrderedJson row_;
   std::vector<double> asked_;      // probability of each untaught wording
   std::vector<bool> asked_right_;  // its best fact is the right one
 };
@@ -393,8 +394,8 @@ bool begins_right(std::string_view output, std::span<const std::string> answers)
   });
 }
 
-Json measure_desk(DeskMethod& method, const DeskParts& parts, const DeskData& data,
-                  const DeskLimits& limits, const Reporter& reporter) {
+OrderedJson measure_desk(DeskMethod& method, const DeskParts& parts, const DeskData& data,
+                         const DeskLimits& limits, const Reporter& reporter) {
   return Measure(method, parts, data, limits, reporter).run();
 }
 

@@ -10,6 +10,7 @@
 #include <sstream>
 
 #include "base/error.h"
+#include "base/format.h"
 #include "learn/baselines/finetune.h"
 #include "learn/fact_teach.h"
 #include "learn/teach_clock.h"
@@ -42,7 +43,7 @@ int64_t peak_bytes() {
   return peak_memory_bytes();
 }
 
-int64_t bytes_of(const Update& update) {
+int64_t bytes_of_update(const Update& update) {
   std::string name = (fs::temp_directory_path() / "accrete-desk-XXXXXX").string();
   if (::mkdtemp(name.data()) == nullptr)
     throw Error(ErrorCode::kIo, "cannot make a temporary folder " + name);
@@ -57,7 +58,7 @@ int64_t bytes_of(const Update& update) {
   return static_cast<int64_t>(fs::file_size(folder.path / update_file_name(id)));
 }
 
-Dataset dataset_of(const DeskSet& set, bool verbatim) {
+Dataset dataset_of_desk(const DeskSet& set, bool verbatim) {
   Dataset out;
   out.path = set.section;
   out.items = set.taught;
@@ -94,12 +95,12 @@ class FactMethod : public DeskMethod {
     reset_peak();
     const Clock clock;
     const FactLessons lessons =
-        make_fact_lessons(model_, dataset_of(parts.set, verbatim), parts.set.raw);
+        make_fact_lessons(model_, dataset_of_desk(parts.set, verbatim), parts.set.raw);
     FactProposal proposal = propose_facts(model_, lessons.facts, FactValueOptions(), reporter);
     model_.use_facts(model_.facts().plus("desk", proposal.update));
     cost_.seconds = clock.seconds();
     cost_.teach_peak = peak_bytes();
-    cost_.bytes_a_fact = static_cast<double>(bytes_of(proposal.update)) /
+    cost_.bytes_a_fact = static_cast<double>(bytes_of_update(proposal.update)) /
                          static_cast<double>(std::max<size_t>(1, parts.set.taught.size()));
     stored_.assign(parts.set.taught.size(), -1);
     const FactStore& store = model_.facts().store();
@@ -430,8 +431,8 @@ void teach_desk_method(const std::string& method, const DeskSetting& setting,
   else if (method == "context1" || method == "context3")
     taught = std::make_unique<ContextMethod>(parts, method == "context1" ? 1 : 3, reporter);
   else
-    throw Error(ErrorCode::kInvalidArgument, fmt::format("there is no method \"{}\"", method),
-                fmt::format("use of: {}", fmt::join(desk_methods(), ", ")));
+    throw Error(ErrorCode::kInvalidArgument, accrete::format("there is no method \"{}\"", method),
+                accrete::format("use of: {}", accrete::joined(desk_methods(), ", ")));
   use(*taught, 0);
 }
 

@@ -7,6 +7,7 @@
 #include <set>
 
 #include "base/error.h"
+#include "base/format.h"
 #include "text/unicode.h"
 
 namespace accrete {
@@ -17,18 +18,18 @@ using Text = std::u32string;
 uint8_t category(char32_t c) {
   return unicode::properties()[c] & unicode::kCategoryMask;
 }
-bool is_letter(char32_t c) {
+bool is_letter_of_text(char32_t c) {
   const uint8_t k = category(c);
   return k >= unicode::kLu && k <= unicode::kLo;
 }
-bool is_digit(char32_t c) {
+bool is_digit_of_text(char32_t c) {
   return category(c) == unicode::kNd;
 }
-bool is_space(char32_t c) {
+bool is_space_of_text(char32_t c) {
   return (unicode::properties()[c] & unicode::kSpace) != 0;
 }
 bool is_word(char32_t c) {
-  return is_letter(c) || is_digit(c) || c == U'_';
+  return is_letter_of_text(c) || is_digit_of_text(c) || c == U'_';
 }
 bool is_point(char32_t c) {
   return c == U'.' || c == U',' || c == U':';
@@ -63,7 +64,7 @@ Text compared(std::string_view text) {
   for (size_t at = 0; at < text.size();) {
     const auto [c, size] = unicode::decode(text.data() + at);
     at += size;
-    if (is_space(c)) {
+    if (is_space_of_text(c)) {
       space = true;
       continue;
     }
@@ -81,19 +82,20 @@ bool found(const Text& what, const Text& in) {
     bool whole = true;
     if (at > 0) {
       const char32_t before = in[at - 1];
-      if (is_digit(what.front()))
-        whole = !is_digit(before) && !(is_point(before) && at > 1 && is_digit(in[at - 2]));
-      else if (is_letter(what.front()))
+      if (is_digit_of_text(what.front()))
+        whole = !is_digit_of_text(before) &&
+                !(is_point(before) && at > 1 && is_digit_of_text(in[at - 2]));
+      else if (is_letter_of_text(what.front()))
         whole = !is_word(before);
     }
     if (whole && end < in.size()) {
       const char32_t after = in[end];
-      if (is_digit(what.back())) {
-        const auto digit = [&](size_t i) { return i < in.size() && is_digit(in[i]); };
+      if (is_digit_of_text(what.back())) {
+        const auto digit = [&](size_t i) { return i < in.size() && is_digit_of_text(in[i]); };
         const bool cents = (after == U'.' || after == U',') && end + 2 < in.size() &&
                            in[end + 1] == U'0' && in[end + 2] == U'0' && !digit(end + 3);
-        whole = !is_digit(after) && !(is_point(after) && digit(end + 1) && !cents);
-      } else if (is_letter(what.back())) {
+        whole = !is_digit_of_text(after) && !(is_point(after) && digit(end + 1) && !cents);
+      } else if (is_letter_of_text(what.back())) {
         whole = !is_word(after);
       }
     }
@@ -102,7 +104,7 @@ bool found(const Text& what, const Text& in) {
   return false;
 }
 
-std::vector<std::string> parts_of(std::string_view text, char at) {
+std::vector<std::string> split_at(std::string_view text, char at) {
   std::vector<std::string> out;
   for (size_t begin = 0; begin <= text.size();) {
     const size_t end = std::min(text.find(at, begin), text.size());
@@ -127,7 +129,7 @@ std::vector<Text> words_in(const Text& text) {
   return out;
 }
 
-std::string_view trimmed(std::string_view text) {
+std::string_view without_blanks(std::string_view text) {
   constexpr std::string_view kBlank = " \t\r\n\f\v";
   const size_t begin = text.find_first_not_of(kBlank);
   if (begin == std::string_view::npos) return {};
@@ -137,7 +139,7 @@ std::string_view trimmed(std::string_view text) {
 // The value of "answer", as text; none when the reply is no object with that key. One outer code
 // fence is taken off first.
 std::optional<std::string> json_answer(std::string_view reply) {
-  reply = trimmed(reply);
+  reply = without_blanks(reply);
   if (reply.starts_with("```") && reply.ends_with("```") && reply.size() >= 6) {
     const size_t line = reply.find('\n');
     if (line != std::string_view::npos && line < reply.size() - 3)
@@ -177,7 +179,7 @@ constexpr std::string_view kLanguages[][2] = {
 
 size_t words_of_language(const std::vector<Text>& words, std::string_view language) {
   std::set<Text> list;
-  for (const std::string& word : parts_of(language_words(language), ' '))
+  for (const std::string& word : split_at(language_words(language), ' '))
     list.insert(compared(word));
   return static_cast<size_t>(
       std::count_if(words.begin(), words.end(), [&](const Text& w) { return list.contains(w); }));
@@ -232,21 +234,21 @@ UseItem parse_use(const nlohmann::json& json, std::string_view source, int64_t l
             {m.at("role").get<std::string>(), m.at("content").get<std::string>()});
     if (!out.form.empty() && !is_named_form(out.form)) std::regex check(out.form);
   } catch (const std::exception& e) {
-    throw Error(ErrorCode::kFormat, fmt::format("{}:{}: {}", source, line, e.what()),
+    throw Error(ErrorCode::kFormat, accrete::format("{}:{}: {}", source, line, e.what()),
                 "data/desk/USE.md says what a use is");
   }
   if (out.facts.empty() || (out.must.empty() && out.answer.empty()) ||
       (!out.answer.empty() && out.answer != "yes" && out.answer != "no"))
-    throw Error(
-        ErrorCode::kFormat,
-        fmt::format("{}:{}: a use needs facts, and \"must\" or the answer yes or no", source, line),
-        "data/desk/USE.md says what a use is");
+    throw Error(ErrorCode::kFormat,
+                accrete::format("{}:{}: a use needs facts, and \"must\" or the answer yes or no",
+                                source, line),
+                "data/desk/USE.md says what a use is");
   return out;
 }
 
 bool found_in(std::string_view alternatives, std::string_view text) {
   const Text in = compared(text);
-  for (const std::string& one : parts_of(alternatives, '|'))
+  for (const std::string& one : split_at(alternatives, '|'))
     if (found(compared(one), in)) return true;
   return false;
 }
@@ -267,7 +269,7 @@ bool use_form(const UseItem& item, std::string_view reply, std::span<const std::
   if (form == "json") return json_answer(reply).has_value();
   const Text text = compared(reply);
   if (form == "bullet") {
-    const std::string_view own = trimmed(reply);
+    const std::string_view own = without_blanks(reply);
     return own.starts_with("- ") || own.starts_with("* ");
   }
   if (form == "yes") return begins_with_word(text, U"yes");

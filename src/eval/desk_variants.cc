@@ -9,7 +9,7 @@
 namespace accrete {
 namespace {
 
-bool is_letter(char c) {
+bool plain_letter(char c) {
   return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z');
 }
 
@@ -32,7 +32,7 @@ std::string with_typo(const std::string& text, const std::string& subject, Rng r
     });
     if (named || word.end - word.begin < 4) continue;
     for (size_t i = word.begin + 1; i + 1 < word.end; ++i)
-      if (is_letter(text[i - 1]) && is_letter(text[i]) && is_letter(text[i + 1]) &&
+      if (plain_letter(text[i - 1]) && plain_letter(text[i]) && plain_letter(text[i + 1]) &&
           text[i] != text[i + 1])
         places.push_back(i);
   }

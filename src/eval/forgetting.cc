@@ -3,12 +3,14 @@
 #include <algorithm>
 #include <chrono>
 #include <map>
+#include <nlohmann/json.hpp>
 #include <numeric>
 #include <optional>
 #include <set>
 
 #include "base/error.h"
 #include "base/file.h"
+#include "base/format.h"
 #include "base/rng.h"
 #include "eval/forgetting_data.h"
 #include "learn/baselines/finetune.h"
@@ -19,7 +21,7 @@
 namespace accrete {
 namespace {
 
-using Json = nlohmann::ordered_json;
+using OrderedJson = nlohmann::ordered_json;
 namespace fs = std::filesystem;
 
 constexpr int64_t kReplayTokens = 64;  // of a background example
@@ -42,7 +44,7 @@ class Bench {
                                         kReplayTokens, kReplayExamples, Rng(0).split(41));
   }
 
-  Json run() {
+  OrderedJson run() {
     std::vector<const MethodPlan*> plans;
     for (const MethodPlan& plan : profile_.methods) {
       const auto& m = options_.methods;
@@ -75,15 +77,16 @@ class Bench {
 
   // The folder belongs to one model and one profile.
   void claim_folder() {
-    const Json claim = {{"benchmark", "forgetting"},         {"profile", profile_.name},
-                        {"facts", profile_.facts},           {"updates", profile_.updates},
-                        {"text_bytes", profile_.text_bytes}, {"model", model_.base_digest()}};
+    const OrderedJson claim = {
+        {"benchmark", "forgetting"},         {"profile", profile_.name},
+        {"facts", profile_.facts},           {"updates", profile_.updates},
+        {"text_bytes", profile_.text_bytes}, {"model", model_.base_digest()}};
     const auto file = options_.out / "run.json";
     if (!fs::exists(file)) {
       write_file_atomically(file, claim.dump(2) + "\n");
-    } else if (Json::parse(read_file(file)) != claim) {
+    } else if (OrderedJson::parse(read_file(file)) != claim) {
       throw Error(ErrorCode::kConflict,
-                  fmt::format("{} holds results of another model or profile", file.string()),
+                  accrete::format("{} holds results of another model or profile", file.string()),
                   "give another folder with --out");
     }
   }
@@ -95,9 +98,9 @@ class Bench {
     split = read_split(options_.data, name, profile_, model_.net().config().memory.has_value());
     // Which questions are known is what the untouched model answers.
     const auto file = options_.out / ("known_" + name + ".json");
-    Json known;
+    OrderedJson known;
     if (fs::exists(file)) {
-      known = Json::parse(read_file(file));
+      known = OrderedJson::parse(read_file(file));
     } else {
       known = find_known(model_, split, profile_, reporter_);
       select_known(split, known);
@@ -110,16 +113,17 @@ class Bench {
     return split;
   }
 
-  fs::path cell_file(const MethodPlan& plan, const std::string& split_name, const Json& hyper,
-                     int64_t passes, int64_t seed) const {
+  fs::path cell_file(const MethodPlan& plan, const std::string& split_name,
+                     const OrderedJson& hyper, int64_t passes, int64_t seed) const {
     std::string name =
-        fmt::format("{}-{}-{}", schedule_name(plan.schedule), split_name, plan.method);
-    for (const auto& [key, value] : hyper.items()) name += fmt::format("-{}{}", key, value.dump());
-    return options_.out / fmt::format("{}-passes{}-seed{}.json", name, passes, seed);
+        accrete::format("{}-{}-{}", schedule_name(plan.schedule), split_name, plan.method);
+    for (const auto& [key, value] : hyper.items())
+      name += accrete::format("-{}{}", key, value.dump());
+    return options_.out / accrete::format("{}-passes{}-seed{}.json", name, passes, seed);
   }
 
   // How the untouched model answers the new facts; asked once for all methods.
-  const Json& new_before(const std::string& split_name, int64_t seed, const NewSet& set) {
+  const OrderedJson& new_before(const std::string& split_name, int64_t seed, const NewSet& set) {
     const auto [it, fresh] = new_before_.try_emplace({split_name, seed});
     if (fresh) it->second = to_json(score_new(model_, set, reporter_));
     return it->second;
@@ -135,7 +139,7 @@ class Bench {
       for (const int64_t passes : line.passes) {
         const auto file = cell_file(plan, "dev", line.hyper, passes, 0);
         if (!fs::exists(file)) return std::nullopt;
-        const double score = tuning_score(Json::parse(read_file(file)));
+        const double score = tuning_score(OrderedJson::parse(read_file(file)));
         if (score > best_score) {
           best = GridLine{line.hyper, {passes}};
           best_score = score;
@@ -159,7 +163,7 @@ class Bench {
       if (!fs::exists(file)) {
         wanted.push_back(passes);
       } else if (seen_.insert(file.string()).second) {
-        cells_.push_back(Json::parse(read_file(file)));
+        cells_.push_back(OrderedJson::parse(read_file(file)));
       }
     }
     if (wanted.empty()) return;
@@ -180,7 +184,7 @@ class Bench {
     const ForgettingSplit& data = split(split_name);
     const NewSet set = draw_new(data, profile_, seed);
     const std::vector<Item>& items = set.items;
-    Json before = new_before(split_name, seed, set);
+    OrderedJson before = new_before(split_name, seed, set);
     before.update(known_.at(split_name));
 
     // oneDNN makes a kernel for every shape that it meets: small batches of a stream cost more in
@@ -220,18 +224,18 @@ class Bench {
         }
       }
       const LearnerCost cost = learner->cost();
-      Json cell = {{"schedule", schedule_name(plan.schedule)},
-                   {"split", split_name},
-                   {"method", plan.method},
-                   {"hyper", line.hyper},
-                   {"passes", passes},
-                   {"seed", seed},
-                   {"facts", items.size()},
-                   {"updates", updates},
-                   {"known_questions", data.kept.questions.size()},
-                   {"known_clozes", data.kept.clozes.size()},
-                   {"known_neighbours", data.kept.neighbours.size()},
-                   {"before", before}};
+      OrderedJson cell = {{"schedule", schedule_name(plan.schedule)},
+                          {"split", split_name},
+                          {"method", plan.method},
+                          {"hyper", line.hyper},
+                          {"passes", passes},
+                          {"seed", seed},
+                          {"facts", items.size()},
+                          {"updates", updates},
+                          {"known_questions", data.kept.questions.size()},
+                          {"known_clozes", data.kept.clozes.size()},
+                          {"known_neighbours", data.kept.neighbours.size()},
+                          {"before", before}};
       if (refused.empty()) {
         cell["after"] = to_json(score_new(model_, set, reporter_));
         cell["after"].update(to_json(score_kept(model_, data.kept, reporter_)));
@@ -262,16 +266,16 @@ class Bench {
   const std::chrono::steady_clock::time_point start_;
   LearnerParts parts_;
   std::map<std::string, ForgettingSplit> splits_;
-  std::map<std::pair<std::string, int64_t>, Json> new_before_;  // by split and seed
-  std::map<std::string, Json> known_;  // scores of what is to be kept, before, by split
-  Json cells_ = Json::array();
+  std::map<std::pair<std::string, int64_t>, OrderedJson> new_before_;  // by split and seed
+  std::map<std::string, OrderedJson> known_;  // scores of what is to be kept, before, by split
+  OrderedJson cells_ = OrderedJson::array();
   std::set<std::string> seen_;
   int64_t missing_ = 0;
 };
 
 }  // namespace
 
-double tuning_score(const Json& cell) {
+double tuning_score(const OrderedJson& cell) {
   if (!cell.contains("after")) return -1;
   const auto kept = [&](const char* key) {
     const double before = cell.at("before").at(key).get<double>();
@@ -282,12 +286,12 @@ double tuning_score(const Json& cell) {
   return learned + all > 0 ? 2 * learned * all / (learned + all) : 0;
 }
 
-Json run_forgetting(LanguageModel& model, const ForgettingOptions& options,
-                    const Reporter& reporter) {
+OrderedJson run_forgetting(LanguageModel& model, const ForgettingOptions& options,
+                           const Reporter& reporter) {
   if (!model.memory().overlay.empty())
     throw Error(
         ErrorCode::kInvalidArgument,
-        fmt::format("{} has updates; the benchmark begins with none", model.folder().string()),
+        accrete::format("{} has updates; the benchmark begins with none", model.folder().string()),
         "undo them, or retrofit a model of its own for it");
   return Bench(model, options, reporter).run();
 }

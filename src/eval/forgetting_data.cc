@@ -1,6 +1,7 @@
 #include "eval/forgetting_data.h"
 
 #include <algorithm>
+#include <nlohmann/json.hpp>
 #include <set>
 
 #include "base/file.h"
@@ -9,7 +10,7 @@
 namespace accrete {
 namespace {
 
-using Json = nlohmann::ordered_json;
+using OrderedJson = nlohmann::ordered_json;
 namespace fs = std::filesystem;
 
 constexpr size_t kNativeClozes = 300;  // and as many neighbours
@@ -47,7 +48,7 @@ void hold_wording_back(std::vector<Item>& facts) {
   }
 }
 
-std::vector<Item> with_ids(const std::vector<Item>& items, const Json& ids) {
+std::vector<Item> with_ids(const std::vector<Item>& items, const OrderedJson& ids) {
   const auto wanted = ids.get<std::set<std::string>>();
   std::vector<Item> out;
   for (const Item& item : items)
@@ -99,19 +100,19 @@ ForgettingSplit read_split(const fs::path& data, const std::string& name,
   return split;
 }
 
-Json find_known(const LanguageModel& model, const ForgettingSplit& split,
-                const ForgettingProfile& profile, const Reporter& reporter) {
+OrderedJson find_known(const LanguageModel& model, const ForgettingSplit& split,
+                       const ForgettingProfile& profile, const Reporter& reporter) {
   const FewShot* few_shot = split.kept.few_shot ? &*split.kept.few_shot : nullptr;
   enum class Which { kRight, kWrong, kAll };
   const auto ids = [&](const std::vector<Item>& items, const FewShot* shown, Which which) {
     const auto scores = answer_items(model, items, shown, which == Which::kWrong, reporter);
-    Json out = Json::array();
+    OrderedJson out = OrderedJson::array();
     for (size_t i = 0; i < scores.size(); ++i)
       if (which == Which::kAll || scores[i].exact == (which == Which::kRight))
         out.push_back(items[i].id);
     return out;
   };
-  Json known;
+  OrderedJson known;
   known["questions"] =
       ids(split.questions, few_shot, profile.unknown_questions ? Which::kAll : Which::kRight);
   // data/known holds no other sentences than those that the retrofitted model completes.
@@ -124,7 +125,7 @@ Json find_known(const LanguageModel& model, const ForgettingSplit& split,
   return known;
 }
 
-void select_known(ForgettingSplit& split, const Json& known) {
+void select_known(ForgettingSplit& split, const OrderedJson& known) {
   const auto keep = [&](std::vector<Item>& from, const std::vector<Item>& of, const char* key) {
     if (known.contains(key)) from = with_ids(of, known.at(key));
   };

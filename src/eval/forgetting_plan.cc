@@ -1,6 +1,9 @@
 #include "eval/forgetting_plan.h"
 
+#include <nlohmann/json.hpp>
+
 #include "base/error.h"
+#include "base/format.h"
 #include "learn/baselines/finetune.h"
 #include "learn/baselines/memory_learner.h"
 #include "learn/baselines/sparse_steps.h"
@@ -8,7 +11,7 @@
 namespace accrete {
 namespace {
 
-using Json = nlohmann::ordered_json;
+using OrderedJson = nlohmann::ordered_json;
 
 // Rows per layer at which the deposit's rankings are compared. By default nearly every slot that
 // the subjects read is written, and all rankings choose the same.
@@ -16,11 +19,11 @@ constexpr double kRankedSlots = 2000;
 
 // A grid's lines: a rate and after how many passes it is scored, with the same other numbers.
 std::vector<GridLine> lines(std::initializer_list<std::pair<double, std::vector<int64_t>>> rates,
-                            const Json& common) {
+                            const OrderedJson& common) {
   std::vector<GridLine> grid;
   for (const auto& [rate, passes] : rates) {
     GridLine line;
-    line.hyper = Json::object();
+    line.hyper = OrderedJson::object();
     line.hyper["rate"] = rate;
     line.hyper.update(common);
     line.passes = passes;
@@ -29,8 +32,8 @@ std::vector<GridLine> lines(std::initializer_list<std::pair<double, std::vector<
   return grid;
 }
 
-Json object(std::initializer_list<std::pair<const char*, double>> numbers) {
-  Json out = Json::object();
+OrderedJson object(std::initializer_list<std::pair<const char*, double>> numbers) {
+  OrderedJson out = OrderedJson::object();
   for (const auto& [key, value] : numbers) {
     if (value == static_cast<double>(static_cast<int64_t>(value)))
       out[key] = static_cast<int64_t>(value);
@@ -42,10 +45,10 @@ Json object(std::initializer_list<std::pair<const char*, double>> numbers) {
 
 std::vector<MethodPlan> small_methods(int64_t seeds, int64_t other_seeds, bool native) {
   constexpr Schedule kOneGo = Schedule::kOneGo, kStream = Schedule::kStream;
-  const Json none = Json::object();
-  const Json lora = object({{"rank", 16}, {"alpha", 32}});
-  const Json replay = object({{"rank", 16}, {"alpha", 32}, {"replay", 0.1}});
-  const Json top = object({{"slots", 500}});
+  const OrderedJson none = OrderedJson::object();
+  const OrderedJson lora = object({{"rank", 16}, {"alpha", 32}});
+  const OrderedJson replay = object({{"rank", 16}, {"alpha", 32}, {"replay", 0.1}});
+  const OrderedJson top = object({{"slots", 500}});
   std::vector<MethodPlan> plan = {
       {"interference", kOneGo, {GridLine{none, {1}}}, seeds},
       {"full-adamw", kOneGo, lines({{1e-4, {1, 2}}, {3e-5, {2, 4}}, {1e-5, {6}}}, none), seeds},
@@ -62,10 +65,10 @@ std::vector<MethodPlan> small_methods(int64_t seeds, int64_t other_seeds, bool n
   };
   if (native) {
     const auto full = lines({{3e-4, {2, 4}}, {1e-4, {4, 8}}, {3e-5, {8, 16}}}, none);
-    const auto factors = [&](const Json& common) {
+    const auto factors = [&](const OrderedJson& common) {
       return lines({{3e-3, {2, 4}}, {1e-3, {4, 8}}, {3e-4, {8, 16}}}, common);
     };
-    const auto in_stream = [&](std::initializer_list<double> rates, const Json& common) {
+    const auto in_stream = [&](std::initializer_list<double> rates, const OrderedJson& common) {
       std::vector<GridLine> grid;
       for (const double rate : rates) {
         const auto line = lines({{rate, {5, 10}}}, common);
@@ -87,7 +90,7 @@ std::vector<MethodPlan> small_methods(int64_t seeds, int64_t other_seeds, bool n
       if (p.method == "full-sgd") p.grid = lines({{1, {3, 6}}, {0.3, {3, 6}}, {0.1, {6}}}, none);
     }
   }
-  const Json ranked = object({{"slots", kRankedSlots}});
+  const OrderedJson ranked = object({{"slots", kRankedSlots}});
   for (const char* ranking : {"interference", "tfidf", "gradient", "fisher", "kl", "tf", "random"})
     plan.push_back(
         {std::string("deposit-") + ranking, kOneGo, {GridLine{ranked, {1}}}, other_seeds});
@@ -98,10 +101,10 @@ std::vector<MethodPlan> small_methods(int64_t seeds, int64_t other_seeds, bool n
 // One run of each of the main methods, in the setting that the small profile chose on dev.
 std::vector<MethodPlan> abilities_methods() {
   constexpr Schedule kOneGo = Schedule::kOneGo;
-  const Json lora = object({{"rank", 16}, {"alpha", 32}});
-  const Json replay = object({{"rank", 16}, {"alpha", 32}, {"replay", 0.1}});
-  return {{"interference", kOneGo, {GridLine{Json::object(), {1}}}, 1},
-          {"full-adamw", kOneGo, lines({{3e-5, {4}}}, Json::object()), 1},
+  const OrderedJson lora = object({{"rank", 16}, {"alpha", 32}});
+  const OrderedJson replay = object({{"rank", 16}, {"alpha", 32}, {"replay", 0.1}});
+  return {{"interference", kOneGo, {GridLine{OrderedJson::object(), {1}}}, 1},
+          {"full-adamw", kOneGo, lines({{3e-5, {4}}}, OrderedJson::object()), 1},
           {"lora", kOneGo, lines({{3e-4, {4}}}, lora), 1},
           {"lora-replay", kOneGo, lines({{3e-4, {4}}}, replay), 1},
           {"tfidf-published", kOneGo, lines({{4000, {10}}}, object({{"slots", 500}})), 1}};
@@ -112,20 +115,20 @@ std::vector<MethodPlan> other_methods(TeachKind teach) {
   constexpr Schedule kOneGo = Schedule::kOneGo;
   const bool documents = teach == TeachKind::kDocuments;
   // A document is as long as a batch of phrasings.
-  const Json full = documents ? object({{"batch", 8}}) : Json::object();
-  Json lora = object({{"rank", 16}, {"alpha", 32}});
+  const OrderedJson full = documents ? object({{"batch", 8}}) : OrderedJson::object();
+  OrderedJson lora = object({{"rank", 16}, {"alpha", 32}});
   lora.update(full);
-  Json replay = lora;
+  OrderedJson replay = lora;
   replay["replay"] = 0.1;
   return {
-      {"interference", kOneGo, {GridLine{Json::object(), {1}}}, 3},
+      {"interference", kOneGo, {GridLine{OrderedJson::object(), {1}}}, 3},
       {"full-adamw", kOneGo, lines({{1e-4, {2, 4}}, {3e-5, {4, 8}}}, full), 3},
       {"lora", kOneGo, lines({{1e-3, {2, 4}}, {3e-4, {4, 8}}}, lora), 3},
       {"lora-replay", kOneGo, lines({{1e-3, {2, 4}}, {3e-4, {4, 8}}}, replay), 3},
   };
 }
 
-OptimizerOptions optimizer(const Json& hyper, OptimizerOptions::Kind kind) {
+OptimizerOptions optimizer(const OrderedJson& hyper, OptimizerOptions::Kind kind) {
   OptimizerOptions options;
   options.kind = kind;
   options.rate = hyper.at("rate").get<double>();
@@ -141,7 +144,7 @@ std::string schedule_name(Schedule schedule) {
 Schedule parse_schedule(const std::string& name) {
   for (const Schedule s : {Schedule::kOneGo, Schedule::kStream})
     if (schedule_name(s) == name) return s;
-  throw Error(ErrorCode::kInvalidArgument, fmt::format("there is no schedule \"{}\"", name),
+  throw Error(ErrorCode::kInvalidArgument, accrete::format("there is no schedule \"{}\"", name),
               "use one of: one_go, stream");
 }
 
@@ -175,22 +178,23 @@ ForgettingProfile forgetting_profile(const std::string& name, bool native) {
     profile.updates = 3;
     profile.known_limit = 8;
     profile.text_bytes = profile.tuning_text_bytes = 1000;
-    const Json replay = object({{"rank", 4}, {"alpha", 8}, {"replay", 0.1}});
+    const OrderedJson replay = object({{"rank", 4}, {"alpha", 8}, {"replay", 0.1}});
     profile.methods = {
-        {"interference", Schedule::kOneGo, {GridLine{Json::object(), {1}}}, 1},
-        {"full-adamw", Schedule::kOneGo, lines({{3e-5, {1, 2}}}, Json::object()), 1},
+        {"interference", Schedule::kOneGo, {GridLine{OrderedJson::object(), {1}}}, 1},
+        {"full-adamw", Schedule::kOneGo, lines({{3e-5, {1, 2}}}, OrderedJson::object()), 1},
         {"lora-replay", Schedule::kOneGo, lines({{1e-3, {2}}}, replay), 1},
         {"tfidf-published", Schedule::kStream, lines({{1000, {2}}}, object({{"slots", 100}})), 1},
     };
   } else {
-    throw Error(ErrorCode::kInvalidArgument, fmt::format("there is no profile \"{}\"", name),
+    throw Error(ErrorCode::kInvalidArgument, accrete::format("there is no profile \"{}\"", name),
                 "use one of: smoke, small, abilities, questions, documents, full");
   }
   return profile;
 }
 
 std::unique_ptr<Learner> make_learner(LanguageModel& model, const std::string& method,
-                                      const Json& hyper, const LearnerParts& parts, uint64_t seed) {
+                                      const OrderedJson& hyper, const LearnerParts& parts,
+                                      uint64_t seed) {
   using Kind = OptimizerOptions::Kind;
   const auto finetune = [&](Kind kind) {
     FinetuneOptions options;
@@ -228,7 +232,7 @@ std::unique_ptr<Learner> make_learner(LanguageModel& model, const std::string& m
   if (method.starts_with(kDeposit))
     options.ranking = parse_ranking(method.substr(kDeposit.size()));
   else if (method != "interference")
-    throw Error(ErrorCode::kInvalidArgument, fmt::format("there is no method \"{}\"", method));
+    throw Error(ErrorCode::kInvalidArgument, accrete::format("there is no method \"{}\"", method));
   return std::make_unique<MemoryLearner>(model, parts.background, parts.names, options);
 }
 

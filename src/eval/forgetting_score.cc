@@ -1,6 +1,7 @@
 #include "eval/forgetting_score.h"
 
 #include <algorithm>
+#include <nlohmann/json.hpp>
 #include <numeric>
 #include <sstream>
 

@@ -7,7 +7,7 @@
 // Non-goals: teaching (learn/), which settings are compared (forgetting.h).
 #pragma once
 
-#include <nlohmann/json.hpp>
+#include <nlohmann/json_fwd.hpp>
 #include <optional>
 #include <span>
 #include <string>

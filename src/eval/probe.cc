@@ -5,6 +5,7 @@
 #include <set>
 
 #include "base/error.h"
+#include "base/format.h"
 #include "eval/fact_probe.h"
 #include "eval/score.h"
 #include "eval/text_metrics.h"
@@ -69,7 +70,7 @@ FewShot make_few_shot(std::span<const Item> demonstrations) {
     if (item.kind != Item::Kind::kFact || item.prompts.empty() || item.leave)
       throw Error(
           ErrorCode::kInvalidArgument,
-          fmt::format("line {}: a demonstration needs a question and an answer", item.line));
+          accrete::format("line {}: a demonstration needs a question and an answer", item.line));
     std::string q = item.prompts.front();
     if (!q.empty() && q.back() != '?') q += '?';
     few_shot.before += "Question: " + q + few_shot.after + " " + item.answers.front() + "\n\n";

@@ -18,10 +18,10 @@ std::vector<std::string> words(std::string_view text) {
   return out;
 }
 
-bool is_digit(char c) {
+bool ascii_digit(char c) {
   return c >= '0' && c <= '9';
 }
-bool is_letter(char c) {
+bool byte_of_letter(char c) {
   return std::isalpha(static_cast<unsigned char>(c)) != 0;
 }
 
@@ -35,23 +35,23 @@ bool is_part_of_value(std::string_view text, size_t at) {
     case '.':
     case ':':
     case '/':
-      return is_digit(before) && is_digit(after);
+      return ascii_digit(before) && ascii_digit(after);
     case ',': {
-      if (!is_digit(before) || !is_digit(after)) return false;
+      if (!ascii_digit(before) || !ascii_digit(after)) return false;
       size_t digits = 0;
-      while (at + 1 + digits < text.size() && is_digit(text[at + 1 + digits])) ++digits;
+      while (at + 1 + digits < text.size() && ascii_digit(text[at + 1 + digits])) ++digits;
       return digits != 3;
     }
     case '-':
-      return is_digit(after) && !is_digit(before) && !is_letter(before);
+      return ascii_digit(after) && !ascii_digit(before) && !byte_of_letter(before);
     case '+':
-      return is_digit(after) || is_letter(before) || before == '+';
+      return ascii_digit(after) || byte_of_letter(before) || before == '+';
     case '#':
-      return is_letter(before) || is_digit(after);
+      return byte_of_letter(before) || ascii_digit(after);
     case '%':
-      return is_digit(before) || before == ' ';
+      return ascii_digit(before) || before == ' ';
     case '$':
-      return is_digit(after);
+      return ascii_digit(after);
     default:
       return false;
   }

@@ -4,6 +4,7 @@
 
 #include "base/error.h"
 #include "base/file.h"
+#include "base/format.h"
 #include "base/sha256.h"
 #include "io/dataset_formats.h"
 #include "io/utf8.h"
@@ -19,7 +20,7 @@ constexpr size_t kTextLimit = size_t{4} << 30;
 std::string text_of(std::span<const std::byte> bytes, const fs::path& path, size_t limit) {
   if (path.extension() == kPacked) return unpack_zstd(bytes, limit, path.string());
   if (bytes.size() > limit)
-    throw Error(ErrorCode::kFormat, fmt::format("{}: over {} bytes", path.string(), limit),
+    throw Error(ErrorCode::kFormat, accrete::format("{}: over {} bytes", path.string(), limit),
                 "split the file");
   return std::string(reinterpret_cast<const char*>(bytes.data()), bytes.size());
 }
@@ -35,7 +36,7 @@ ParseFn parser_of(const fs::path& path) {
   if (extension == ".json") return parse_item_array;
   if (extension == ".txt") return parse_documents;
   throw Error(ErrorCode::kInvalidArgument,
-              fmt::format("{}: neither a .jsonl nor a .json nor a .txt file", path.string()),
+              accrete::format("{}: neither a .jsonl nor a .json nor a .txt file", path.string()),
               "name a file of one of these kinds, or one packed by zstd (.jsonl.zst, ...)");
 }
 
@@ -57,7 +58,7 @@ Dataset parse_dataset(std::span<const std::byte> bytes, const fs::path& path) {
   dataset.path = path;
   dataset.items = parse(std::string_view(text).substr(after_byte_order_mark(text)), path.string());
   if (dataset.items.empty())
-    throw Error(ErrorCode::kInvalidArgument, fmt::format("{}: no item in it", path.string()),
+    throw Error(ErrorCode::kInvalidArgument, accrete::format("{}: no item in it", path.string()),
                 "give at least one line, such as {\"prompt\": \"...\", \"completion\": \"...\"}");
   dataset.digest = sha256_hex(bytes);
   return dataset;
@@ -84,7 +85,7 @@ std::vector<std::string> read_corpus(const fs::path& path) {
     if (!text.empty()) documents.push_back(std::move(text));
   }
   if (documents.empty())
-    throw Error(ErrorCode::kInvalidArgument, fmt::format("{}: no text in it", path.string()),
+    throw Error(ErrorCode::kInvalidArgument, accrete::format("{}: no text in it", path.string()),
                 "give a .txt file, or items that hold more than \"asked\"");
   return documents;
 }

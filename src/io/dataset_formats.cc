@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "base/error.h"
+#include "base/format.h"
 #include "io/utf8.h"
 
 namespace accrete {
@@ -13,7 +14,7 @@ namespace {
 constexpr std::string_view kSeparator = "<|endoftext|>";
 
 [[noreturn]] void fail_line(std::string_view source, int64_t line, std::string_view what) {
-  throw Error(ErrorCode::kFormat, fmt::format("{}:{}: {}", source, line, what),
+  throw Error(ErrorCode::kFormat, accrete::format("{}:{}: {}", source, line, what),
               "correct this line and run the command again");
 }
 
@@ -61,7 +62,7 @@ class ArraySplitter {
 
  private:
   [[noreturn]] void fail(std::string_view what) const {
-    throw Error(ErrorCode::kFormat, fmt::format("{}:{}: {}", source_, line_, what),
+    throw Error(ErrorCode::kFormat, accrete::format("{}:{}: {}", source_, line_, what),
                 "write [item, item, ...], or one item a line in a .jsonl file");
   }
   char peek() const {

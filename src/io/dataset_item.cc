@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "base/error.h"
+#include "base/format.h"
 #include "io/dataset.h"
 #include "io/dataset_formats.h"
 #include "io/strict_json.h"
@@ -48,7 +49,8 @@ class ItemReader {
   ItemReader(std::string_view json, std::string_view source, int64_t line)
       : source_(source), line_(line), json_(parse_json(json, source, kLimits, line)) {
     if (!json_.is_object())
-      fail(fmt::format("a JSON {} where an item is expected: {}", json_.type_name(), kExpected));
+      fail(
+          accrete::format("a JSON {} where an item is expected: {}", json_.type_name(), kExpected));
   }
 
   Item read() {
@@ -88,7 +90,7 @@ class ItemReader {
   static constexpr JsonLimits kLimits = {.depth = 64, .values = 10'000'000};
 
   [[noreturn]] void fail(const std::string& what) const {
-    throw Error(ErrorCode::kFormat, fmt::format("{}:{}: {}", source_, line_, what),
+    throw Error(ErrorCode::kFormat, accrete::format("{}:{}: {}", source_, line_, what),
                 "correct this line and run the command again");
   }
   [[noreturn]] void fail_keys(std::string_view what) const {
@@ -100,7 +102,7 @@ class ItemReader {
       found += (found.empty() ? "" : ", ") + shown(key, 40);
     }
     if (count > kMostKeys) found += ", ...";
-    fail(fmt::format("{}: found {}; {}", what, found.empty() ? "no keys" : found, kExpected));
+    fail(accrete::format("{}: found {}; {}", what, found.empty() ? "no keys" : found, kExpected));
   }
 
   // A key that is nearly one of ours would otherwise be left alone as an annotation, and a subject
@@ -111,39 +113,39 @@ class ItemReader {
       const std::string name = lower(key);
       for (const std::string_view known : kKeys) {
         const bool slip = name == known || (known.size() > 4 && is_one_slip(name, known));
-        if (slip) fail(fmt::format("unknown key {}; did you mean \"{}\"?", shown(key), known));
+        if (slip) fail(accrete::format("unknown key {}; did you mean \"{}\"?", shown(key), known));
       }
     }
   }
 
   std::string non_blank(const Json& value, const std::string& what) const {
     if (!value.is_string())
-      fail(fmt::format("{} must be a string, not {}", what, value.type_name()));
+      fail(accrete::format("{} must be a string, not {}", what, value.type_name()));
     const auto& text = value.get_ref<const std::string&>();
-    if (is_blank(text)) fail(fmt::format("{} is empty", what));
+    if (is_blank(text)) fail(accrete::format("{} is empty", what));
     return text;
   }
 
   std::string optional_string(const char* key) const {
     const auto found = json_.find(key);
-    return found == json_.end() ? "" : non_blank(*found, fmt::format("\"{}\"", key));
+    return found == json_.end() ? "" : non_blank(*found, accrete::format("\"{}\"", key));
   }
 
   bool optional_flag(const char* key) const {
     const auto found = json_.find(key);
     if (found == json_.end()) return false;
-    if (!found->is_boolean()) fail(fmt::format("\"{}\" must be true or false", key));
+    if (!found->is_boolean()) fail(accrete::format("\"{}\" must be true or false", key));
     return found->get<bool>();
   }
 
   std::vector<std::string> strings(const std::string& key) const {
     const Json& list = json_.at(key);
     if (!list.is_array())
-      fail(fmt::format("\"{}\" must be a list of strings, not {}", key, list.type_name()));
-    if (list.empty()) fail(fmt::format("\"{}\" is empty", key));
+      fail(accrete::format("\"{}\" must be a list of strings, not {}", key, list.type_name()));
+    if (list.empty()) fail(accrete::format("\"{}\" is empty", key));
     std::vector<std::string> out;
     for (size_t i = 0; i < list.size(); ++i)
-      out.push_back(non_blank(list[i], fmt::format("entry {} of \"{}\"", i + 1, key)));
+      out.push_back(non_blank(list[i], accrete::format("entry {} of \"{}\"", i + 1, key)));
     return out;
   }
 
@@ -153,14 +155,15 @@ class ItemReader {
       return json_.contains(name) || json_.contains(name + "s");
     };
     if (has(one) && has(other))
-      fail_keys(fmt::format("\"{}\" and \"{}\" mean the same; give one of them", one, other));
+      fail_keys(accrete::format("\"{}\" and \"{}\" mean the same; give one of them", one, other));
     return has(one) ? one : has(other) ? other : nullptr;
   }
 
   // The singular, then the plural's entries that differ from it.
   std::vector<std::string> all_of(const std::string& name) const {
     std::vector<std::string> out;
-    if (json_.contains(name)) out.push_back(non_blank(json_.at(name), fmt::format("\"{}\"", name)));
+    if (json_.contains(name))
+      out.push_back(non_blank(json_.at(name), accrete::format("\"{}\"", name)));
     if (!json_.contains(name + "s")) return out;
     std::vector<std::string> more = strings(name + "s");
     for (std::string& text : more)
@@ -192,20 +195,20 @@ class ItemReader {
     if (!list.is_array() || list.empty()) fail("\"messages\" must be a list that is not empty");
     std::vector<Message> messages;
     for (size_t i = 0; i < list.size(); ++i) {
-      const std::string where = fmt::format("message {}", i + 1);
+      const std::string where = accrete::format("message {}", i + 1);
       const Json& one = list[i];
       if (!one.is_object() || !one.contains("role") || !one.contains("content"))
-        fail(fmt::format("{} must be an object with \"role\" and \"content\"", where));
+        fail(accrete::format("{} must be an object with \"role\" and \"content\"", where));
       Message message{non_blank(one["role"], where + ": \"role\""),
                       non_blank(one["content"], where + ": \"content\"")};
       if (std::find(kRoles.begin(), kRoles.end(), message.role) == kRoles.end())
-        fail(fmt::format("{}: the role {} is none of system, user, assistant, tool", where,
-                         shown(message.role)));
+        fail(accrete::format("{}: the role {} is none of system, user, assistant, tool", where,
+                             shown(message.role)));
       messages.push_back(std::move(message));
     }
     if (messages.back().role != "assistant")
-      fail(fmt::format("the last message must be the assistant's, not of {}",
-                       shown(messages.back().role)));
+      fail(accrete::format("the last message must be the assistant's, not of {}",
+                           shown(messages.back().role)));
     return messages;
   }
 

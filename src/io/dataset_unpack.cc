@@ -4,13 +4,14 @@
 #include <new>
 
 #include "base/error.h"
+#include "base/format.h"
 #include "io/dataset_formats.h"
 
 namespace accrete {
 
 std::string unpack_zstd(std::span<const std::byte> packed, size_t limit, std::string_view source) {
   const auto fail_packed = [&](const std::string& what) {
-    throw Error(ErrorCode::kFormat, fmt::format("{}: {}", source, what),
+    throw Error(ErrorCode::kFormat, accrete::format("{}: {}", source, what),
                 "the file is damaged or not packed by zstd; test it with `zstd -t`");
   };
   const std::unique_ptr<ZSTD_DCtx, decltype(&ZSTD_freeDCtx)> context(ZSTD_createDCtx(),
@@ -26,9 +27,9 @@ std::string unpack_zstd(std::span<const std::byte> packed, size_t limit, std::st
     const size_t read_before = in.pos;
     left = ZSTD_decompressStream(context.get(), &out, &in);
     if (ZSTD_isError(left) != 0)
-      fail_packed(fmt::format("cannot unpack: {}", ZSTD_getErrorName(left)));
+      fail_packed(accrete::format("cannot unpack: {}", ZSTD_getErrorName(left)));
     if (out.pos > limit - text.size())
-      fail_packed(fmt::format("unpacks to more than {} bytes", limit));
+      fail_packed(accrete::format("unpacks to more than {} bytes", limit));
     text.append(buffer.get(), out.pos);
     if (in.pos == in.size && (left == 0 || out.pos == 0)) break;
     if (in.pos == read_before && out.pos == 0) break;

@@ -9,6 +9,7 @@
 #include <type_traits>
 #include <utility>
 
+#include "base/format.h"
 #include "io/gguf_reader.h"
 #include "io/utf8.h"
 
@@ -65,12 +66,12 @@ const TypeInfo* find_type(GgmlType type) {
 const TypeInfo& type_info(GgmlType type) {
   if (const TypeInfo* info = find_type(type)) return *info;
   throw Error(ErrorCode::kInvalidArgument,
-              fmt::format("no such GGML type: {}", static_cast<uint32_t>(type)));
+              accrete::format("no such GGML type: {}", static_cast<uint32_t>(type)));
 }
 
 bool read_bool(GgufReader& in) {
   const auto value = in.read<uint8_t>("a boolean");
-  if (value > 1) in.fail(fmt::format("{} is not a boolean", value));
+  if (value > 1) in.fail(accrete::format("{} is not a boolean", value));
   return value == 1;
 }
 
@@ -80,7 +81,7 @@ std::vector<int64_t> read_integers(GgufReader& in) {
   std::vector<int64_t> out(count);
   for (int64_t& value : out) {
     const T raw = in.read<T>("an array");
-    if (!std::in_range<int64_t>(raw)) in.fail(fmt::format("{} exceeds 2^63 - 1", raw));
+    if (!std::in_range<int64_t>(raw)) in.fail(accrete::format("{} exceeds 2^63 - 1", raw));
     value = static_cast<int64_t>(raw);
   }
   return out;
@@ -137,7 +138,7 @@ GgufValue read_array(GgufReader& in) {
     case ValueType::kArray:
       in.fail("an array of arrays");
   }
-  in.fail(fmt::format("unknown type {} of an array", type));
+  in.fail(accrete::format("unknown type {} of an array", type));
 }
 
 GgufValue read_value(GgufReader& in) {
@@ -170,12 +171,12 @@ GgufValue read_value(GgufReader& in) {
     case ValueType::kArray:
       return read_array(in);
   }
-  in.fail(fmt::format("unknown type {} of a value", type));
+  in.fail(accrete::format("unknown type {} of a value", type));
 }
 
 std::string read_name(GgufReader& in, const char* what) {
   std::string name = in.read_string(what);
-  if (name.empty() || !is_utf8(name)) in.fail(fmt::format("{} is empty or not UTF-8", what));
+  if (name.empty() || !is_utf8(name)) in.fail(accrete::format("{} is empty or not UTF-8", what));
   return name;
 }
 
@@ -192,30 +193,30 @@ Entry read_entry(GgufReader& in) {
   tensor.name = read_name(in, "a tensor's name");
   const auto rank = in.read<uint32_t>("a tensor's rank");
   if (rank == 0 || rank > kMaxRank)
-    in.fail(fmt::format("tensor {} has {} dimensions", shown(tensor.name), rank));
+    in.fail(accrete::format("tensor {} has {} dimensions", shown(tensor.name), rank));
   uint64_t values = 1;
   for (uint32_t i = 0; i < rank; ++i) {
     const auto n = in.read<uint64_t>("a tensor's shape");
     if (n == 0 || n > static_cast<uint64_t>(std::numeric_limits<int64_t>::max()) ||
         __builtin_mul_overflow(values, n, &values) ||
         values > static_cast<uint64_t>(std::numeric_limits<int64_t>::max()))
-      in.fail(fmt::format("the shape of tensor {} is empty or overflows", shown(tensor.name)));
+      in.fail(accrete::format("the shape of tensor {} is empty or overflows", shown(tensor.name)));
     tensor.shape.push_back(static_cast<int64_t>(n));
   }
   const auto type = in.read<uint32_t>("a tensor's type");
   const TypeInfo* info = find_type(static_cast<GgmlType>(type));
   if (info == nullptr)
     in.fail_unsupported(
-        fmt::format("tensor {} has the GGML type {}, which accrete does not read",
-                    shown(tensor.name), type),
+        accrete::format("tensor {} has the GGML type {}, which accrete does not read",
+                        shown(tensor.name), type),
         "use a file in F32, F16, BF16, Q8_0, Q4_0, Q4_1, Q5_0, Q5_1, Q4_K, Q5_K or Q6_K");
   tensor.type = info->type;
   if (tensor.shape[0] % info->values != 0)
-    in.fail(fmt::format("rows of tensor {} have {} values, not a multiple of {}",
-                        shown(tensor.name), tensor.shape[0], info->values));
+    in.fail(accrete::format("rows of tensor {} have {} values, not a multiple of {}",
+                            shown(tensor.name), tensor.shape[0], info->values));
   if (__builtin_mul_overflow(values / static_cast<uint64_t>(info->values), info->bytes,
                              &entry.size))
-    in.fail(fmt::format("the size of tensor {} overflows", shown(tensor.name)));
+    in.fail(accrete::format("the size of tensor {} overflows", shown(tensor.name)));
   entry.offset = in.read<uint64_t>("a tensor's offset");
   std::reverse(tensor.shape.begin(), tensor.shape.end());
   return entry;
@@ -234,7 +235,7 @@ std::vector<GgufTensor> place(GgufReader& in, std::vector<Entry> entries, uint64
   const uint64_t data = align_up(in.position(), alignment);
   if (entries.empty()) {
     if (in.left() > 0 && file.size() != data)
-      in.fail(fmt::format("{} bytes follow the last entry", in.left()));
+      in.fail(accrete::format("{} bytes follow the last entry", in.left()));
     return tensors;
   }
   std::vector<size_t> order(entries.size());
@@ -246,18 +247,18 @@ std::vector<GgufTensor> place(GgufReader& in, std::vector<Entry> entries, uint64
     Entry& entry = entries[i];
     const uint64_t begin = align_up(end, alignment);
     if (entry.offset != begin - data)
-      in.fail(fmt::format("tensor {} begins at offset {}, where {} is expected: the tensors {}",
-                          shown(entry.tensor.name), entry.offset, begin - data,
-                          entry.offset < begin - data ? "overlap" : "leave a hole"));
+      in.fail(accrete::format("tensor {} begins at offset {}, where {} is expected: the tensors {}",
+                              shown(entry.tensor.name), entry.offset, begin - data,
+                              entry.offset < begin - data ? "overlap" : "leave a hole"));
     // begin may lie beyond the end of the file by the padding alone.
     if (begin > file.size() || entry.size > file.size() - begin)
-      in.fail(fmt::format("tensor {} needs {} bytes from {} on, the file has {}",
-                          shown(entry.tensor.name), entry.size, begin, file.size()));
+      in.fail(accrete::format("tensor {} needs {} bytes from {} on, the file has {}",
+                              shown(entry.tensor.name), entry.size, begin, file.size()));
     entry.tensor.bytes = file.subspan(begin, entry.size);
     end = begin + entry.size;
   }
   if (file.size() != end && file.size() != align_up(end, alignment))
-    in.fail(fmt::format("{} bytes follow the last tensor", file.size() - end));
+    in.fail(accrete::format("{} bytes follow the last tensor", file.size() - end));
   for (Entry& entry : entries) tensors.push_back(std::move(entry.tensor));
   return tensors;
 }
@@ -296,7 +297,7 @@ GgufFile GgufFile::parse(std::span<const std::byte> bytes, std::string_view sour
   if (file.version_ != 2 && file.version_ != 3) {
     const bool swapped = (file.version_ & 0xFFFF) == 0 && file.version_ != 0;
     in.fail_unsupported(swapped ? std::string("a big-endian GGUF file")
-                                : fmt::format("GGUF version {}", file.version_),
+                                : accrete::format("GGUF version {}", file.version_),
                         "use a little-endian file of version 2 or 3");
   }
   const uint64_t tensor_count = in.read_count("the number of tensors", kLeastTensor);
@@ -304,7 +305,8 @@ GgufFile GgufFile::parse(std::span<const std::byte> bytes, std::string_view sour
 
   for (uint64_t i = 0; i < pair_count; ++i) {
     std::string key = read_name(in, "a key");
-    if (file.metadata_.contains(key)) in.fail(fmt::format("the key {} is there twice", shown(key)));
+    if (file.metadata_.contains(key))
+      in.fail(accrete::format("the key {} is there twice", shown(key)));
     GgufValue value = read_value(in);
     file.metadata_.emplace(std::move(key), std::move(value));
   }
@@ -312,19 +314,20 @@ GgufFile GgufFile::parse(std::span<const std::byte> bytes, std::string_view sour
   const int64_t alignment = file.get_int("general.alignment", kDefaultAlignment);
   if (alignment <= 0 || !std::has_single_bit(static_cast<uint64_t>(alignment)) ||
       static_cast<uint64_t>(alignment) > kMaxAlignment)
-    in.fail(fmt::format("general.alignment is {}, not a power of two", alignment));
+    in.fail(accrete::format("general.alignment is {}, not a power of two", alignment));
 
   // Again: the metadata have used up bytes that the first check still counted.
   if (tensor_count > in.left() / kLeastTensor)
-    in.fail(fmt::format("{} tensors are announced, which {} bytes cannot hold", tensor_count,
-                        in.left()));
+    in.fail(accrete::format("{} tensors are announced, which {} bytes cannot hold", tensor_count,
+                            in.left()));
   std::vector<Entry> entries;
   entries.reserve(tensor_count);
   std::set<std::string, std::less<>> names;
   for (uint64_t i = 0; i < tensor_count; ++i) {
     entries.push_back(read_entry(in));
     const std::string& name = entries.back().tensor.name;
-    if (!names.insert(name).second) in.fail(fmt::format("tensor {} is there twice", shown(name)));
+    if (!names.insert(name).second)
+      in.fail(accrete::format("tensor {} is there twice", shown(name)));
   }
   file.tensors_ = place(in, std::move(entries), static_cast<uint64_t>(alignment));
   return file;

@@ -1,6 +1,7 @@
 #include <cstring>
 
 #include "base/error.h"
+#include "base/format.h"
 #include "io/gguf.h"
 #include "io/gguf_blocks.h"
 #include "io/half.h"
@@ -39,7 +40,7 @@ FloatFn float_function(GgmlType type) {
       return block_bf16;
     default:
       throw Error(ErrorCode::kInvalidArgument,
-                  fmt::format("no such GGML type: {}", static_cast<uint32_t>(type)));
+                  accrete::format("no such GGML type: {}", static_cast<uint32_t>(type)));
   }
 }
 
@@ -65,8 +66,8 @@ void dequantize(const GgufTensor& tensor, std::span<float> out) {
   const auto numel = static_cast<size_t>(tensor.numel());
   if (out.size() != numel || blocks * values != numel || blocks * bytes != tensor.bytes.size())
     throw Error(ErrorCode::kInvalidArgument,
-                fmt::format("tensor {} has {} values in {} bytes; room is given for {}",
-                            shown(tensor.name), numel, tensor.bytes.size(), out.size()));
+                accrete::format("tensor {} has {} values in {} bytes; room is given for {}",
+                                shown(tensor.name), numel, tensor.bytes.size(), out.size()));
   const auto* in = reinterpret_cast<const uint8_t*>(tensor.bytes.data());
   for (size_t i = 0; i < blocks; ++i) {
     float* to = out.data() + i * values;

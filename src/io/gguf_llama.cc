@@ -6,6 +6,7 @@
 #include <set>
 
 #include "base/error.h"
+#include "base/format.h"
 #include "io/gguf_to_hf.h"
 #include "io/utf8.h"
 
@@ -26,7 +27,7 @@ namespace {
 int64_t size_of(const GgufFile& file, const std::string& key) {
   const int64_t value = file.get_int(key);
   if (value <= 0 || value > std::numeric_limits<int32_t>::max())
-    fail(fmt::format("{} is {}", key, value));
+    fail(accrete::format("{} is {}", key, value));
   return value;
 }
 
@@ -36,37 +37,37 @@ int64_t size_of(const GgufFile& file, const std::string& key, int64_t fallback) 
 
 double positive(double value, const std::string& key) {
   if (!(value > 0) || value > std::numeric_limits<float>::max())
-    fail(fmt::format("{} is {}", key, value));
+    fail(accrete::format("{} is {}", key, value));
   return value;
 }
 
 std::string join(const std::vector<int64_t>& shape) {
   std::string out;
-  for (const int64_t n : shape) out += fmt::format("{}{}", out.empty() ? "" : " x ", n);
+  for (const int64_t n : shape) out += accrete::format("{}{}", out.empty() ? "" : " x ", n);
   return out;
 }
 
 const GgufTensor& require(const GgufFile& file, const std::string& name,
                           const std::vector<int64_t>& shape) {
   const GgufTensor* tensor = file.find(name);
-  if (tensor == nullptr) fail(fmt::format("the tensor {} is missing", name));
+  if (tensor == nullptr) fail(accrete::format("the tensor {} is missing", name));
   if (tensor->shape != shape)
-    fail(
-        fmt::format("the tensor {} is {}, expected is {}", name, join(tensor->shape), join(shape)));
+    fail(accrete::format("the tensor {} is {}, expected is {}", name, join(tensor->shape),
+                         join(shape)));
   return *tensor;
 }
 
 void refuse_variants(const GgufFile& file, const std::string& architecture) {
   if (architecture != "llama" && architecture != "qwen2" && architecture != "qwen3")
-    fail_unsupported(
-        fmt::format("the architecture is {}, none of llama, qwen2, qwen3", shown(architecture)));
+    fail_unsupported(accrete::format("the architecture is {}, none of llama, qwen2, qwen3",
+                                     shown(architecture)));
   if (file.get_int(architecture + ".expert_count", 0) > 0) fail_unsupported("a mixture of experts");
 }
 
 // The factor behind the divisors of the frequencies, if the rule is that of Llama 3.1.
 double llama3_factor(const GgufTensor& tensor, const LlamaSizes& s) {
   if (tensor.shape != std::vector<int64_t>{s.head_dim / 2})
-    fail(fmt::format("the tensor {} is {}", tensor.name, join(tensor.shape)));
+    fail(accrete::format("the tensor {} is {}", tensor.name, join(tensor.shape)));
   std::vector<float> divisors(static_cast<size_t>(tensor.numel()));
   dequantize(tensor, divisors);
   const double factor = *std::max_element(divisors.begin(), divisors.end());
@@ -89,7 +90,8 @@ void read_rope_scaling(const GgufFile& file, LlamaSizes& s) {
     s.rope_linear = true;
     s.rope_factor = positive(file.get_float(key + "factor"), key + "factor");
   } else if (scaling != "none") {
-    fail_unsupported(fmt::format("it scales its rotary positions by the rule {}", shown(scaling)));
+    fail_unsupported(
+        accrete::format("it scales its rotary positions by the rule {}", shown(scaling)));
   }
   if (const GgufTensor* divisors = file.find("rope_freqs.weight"); divisors != nullptr) {
     if (s.rope_linear) fail_unsupported("it scales its rotary positions twice");
@@ -116,9 +118,10 @@ LlamaSizes llama_sizes(const GgufFile& file) {
     fail_unsupported("it rotates only a part of each head");
   if (size_of(file, key("attention.value_length"), s.head_dim) != s.head_dim)
     fail_unsupported("keys and values differ in size");
-  if (s.head_dim % 2 != 0) fail(fmt::format("heads have {} dimensions, an odd number", s.head_dim));
+  if (s.head_dim % 2 != 0)
+    fail(accrete::format("heads have {} dimensions, an odd number", s.head_dim));
   if (s.heads % s.kv_heads != 0)
-    fail(fmt::format("{} heads cannot share {} key heads", s.heads, s.kv_heads));
+    fail(accrete::format("{} heads cannot share {} key heads", s.heads, s.kv_heads));
   s.norm_epsilon = positive(file.get_float(key("attention.layer_norm_rms_epsilon")),
                             key("attention.layer_norm_rms_epsilon"));
   s.rope_theta = positive(file.get_float(key("rope.freq_base"), 10000.0), key("rope.freq_base"));
@@ -130,9 +133,10 @@ LlamaSizes llama_sizes(const GgufFile& file) {
   s.vocabulary = embedding->shape[0];
   const auto tokens = static_cast<int64_t>(file.get_strings("tokenizer.ggml.tokens").size());
   if (s.vocabulary > std::numeric_limits<int32_t>::max() || tokens > s.vocabulary)
-    fail(fmt::format("{} tokens, but the embedding has {} rows", tokens, s.vocabulary));
+    fail(accrete::format("{} tokens, but the embedding has {} rows", tokens, s.vocabulary));
   if (size_of(file, key("vocab_size"), s.vocabulary) != s.vocabulary)
-    fail(fmt::format("{} is not {}, the rows of the embedding", key("vocab_size"), s.vocabulary));
+    fail(accrete::format("{} is not {}, the rows of the embedding", key("vocab_size"),
+                         s.vocabulary));
   s.tied = file.find("output.weight") == nullptr;
   s.attention_bias = file.find("blk.0.attn_q.bias") != nullptr;
   s.mlp_bias = file.find("blk.0.ffn_up.bias") != nullptr;
@@ -142,7 +146,7 @@ LlamaSizes llama_sizes(const GgufFile& file) {
 std::vector<LlamaTensor> llama_tensors(const GgufFile& file, const LlamaSizes& s) {
   constexpr size_t kLeastPerBlock = 9;
   if (static_cast<size_t>(s.blocks) > file.tensors().size() / kLeastPerBlock)
-    fail(fmt::format("{} blocks, but only {} tensors", s.blocks, file.tensors().size()));
+    fail(accrete::format("{} blocks, but only {} tensors", s.blocks, file.tensors().size()));
 
   std::vector<LlamaTensor> out;
   std::set<std::string> used;
@@ -157,7 +161,8 @@ std::vector<LlamaTensor> llama_tensors(const GgufFile& file, const LlamaSizes& s
   // bias.
   const bool llama = s.architecture == "llama";
   for (int64_t i = 0; i < s.blocks; ++i) {
-    const std::string from = fmt::format("blk.{}.", i), to = fmt::format("model.layers.{}.", i);
+    const std::string from = accrete::format("blk.{}.", i),
+                      to = accrete::format("model.layers.{}.", i);
     const auto linear = [&](const char* ours, const char* theirs, int64_t rows, int64_t columns,
                             bool bias, int64_t heads = 0) {
       add(from + ours + ".weight", to + theirs + ".weight", {rows, columns}, heads);
@@ -183,9 +188,9 @@ std::vector<LlamaTensor> llama_tensors(const GgufFile& file, const LlamaSizes& s
   for (const GgufTensor& tensor : file.tensors())
     if (!used.contains(tensor.name))
       fail_unsupported(
-          fmt::format("the tensor {} has no place in a Llama model of this "
-                      "configuration",
-                      shown(tensor.name)));
+          accrete::format("the tensor {} has no place in a Llama model of this "
+                          "configuration",
+                          shown(tensor.name)));
   return out;
 }
 

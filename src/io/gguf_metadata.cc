@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "base/error.h"
+#include "base/format.h"
 #include "io/gguf.h"
 #include "io/utf8.h"
 
@@ -11,7 +12,7 @@ namespace accrete {
 namespace {
 
 [[noreturn]] void fail(const std::string& source, std::string_view key, std::string_view what) {
-  throw Error(ErrorCode::kFormat, fmt::format("{}: metadata {} {}", source, shown(key), what),
+  throw Error(ErrorCode::kFormat, accrete::format("{}: metadata {} {}", source, shown(key), what),
               "the file is damaged or made for another purpose");
 }
 
@@ -29,7 +30,7 @@ const T* find_typed(const Map& map, const std::string& source, std::string_view 
   const GgufValue* value = find_value(map, key);
   if (value == nullptr) return nullptr;
   if (const T* typed = std::get_if<T>(value)) return typed;
-  fail(source, key, fmt::format("is not {}", type));
+  fail(source, key, accrete::format("is not {}", type));
 }
 
 std::optional<int64_t> find_int(const Map& map, const std::string& source, std::string_view key) {

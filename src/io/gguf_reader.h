@@ -10,6 +10,7 @@
 #include <string_view>
 
 #include "base/error.h"
+#include "base/format.h"
 
 namespace accrete {
 
@@ -21,11 +22,11 @@ class GgufReader {
       : bytes_(bytes), source_(source) {}
 
   [[noreturn]] void fail(const std::string& what) const {
-    throw Error(ErrorCode::kFormat, fmt::format("{}: at byte {}: {}", source_, position_, what),
+    throw Error(ErrorCode::kFormat, accrete::format("{}: at byte {}: {}", source_, position_, what),
                 "the file is damaged or not a GGUF file; fetch it again");
   }
   [[noreturn]] void fail_unsupported(const std::string& what, const std::string& hint) const {
-    throw Error(ErrorCode::kUnsupported, fmt::format("{}: {}", source_, what), hint);
+    throw Error(ErrorCode::kUnsupported, accrete::format("{}: {}", source_, what), hint);
   }
 
   size_t position() const { return position_; }
@@ -34,7 +35,7 @@ class GgufReader {
 
   template <typename T>
   T read(const char* what) {
-    if (left() < sizeof(T)) fail(fmt::format("the file ends inside {}", what));
+    if (left() < sizeof(T)) fail(accrete::format("the file ends inside {}", what));
     T value;
     std::memcpy(&value, bytes_.data() + position_, sizeof value);
     position_ += sizeof value;
@@ -44,7 +45,7 @@ class GgufReader {
   std::string read_string(const char* what) {
     const auto length = read<uint64_t>(what);
     if (length > left())
-      fail(fmt::format("{} claims {} bytes, only {} are left", what, length, left()));
+      fail(accrete::format("{} claims {} bytes, only {} are left", what, length, left()));
     std::string text(reinterpret_cast<const char*>(bytes_.data() + position_), length);
     position_ += length;
     return text;
@@ -55,7 +56,7 @@ class GgufReader {
   uint64_t read_count(const char* what, size_t least) {
     const auto count = read<uint64_t>(what);
     if (count > left() / least)
-      fail(fmt::format("{} is {}, which {} bytes cannot hold", what, count, left()));
+      fail(accrete::format("{} is {}, which {} bytes cannot hold", what, count, left()));
     return count;
   }
 

@@ -8,6 +8,7 @@
 
 #include "base/error.h"
 #include "base/file.h"
+#include "base/format.h"
 #include "io/gguf_codes.h"
 #include "io/hf_folder.h"
 #include "io/staged_folder.h"
@@ -20,7 +21,7 @@ using Json = nlohmann::json;
 
 // GGUF holds float32: 9.999999747378752e-06 is meant to be 1e-05, its shortest decimal.
 double shortest(double value) {
-  return std::stod(fmt::format("{}", static_cast<float>(value)));
+  return std::stod(accrete::format("{}", static_cast<float>(value)));
 }
 
 Json optional(const std::optional<int64_t>& id) {
@@ -126,8 +127,8 @@ std::vector<float> values_of(const LlamaTensor& tensor) {
   dequantize(*tensor.source, values);
   if (!std::all_of(values.begin(), values.end(), [](float v) { return std::isfinite(v); }))
     throw Error(ErrorCode::kFormat,
-                fmt::format("GGUF model: the tensor {} holds values that are not finite",
-                            shown(tensor.source->name)),
+                accrete::format("GGUF model: the tensor {} holds values that are not finite",
+                                shown(tensor.source->name)),
                 "the file is damaged; fetch it again");
   return values;
 }

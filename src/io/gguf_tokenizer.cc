@@ -6,6 +6,7 @@
 #include <unordered_map>
 
 #include "base/error.h"
+#include "base/format.h"
 #include "io/gguf_to_hf.h"
 #include "io/hf_folder.h"
 #include "io/utf8.h"
@@ -61,7 +62,7 @@ Json split_then_bytes(std::string_view regex) {
 Family family_of(const GgufFile& file) {
   const std::string model = file.get_string("tokenizer.ggml.model");
   if (model != "gpt2")
-    fail_unsupported(fmt::format("the kind {} is not byte-level BPE", shown(model)));
+    fail_unsupported(accrete::format("the kind {} is not byte-level BPE", shown(model)));
   // Without the key, or with "default", the file does not say how the model splits text: a guess
   // would be wrong in silence for one family or the other.
   const std::string pre = file.get_string("tokenizer.ggml.pre", "");
@@ -77,7 +78,7 @@ Family family_of(const GgufFile& file) {
     return {.pre_tokenizer = split_then_bytes(kQwen2Split), .normalizer = {{"type", "NFC"}}};
   if (pre.empty() || pre == "default")
     fail_unsupported("it does not say how the model splits text (tokenizer.ggml.pre)");
-  fail_unsupported(fmt::format("the pre-tokenizer {} is not known", shown(pre)));
+  fail_unsupported(accrete::format("the pre-tokenizer {} is not known", shown(pre)));
 }
 
 using Ids = std::unordered_map<std::string_view, int64_t>;
@@ -87,9 +88,9 @@ Ids ids_of(const std::vector<std::string>& tokens) {
   Ids ids;
   ids.reserve(tokens.size());
   for (size_t i = 0; i < tokens.size(); ++i) {
-    if (!is_utf8(tokens[i])) fail(fmt::format("token {} is not UTF-8", i));
+    if (!is_utf8(tokens[i])) fail(accrete::format("token {} is not UTF-8", i));
     if (!ids.emplace(tokens[i], static_cast<int64_t>(i)).second)
-      fail(fmt::format("the token {} is there twice", shown(tokens[i])));
+      fail(accrete::format("the token {} is there twice", shown(tokens[i])));
   }
   return ids;
 }
@@ -102,12 +103,12 @@ Json merges_of(const std::vector<std::string>& merges, const Ids& ids) {
     const std::string_view merge = merges[i];
     const size_t space = merge.find(' ');
     if (space == std::string_view::npos || merge.find(' ', space + 1) != std::string_view::npos)
-      fail(fmt::format("merge {} is not two tokens: {}", i, shown(merge)));
+      fail(accrete::format("merge {} is not two tokens: {}", i, shown(merge)));
     const std::string_view left = merge.substr(0, space), right = merge.substr(space + 1);
     whole.assign(left).append(right);
     for (const std::string_view part : {left, right, std::string_view(whole)})
       if (!ids.contains(part))
-        fail(fmt::format("merge {} needs the token {}, which is not there", i, shown(part)));
+        fail(accrete::format("merge {} needs the token {}, which is not there", i, shown(part)));
     out.push_back(merges[i]);
   }
   return out;
@@ -128,7 +129,7 @@ Json post_processor(const GgufFile& file, const Family& family) {
   const SpecialIds ids = special_ids(file);
   Json specials = Json::object();
   const auto special = [&](std::optional<int64_t> id, const char* what, int type) {
-    if (!id) fail(fmt::format("it adds a token at the {}, but does not say which", what));
+    if (!id) fail(accrete::format("it adds a token at the {}, but does not say which", what));
     const std::string& text = tokens[static_cast<size_t>(*id)];
     specials[text] = {{"id", text}, {"ids", {*id}}, {"tokens", {text}}};
     return Json{{"SpecialToken", {{"id", text}, {"type_id", type}}}};
@@ -153,10 +154,10 @@ Json post_processor(const GgufFile& file, const Family& family) {
 SpecialIds special_ids(const GgufFile& file) {
   const auto count = static_cast<int64_t>(file.get_strings("tokenizer.ggml.tokens").size());
   const auto find = [&](const char* name) -> std::optional<int64_t> {
-    const std::string key = fmt::format("tokenizer.ggml.{}_token_id", name);
+    const std::string key = accrete::format("tokenizer.ggml.{}_token_id", name);
     if (!file.metadata().contains(key)) return std::nullopt;
     const int64_t id = file.get_int(key);
-    if (id < 0 || id >= count) fail(fmt::format("{} is {} of {} tokens", key, id, count));
+    if (id < 0 || id >= count) fail(accrete::format("{} is {} of {} tokens", key, id, count));
     return id;
   };
   return {.bos = find("bos"),
@@ -182,13 +183,13 @@ std::vector<AddedToken> added_tokens(const GgufFile& file) {
     return added;
   }
   if (types->size() != tokens.size())
-    fail(fmt::format("{} tokens but {} token types", tokens.size(), types->size()));
+    fail(accrete::format("{} tokens but {} token types", tokens.size(), types->size()));
   for (size_t i = 0; i < tokens.size(); ++i) {
     const int64_t type = (*types)[i];
-    if (type < kNormal || type > kByte) fail(fmt::format("token {} has the type {}", i, type));
+    if (type < kNormal || type > kByte) fail(accrete::format("token {} has the type {}", i, type));
     const bool special = type == kControl || type == kUnknown;
     if (!special && type != kUserDefined) continue;
-    if (tokens[i].empty()) fail(fmt::format("the special token {} is empty", i));
+    if (tokens[i].empty()) fail(accrete::format("the special token {} is empty", i));
     added.push_back({static_cast<int64_t>(i), tokens[i], special});
   }
   return added;

@@ -5,6 +5,7 @@
 #include <system_error>
 
 #include "base/error.h"
+#include "base/format.h"
 #include "io/staged_folder.h"
 
 namespace accrete {
@@ -26,7 +27,7 @@ bool belongs(const std::string& name) {
 }
 
 [[noreturn]] void fail(const fs::path& path, const std::error_code& error) {
-  throw Error(ErrorCode::kIo, fmt::format("cannot copy {}: {}", path.string(), error.message()),
+  throw Error(ErrorCode::kIo, accrete::format("cannot copy {}: {}", path.string(), error.message()),
               "check the permissions and the space left");
 }
 
@@ -62,10 +63,10 @@ void copy_hf_folder(const fs::path& from, const fs::path& to, const Reporter& re
                     CopyWeights how) {
   std::error_code ignored;
   if (!fs::is_regular_file(from / "config.json", ignored))
-    throw Error(
-        ErrorCode::kNotFound,
-        fmt::format("{} is not a Hugging Face model folder: it has no config.json", from.string()),
-        "name the folder that holds config.json and the weights");
+    throw Error(ErrorCode::kNotFound,
+                accrete::format("{} is not a Hugging Face model folder: it has no config.json",
+                                from.string()),
+                "name the folder that holds config.json and the weights");
   // Opening checks every shard, so that a torn model is not multiplied.
   std::vector<fs::path> weights = ShardedSafetensors::open(from).files();
   std::vector<fs::path> files = small_files(from);

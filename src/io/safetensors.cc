@@ -9,6 +9,7 @@
 #include <utility>
 
 #include "base/error.h"
+#include "base/format.h"
 #include "io/safetensors_header.h"
 #include "io/utf8.h"
 
@@ -20,12 +21,13 @@ constexpr size_t kLengthBytes = 8;
 constexpr size_t kHeaderAlignment = 8;
 
 [[noreturn]] void fail(std::string_view source, const std::string& what) {
-  throw Error(ErrorCode::kFormat, fmt::format("{}: {}", source, what),
+  throw Error(ErrorCode::kFormat, accrete::format("{}: {}", source, what),
               "the file is damaged or not a safetensors file; fetch or write it again");
 }
 
 [[noreturn]] void refuse(const std::filesystem::path& path, const std::string& what) {
-  throw Error(ErrorCode::kInvalidArgument, fmt::format("cannot write {}: {}", path.string(), what));
+  throw Error(ErrorCode::kInvalidArgument,
+              accrete::format("cannot write {}: {}", path.string(), what));
 }
 
 uint64_t load_u64(const std::byte* bytes) {
@@ -40,7 +42,7 @@ std::string some_names(const std::vector<TensorView>& tensors) {
   std::string out;
   for (size_t i = 0; i < std::min(tensors.size(), kShown); ++i)
     out += (i == 0 ? "" : ", ") + shown(tensors[i].name);
-  if (tensors.size() > kShown) out += fmt::format(", ... ({} in all)", tensors.size());
+  if (tensors.size() > kShown) out += accrete::format(", ... ({} in all)", tensors.size());
   return out.empty() ? "none" : out;
 }
 
@@ -48,13 +50,13 @@ std::string some_names(const std::vector<TensorView>& tensors) {
 void advance(const std::filesystem::path& path, const TensorSpec& tensor, uint64_t& end) {
   uint64_t size = dtype_size(tensor.dtype);
   if (end % size != 0)
-    refuse(path,
-           fmt::format("tensor {} would not be aligned; put wide types first", shown(tensor.name)));
+    refuse(path, accrete::format("tensor {} would not be aligned; put wide types first",
+                                 shown(tensor.name)));
   for (const int64_t n : tensor.shape)
     if (n < 0 || __builtin_mul_overflow(size, static_cast<uint64_t>(n), &size) ||
         size > static_cast<uint64_t>(std::numeric_limits<int64_t>::max()))
       refuse(path,
-             fmt::format("tensor {}: the shape is negative or overflows", shown(tensor.name)));
+             accrete::format("tensor {}: the shape is negative or overflows", shown(tensor.name)));
   if (__builtin_add_overflow(end, size, &end)) refuse(path, "the sizes overflow");
 }
 
@@ -72,8 +74,8 @@ std::string make_header(const std::filesystem::path& path, std::span<const Tenso
     bytes = 0;
     for (const TensorSpec& tensor : tensors) {
       if (tensor.name == "__metadata__" || !names.insert(tensor.name).second)
-        refuse(path, fmt::format("the tensor name {} is {}", shown(tensor.name),
-                                 tensor.name == "__metadata__" ? "reserved" : "there twice"));
+        refuse(path, accrete::format("the tensor name {} is {}", shown(tensor.name),
+                                     tensor.name == "__metadata__" ? "reserved" : "there twice"));
       const uint64_t begin = bytes;
       advance(path, tensor, bytes);
       add(tensor.name, {{"dtype", dtype_name(tensor.dtype)},
@@ -118,8 +120,8 @@ Aligned align(const std::filesystem::path& path, std::span<const TensorView> ten
     uint64_t size = 0;
     advance(path, out.specs.back(), size);
     if (tensor.bytes.size() != size)
-      refuse(path, fmt::format("tensor {} has {} bytes, its type and shape need {}",
-                               shown(tensor.name), tensor.bytes.size(), size));
+      refuse(path, accrete::format("tensor {} has {} bytes, its type and shape need {}",
+                                   shown(tensor.name), tensor.bytes.size(), size));
   }
   return out;
 }
@@ -129,13 +131,15 @@ Aligned align(const std::filesystem::path& path, std::span<const TensorView> ten
 void parse_safetensors(std::span<const std::byte> bytes, std::string_view source,
                        std::vector<TensorView>& tensors, Metadata& metadata) {
   if (bytes.size() < kLengthBytes)
-    fail(source, fmt::format("{} bytes are too few for a safetensors file", bytes.size()));
+    fail(source, accrete::format("{} bytes are too few for a safetensors file", bytes.size()));
   const uint64_t length = load_u64(bytes.data());
   if (length > kMaxHeader)
-    fail(source, fmt::format("the header claims {} bytes, the limit is {}", length, kMaxHeader));
+    fail(source,
+         accrete::format("the header claims {} bytes, the limit is {}", length, kMaxHeader));
   bytes = bytes.subspan(kLengthBytes);
   if (length > bytes.size())
-    fail(source, fmt::format("the header claims {} bytes, only {} follow", length, bytes.size()));
+    fail(source,
+         accrete::format("the header claims {} bytes, only {} follow", length, bytes.size()));
   const std::string_view json(reinterpret_cast<const char*>(bytes.data()), length);
   bytes = bytes.subspan(length);
 
@@ -143,16 +147,16 @@ void parse_safetensors(std::span<const std::byte> bytes, std::string_view source
   uint64_t end = 0;
   for (const SafetensorsEntry& entry : header.entries) {
     if (entry.begin != end)
-      fail(source, fmt::format("tensor {} begins at byte {}, where {} is expected: the data {}",
-                               shown(entry.name), entry.begin, end,
-                               entry.begin < end ? "overlap" : "have a hole"));
+      fail(source, accrete::format("tensor {} begins at byte {}, where {} is expected: the data {}",
+                                   shown(entry.name), entry.begin, end,
+                                   entry.begin < end ? "overlap" : "have a hole"));
     if (entry.end > bytes.size())
-      fail(source, fmt::format("tensor {} ends at byte {}, but only {} bytes of data are there",
-                               shown(entry.name), entry.end, bytes.size()));
+      fail(source, accrete::format("tensor {} ends at byte {}, but only {} bytes of data are there",
+                                   shown(entry.name), entry.end, bytes.size()));
     end = entry.end;
   }
   if (end != bytes.size())
-    fail(source, fmt::format("{} bytes follow the last tensor", bytes.size() - end));
+    fail(source, accrete::format("{} bytes follow the last tensor", bytes.size() - end));
 
   std::vector<TensorView> views;
   views.reserve(header.entries.size());
@@ -184,8 +188,8 @@ const TensorView* SafetensorsFile::find(std::string_view name) const {
 const TensorView& SafetensorsFile::at(std::string_view name) const {
   if (const TensorView* tensor = find(name)) return *tensor;
   throw Error(ErrorCode::kFormat,
-              fmt::format("{} has no tensor {}; it has {}", file_.path().string(), shown(name),
-                          some_names(tensors_)),
+              accrete::format("{} has no tensor {}; it has {}", file_.path().string(), shown(name),
+                              some_names(tensors_)),
               "check that this is the file you mean");
 }
 
@@ -198,7 +202,7 @@ SafetensorsWriter::SafetensorsWriter(const std::filesystem::path& path,
 void SafetensorsWriter::write(std::span<const std::byte> bytes) {
   if (bytes.size() > missing_)
     throw Error(ErrorCode::kInvalidArgument,
-                fmt::format("{} bytes for tensors that lack {}", bytes.size(), missing_));
+                accrete::format("{} bytes for tensors that lack {}", bytes.size(), missing_));
   file_.write(bytes);
   missing_ -= bytes.size();
 }
@@ -206,7 +210,7 @@ void SafetensorsWriter::write(std::span<const std::byte> bytes) {
 void SafetensorsWriter::commit() {
   if (missing_ != 0)
     throw Error(ErrorCode::kInvalidArgument,
-                fmt::format("{} bytes of the announced tensors were never written", missing_));
+                accrete::format("{} bytes of the announced tensors were never written", missing_));
   file_.commit();
 }
 

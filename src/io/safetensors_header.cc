@@ -9,6 +9,7 @@
 #include <utility>
 
 #include "base/error.h"
+#include "base/format.h"
 #include "io/strict_json.h"
 #include "io/utf8.h"
 
@@ -18,7 +19,7 @@ namespace {
 constexpr size_t kMaxRank = 64;
 
 [[noreturn]] void fail(std::string_view source, std::string_view what) {
-  throw Error(ErrorCode::kFormat, fmt::format("{}: safetensors header: {}", source, what),
+  throw Error(ErrorCode::kFormat, accrete::format("{}: safetensors header: {}", source, what),
               "the file is damaged or not a safetensors file; fetch or write it again");
 }
 
@@ -28,8 +29,8 @@ DType dtype_from_name(std::string_view name, std::string_view tensor, std::strin
   for (const DType dtype : kTypes)
     if (dtype_name(dtype) == name) return dtype;
   throw Error(ErrorCode::kUnsupported,
-              fmt::format("{}: tensor {} has the type {}, which accrete does not read", source,
-                          shown(tensor), shown(name)),
+              accrete::format("{}: tensor {} has the type {}, which accrete does not read", source,
+                              shown(tensor), shown(name)),
               "convert the tensor to one of F64 F32 F16 BF16 I64 I32 I16 I8 U8 BOOL");
 }
 
@@ -48,7 +49,8 @@ class Handler {
 
   bool number_unsigned(uint64_t value) {
     if (state_ == State::kShape) {
-      if (entry_.shape.size() >= kMaxRank) return fail(fmt::format("over {} dimensions", kMaxRank));
+      if (entry_.shape.size() >= kMaxRank)
+        return fail(accrete::format("over {} dimensions", kMaxRank));
       if (value > static_cast<uint64_t>(std::numeric_limits<int64_t>::max()))
         return fail("a dimension is too large");
       entry_.shape.push_back(static_cast<int64_t>(value));
@@ -95,15 +97,15 @@ class Handler {
   bool key(std::string& name) {
     key_ = std::move(name);
     if (state_ == State::kTop)
-      return names_.insert(key_).second || fail(fmt::format("{} is there twice", shown(key_)));
+      return names_.insert(key_).second || fail(accrete::format("{} is there twice", shown(key_)));
     if (state_ == State::kMetadata)
       return !header_.metadata.contains(key_) ||
-             fail(fmt::format("metadata {} is there twice", shown(key_)));
+             fail(accrete::format("metadata {} is there twice", shown(key_)));
     constexpr std::array<std::string_view, 3> kFields = {"dtype", "shape", "data_offsets"};
     const auto field = std::find(kFields.begin(), kFields.end(), key_);
-    if (field == kFields.end()) return fail(fmt::format("unknown field {}", shown(key_)));
+    if (field == kFields.end()) return fail(accrete::format("unknown field {}", shown(key_)));
     const unsigned bit = 1u << (field - kFields.begin());
-    if ((seen_ & bit) != 0) return fail(fmt::format("\"{}\" is there twice", key_));
+    if ((seen_ & bit) != 0) return fail(accrete::format("\"{}\" is there twice", key_));
     seen_ |= bit;
     return true;
   }
@@ -154,14 +156,15 @@ class Handler {
   enum class State { kStart, kTop, kMetadata, kTensor, kShape, kOffsets, kEnd };
 
   bool unexpected(std::string_view what) {
-    if (state_ == State::kStart) return fail(fmt::format("{} where an object is expected", what));
-    return fail(fmt::format("{} does not belong in {}", what, shown(key_)));
+    if (state_ == State::kStart)
+      return fail(accrete::format("{} where an object is expected", what));
+    return fail(accrete::format("{} does not belong in {}", what, shown(key_)));
   }
   bool fail(const std::string& what) {
     const bool inside =
         state_ == State::kTensor || state_ == State::kShape || state_ == State::kOffsets;
     if (error_.empty())
-      error_ = inside ? fmt::format("tensor {}: {}", shown(entry_.name), what) : what;
+      error_ = inside ? accrete::format("tensor {}: {}", shown(entry_.name), what) : what;
     return false;
   }
 
@@ -182,13 +185,14 @@ void check_size(const SafetensorsEntry& entry, std::string_view source) {
   for (const int64_t n : entry.shape)
     if (__builtin_mul_overflow(size, static_cast<uint64_t>(n), &size) ||
         size > static_cast<uint64_t>(std::numeric_limits<int64_t>::max()))
-      fail(source, fmt::format("tensor {}: the size of its shape overflows", shown(entry.name)));
+      fail(source,
+           accrete::format("tensor {}: the size of its shape overflows", shown(entry.name)));
   if (entry.end < entry.begin)
-    fail(source, fmt::format("tensor {}: data_offsets [{}, {}] run backwards", shown(entry.name),
-                             entry.begin, entry.end));
+    fail(source, accrete::format("tensor {}: data_offsets [{}, {}] run backwards",
+                                 shown(entry.name), entry.begin, entry.end));
   if (entry.end - entry.begin != size)
-    fail(source, fmt::format("tensor {}: {} bytes are given, its type and shape need {}",
-                             shown(entry.name), entry.end - entry.begin, size));
+    fail(source, accrete::format("tensor {}: {} bytes are given, its type and shape need {}",
+                                 shown(entry.name), entry.end - entry.begin, size));
 }
 
 }  // namespace

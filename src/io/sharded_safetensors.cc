@@ -3,6 +3,7 @@
 #include <nlohmann/json.hpp>
 
 #include "base/error.h"
+#include "base/format.h"
 #include "io/safetensors.h"
 #include "io/strict_json.h"
 #include "io/utf8.h"
@@ -13,7 +14,7 @@ namespace {
 namespace fs = std::filesystem;
 
 [[noreturn]] void fail(const fs::path& index, const std::string& what) {
-  throw Error(ErrorCode::kFormat, fmt::format("{}: {}", index.string(), what),
+  throw Error(ErrorCode::kFormat, accrete::format("{}: {}", index.string(), what),
               "the model is incomplete or damaged; fetch it again");
 }
 
@@ -34,11 +35,12 @@ WeightMap read_index(const fs::path& path) {
     fail(path, "\"weight_map\" is missing or not an object with entries");
   WeightMap map;
   for (const auto& [tensor, shard] : found->items()) {
-    if (!shard.is_string()) fail(path, fmt::format("tensor {}: no file name", shown(tensor)));
+    if (!shard.is_string()) fail(path, accrete::format("tensor {}: no file name", shown(tensor)));
     const auto& name = shard.get_ref<const std::string&>();
     if (!is_shard_name(name))
-      fail(path, fmt::format("tensor {}: {} is not the name of a .safetensors file in this folder",
-                             shown(tensor), shown(name)));
+      fail(path,
+           accrete::format("tensor {}: {} is not the name of a .safetensors file in this folder",
+                           shown(tensor), shown(name)));
     map[name].push_back(tensor);  // the keys of a JSON object come sorted
   }
   return map;
@@ -58,23 +60,23 @@ ShardedSafetensors ShardedSafetensors::open(const fs::path& folder) {
   }
   if (!fs::exists(index, ignored))
     throw Error(ErrorCode::kNotFound,
-                fmt::format("{} has neither model.safetensors nor model.safetensors.index.json",
-                            folder.string()),
+                accrete::format("{} has neither model.safetensors nor model.safetensors.index.json",
+                                folder.string()),
                 "name a Hugging Face model folder; weights in other formats (.bin, .pt) must be "
                 "saved as safetensors first");
   for (const auto& [name, tensors] : read_index(index)) {
     const fs::path path = folder / name;
     if (!fs::exists(path, ignored))
-      fail(index, fmt::format("it names the file {}, which is not there", shown(name)));
+      fail(index, accrete::format("it names the file {}, which is not there", shown(name)));
     SafetensorsFile shard = SafetensorsFile::open(path);
     for (const std::string& tensor : tensors)
       if (shard.find(tensor) == nullptr)
-        fail(index, fmt::format("it puts tensor {} into {}, which does not hold it", shown(tensor),
-                                shown(name)));
+        fail(index, accrete::format("it puts tensor {} into {}, which does not hold it",
+                                    shown(tensor), shown(name)));
     for (const TensorView& tensor : shard.tensors())
       if (!std::binary_search(tensors.begin(), tensors.end(), tensor.name))
-        fail(index, fmt::format("{} holds tensor {}, which the index does not put there",
-                                shown(name), shown(tensor.name)));
+        fail(index, accrete::format("{} holds tensor {}, which the index does not put there",
+                                    shown(name), shown(tensor.name)));
     model.shards_.push_back(std::move(shard));
     model.files_.push_back(path);
   }

@@ -9,6 +9,7 @@
 
 #include "base/error.h"
 #include "base/file.h"
+#include "base/format.h"
 
 namespace accrete {
 namespace {
@@ -16,7 +17,7 @@ namespace {
 namespace fs = std::filesystem;
 
 [[noreturn]] void fail(std::string_view what, const fs::path& path, const std::string& why) {
-  throw Error(ErrorCode::kIo, fmt::format("cannot {} {}: {}", what, path.string(), why),
+  throw Error(ErrorCode::kIo, accrete::format("cannot {} {}: {}", what, path.string(), why),
               "check the permissions and the space left");
 }
 
@@ -38,7 +39,7 @@ StagedFolder::StagedFolder(const fs::path& to) : to_(to.lexically_normal()) {
   const bool usable = status.type() == fs::file_type::not_found ||
                       (status.type() == fs::file_type::directory && fs::is_empty(to_, error));
   if (!usable)
-    throw Error(ErrorCode::kInvalidArgument, fmt::format("{} is already there", to_.string()),
+    throw Error(ErrorCode::kInvalidArgument, accrete::format("{} is already there", to_.string()),
                 "give a name that is free, or an empty folder");
   if (to_.has_parent_path()) fs::create_directories(to_.parent_path(), error);
   const fs::path name = create_temporary_beside(to_);

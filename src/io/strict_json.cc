@@ -7,6 +7,7 @@
 
 #include "base/error.h"
 #include "base/file.h"
+#include "base/format.h"
 #include "io/utf8.h"
 
 namespace accrete {
@@ -33,7 +34,7 @@ class Builder {
   bool end_array() { return close(); }
   bool key(std::string& name) {
     if (stack_.back()->contains(name))
-      return fail(fmt::format("the key {} is there twice", shown(name)));
+      return fail(accrete::format("the key {} is there twice", shown(name)));
     key_ = std::move(name);
     return true;
   }
@@ -67,7 +68,7 @@ class Builder {
   }
   bool open(Json&& container) {
     if (static_cast<int>(stack_.size()) >= limits_.depth)
-      return fail(fmt::format("nested deeper than {} levels", limits_.depth));
+      return fail(accrete::format("nested deeper than {} levels", limits_.depth));
     // The pointer stays good: a parent does not grow while one of its children is open.
     Json* placed = place(std::move(container));
     if (placed == nullptr) return fail("too many values");
@@ -115,9 +116,9 @@ nlohmann::json parse_json(std::string_view text, std::string_view source, const 
     const int64_t lines = builder.position() == std::string::npos
                               ? 0
                               : std::count(text.begin(), text.begin() + end, '\n');
-    where += fmt::format(":{}", first_line + lines);
+    where += accrete::format(":{}", first_line + lines);
   }
-  throw Error(ErrorCode::kFormat, fmt::format("{}: not valid JSON: {}", where, builder.error()),
+  throw Error(ErrorCode::kFormat, accrete::format("{}: not valid JSON: {}", where, builder.error()),
               "correct the file, or fetch it again if it was downloaded");
 }
 
@@ -126,10 +127,10 @@ nlohmann::json read_json_object(const std::filesystem::path& path, const JsonLim
   Json value =
       parse_json(std::string_view(text).substr(after_byte_order_mark(text)), path.string(), limits);
   if (!value.is_object())
-    throw Error(
-        ErrorCode::kFormat,
-        fmt::format("{}: a JSON {} where an object is expected", path.string(), value.type_name()),
-        "correct the file, or fetch it again if it was downloaded");
+    throw Error(ErrorCode::kFormat,
+                accrete::format("{}: a JSON {} where an object is expected", path.string(),
+                                value.type_name()),
+                "correct the file, or fetch it again if it was downloaded");
   return value;
 }
 

@@ -3,6 +3,7 @@
 #include <cstring>
 
 #include "base/error.h"
+#include "base/format.h"
 #include "io/half.h"
 #include "io/utf8.h"
 
@@ -80,8 +81,9 @@ int64_t TensorView::numel() const {
 
 std::vector<float> to_float32(const TensorView& tensor) {
   if (tensor.bytes.size() != static_cast<size_t>(tensor.numel()) * dtype_size(tensor.dtype))
-    throw Error(ErrorCode::kInvalidArgument, fmt::format("tensor {}: {} bytes do not fit its shape",
-                                                         shown(tensor.name), tensor.bytes.size()));
+    throw Error(ErrorCode::kInvalidArgument,
+                accrete::format("tensor {}: {} bytes do not fit its shape", shown(tensor.name),
+                                tensor.bytes.size()));
   switch (tensor.dtype) {
     case DType::kF32: {
       std::vector<float> out(static_cast<size_t>(tensor.numel()));
@@ -96,8 +98,8 @@ std::vector<float> to_float32(const TensorView& tensor) {
       return convert_all<uint16_t>(tensor, bfloat16_to_float);
     default:
       throw Error(ErrorCode::kUnsupported,
-                  fmt::format("tensor {} holds {} values where floats are expected",
-                              shown(tensor.name), dtype_name(tensor.dtype)),
+                  accrete::format("tensor {} holds {} values where floats are expected",
+                                  shown(tensor.name), dtype_name(tensor.dtype)),
                   "check that this is the tensor and the file you mean");
   }
 }

@@ -1,8 +1,8 @@
 #include "io/utf8.h"
 
-#include <fmt/format.h>
-
 #include <algorithm>
+
+#include "base/format.h"
 
 namespace accrete {
 namespace {
@@ -58,7 +58,7 @@ std::string shown(std::string_view bytes, size_t limit) {
         (byte == 0xC2 && length == 2 && static_cast<unsigned char>(bytes[i + 1]) < 0xA0);
     if (length == 0 || control) {
       for (size_t k = 0; k < std::max<size_t>(length, 1); ++k)
-        out += fmt::format("\\x{:02x}", static_cast<unsigned char>(bytes[i + k]));
+        out += accrete::format("\\x{:02x}", static_cast<unsigned char>(bytes[i + k]));
     } else {
       out += bytes.substr(i, length);
     }

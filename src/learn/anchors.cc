@@ -5,13 +5,13 @@
 namespace accrete {
 namespace {
 
-constexpr int64_t kBatchTokens = 512;
+constexpr int64_t kAnchorTokens = 512;
 
 }  // namespace
 
 Anchors::Anchors(const LanguageModel& model, std::vector<Example> examples, double temperature,
                  const Reporter& reporter)
-    : task_(model, std::move(examples), kBatchTokens) {
+    : task_(model, std::move(examples), kAnchorTokens) {
   contrast_.temperature = temperature;
   at::Tensor states;
   PassOptions options;

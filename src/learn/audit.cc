@@ -5,13 +5,14 @@
 #include <map>
 
 #include "base/error.h"
+#include "base/format.h"
 #include "ledger/combine.h"
 
 namespace accrete {
 namespace {
 
 // A row of one update: where it is and what it holds.
-struct Row {
+struct AuditedRow {
   int64_t block, slot;
   const float* values;
   int32_t update;
@@ -41,21 +42,21 @@ void find_anomalies(const std::vector<EarlierUpdate>& active, AuditReport& repor
     const OwnedSlots& u = report.updates[i];
     if (report.updates.size() >= kFewest && per_item[i] > 4 * usual)
       report.anomalies.push_back(
-          fmt::format("update {}: its rows are {:.1f} times as large as usual for {} item(s)",
-                      u.update, per_item[i] / usual, u.items));
+          accrete::format("update {}: its rows are {:.1f} times as large as usual for {} item(s)",
+                          u.update, per_item[i] / usual, u.items));
     if (active[i].update.taught.empty())
-      report.anomalies.push_back(fmt::format(
+      report.anomalies.push_back(accrete::format(
           "update {} does not say what it was taught: later updates cannot spare it", u.update));
   }
   for (const SharedSlots& s : report.overlaps)
     if (s.cosine < -0.5 && s.shared >= 20)
-      report.anomalies.push_back(fmt::format(
+      report.anomalies.push_back(accrete::format(
           "updates {} and {} pull {} shared slots in opposite directions (cosine {:.2f})", s.a, s.b,
           s.shared, s.cosine));
   for (const BlockUse& b : report.blocks)
     if (b.used > b.slots * 8 / 10)
       report.anomalies.push_back(
-          fmt::format("block {}: {} of {} slots are in use", b.block, b.used, b.slots));
+          accrete::format("block {}: {} of {} slots are in use", b.block, b.used, b.slots));
 }
 
 }  // namespace
@@ -63,7 +64,7 @@ void find_anomalies(const std::vector<EarlierUpdate>& active, AuditReport& repor
 AuditReport audit(const std::vector<EarlierUpdate>& active, const std::vector<int64_t>& blocks,
                   int64_t slots, size_t most) {
   AuditReport report;
-  std::map<int64_t, std::vector<Row>> rows;  // by block
+  std::map<int64_t, std::vector<AuditedRow>> rows;  // by block
   std::map<int64_t, int64_t> widths;
   std::vector<Update> by_slot(active.size());  // of folds: an update owns a slot once
   for (size_t u = 0; u < active.size(); ++u) {
@@ -101,7 +102,7 @@ AuditReport audit(const std::vector<EarlierUpdate>& active, const std::vector<in
     auto& all = rows[block];
     const int64_t width = widths[block];
     std::stable_sort(all.begin(), all.end(),
-                     [](const Row& a, const Row& b) { return a.slot < b.slot; });
+                     [](const AuditedRow& a, const AuditedRow& b) { return a.slot < b.slot; });
     double square = 0;
     std::vector<float> sum(static_cast<size_t>(width));
     for (size_t i = 0; i < all.size();) {
@@ -112,7 +113,7 @@ AuditReport audit(const std::vector<EarlierUpdate>& active, const std::vector<in
       slot.block = block;
       slot.slot = all[i].slot;
       for (size_t k = 0; k < n; ++k) {
-        const Row& row = all[i + k];
+        const AuditedRow& row = all[i + k];
         for (int64_t c = 0; c < width; ++c) sum[static_cast<size_t>(c)] += row.values[c];
         slot.sum_of_norms += norm_of(row.values, width);
         slot.updates.push_back(active[static_cast<size_t>(row.update)].record.id);

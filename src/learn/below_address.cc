@@ -1,6 +1,7 @@
 #include "learn/below_address.h"
 
 #include <ATen/ATen.h>
+#include <ATen/core/grad_mode.h>
 
 namespace accrete {
 

@@ -1,6 +1,9 @@
 #include "learn/compact.h"
 
+#include <nlohmann/json.hpp>
+
 #include "base/error.h"
+#include "base/format.h"
 #include "learn/earlier.h"
 #include "learn/fact_inspect.h"
 #include "ledger/combine.h"
@@ -10,7 +13,7 @@
 namespace accrete {
 namespace {
 
-int64_t bytes_of(const Ledger& ledger, const std::string& id) {
+int64_t bytes_of_file(const Ledger& ledger, const std::string& id) {
   return static_cast<int64_t>(
       std::filesystem::file_size(ledger.folder() / "updates" / update_file_name(id)));
 }
@@ -36,7 +39,7 @@ CompactResult compact(const std::filesystem::path& folder, const OpenOptions& op
   for (const EarlierUpdate& e : earlier) {
     before.push_back(&e.update);
     result.rows_before += rows_of(e.update);
-    result.bytes_before += bytes_of(ledger, e.record.id);
+    result.bytes_before += bytes_of_file(ledger, e.record.id);
   }
   struct Fold {
     Update update;
@@ -63,7 +66,7 @@ CompactResult compact(const std::filesystem::path& folder, const OpenOptions& op
     }
     for (const auto& f : folded) result.folded.push_back(f["id"]);
     fold.update = fold_updates(group);
-    fold.record.source = fmt::format("fold of {} updates", group.size());
+    fold.record.source = accrete::format("fold of {} updates", group.size());
     fold.record.parent = earlier.back().record.id;
     fold.record.method = reach == Reach::kEverywhere ? "fold" : "fold+gate";
     fold.record.tool_version = tool_version;
@@ -86,7 +89,7 @@ CompactResult compact(const std::filesystem::path& folder, const OpenOptions& op
     result.updates.push_back(ledger.commit(fold.update, fold.record).id);
   for (const auto& record : ledger.active()) {
     result.rows_after += record.rows;
-    result.bytes_after += bytes_of(ledger, record.id);
+    result.bytes_after += bytes_of_file(ledger, record.id);
   }
   return result;
 }

@@ -7,6 +7,7 @@
 #include <set>
 
 #include "base/error.h"
+#include "base/format.h"
 #include "text/wording.h"
 
 namespace accrete {
@@ -244,7 +245,7 @@ void protect_earlier(AccessLog& log, std::span<const EarlierUpdate> earlier,
     if (all.back().per_token() != memory.keys.accesses_per_token() ||
         all.back().slots.max().item<int>() >= memory.keys.slots())
       throw Error(ErrorCode::kFormat,
-                  fmt::format("update {} does not fit the model's keys", e.record.id),
+                  accrete::format("update {} does not fit the model's keys", e.record.id),
                   "it was made for another model");
   }
   const Accesses joined = concat(all);

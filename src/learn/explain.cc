@@ -58,7 +58,7 @@ std::vector<size_t> speaking(const LanguageModel& model, const std::vector<Updat
 
 using Sparse = std::unordered_map<int32_t, double>;  // a token's weights by slot
 
-double norm(const Sparse& a) {
+double length_of(const Sparse& a) {
   double sum = 0;
   for (const auto& [slot, w] : a) sum += w * w;
   return std::sqrt(sum);
@@ -91,7 +91,7 @@ std::vector<SourceLine> nearest_lines(const Taught& taught, const std::vector<Sp
           if (const auto it = token.find(slot); it != token.end()) dot += w * it->second;
         if (dot <= 0) continue;
         double& b = best[static_cast<size_t>(taught.owner[j])];
-        b = std::max(b, dot / (norm(written[j]) * norm(token)));
+        b = std::max(b, dot / (length_of(written[j]) * length_of(token)));
       }
   }
   std::vector<size_t> order;

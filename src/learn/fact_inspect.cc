@@ -2,8 +2,10 @@
 
 #include <algorithm>
 #include <map>
+#include <nlohmann/json.hpp>
 
 #include "base/error.h"
+#include "base/format.h"
 #include "model/fact_memory.h"
 #include "model/language_model.h"
 #include "text/wording.h"
@@ -64,9 +66,9 @@ FactAudit audit_facts(const Ledger& ledger, size_t most) {
       const auto [it, fresh] = answer.try_emplace((item.raw ? "raw " : "") + name_key(prompt),
                                                   fact.update_id, answer_of(item));
       if (!fresh && !same_text(it->second.second, answer_of(item)) && out.anomalies.size() < most)
-        out.anomalies.push_back(fmt::format("\"{}\" has two answers: \"{}\" ({}) and \"{}\" ({})",
-                                            prompt, it->second.second, it->second.first,
-                                            answer_of(item), fact.update_id));
+        out.anomalies.push_back(
+            accrete::format("\"{}\" has two answers: \"{}\" ({}) and \"{}\" ({})", prompt,
+                            it->second.second, it->second.first, answer_of(item), fact.update_id));
     }
   }
   for (const UpdateRecord& record : active) {
@@ -148,7 +150,7 @@ CompactResult compact_facts(const fs::path& folder, const OpenOptions& open,
   for (TaughtItem& item : fold.taught.items) item.replaces.clear();
   UpdateRecord record;
   record.items = store.size();
-  record.source = fmt::format("fold of {} updates", active.size());
+  record.source = accrete::format("fold of {} updates", active.size());
   record.parent = active.back().id;
   record.method = "fold+questions";
   record.tool_version = tool_version;

@@ -6,6 +6,7 @@
 #include <optional>
 
 #include "base/error.h"
+#include "base/format.h"
 #include "model/chat_tokens.h"
 #include "text/wording.h"
 
@@ -15,10 +16,10 @@ namespace {
 // Answers beyond this are for documents, or for "verbatim".
 constexpr size_t kLongestAnswer = 400;
 
-[[noreturn]] void refuse(const Dataset& data, int64_t line, const std::string& what,
-                         const std::string& hint) {
-  throw Error(ErrorCode::kInvalidArgument, fmt::format("{}:{}: {}", data.path.string(), line, what),
-              hint);
+[[noreturn]] void refuse_item(const Dataset& data, int64_t line, const std::string& what,
+                              const std::string& hint) {
+  throw Error(ErrorCode::kInvalidArgument,
+              accrete::format("{}:{}: {}", data.path.string(), line, what), hint);
 }
 
 std::string short_form(const std::string& text) {
@@ -44,13 +45,13 @@ FactLesson lesson_of(const LanguageModel& model, const Dataset& data, const Item
   out.asked = item.asked;
   switch (item.kind) {
     case Item::Kind::kText:
-      refuse(data, item.line,
-             "running text cannot be asked for: a fact is a question and its answer",
-             "give \"question\" and \"answer\", or \"messages\"");
+      refuse_item(data, item.line,
+                  "running text cannot be asked for: a fact is a question and its answer",
+                  "give \"question\" and \"answer\", or \"messages\"");
     case Item::Kind::kMessages: {
       if (raw)
-        refuse(data, item.line, "a conversation needs the chat template",
-               model.chat() ? "leave --raw away" : "this model has none: give prompts");
+        refuse_item(data, item.line, "a conversation needs the chat template",
+                    model.chat() ? "leave --raw away" : "this model has none: give prompts");
       size_t user = item.messages.size();
       for (size_t i = item.messages.size() - 1; i-- > 0;)
         if (item.messages[i].role == "user") {
@@ -58,8 +59,8 @@ FactLesson lesson_of(const LanguageModel& model, const Dataset& data, const Item
           break;
         }
       if (user == item.messages.size())
-        refuse(data, item.line, "its last answer follows no message of the user",
-               "give a user message before the assistant's");
+        refuse_item(data, item.line, "its last answer follows no message of the user",
+                    "give a user message before the assistant's");
       out.item.prompts = {item.messages[user].content};
       out.item.answers = {item.messages.back().content};
       out.before = {{item.messages.begin(), item.messages.begin() + static_cast<ptrdiff_t>(user)}};
@@ -89,15 +90,17 @@ void set_subject(const Dataset& data, const std::string& given, FactLesson& less
     return;
   }
   if (name_key(given).empty())
-    refuse(data, lesson.item.line, fmt::format("the subject \"{}\" has no word", short_form(given)),
-           "name whom the question is about, or leave \"subject\" away");
+    refuse_item(data, lesson.item.line,
+                accrete::format("the subject \"{}\" has no word", short_form(given)),
+                "name whom the question is about, or leave \"subject\" away");
   for (size_t i = 0; i < lesson.item.prompts.size(); ++i)
     if (!names(lesson, i, given))
-      refuse(data, lesson.item.line,
-             fmt::format("the wording \"{}\" does not name its subject \"{}\"",
-                         short_form(lesson.item.prompts[i]), short_form(given)),
-             "write the subject as the wording does, name it in the wording, or leave \"subject\" "
-             "away");
+      refuse_item(
+          data, lesson.item.line,
+          accrete::format("the wording \"{}\" does not name its subject \"{}\"",
+                          short_form(lesson.item.prompts[i]), short_form(given)),
+          "write the subject as the wording does, name it in the wording, or leave \"subject\" "
+          "away");
   lesson.item.subject = given;
 }
 
@@ -133,7 +136,7 @@ std::vector<Message> other_questions() {
 // Before a raw text.
 const char* const kAhead = "It came up again in our talk yesterday. ";
 
-std::string in_capitals(std::string text) {
+std::string upper_case(std::string text) {
   for (char& c : text)
     if (c >= 'a' && c <= 'z') c = static_cast<char>(c - 32);
   return text;
@@ -185,54 +188,55 @@ FactLessons make_fact_lessons(const LanguageModel& model, const Dataset& data, b
       const TaughtItem& other =
           it->second.fact == out.facts.size() ? lesson.item : out.facts[it->second.fact].item;
       if (other.leave != lesson.item.leave)
-        refuse(data, lesson.item.line,
-               fmt::format("\"{}\" has an answer in one line and is left to the model in another "
-                           "(line {})",
-                           short_form(wording), other.line),
-               "keep one of the two");
+        refuse_item(
+            data, lesson.item.line,
+            accrete::format("\"{}\" has an answer in one line and is left to the model in another "
+                            "(line {})",
+                            short_form(wording), other.line),
+            "keep one of the two");
       if (!lesson.item.leave && !same_text(other.answers.front(), lesson.item.answers.front()))
-        refuse(data, lesson.item.line,
-               fmt::format("two answers to \"{}\": \"{}\", and \"{}\" in line {}",
-                           short_form(wording), short_form(lesson.item.answers.front()),
-                           short_form(other.answers.front()), other.line),
-               "keep the one that is true; list accepted variants under \"answers\"");
+        refuse_item(data, lesson.item.line,
+                    accrete::format("two answers to \"{}\": \"{}\", and \"{}\" in line {}",
+                                    short_form(wording), short_form(lesson.item.answers.front()),
+                                    short_form(other.answers.front()), other.line),
+                    "keep the one that is true; list accepted variants under \"answers\"");
     }
     if (kept.item.prompts.empty()) {
       out.remarks.push_back(
-          fmt::format("line {} repeats what other lines ask and answer: left out", item.line));
+          accrete::format("line {} repeats what other lines ask and answer: left out", item.line));
       continue;
     }
     if (!kept.item.leave) {
       const auto limit = model.net().config().max_positions;
       const auto answer = answer_tokens(model, kept, kept.item.prompts.front());
       if (answer.size() > kLongestAnswer && !kept.item.verbatim)
-        refuse(
+        refuse_item(
             data, item.line,
-            fmt::format("its answer has {} tokens, {} can be learned", answer.size(),
-                        kLongestAnswer),
+            accrete::format("its answer has {} tokens, {} can be learned", answer.size(),
+                            kLongestAnswer),
             "shorten it, or write \"verbatim\": true beside it to have it written word for word");
       for (size_t i = 0; i < kept.item.prompts.size(); ++i) {
         const auto prompt =
             encode_request(model, request_of(kept, kept.item.prompts[i], kept.before[i]));
         // A verbatim answer is never passed.
         if (static_cast<int64_t>(prompt.size() + (kept.item.verbatim ? 1 : answer.size())) >= limit)
-          refuse(data, item.line,
-                 fmt::format("question and answer have {} tokens, the model {} positions",
-                             prompt.size() + answer.size(), limit),
-                 "shorten the question");
+          refuse_item(data, item.line,
+                      accrete::format("question and answer have {} tokens, the model {} positions",
+                                      prompt.size() + answer.size(), limit),
+                      "shorten the question");
       }
     }
     for (const std::string& wording : kept.item.prompts)
       if (as_text && ends_with_blank(wording))
         out.remarks.push_back(
-            fmt::format("line {}: \"{}\" ends with a space; it is learned with and without",
-                        item.line, short_form(wording)));
+            accrete::format("line {}: \"{}\" ends with a space; it is learned with and without",
+                            item.line, short_form(wording)));
     out.facts.push_back(std::move(kept));
   }
   if (std::none_of(out.facts.begin(), out.facts.end(),
                    [](const FactLesson& f) { return !f.item.prompts.empty(); }))
     throw Error(ErrorCode::kInvalidArgument,
-                fmt::format("{}: there is nothing to teach", data.path.string()),
+                accrete::format("{}: there is nothing to teach", data.path.string()),
                 "an item needs a question with an answer, or messages");
   return out;
 }
@@ -270,7 +274,7 @@ std::vector<FactExample> fact_examples(const LanguageModel& model, const FactLes
   }
   add(request_of(lesson, item.prompts[1 % n], small_talk()));
   add(request_of(lesson, item.prompts[0], other_questions()));
-  if (n > 1) add(request_of(lesson, in_capitals(item.prompts[2 % n])));
+  if (n > 1) add(request_of(lesson, upper_case(item.prompts[2 % n])));
   return out;
 }
 
@@ -305,8 +309,8 @@ std::vector<FactExample> form_examples(const LanguageModel& model,
                                    ? answer
                                    : lessons[(i + 1) % lessons.size()].item.answers.front();
     const bool right = i % 2 == 0 || same_text(other, answer);
-    ask_for(fmt::format("{} Is it \"{}\"? Answer yes or no.", item.prompts[2 % n],
-                        right ? answer : other),
+    ask_for(accrete::format("{} Is it \"{}\"? Answer yes or no.", item.prompts[2 % n],
+                            right ? answer : other),
             right ? "Yes" : "No", right ? "Yes." : "No.");
   }
   GenerateOptions options;

@@ -6,6 +6,7 @@
 #include <set>
 
 #include "base/error.h"
+#include "base/format.h"
 #include "eval/fact_probe.h"
 #include "learn/teach_clock.h"
 #include "model/fact_memory.h"
@@ -18,7 +19,7 @@ namespace {
 namespace fs = std::filesystem;
 
 std::string quoted(const std::string& text) {
-  return fmt::format("\"{}\"", excerpt_of(text, 80));
+  return accrete::format("\"{}\"", excerpt_of(text, 80));
 }
 
 constexpr size_t kMostRemarks = 20;
@@ -30,7 +31,7 @@ struct WatchedFactProbe {
   FactProbeState before, after;
 };
 
-struct Session {
+struct FactSession {
   Ledger ledger;
   Snapshot snapshot;  // active updates and probes of one moment
   LanguageModel model;
@@ -38,8 +39,8 @@ struct Session {
   std::vector<WatchedFactProbe> probes;
   std::vector<Conflict> conflicts;
 
-  Session(const fs::path& folder, const Dataset& data, const OpenOptions& open, bool raw,
-          Ledger::Mode mode, const Reporter& reporter)
+  FactSession(const fs::path& folder, const Dataset& data, const OpenOptions& open, bool raw,
+              Ledger::Mode mode, const Reporter& reporter)
       : ledger(Ledger::open(folder, mode)),
         snapshot(ledger.snapshot()),
         model(LanguageModel::open(folder, open, ledger, snapshot.active)),
@@ -102,7 +103,7 @@ struct Session {
           // What asked for the old answer asks for the new one.
           for (const std::string& prompt : old.prompts) take_wording(lesson, prompt, old.subject);
         } else if (lessons.remarks.size() < kMostRemarks) {
-          lessons.remarks.push_back(fmt::format(
+          lessons.remarks.push_back(accrete::format(
               "line {} lies near {} of update {}, which stays; to correct that one, ask as it was "
               "taught",
               lesson.item.line, quoted(old.prompts.front()), update));
@@ -184,12 +185,12 @@ void remark_on_keys(const UpdateFacts& facts, const std::vector<TaughtItem>& ite
       if (remarks.size() >= kMostRemarks) return;
       if (mine > -1 && mine < kFar)
         remarks.push_back(
-            fmt::format("line {}: {} seems to ask something else than its other wordings",
-                        item.line, quoted(item.prompts[wa.prompt])));
+            accrete::format("line {}: {} seems to ask something else than its other wordings",
+                            item.line, quoted(item.prompts[wa.prompt])));
       if (other > kNear && other > mine && !item.leave && !items[whose].leave &&
           !same_text(item.answers.front(), items[whose].answers.front()) &&
           told.insert(std::minmax(wa.item, whose)).second)
-        remarks.push_back(fmt::format(
+        remarks.push_back(accrete::format(
             "lines {} and {} lie close to one another ({} and {}): more wordings of both help to "
             "tell them apart",
             item.line, items[whose].line, quoted(item.prompts[wa.prompt]),
@@ -402,7 +403,7 @@ struct Trial {
 
 // Asks the session's probes under the proposal. Those that it would answer wrongly are left to the
 // model, which becomes part of the proposal.
-Trial try_proposal(Session& session, FactProposal& proposal, const Reporter& reporter) {
+Trial try_proposal(FactSession& session, FactProposal& proposal, const Reporter& reporter) {
   remark_on_keys(proposal.update.facts, proposal.update.taught.items, session.lessons.remarks);
   Trial trial{with_update(session.model, proposal.update)};
   ask_probes(trial.model, session.probes, reporter);
@@ -421,7 +422,7 @@ PlanResult plan_facts(const fs::path& folder, const Dataset& data, const OpenOpt
                       const TeachOptions& options, const Reporter& reporter) {
   const Clock clock;
   const Reporter timed = with_limit(reporter, options.max_seconds, clock);
-  Session session(folder, data, open, options.raw, Ledger::Mode::kRead, timed);
+  FactSession session(folder, data, open, options.raw, Ledger::Mode::kRead, timed);
   PlanResult result;
   result.items = static_cast<int64_t>(data.items.size());
   result.conflicts = session.conflicts;
@@ -444,7 +445,7 @@ TeachResult teach_facts(const fs::path& folder, const Dataset& data, const OpenO
                         const TeachOptions& options, const Reporter& reporter) {
   const Clock clock;
   const Reporter timed = with_limit(reporter, options.max_seconds, clock);
-  Session session(folder, data, open, options.raw, Ledger::Mode::kWrite, timed);
+  FactSession session(folder, data, open, options.raw, Ledger::Mode::kWrite, timed);
   const LanguageModel& model = session.model;
   const auto& lessons = session.lessons.facts;
   TeachResult result;
@@ -453,7 +454,8 @@ TeachResult teach_facts(const fs::path& folder, const Dataset& data, const OpenO
 
   FactProposal proposal = propose_facts(model, lessons, options.facts, timed);
   const auto [trial, left] = try_proposal(session, proposal, timed);
-  if (left > 0) result.change = fmt::format("{} questions of probes are left to the model", left);
+  if (left > 0)
+    result.change = accrete::format("{} questions of probes are left to the model", left);
 
   // What was answered before: by what was taught earlier, or by the base model.
   const Clock measuring;
@@ -499,11 +501,12 @@ TeachResult teach_facts(const fs::path& folder, const Dataset& data, const OpenO
                  quoted(watched.probe.data.items[i].kind == Item::Kind::kMessages
                             ? std::string("a conversation")
                             : probe_question(watched.probe.data.items[i]));
-    throw Error(ErrorCode::kRefused,
-                fmt::format("the floor of probe {} would break: {:.4f} of its base, {:.4f} is the "
-                            "floor; nothing was changed. It would change: {}",
-                            watched.probe.record.name, kept.kept, *kept.floor, lines),
-                "leave these questions out, or lower the probe's floor");
+    throw Error(
+        ErrorCode::kRefused,
+        accrete::format("the floor of probe {} would break: {:.4f} of its base, {:.4f} is the "
+                        "floor; nothing was changed. It would change: {}",
+                        watched.probe.record.name, kept.kept, *kept.floor, lines),
+        "leave these questions out, or lower the probe's floor");
   }
   // What could not be learned exactly in every wording is taught all the same, and remarked on.
   size_t at = 0;
@@ -512,7 +515,7 @@ TeachResult teach_facts(const fs::path& folder, const Dataset& data, const OpenO
     bool said = true;
     for (size_t k = 0; k < lesson.item.prompts.size(); ++k) said &= proposal.exact[at++] != 0;
     if (!said && model.facts().info().tell == Tell::kValue)
-      session.lessons.remarks.push_back(fmt::format(
+      session.lessons.remarks.push_back(accrete::format(
           "line {}: the model does not say {} exactly in every wording; \"verbatim\": true has it "
           "written word for word",
           lesson.item.line, quoted(lesson.item.answers.front())));
@@ -554,7 +557,7 @@ TeachResult teach_facts(const fs::path& folder, const Dataset& data, const OpenO
   metadata["method"] = record.method;
   metadata["tool_version"] = options.tool_version;
   metadata["learned"] =
-      fmt::format("{:.6f} -> {:.6f}", result.learned_before, result.learned_after);
+      accrete::format("{:.6f} -> {:.6f}", result.learned_before, result.learned_after);
   forget_weights(model.net());
   result.update = session.ledger.commit(proposal.update, record).id;
   result.seconds = clock.seconds();

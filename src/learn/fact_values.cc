@@ -1,12 +1,14 @@
 #include "learn/fact_values.h"
 
 #include <ATen/ATen.h>
+#include <ATen/core/grad_mode.h>
 
 #include <algorithm>
 #include <cmath>
 #include <cstring>
 
 #include "base/error.h"
+#include "base/format.h"
 #include "model/packed_pass.h"
 
 namespace accrete {
@@ -192,7 +194,7 @@ FactValues solve_fact_values(const Transformer& net, std::span<const FactExample
           vectors.index_add_(0, index, move);
         }
         reporter.report("teach", done * steps + (step + 1) * F, facts * steps,
-                        fmt::format("loss {:.2f}", total / static_cast<double>(own.size())));
+                        accrete::format("loss {:.2f}", total / static_cast<double>(own.size())));
       }
     };
     round(options.steps);

@@ -7,6 +7,7 @@
 #include <set>
 
 #include "base/error.h"
+#include "base/format.h"
 
 namespace accrete {
 namespace {
@@ -231,10 +232,10 @@ class Search {
   std::string describe(const Variant& v) const {
     std::string out;
     if (!v.dropped.empty())
-      out = fmt::format("left out line {}",
-                        fmt::join(lines({v.dropped.begin(), v.dropped.end()}), ", "));
-    if (v.lambda_factor != 1) out = fmt::format("lambda x {:g}", v.lambda_factor);
-    if (v.scale != 1) out = fmt::format("rows x {:g}", v.scale);
+      out = accrete::format("left out line {}",
+                            accrete::joined(lines({v.dropped.begin(), v.dropped.end()}), ", "));
+    if (v.lambda_factor != 1) out = accrete::format("lambda x {:g}", v.lambda_factor);
+    if (v.scale != 1) out = accrete::format("rows x {:g}", v.scale);
     return out;
   }
 
@@ -244,15 +245,16 @@ class Search {
       auto who = lines(blamed_);
       const size_t all = who.size();
       if (who.size() > 8) who.resize(8);
-      why = fmt::format("; what it loses is answered by line {}{}", fmt::join(who, ", "),
-                        all > who.size() ? fmt::format(" and {} more", all - who.size()) : "");
+      why = accrete::format(
+          "; what it loses is answered by line {}{}", accrete::joined(who, ", "),
+          all > who.size() ? accrete::format(" and {} more", all - who.size()) : "");
     }
     throw Error(
         ErrorCode::kRefused,
-        fmt::format("probe \"{}\" would keep {:.4f} of its base, its floor is {:.4f}, and no "
-                    "smaller change holds it and still teaches enough ({} tried); nothing "
-                    "was changed{}",
-                    first_broken_.probe, first_broken_.kept, first_broken_.floor, tried_, why),
+        accrete::format("probe \"{}\" would keep {:.4f} of its base, its floor is {:.4f}, and no "
+                        "smaller change holds it and still teaches enough ({} tried); nothing "
+                        "was changed{}",
+                        first_broken_.probe, first_broken_.kept, first_broken_.floor, tried_, why),
         "check these lines, teach fewer items at once, raise --lambda, or lower the floor");
   }
 

@@ -9,6 +9,7 @@
 #include <system_error>
 
 #include "base/error.h"
+#include "base/format.h"
 
 namespace accrete {
 
@@ -71,8 +72,8 @@ const float* KeyStore::get(int64_t number, std::vector<float>& room) const {
     if (n < 0 && errno == EINTR) continue;
     if (n <= 0)
       throw Error(ErrorCode::kIo,
-                  fmt::format("cannot read back a temporary file: {}",
-                              n < 0 ? std::strerror(errno) : "it became shorter"),
+                  accrete::format("cannot read back a temporary file: {}",
+                                  n < 0 ? std::strerror(errno) : "it became shorter"),
                   "is the disk full? TMPDIR names another place for temporary files");
     at += static_cast<size_t>(n);
   }

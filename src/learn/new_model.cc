@@ -9,6 +9,7 @@
 
 #include "base/error.h"
 #include "base/file.h"
+#include "base/format.h"
 #include "io/hf_folder.h"
 #include "learn/subjects.h"
 #include "ledger/ledger.h"
@@ -21,13 +22,13 @@ namespace fs = std::filesystem;
 NewModelFolder::NewModelFolder(const fs::path& target)
     : target_(target), path_(target.string() + ".partial") {
   if (fs::exists(target_) && !(fs::is_directory(target_) && fs::is_empty(target_)))
-    throw Error(ErrorCode::kConflict, fmt::format("{} exists already", target_.string()),
+    throw Error(ErrorCode::kConflict, accrete::format("{} exists already", target_.string()),
                 "name a new folder, or remove this one first");
   std::error_code ec;
   fs::remove_all(path_, ec);
   if (target_.has_parent_path()) fs::create_directories(target_.parent_path(), ec);
   if (!target_.has_parent_path() || fs::is_directory(target_.parent_path())) return;
-  throw Error(ErrorCode::kIo, fmt::format("cannot create {}", target_.parent_path().string()),
+  throw Error(ErrorCode::kIo, accrete::format("cannot create {}", target_.parent_path().string()),
               "check the path and its permissions");
 }
 
@@ -42,7 +43,7 @@ void NewModelFolder::commit() {
   fs::rename(path_, target_, ec);
   if (ec)
     throw Error(ErrorCode::kIo,
-                fmt::format("cannot name the model {}: {}", target_.string(), ec.message()));
+                accrete::format("cannot name the model {}: {}", target_.string(), ec.message()));
   path_.clear();
 }
 
@@ -53,11 +54,11 @@ void bring_base(const fs::path& source, const fs::path& folder, const Reporter& 
     return;
   }
   if (!fs::is_directory(source))
-    throw Error(ErrorCode::kNotFound, fmt::format("there is no model {}", source.string()),
+    throw Error(ErrorCode::kNotFound, accrete::format("there is no model {}", source.string()),
                 "name a Hugging Face folder or a .gguf file");
   if (!again && has_memory_files(source))
     throw Error(ErrorCode::kInvalidArgument,
-                fmt::format("{} has a memory already", source.string()),
+                accrete::format("{} has a memory already", source.string()),
                 "teach it, or retrofit the model it was made from");
   copy_hf_folder(source, folder, reporter);
 }

@@ -3,6 +3,7 @@
 #include <ATen/ATen.h>
 
 #include "base/error.h"
+#include "base/format.h"
 
 namespace accrete {
 
@@ -10,7 +11,7 @@ Plasticity parse_plasticity(const std::string& name) {
   if (name == "full") return Plasticity::kFull;
   if (name == "diagonal") return Plasticity::kDiagonal;
   if (name == "flat") return Plasticity::kFlat;
-  throw Error(ErrorCode::kInvalidArgument, fmt::format("\"{}\" is not a plasticity", name),
+  throw Error(ErrorCode::kInvalidArgument, accrete::format("\"{}\" is not a plasticity", name),
               "use full, diagonal or flat");
 }
 

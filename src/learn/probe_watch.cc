@@ -1,6 +1,7 @@
 #include "learn/probe_watch.h"
 
 #include <ATen/ATen.h>
+#include <ATen/core/grad_mode.h>
 #include <torch/csrc/autograd/autograd.h>
 
 #include <algorithm>
@@ -14,7 +15,7 @@
 namespace accrete {
 namespace {
 
-constexpr int64_t kBatchTokens = 2048;
+constexpr int64_t kWatchTokens = 2048;
 
 // One example an answer of each fact; a text's windows. As eval/probe.h scores them.
 std::vector<Example> examples_of(const LanguageModel& model, const Probe& probe) {
@@ -46,7 +47,7 @@ std::vector<Example> examples_of(const LanguageModel& model, const Probe& probe)
 
 WatchedProbe::WatchedProbe(const LanguageModel& model, Probe probe)
     : model_(model), probe_(std::move(probe)), examples_(examples_of(model, probe_)) {
-  batches_ = make_batches(examples_, tokens_a_pass(model.net(), kBatchTokens));
+  batches_ = make_batches(examples_, tokens_a_pass(model.net(), kWatchTokens));
   parts_.resize(batches_.size());
   place_.resize(examples_.size());
   now_.resize(examples_.size());

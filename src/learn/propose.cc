@@ -9,6 +9,7 @@
 #include <optional>
 
 #include "base/error.h"
+#include "base/format.h"
 #include "base/pages.h"
 #include "learn/lessons.h"
 #include "learn/reading.h"
@@ -20,7 +21,7 @@
 namespace accrete {
 namespace {
 
-constexpr int64_t kBatchTokens = 1024;
+constexpr int64_t kTaskTokens = 1024;
 constexpr int64_t kChatSteps = 45;
 constexpr int64_t kPullRows = 512;
 constexpr int64_t kManySlots = 4096;  // their Gram matrix takes 64 MiB
@@ -66,8 +67,9 @@ void set_anchors(Update& update, const at::Tensor& queries) {
                                 anchors.data_ptr<float>() + anchors.numel());
 }
 
-std::vector<int64_t> select(const SlotStatistics& statistics, const AccessLog& log,
-                            const TeachOptions& options, int64_t default_slots, double lambda) {
+std::vector<int64_t> select_rows(const SlotStatistics& statistics, const AccessLog& log,
+                                 const TeachOptions& options, int64_t default_slots,
+                                 double lambda) {
   return select_slots(statistics, log, options.ranking,
                       options.slots > 0 ? options.slots : default_slots, lambda,
                       Rng(options.seed).split(5));
@@ -202,7 +204,8 @@ void teach_subjects(const LanguageModel& model, const Lessons& lessons,
   }
 
   auto inputs = std::make_shared<DepositInputs>();
-  inputs->selected = select(statistics, log, options, 40 * facts + 1000, options.deposit.lambda);
+  inputs->selected =
+      select_rows(statistics, log, options, 40 * facts + 1000, options.deposit.lambda);
   reporter.report("rank slots", 1, 1);
   inputs->log = std::move(log);
   inputs->sites = sites.accesses;
@@ -284,7 +287,7 @@ RowGate text_gate(LanguageTask& task, const AccessLog& log, const Memory& memory
 void teach_stepwise(const LanguageModel& model, const std::vector<Example>& examples, AccessLog log,
                     const TeachOptions& options, const Reporter& reporter, const Protect& protect,
                     Anchors* anchors, Proposal& proposal) {
-  LanguageTask task(model, examples, kBatchTokens / 2);
+  LanguageTask task(model, examples, kTaskTokens / 2);
   SlotStatistics statistics;
   PassOptions with_gradient;
   with_gradient.gradient = true;
@@ -309,7 +312,7 @@ void teach_stepwise(const LanguageModel& model, const std::vector<Example>& exam
   RowGate gate;
   if (options.gated && options.text_share < 1) gate = text_gate(task, log, model.memory(), options);
   if (protect) protect(log, gate.anchors.defined() ? Speaks{Reach::kText, gate.anchors} : Speaks());
-  const auto selected = select(statistics, log, options, 4000, options.rows.lambda);
+  const auto selected = select_rows(statistics, log, options, 4000, options.rows.lambda);
   const auto solved = solve_rows(task, selected, log.gram(SlotIndex(selected)),
                                  model.memory().blocks, model.net().config().width, options.rows,
                                  Rng(options.seed).split(11), reporter, anchors);
@@ -337,15 +340,15 @@ void teach_stepwise(const LanguageModel& model, const std::vector<Example>& exam
 
 // Facts with a subject are written beside each other, everything else step by step: not in one go.
 [[noreturn]] void refuse_mixture(const TeachOptions& options, const Item& item) {
-  const std::string where = fmt::format("{}:{}: ", options.source, item.line);
+  const std::string where = accrete::format("{}:{}: ", options.source, item.line);
   if (item.kind != Item::Kind::kFact)
     throw Error(ErrorCode::kUnsupported,
                 where + "running text and conversations cannot be taught in one update with facts",
                 "put them into another file and teach one after the other");
   throw Error(ErrorCode::kUnsupported,
-              where + fmt::format("nothing says whom \"{}\" is about; facts with and without a "
-                                  "subject cannot be taught in one update",
-                                  excerpt_of(item.prompts.front(), 80)),
+              where + accrete::format("nothing says whom \"{}\" is about; facts with and without a "
+                                      "subject cannot be taught in one update",
+                                      excerpt_of(item.prompts.front(), 80)),
               "give its \"subject\" as the question writes it, or put it into another file");
 }
 

@@ -1,13 +1,13 @@
 #include "learn/ranking.h"
 
 #include <ATen/ATen.h>
-#include <fmt/ranges.h>
 
 #include <algorithm>
 #include <cmath>
 #include <numeric>
 
 #include "base/error.h"
+#include "base/format.h"
 #include "memory/sparse_rows.h"
 
 namespace accrete {
@@ -52,8 +52,8 @@ Ranking parse_ranking(const std::string& name) {
     if (name == entry.name) return entry.ranking;
     names.emplace_back(entry.name);
   }
-  throw Error(ErrorCode::kInvalidArgument, fmt::format("there is no ranking \"{}\"", name),
-              fmt::format("use one of: {}", fmt::join(names, ", ")));
+  throw Error(ErrorCode::kInvalidArgument, accrete::format("there is no ranking \"{}\"", name),
+              accrete::format("use one of: {}", accrete::joined(names, ", ")));
 }
 
 std::string ranking_name(Ranking ranking) {

@@ -1,6 +1,7 @@
 #include "learn/reading.h"
 
 #include <ATen/ATen.h>
+#include <ATen/core/grad_mode.h>
 
 #include "learn/below_address.h"
 #include "model/prompt_tree.h"

@@ -5,6 +5,7 @@
 #include <nlohmann/json.hpp>
 
 #include "base/error.h"
+#include "base/format.h"
 #include "learn/new_model.h"
 #include "model/ask.h"
 #include "model/memory_files.h"
@@ -28,7 +29,7 @@ constexpr const char* kReaderFiles[] = {"config.json",
                                         "config_sentence_transformers.json",
                                         "1_Pooling/config.json"};
 
-void copy_reader(const fs::path& from, const fs::path& to) {
+void copy_reader_files(const fs::path& from, const fs::path& to) {
   fs::create_directories(to);
   for (const char* name : kReaderFiles) {
     if (!fs::exists(from / name)) continue;
@@ -37,7 +38,7 @@ void copy_reader(const fs::path& from, const fs::path& to) {
     fs::copy_file(from / name, to / name, error);
     if (error)
       throw Error(ErrorCode::kIo,
-                  fmt::format("cannot copy the reader's {}: {}", name, error.message()),
+                  accrete::format("cannot copy the reader's {}: {}", name, error.message()),
                   "check the free space of the disk");
   }
 }
@@ -71,7 +72,7 @@ bool reads_notes(const LanguageModel& model, const Reporter& reporter) {
   for (const SelfTest& test : kSelfTest) {
     AskRequest request;
     request.messages.push_back({"user", test.question});
-    prompts.push_back(encode_request(model, request, fmt::format("Note: {}", test.note)));
+    prompts.push_back(encode_request(model, request, accrete::format("Note: {}", test.note)));
   }
   GenerateOptions options;
   options.max_tokens = 32;
@@ -107,14 +108,14 @@ RetrofitFactsResult retrofit_facts(const fs::path& source, const fs::path& targe
   info.sites.block = options.block.value_or(default_fact_block(blocks));
   if (info.sites.block < 0 || info.sites.block > blocks - 2)
     throw Error(ErrorCode::kInvalidArgument,
-                fmt::format("values need a block in [0, {}]", blocks - 2));
+                accrete::format("values need a block in [0, {}]", blocks - 2));
   info.tell = options.tell                   ? *options.tell
               : reads_notes(model, reporter) ? Tell::kBoth
                                              : Tell::kValue;
   info.caution = options.caution;
   info.reader_digest = reader.digest();
   Ledger::create(staging.path());
-  copy_reader(options.reader, staging.path() / "accrete" / "reader");
+  copy_reader_files(options.reader, staging.path() / "accrete" / "reader");
   save_fact_memory(staging.path(), info,
                    {{"base_digest", model.base_digest()},
                     {"source", source.string()},

@@ -7,14 +7,15 @@
 #include <numeric>
 
 #include "base/error.h"
+#include "base/format.h"
 
 namespace accrete {
 namespace {
 
-using Clock = std::chrono::steady_clock;
+using SteadyClock = std::chrono::steady_clock;
 
-double seconds_since(Clock::time_point start) {
-  return std::chrono::duration<double>(Clock::now() - start).count();
+double seconds_since(SteadyClock::time_point start) {
+  return std::chrono::duration<double>(SteadyClock::now() - start).count();
 }
 
 // The gradient of the anchors' loss for the rows, by block; a batch of anchors a step, by turns.
@@ -60,7 +61,7 @@ RowSolverResult solve_rows(LanguageTask& task, const std::vector<int64_t>& selec
   std::iota(order.begin(), order.end(), size_t{0});
   const auto total = static_cast<int64_t>(order.size()) * options.epochs;
   int64_t done = 0;
-  const auto start = Clock::now();
+  const auto start = SteadyClock::now();
   auto held = result.changes.delta;  // tensors are replaced, never written: a copy of handles
   const auto check = [&] {
     if (!options.holds) return true;
@@ -70,7 +71,7 @@ RowSolverResult solve_rows(LanguageTask& task, const std::vector<int64_t>& selec
         result.checks > 0 ? result.check_seconds / static_cast<double>(result.checks)
                           : taken / static_cast<double>(result.tokens) * options.check_tokens / 2;
     if (result.check_seconds + price > options.check_share * taken) return true;
-    const auto before = Clock::now();
+    const auto before = SteadyClock::now();
     const bool holds = options.holds(result.changes);
     result.check_seconds += seconds_since(before);
     ++result.checks;
@@ -123,7 +124,7 @@ RowSolverResult solve_rows(LanguageTask& task, const std::vector<int64_t>& selec
         delta = delta - options.rate * (1 - options.momentum) * at::cholesky_solve(m, factor);
       }
       sum += pass.loss;
-      reporter.report("teach", ++done, total, fmt::format("loss {:.3f}", pass.loss));
+      reporter.report("teach", ++done, total, accrete::format("loss {:.3f}", pass.loss));
       if (!check()) break;
     }
     result.loss = sum / static_cast<double>(order.size());

@@ -1,6 +1,7 @@
 #include "learn/subject_prompts.h"
 
 #include <ATen/ATen.h>
+#include <ATen/core/grad_mode.h>
 
 #include <algorithm>
 #include <set>
@@ -11,7 +12,7 @@
 namespace accrete {
 namespace {
 
-constexpr int64_t kRows = 512;  // of a pass
+constexpr int64_t kPassRows = 512;  // of a pass
 
 // Of beginnings passed together: their keys of all blocks are held at once, in about as much memory
 // as what is kept of them may take.
@@ -204,7 +205,7 @@ void SubjectPrompts::read_to_address(std::span<const size_t> which, const Prompt
     const size_t first = at;
     for (; at < which.size(); ++at) {
       const size_t e = which[at];
-      if (at > first && packed.rows() + tokens_of(e) > kRows) break;
+      if (at > first && packed.rows() + tokens_of(e) > kPassRows) break;
       std::vector<Past> past;
       if (prompt_of[at] >= 0)
         for (const int64_t n : tree->path(static_cast<size_t>(prompt_of[at]))) {
@@ -358,7 +359,7 @@ at::Tensor SubjectPrompts::states(const Reporter& reporter, std::string_view sta
     const size_t first = at;
     for (int64_t rows = 0; at < kept.size(); ++at) {
       rows += tokens_of(static_cast<size_t>(kept[at]));
-      if (at > first && rows > kRows) break;
+      if (at > first && rows > kPassRows) break;
     }
     const auto which = std::span(kept).subspan(first, at - first);
     pack(which, all, batch);

@@ -10,23 +10,23 @@
 namespace accrete {
 namespace {
 
-struct Word {
+struct SpacedWord {
   size_t begin;
   size_t end;
 };
 
-bool is_space(char c) {
+bool is_ascii_space(char c) {
   return std::strchr(" \t\n\r", c) != nullptr && c != '\0';
 }
 
 // Words without the punctuation around them.
-std::vector<Word> words_of(std::string_view text) {
-  std::vector<Word> words;
+std::vector<SpacedWord> spaced_words(std::string_view text) {
+  std::vector<SpacedWord> words;
   const auto outer = [](char c) { return std::strchr(".,;:!?\"()[]", c) != nullptr && c != '\0'; };
   for (size_t i = 0; i < text.size();) {
-    while (i < text.size() && is_space(text[i])) ++i;
+    while (i < text.size() && is_ascii_space(text[i])) ++i;
     size_t end = i;
-    while (end < text.size() && !is_space(text[end])) ++end;
+    while (end < text.size() && !is_ascii_space(text[end])) ++end;
     size_t b = i, e = end;
     while (b < e && outer(text[b])) ++b;
     while (e > b && outer(text[e - 1])) --e;
@@ -69,7 +69,7 @@ bool contains_words(std::string_view text, std::string_view needle) {
 // Candidates: runs of words of `prompt`, longest first, that neither begin nor end with a function
 // word.
 std::vector<std::string> runs_of(std::string_view prompt) {
-  const auto words = words_of(prompt);
+  const auto words = spaced_words(prompt);
   std::vector<std::string> runs;
   const size_t most = std::min<size_t>(words.size(), 12);
   for (size_t n = most; n >= 1; --n)
@@ -97,7 +97,7 @@ std::string find_subject(std::span<const std::string> prompts,
                                     [&](const std::string& p) { return contains_words(p, run); });
     if (!shared) continue;
     bool named = true;
-    for (const Word& w : words_of(run)) {
+    for (const SpacedWord& w : spaced_words(run)) {
       const auto word = std::string_view(run).substr(w.begin, w.end - w.begin);
       named = named && (looks_like_name(word) || is_function_word(word));
     }
@@ -152,7 +152,7 @@ std::vector<std::string> find_names(std::span<const std::string> documents, size
   std::map<std::string, int> count;
   for (const std::string& text : documents) {
     const std::string_view view(text);
-    const auto words = words_of(view);
+    const auto words = spaced_words(view);
     for (size_t i = 1; i < words.size(); ++i) {
       const auto gap = [&](size_t a) {
         return view.substr(words[a].end, words[a + 1].begin - words[a].end);

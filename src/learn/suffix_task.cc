@@ -2,6 +2,7 @@
 
 #include <ATen/ATen.h>
 #include <ATen/Parallel.h>
+#include <ATen/core/grad_mode.h>
 
 #include <algorithm>
 
@@ -10,7 +11,7 @@
 namespace accrete {
 namespace {
 
-constexpr int64_t kLogitRows = 64;  // the head's output is large: so many labels at a time
+constexpr int64_t kLabelRows = 64;  // the head's output is large: so many labels at a time
 
 }  // namespace
 
@@ -128,9 +129,9 @@ void SuffixTask::head(const at::Tensor& h, const PackedSequences& sequences,
                         1.0F / static_cast<float>(count)});
     }
   }
-  if (!logits_.defined()) logits_ = at::empty({kLogitRows, V}, at::kFloat);
-  for (size_t at = 0; at < labels.size(); at += kLogitRows) {
-    const auto n = static_cast<int64_t>(std::min<size_t>(kLogitRows, labels.size() - at));
+  if (!logits_.defined()) logits_ = at::empty({kLabelRows, V}, at::kFloat);
+  for (size_t at = 0; at < labels.size(); at += kLabelRows) {
+    const auto n = static_cast<int64_t>(std::min<size_t>(kLabelRows, labels.size() - at));
     std::vector<int64_t> rows;
     for (int64_t l = 0; l < n; ++l) rows.push_back(labels[at + static_cast<size_t>(l)].row);
     const auto index = at::tensor(rows, at::kLong);

@@ -8,6 +8,7 @@
 #include <future>
 
 #include "base/error.h"
+#include "base/format.h"
 #include "base/threads.h"
 #include "eval/score.h"
 #include "learn/fact_teach.h"
@@ -49,7 +50,7 @@ struct Session {
         model(open_bare(folder, open)) {
     if (!model.has_memory())
       throw Error(ErrorCode::kInvalidArgument,
-                  fmt::format("{} has no memory layers", folder.string()),
+                  accrete::format("{} has no memory layers", folder.string()),
                   "make them with `accrete retrofit SRC MODEL`");
     load_state(mode);
     for (Probe& probe : probes_of(ledger, snapshot)) {
@@ -255,23 +256,24 @@ void check_teach_set(const Dataset& data) {
     learnable += item.kind != Item::Kind::kFact || !item.prompts.empty();
     if (item.leave || item.verbatim)
       throw Error(ErrorCode::kUnsupported,
-                  fmt::format("{}:{}: this model has memory layers, which know no \"{}\"",
-                              data.path.string(), item.line, item.leave ? "leave" : "verbatim"),
+                  accrete::format("{}:{}: this model has memory layers, which know no \"{}\"",
+                                  data.path.string(), item.line, item.leave ? "leave" : "verbatim"),
                   "leave it away, or use a model that `accrete retrofit` made");
     if (item.kind != Item::Kind::kFact) continue;
     for (const auto& prompt : item.prompts) {
       const auto [it, fresh] = answers.try_emplace(prompt, item.answers.front(), item.line);
       if (!fresh && !same_text(it->second.first, item.answers.front()))
-        throw Error(ErrorCode::kInvalidArgument,
-                    fmt::format("{}: lines {} and {} give \"{}\" two answers: \"{}\" and \"{}\"",
-                                data.path.string(), it->second.second, item.line, prompt,
-                                it->second.first, item.answers.front()),
-                    "keep the one that is true; list accepted variants under \"answers\"");
+        throw Error(
+            ErrorCode::kInvalidArgument,
+            accrete::format("{}: lines {} and {} give \"{}\" two answers: \"{}\" and \"{}\"",
+                            data.path.string(), it->second.second, item.line, prompt,
+                            it->second.first, item.answers.front()),
+            "keep the one that is true; list accepted variants under \"answers\"");
     }
   }
   if (learnable == 0)
     throw Error(ErrorCode::kInvalidArgument,
-                fmt::format("{}: there is nothing to teach", data.path.string()),
+                accrete::format("{}: there is nothing to teach", data.path.string()),
                 "an item needs a prompt with a completion, messages or text");
 }
 
@@ -426,7 +428,7 @@ TeachResult teach(const std::filesystem::path& folder, const Dataset& data, cons
   metadata["method"] = record.method;
   metadata["tool_version"] = options.tool_version;
   metadata["learned"] =
-      fmt::format("{:.6f} -> {:.6f}", result.learned_before, result.learned_after);
+      accrete::format("{:.6f} -> {:.6f}", result.learned_before, result.learned_after);
   // The commit takes memory for the update, and does not read the weights.
   forget_weights(model.net());
   result.update = session.ledger.commit(guarded.update, record).id;

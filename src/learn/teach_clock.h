@@ -6,6 +6,7 @@
 #include <chrono>
 
 #include "base/error.h"
+#include "base/format.h"
 #include "base/progress.h"
 
 namespace accrete {
@@ -28,7 +29,7 @@ inline Reporter with_limit(const Reporter& reporter, double most, const Clock& c
     timed.cancelled = [&reporter, &clock, most] {
       if (clock.seconds() > most)
         throw Error(ErrorCode::kRefused,
-                    fmt::format("not done within {:.0f} s; nothing was changed", most),
+                    accrete::format("not done within {:.0f} s; nothing was changed", most),
                     "raise --max-seconds, or teach fewer items at once");
       return reporter.cancelled && reporter.cancelled();
     };

@@ -1,6 +1,7 @@
 #include "learn/value_solver.h"
 
 #include <ATen/ATen.h>
+#include <ATen/core/grad_mode.h>
 
 #include <algorithm>
 #include <cmath>
@@ -9,6 +10,7 @@
 #include <numeric>
 
 #include "base/error.h"
+#include "base/format.h"
 #include "learn/baselines/low_precision.h"
 #include "learn/suffix_task.h"
 
@@ -263,7 +265,7 @@ Values solve_values(const LanguageModel& model, const std::vector<Example>& exam
       });
       out.steps += static_cast<int64_t>(part.size());
       reporter.report("teach", done, total,
-                      fmt::format("loss {:.3f}", loss / static_cast<double>(shown)));
+                      accrete::format("loss {:.3f}", loss / static_cast<double>(shown)));
     }
     // A subject moves in every step until it settles, so all that move have taken as many.
     const auto rows = at::tensor(moving, at::kLong);

@@ -5,6 +5,7 @@
 #include <cstring>
 
 #include "base/error.h"
+#include "base/format.h"
 #include "base/sha256.h"
 
 namespace accrete {
@@ -24,8 +25,8 @@ std::vector<T> take(const TensorView& t, DType dtype, size_t dimensions, std::st
       std::any_of(t.shape.begin(), t.shape.end(), [](int64_t n) { return n < 1; }))
     throw Error(
         ErrorCode::kFormat,
-        fmt::format("{}: {} is not {} of {} dimensions", source, t.name, dtype_name(dtype),
-                    dimensions),
+        accrete::format("{}: {} is not {} of {} dimensions", source, t.name, dtype_name(dtype),
+                        dimensions),
         "the update file is damaged, was changed, or is not one of accrete's; get it again");
   std::vector<T> out(t.bytes.size() / sizeof(T));
   std::memcpy(out.data(), t.bytes.data(), t.bytes.size());
@@ -74,13 +75,13 @@ std::string fault(const UpdateFacts& facts, const std::vector<TaughtItem>& items
   }
   if (rows > 0 && facts.width < 1) return "facts.values has no width";
   if (static_cast<int64_t>(facts.values.size()) != rows * facts.width)
-    return fmt::format("facts.values has not {} rows", rows);
+    return accrete::format("facts.values has not {} rows", rows);
   for (const uint16_t v : facts.values)
     if ((v & 0x7F80) == 0x7F80) return "facts.values holds values that are not finite";
   if (facts.key_width < 1 || facts.keys() != keys || facts.scales.size() % 2 != 0 ||
       static_cast<int64_t>(facts.whole.size()) != keys * facts.key_width ||
       facts.masked.size() != facts.whole.size())
-    return fmt::format("it has not a whole and a masked key for each of {} wordings", keys);
+    return accrete::format("it has not a whole and a masked key for each of {} wordings", keys);
   if (facts.answer_scales.size() != items.size() ||
       facts.answers.size() != items.size() * static_cast<size_t>(facts.key_width))
     return "it has not a key for each answer";

@@ -6,6 +6,7 @@
 #include <cmath>
 #include <ctime>
 
+#include "base/format.h"
 #include "io/utf8.h"
 #include "ledger/ledger_impl.h"
 
@@ -25,11 +26,11 @@ std::string now() {
 
 void check_count(int64_t count, size_t available, const char* what) {
   if (count < 1)
-    throw Error(ErrorCode::kInvalidArgument, fmt::format("cannot {} {} updates", what, count),
+    throw Error(ErrorCode::kInvalidArgument, accrete::format("cannot {} {} updates", what, count),
                 "give a number from 1");
   if (available < static_cast<size_t>(count))
     throw Error(ErrorCode::kInvalidArgument,
-                fmt::format("cannot {} {} update(s): there are {}", what, count, available),
+                accrete::format("cannot {} {} update(s): there are {}", what, count, available),
                 "`accrete log` lists them");
 }
 
@@ -59,12 +60,12 @@ Ledger::~Ledger() = default;
 Ledger Ledger::create(const fs::path& model) {
   std::error_code ignored;
   if (!fs::is_directory(model, ignored))
-    throw Error(ErrorCode::kNotFound, fmt::format("there is no folder {}", model.string()),
+    throw Error(ErrorCode::kNotFound, accrete::format("there is no folder {}", model.string()),
                 "check the path");
   const fs::path folder = model / "accrete";
   const auto refuse_existing = [&] {
     if (fs::exists(folder / kDatabase, ignored))
-      throw Error(ErrorCode::kConflict, fmt::format("{} has a ledger already", model.string()),
+      throw Error(ErrorCode::kConflict, accrete::format("{} has a ledger already", model.string()),
                   "choose another folder, or remove its folder `accrete` to start over");
   };
   refuse_existing();
@@ -94,12 +95,12 @@ Ledger Ledger::open(const fs::path& model, Mode mode) {
   const fs::path folder = model / "accrete";
   std::error_code ignored;
   if (!fs::is_directory(model, ignored))
-    throw Error(ErrorCode::kNotFound, fmt::format("there is no folder {}", model.string()),
+    throw Error(ErrorCode::kNotFound, accrete::format("there is no folder {}", model.string()),
                 "check the path");
   if (!fs::exists(folder / kDatabase, ignored))
     throw Error(ErrorCode::kNotFound,
-                fmt::format("{} is not an accrete model: it has no {}", model.string(),
-                            (fs::path("accrete") / kDatabase).string()),
+                accrete::format("{} is not an accrete model: it has no {}", model.string(),
+                                (fs::path("accrete") / kDatabase).string()),
                 "make one from an ordinary model with `accrete retrofit`");
   std::unique_ptr<WriterLock> lock;
   if (mode == Mode::kWrite) lock = std::make_unique<WriterLock>(folder / kLock);
@@ -134,7 +135,7 @@ Update Ledger::load(const std::string& id) const {
   } catch (const Error& error) {
     if (error.code() != ErrorCode::kNotFound) throw;
     throw Error(ErrorCode::kFormat,
-                fmt::format("the file of update {} is gone: {}", full, path.string()),
+                accrete::format("the file of update {} is gone: {}", full, path.string()),
                 "restore it from a backup, or revert the update");
   }
 }
@@ -149,7 +150,7 @@ UpdateRecord Ledger::commit(const Update& update, UpdateRecord record) {
   check_new_record(record);
   if (!record.tag.empty() && impl.select_one("tag", record.tag))
     throw Error(ErrorCode::kConflict,
-                fmt::format("another update has the tag {}", shown(record.tag)),
+                accrete::format("another update has the tag {}", shown(record.tag)),
                 "choose another tag");
 
   StagedUpdate staged(impl.folder / kUpdates, update);
@@ -157,8 +158,8 @@ UpdateRecord Ledger::commit(const Update& update, UpdateRecord record) {
   if (const auto present = impl.select_one("id", record.id)) {
     if (present->record.active)
       throw Error(ErrorCode::kConflict,
-                  fmt::format("update {} is in the ledger already, as number {}", record.id,
-                              present->record.order),
+                  accrete::format("update {} is in the ledger already, as number {}", record.id,
+                                  present->record.order),
                   "it is active: there is nothing to do");
     // The same bytes again: the update that was undone or reverted comes back, in its old place.
     staged.publish();  // its file may have been lost meanwhile
@@ -195,7 +196,7 @@ std::vector<std::string> Ledger::undo(int64_t count) {
   const auto available =
       impl_->database.query_integer("SELECT count(*) FROM updates WHERE active = 1");
   check_count(count, static_cast<size_t>(available), "undo");
-  const auto last = impl_->select(fmt::format(
+  const auto last = impl_->select(accrete::format(
       "WHERE seq IN (SELECT seq FROM updates WHERE active = 1 ORDER BY seq DESC LIMIT {})", count));
   int64_t place = impl_->database.query_integer("SELECT coalesce(max(undone), 0) FROM updates");
   std::vector<std::string> ids;
@@ -215,10 +216,10 @@ std::vector<std::string> Ledger::redo(int64_t count) {
       impl_->database.query_integer("SELECT count(*) FROM updates WHERE undone IS NOT NULL");
   check_count(count, static_cast<size_t>(available), "redo");
   // select() sorts by ledger order, oldest first.
-  const auto last =
-      impl_->select(fmt::format("WHERE seq IN (SELECT seq FROM updates WHERE undone IS NOT NULL "
-                                "ORDER BY undone DESC LIMIT {})",
-                                count));
+  const auto last = impl_->select(
+      accrete::format("WHERE seq IN (SELECT seq FROM updates WHERE undone IS NOT NULL "
+                      "ORDER BY undone DESC LIMIT {})",
+                      count));
   std::vector<std::string> ids;
   for (const UpdateRow& row : last) {
     impl_->switch_state(row, true, 0);
@@ -248,7 +249,7 @@ void Ledger::tag(const std::string& id, const std::string& name) {
     if (const auto other = impl_->select_one("tag", name);
         other && other->record.id != row.record.id)
       throw Error(ErrorCode::kConflict,
-                  fmt::format("update {} has the tag {}", other->record.id, shown(name)),
+                  accrete::format("update {} has the tag {}", other->record.id, shown(name)),
                   "choose another tag, or take it away there first");
   row.record.tag = name;
   impl_->replace(row);

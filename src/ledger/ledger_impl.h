@@ -14,6 +14,7 @@
 
 #include "base/error.h"
 #include "base/file.h"
+#include "base/format.h"
 #include "base/sha256.h"
 #include "io/utf8.h"
 #include "ledger/ledger.h"
@@ -45,7 +46,7 @@ inline bool make_folder(const fs::path& path) {
   const bool made = fs::create_directory(path, error);
   if (error)
     throw Error(ErrorCode::kIo,
-                fmt::format("cannot make the folder {}: {}", path.string(), error.message()),
+                accrete::format("cannot make the folder {}: {}", path.string(), error.message()),
                 "check the permissions of the model's folder and the free disk space");
   return made;
 }
@@ -55,7 +56,8 @@ inline void remove_file(const fs::path& path) {
   std::error_code error;
   fs::remove(path, error);
   if (error)
-    throw Error(ErrorCode::kIo, fmt::format("cannot remove {}: {}", path.string(), error.message()),
+    throw Error(ErrorCode::kIo,
+                accrete::format("cannot remove {}: {}", path.string(), error.message()),
                 "check the permissions of the file's folder");
 }
 
@@ -66,7 +68,8 @@ inline std::vector<fs::path> files_in(const fs::path& folder) {
        entry.increment(error))
     files.push_back(entry->path());
   if (error)
-    throw Error(ErrorCode::kIo, fmt::format("cannot list {}: {}", folder.string(), error.message()),
+    throw Error(ErrorCode::kIo,
+                accrete::format("cannot list {}: {}", folder.string(), error.message()),
                 "check the permissions of the folder");
   return files;
 }
@@ -77,7 +80,7 @@ inline std::vector<UpdateRecord> only_active(std::vector<UpdateRecord> records) 
 }
 
 [[noreturn]] inline void throw_not_found(const std::string& id, std::string hint) {
-  throw Error(ErrorCode::kNotFound, fmt::format("there is no update {}", shown(id)),
+  throw Error(ErrorCode::kNotFound, accrete::format("there is no update {}", shown(id)),
               std::move(hint));
 }
 
@@ -100,7 +103,7 @@ struct Ledger::Impl {
   void check_writable() const {
     if (mode != Mode::kWrite)
       throw Error(ErrorCode::kInvalidArgument,
-                  fmt::format("{} was opened for reading only", folder.string()),
+                  accrete::format("{} was opened for reading only", folder.string()),
                   "open the ledger with Mode::kWrite");
   }
 
@@ -120,8 +123,8 @@ struct Ledger::Impl {
 
   std::vector<UpdateRow> select(std::string_view condition) {
     std::vector<UpdateRow> rows;
-    Statement statement(
-        database, fmt::format("SELECT {} FROM updates {} ORDER BY seq", kUpdateColumns, condition));
+    Statement statement(database, accrete::format("SELECT {} FROM updates {} ORDER BY seq",
+                                                  kUpdateColumns, condition));
     while (statement.step()) rows.push_back(read_update_row(statement, database.path()));
     return rows;
   }
@@ -136,7 +139,7 @@ struct Ledger::Impl {
 
   std::optional<UpdateRow> select_one(std::string_view column, const std::string& value) {
     Statement statement(
-        database, fmt::format("SELECT {} FROM updates WHERE {} = ?1", kUpdateColumns, column));
+        database, accrete::format("SELECT {} FROM updates WHERE {} = ?1", kUpdateColumns, column));
     statement.bind(1, value);
     if (!statement.step()) return std::nullopt;
     return read_update_row(statement, database.path());
@@ -150,33 +153,34 @@ struct Ledger::Impl {
       ledger_files::throw_not_found(id, "`accrete log` lists ids and tags");
     constexpr size_t kMinPrefix = 4;
     if (id.size() < kMinPrefix)
-      ledger_files::throw_not_found(id,
-                                    fmt::format("give at least {} digits of an id", kMinPrefix));
-    const auto matches = select(fmt::format("WHERE substr(id, 1, {}) = '{}'", id.size(), id));
+      ledger_files::throw_not_found(
+          id, accrete::format("give at least {} digits of an id", kMinPrefix));
+    const auto matches = select(accrete::format("WHERE substr(id, 1, {}) = '{}'", id.size(), id));
     if (matches.empty()) ledger_files::throw_not_found(id, "`accrete log` lists ids and tags");
     if (matches.size() > 1)
       throw Error(ErrorCode::kInvalidArgument,
-                  fmt::format("{} is the beginning of {} ids, {} and {} among them", id,
-                              matches.size(), matches[0].record.id, matches[1].record.id),
+                  accrete::format("{} is the beginning of {} ids, {} and {} among them", id,
+                                  matches.size(), matches[0].record.id, matches[1].record.id),
                   "give more digits");
     return matches.front();
   }
 
   void insert(const UpdateRow& row) {
-    Statement statement(database,
-                        fmt::format("INSERT INTO updates ({}) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, "
-                                    "?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16)",
-                                    kUpdateColumns));
+    Statement statement(
+        database, accrete::format("INSERT INTO updates ({}) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, "
+                                  "?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16)",
+                                  kUpdateColumns));
     bind_update_row(statement, row);
     statement.run();
   }
 
   // Stores a row that is there already: as a whole, since the checksum depends on every column.
   void replace(const UpdateRow& row) {
-    Statement statement(database, fmt::format("UPDATE updates SET ({}) = (?1, ?2, ?3, ?4, ?5, ?6, "
-                                              "?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16) "
-                                              "WHERE seq = ?1",
-                                              kUpdateColumns));
+    Statement statement(database,
+                        accrete::format("UPDATE updates SET ({}) = (?1, ?2, ?3, ?4, ?5, ?6, "
+                                        "?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16) "
+                                        "WHERE seq = ?1",
+                                        kUpdateColumns));
     bind_update_row(statement, row);
     statement.run();
   }
@@ -270,7 +274,7 @@ struct Ledger::Impl {
     for (const std::string& id : folds_of(record)) {
       const UpdateRow row = find(id);
       if (!row.record.active)
-        throw Error(ErrorCode::kConflict, fmt::format("update {} is not active", id),
+        throw Error(ErrorCode::kConflict, accrete::format("update {} is not active", id),
                     "fold what is active only");
       set_state(row, false, 0);
     }
@@ -292,9 +296,10 @@ struct Ledger::Impl {
     // Updates are never deleted, so a hole in the numbers is a row that was taken out.
     for (size_t i = 0; i < records.size(); ++i)
       if (records[i].order != static_cast<int64_t>(i + 1))
-        throw Error(ErrorCode::kFormat,
-                    fmt::format("{}: update number {} is missing", database.path().string(), i + 1),
-                    "the ledger is damaged; restore it from a backup");
+        throw Error(
+            ErrorCode::kFormat,
+            accrete::format("{}: update number {} is missing", database.path().string(), i + 1),
+            "the ledger is damaged; restore it from a backup");
     return records;
   }
 
@@ -317,17 +322,18 @@ struct Ledger::Impl {
   }
 
   [[noreturn]] void throw_no_items(const std::string& name) const {
-    throw Error(ErrorCode::kFormat,
-                fmt::format("the items of probe {} in {} are gone, or not those that were recorded",
-                            name, (folder / probe_file(name)).string()),
-                "restore the file, or replace the probe");
+    throw Error(
+        ErrorCode::kFormat,
+        accrete::format("the items of probe {} in {} are gone, or not those that were recorded",
+                        name, (folder / probe_file(name)).string()),
+        "restore the file, or replace the probe");
   }
 
   ProbeRecord probe(const std::string& name, std::string& digest) {
     Statement statement(database,
-                        fmt::format("SELECT {} FROM probes WHERE name = ?1", kProbeColumns));
+                        accrete::format("SELECT {} FROM probes WHERE name = ?1", kProbeColumns));
     if (!statement.bind(1, name).step())
-      throw Error(ErrorCode::kNotFound, fmt::format("there is no probe {}", shown(name)),
+      throw Error(ErrorCode::kNotFound, accrete::format("there is no probe {}", shown(name)),
                   "`accrete probe list` lists them");
     return read_probe_row(statement, database.path(), &digest);
   }

@@ -1,3 +1,4 @@
+#include "base/format.h"
 #include "ledger/ledger_impl.h"
 
 namespace accrete {
@@ -20,7 +21,7 @@ void Ledger::add_probe(ProbeRecord record, const std::string& jsonl, bool replac
     Statement statement(impl.database, "SELECT 1 FROM probes WHERE name = ?1");
     if (statement.bind(1, record.name).step() && !replace)
       throw Error(ErrorCode::kConflict,
-                  fmt::format("there is a probe {} already", shown(record.name)),
+                  accrete::format("there is a probe {} already", shown(record.name)),
                   "choose another name, or replace it");
   }
   // The record names the digest of the items, and the items get their name after it: whenever this
@@ -31,9 +32,9 @@ void Ledger::add_probe(ProbeRecord record, const std::string& jsonl, bool replac
   write_file_atomically(pending, jsonl);
   try {
     Transaction transaction(impl.database);
-    Statement insert(impl.database, fmt::format("INSERT OR REPLACE INTO probes ({}) VALUES "
-                                                "(?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
-                                                kProbeColumns));
+    Statement insert(impl.database, accrete::format("INSERT OR REPLACE INTO probes ({}) VALUES "
+                                                    "(?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
+                                                    kProbeColumns));
     bind_probe_row(insert, record, sha256_hex(jsonl));
     insert.run();
     impl.delete_leftover(record.file);
@@ -73,7 +74,7 @@ std::vector<ProbeRecord> Ledger::probes() const {
   const std::scoped_lock guard(impl_->mutex);
   std::vector<ProbeRecord> records;
   Statement statement(impl_->database,
-                      fmt::format("SELECT {} FROM probes ORDER BY name", kProbeColumns));
+                      accrete::format("SELECT {} FROM probes ORDER BY name", kProbeColumns));
   while (statement.step())
     records.push_back(read_probe_row(statement, impl_->database.path(), nullptr));
   return records;
@@ -98,7 +99,7 @@ Snapshot Ledger::snapshot() const {
       const Transaction transaction(impl_->database, Transaction::Kind::kRead);
       out.active = only_active(impl_->updates());
       Statement statement(impl_->database,
-                          fmt::format("SELECT {} FROM probes ORDER BY name", kProbeColumns));
+                          accrete::format("SELECT {} FROM probes ORDER BY name", kProbeColumns));
       while (statement.step()) {
         StoredProbe& probe = out.probes.emplace_back();
         probe.record = read_probe_row(statement, impl_->database.path(), &probe.digest);

@@ -5,8 +5,10 @@
 #include <cctype>
 #include <cmath>
 #include <initializer_list>
+#include <nlohmann/json.hpp>
 
 #include "base/error.h"
+#include "base/format.h"
 #include "base/sha256.h"
 #include "io/strict_json.h"
 #include "io/utf8.h"
@@ -49,7 +51,7 @@ bool is_time(std::string_view text) {
 }
 
 [[noreturn]] void damaged(const std::filesystem::path& database, const std::string& what) {
-  throw Error(ErrorCode::kFormat, fmt::format("{}: {}", database.string(), what),
+  throw Error(ErrorCode::kFormat, accrete::format("{}: {}", database.string(), what),
               "the ledger is damaged or was edited; restore it from a backup");
 }
 
@@ -62,16 +64,17 @@ std::string fault(const UpdateRecord& record) {
   if (!record.parent.empty() && !is_update_id(record.parent)) return "parent is not an update's id";
   if (!record.measurements.is_object()) return "measurements is not a JSON object";
   if (!record.tag.empty() && !is_tag(record.tag))
-    return fmt::format("{} cannot be a tag", shown(record.tag));
+    return accrete::format("{} cannot be a tag", shown(record.tag));
   for (const std::string* text : {&record.source, &record.method, &record.tool_version})
-    if (!is_utf8(*text)) return fmt::format("{} is not UTF-8", shown(*text));
+    if (!is_utf8(*text)) return accrete::format("{} is not UTF-8", shown(*text));
   return {};
 }
 
 std::string fault(const ProbeRecord& record) {
-  if (!is_name(record.name)) return fmt::format("{} cannot be a probe's name", shown(record.name));
+  if (!is_name(record.name))
+    return accrete::format("{} cannot be a probe's name", shown(record.name));
   if (record.file != probe_file(record.name))
-    return fmt::format("{} is not the file of a probe", shown(record.file));
+    return accrete::format("{} is not the file of a probe", shown(record.file));
   if (!std::isfinite(record.base)) return "the probe's base score is not finite";
   if (record.floor && !std::isfinite(*record.floor)) return "the probe's floor is not finite";
   if (record.items < 0) return "the number of items is negative";
@@ -83,7 +86,7 @@ std::string dump(const nlohmann::json& value, const char* field) {
   try {
     return value.dump();
   } catch (const nlohmann::json::exception&) {
-    invalid(fmt::format("{} holds text that is not UTF-8", field));
+    invalid(accrete::format("{} holds text that is not UTF-8", field));
   }
 }
 
@@ -91,26 +94,26 @@ std::string dump(const nlohmann::json& value, const char* field) {
 std::string checksum_of(std::initializer_list<std::string_view> fields) {
   Sha256 hash;
   for (const std::string_view field : fields)
-    hash.update(fmt::format("{}:", field.size())).update(field);
+    hash.update(accrete::format("{}:", field.size())).update(field);
   return hash.hex().substr(0, 16);
 }
 
 std::string checksum(const UpdateRow& row, const std::string& measurements) {
   const UpdateRecord& r = row.record;
-  return checksum_of({fmt::format("{} {} {} {} {} {}", r.order, r.active ? 1 : 0, row.undone,
-                                  r.items, r.seed, r.rows),
+  return checksum_of({accrete::format("{} {} {} {} {} {}", r.order, r.active ? 1 : 0, row.undone,
+                                      r.items, r.seed, r.rows),
                       r.id, r.time, r.source, r.source_digest, r.parent, r.method, r.tool_version,
                       measurements, r.tag});
 }
 
 // Numbers as their bits in hex: no formatting to agree upon, and -0 differs from 0.
 std::string bits(double value) {
-  return fmt::format("{:016x}", std::bit_cast<uint64_t>(value));
+  return accrete::format("{:016x}", std::bit_cast<uint64_t>(value));
 }
 
 std::string checksum(const ProbeRecord& r, const std::string& digest, const std::string& details) {
   return checksum_of({r.name, r.file, digest, r.floor ? bits(*r.floor) : "none", bits(r.base),
-                      fmt::format("{}", r.items), details});
+                      accrete::format("{}", r.items), details});
 }
 
 }  // namespace
@@ -127,7 +130,7 @@ void check_new_record(const ProbeRecord& record) {
 
 void check_tag(const std::string& tag) {
   if (!tag.empty() && !is_tag(tag))
-    throw Error(ErrorCode::kInvalidArgument, fmt::format("{} cannot be a tag", shown(tag)),
+    throw Error(ErrorCode::kInvalidArgument, accrete::format("{} cannot be a tag", shown(tag)),
                 "use letters, digits, '_', '.' and '-', and not 16 hex digits");
 }
 
@@ -163,7 +166,7 @@ UpdateRow read_update_row(const Statement& statement, const std::filesystem::pat
   UpdateRecord& record = row.record;
   record.order = statement.integer(0);
   const auto refuse = [&](const std::string& what) {
-    damaged(database, fmt::format("update number {}: {}", record.order, what));
+    damaged(database, accrete::format("update number {}: {}", record.order, what));
   };
   record.id = statement.text(1);
   record.time = statement.text(2);
@@ -222,7 +225,7 @@ ProbeRecord read_probe_row(const Statement& statement, const std::filesystem::pa
   if (what.empty() && !is_hex(items_digest, 64)) what = "the digest of its items is malformed";
   if (what.empty() && statement.text(7) != checksum(record, items_digest, details))
     what = "its checksum does not match";
-  if (!what.empty()) damaged(database, fmt::format("probe {}: {}", shown(record.name), what));
+  if (!what.empty()) damaged(database, accrete::format("probe {}: {}", shown(record.name), what));
   if (digest != nullptr) *digest = items_digest;
   return record;
 }
@@ -243,7 +246,7 @@ void check_own_file(const std::string& file, const std::filesystem::path& databa
         is_name(name.substr(0, name.size() - kProbeSuffix.size())))
       return;
   }
-  damaged(database, fmt::format("{} is not a file of the ledger", shown(file)));
+  damaged(database, accrete::format("{} is not a file of the ledger", shown(file)));
 }
 
 std::string well_formed(const std::string& text) {

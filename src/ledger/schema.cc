@@ -6,6 +6,7 @@
 
 #include "base/error.h"
 #include "base/file.h"
+#include "base/format.h"
 
 namespace accrete {
 namespace {
@@ -60,26 +61,26 @@ void check(Database& database) {
   const std::string name = database.path().string();
   database.execute("PRAGMA trusted_schema = OFF; PRAGMA cell_size_check = ON;");
   if (database.query_integer("PRAGMA application_id") != kLedgerApplicationId)
-    throw Error(ErrorCode::kFormat, fmt::format("{} is not a ledger of accrete", name),
+    throw Error(ErrorCode::kFormat, accrete::format("{} is not a ledger of accrete", name),
                 "restore it from a backup, or retrofit the model again");
   const int64_t version = database.query_integer("PRAGMA user_version");
   if (version > kLedgerSchemaVersion)
     throw Error(ErrorCode::kFormat,
-                fmt::format("{} has schema version {}; this accrete knows versions up to {}", name,
-                            version, kLedgerSchemaVersion),
+                accrete::format("{} has schema version {}; this accrete knows versions up to {}",
+                                name, version, kLedgerSchemaVersion),
                 "a newer accrete wrote it: update this one");
   if (version < 1)
-    throw Error(ErrorCode::kFormat, fmt::format("{} has schema version {}", name, version),
+    throw Error(ErrorCode::kFormat, accrete::format("{} has schema version {}", name, version),
                 "the ledger is damaged; restore it from a backup");
   const std::string state = database.query_text("PRAGMA quick_check(1)");
   if (state != "ok")
-    throw Error(ErrorCode::kFormat, fmt::format("{} is damaged: {}", name, state),
+    throw Error(ErrorCode::kFormat, accrete::format("{} is damaged: {}", name, state),
                 "restore it from a backup");
   Database reference(":memory:", SQLITE_OPEN_READWRITE);
   reference.execute(kTables);
   if (describe_tables(database) != describe_tables(reference))
     throw Error(ErrorCode::kFormat,
-                fmt::format("{} does not have the tables of a ledger, or has others", name),
+                accrete::format("{} does not have the tables of a ledger, or has others", name),
                 "restore it from a backup");
 }
 
@@ -108,7 +109,7 @@ Database open_snapshot(const fs::path& path) {
       return Database::from_image(path, image);
   }
   throw Error(ErrorCode::kConflict,
-              fmt::format("{} keeps changing while it is read", path.string()),
+              accrete::format("{} keeps changing while it is read", path.string()),
               "try again when the other program has finished");
 }
 
@@ -123,15 +124,15 @@ void create_ledger_database(const fs::path& path) {
       {
         Transaction transaction(database);
         database.execute(kTables);
-        database.execute(fmt::format("PRAGMA application_id = {}; PRAGMA user_version = {};",
-                                     kLedgerApplicationId, kLedgerSchemaVersion)
+        database.execute(accrete::format("PRAGMA application_id = {}; PRAGMA user_version = {};",
+                                         kLedgerApplicationId, kLedgerSchemaVersion)
                              .c_str());
         transaction.commit();
       }
       // Last and with nothing to follow, so that closing has nothing left to checkpoint.
       if (database.query_text("PRAGMA journal_mode = WAL") != "wal")
         throw Error(ErrorCode::kIo,
-                    fmt::format("{} cannot be used with a write-ahead log", path.string()),
+                    accrete::format("{} cannot be used with a write-ahead log", path.string()),
                     "keep the model on a local file system");
     }
     rename_durably(temporary, path);
@@ -147,7 +148,7 @@ Database open_ledger_database(const fs::path& path, bool writable) {
     check(database);
     if (database.query_text("PRAGMA journal_mode = WAL") != "wal")
       throw Error(ErrorCode::kIo,
-                  fmt::format("{} cannot be used with a write-ahead log", path.string()),
+                  accrete::format("{} cannot be used with a write-ahead log", path.string()),
                   "keep the model on a local file system");
     database.execute("PRAGMA synchronous = FULL");
     return database;

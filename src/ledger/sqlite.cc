@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "base/error.h"
+#include "base/format.h"
 
 namespace accrete {
 namespace {
@@ -57,7 +58,7 @@ Database::~Database() {
 }
 
 void Database::fail(int code) const {
-  const std::string message = fmt::format("{}: {}", path_.string(), sqlite3_errmsg(handle_));
+  const std::string message = accrete::format("{}: {}", path_.string(), sqlite3_errmsg(handle_));
   switch (code & 0xff) {
     case SQLITE_CORRUPT:
     case SQLITE_NOTADB:
@@ -80,7 +81,7 @@ void Database::fail(int code) const {
       throw Error(ErrorCode::kIo, message,
                   "check the free disk space, the limits on file sizes and the state of the disk");
     default:
-      throw Error(ErrorCode::kInternal, fmt::format("{} (SQLite code {})", message, code));
+      throw Error(ErrorCode::kInternal, accrete::format("{} (SQLite code {})", message, code));
   }
 }
 
@@ -141,8 +142,8 @@ bool Statement::step() {
 void Statement::check_type(int column, int type) const {
   if (sqlite3_column_type(handle_, column) == type) return;
   throw Error(ErrorCode::kFormat,
-              fmt::format("{}: the column '{}' holds a value of the wrong type",
-                          database_.path().string(), sqlite3_column_name(handle_, column)),
+              accrete::format("{}: the column '{}' holds a value of the wrong type",
+                              database_.path().string(), sqlite3_column_name(handle_, column)),
               "the ledger is damaged; restore it from a backup");
 }
 

@@ -14,6 +14,7 @@
 #include <utility>
 
 #include "base/error.h"
+#include "base/format.h"
 #include "base/pages.h"
 #include "base/threads.h"
 
@@ -231,10 +232,10 @@ int64_t read_header(std::span<const std::byte> bytes) {
 
 [[noreturn]] void fail(const fs::path& path, const char* what) {
   const int error = errno;
-  throw Error(
-      ErrorCode::kIo,
-      fmt::format("cannot {} {}: {}", what, path.string(), std::generic_category().message(error)),
-      "check the free disk space and the permissions of the model's folder");
+  throw Error(ErrorCode::kIo,
+              accrete::format("cannot {} {}: {}", what, path.string(),
+                              std::generic_category().message(error)),
+              "check the free disk space and the permissions of the model's folder");
 }
 
 // A file that is written in place.
@@ -283,7 +284,7 @@ Pending make_record(const NamedUpdate& added, int64_t width, const Chain& chain,
   const Update& update = *added.update;
   Pending p;
   if (added.id.size() != p.header.id.size())
-    throw Error(ErrorCode::kInvalidArgument, fmt::format("\"{}\" is no update's id", added.id));
+    throw Error(ErrorCode::kInvalidArgument, accrete::format("\"{}\" is no update's id", added.id));
   std::copy(added.id.begin(), added.id.end(), p.header.id.begin());
   p.outline = outline_bytes(update);
   p.header.outline_bytes = p.outline.size();

@@ -4,13 +4,14 @@
 #include <nlohmann/json.hpp>
 
 #include "base/error.h"
+#include "base/format.h"
 #include "io/utf8.h"
 
 namespace accrete {
 namespace {
 
 [[noreturn]] void refuse(std::string_view source, int64_t number, std::string_view what) {
-  throw Error(ErrorCode::kFormat, fmt::format("{}: taught item {}: {}", source, number, what),
+  throw Error(ErrorCode::kFormat, accrete::format("{}: taught item {}: {}", source, number, what),
               "the update file is damaged, was changed, or is not one of accrete's; get it again");
 }
 
@@ -79,7 +80,7 @@ std::vector<TaughtItem> taught_items_from_text(std::string_view text, std::strin
         item.replaces = strings(value, source, number);
       else
         refuse(source, number,
-               fmt::format("its key {} is not known or of another type", shown(key)));
+               accrete::format("its key {} is not known or of another type", shown(key)));
     }
     if ((item.prompts.empty() || item.leave) != item.answers.empty())
       refuse(source, number, "it has only one of prompts and answers");

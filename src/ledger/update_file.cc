@@ -10,6 +10,7 @@
 #include <utility>
 
 #include "base/error.h"
+#include "base/format.h"
 #include "base/sha256.h"
 #include "io/utf8.h"
 
@@ -32,7 +33,7 @@ constexpr size_t kIdDigits = 16;
 constexpr int kMaxBlock = 1 << 20;
 
 [[noreturn]] void refuse(std::string_view source, std::string_view what) {
-  throw Error(ErrorCode::kFormat, fmt::format("{}: {}", source, what),
+  throw Error(ErrorCode::kFormat, accrete::format("{}: {}", source, what),
               "the update file is damaged, was changed, or is not one of accrete's; get it again");
 }
 
@@ -69,11 +70,11 @@ std::string parts_fault(const Update& update) {
   const int64_t parts = parts_of(update);
   for (const LayerDelta& layer : update.layers) {
     if (part_of(layer.indices.back()) >= parts)
-      return fmt::format("block {} has rows of part {} of {}", layer.block,
-                         part_of(layer.indices.back()), parts);
+      return accrete::format("block {} has rows of part {} of {}", layer.block,
+                             part_of(layer.indices.back()), parts);
     for (const int64_t key : layer.indices)
       if (slot_of(key) > std::numeric_limits<int32_t>::max())
-        return fmt::format("block {}: slot {} is out of range", layer.block, slot_of(key));
+        return accrete::format("block {}: slot {} is out of range", layer.block, slot_of(key));
   }
   return {};
 }
@@ -86,29 +87,29 @@ void check_writable(const Update& update) {
   int previous = -1;
   for (const LayerDelta& layer : update.layers) {
     if (layer.block <= previous) invalid("its blocks are not ascending from 0");
-    if (layer.block > kMaxBlock) invalid(fmt::format("there is no block {}", layer.block));
+    if (layer.block > kMaxBlock) invalid(accrete::format("there is no block {}", layer.block));
     previous = layer.block;
-    if (layer.indices.empty()) invalid(fmt::format("block {} has no rows", layer.block));
+    if (layer.indices.empty()) invalid(accrete::format("block {} has no rows", layer.block));
     if (!strictly_ascending_slots(layer.indices))
-      invalid(fmt::format("block {}: slot ids are not strictly ascending from 0", layer.block));
+      invalid(accrete::format("block {}: slot ids are not strictly ascending from 0", layer.block));
     // Divided rather than multiplied: the product may overflow.
     if (layer.width <= 0 || layer.delta.size() % layer.indices.size() != 0 ||
         layer.delta.size() / layer.indices.size() != static_cast<size_t>(layer.width))
-      invalid(fmt::format("block {}: {} values are not {} rows of width {}", layer.block,
-                          layer.delta.size(), layer.indices.size(), layer.width));
+      invalid(accrete::format("block {}: {} values are not {} rows of width {}", layer.block,
+                              layer.delta.size(), layer.indices.size(), layer.width));
     if (!all_finite(layer.delta))
-      invalid(fmt::format("block {} holds values that are not finite", layer.block));
+      invalid(accrete::format("block {} holds values that are not finite", layer.block));
   }
   const GateAnchors& anchors = update.anchors;
   if (!anchors.queries.empty() &&
       (anchors.width <= 0 || anchors.queries.size() % static_cast<size_t>(anchors.width) != 0))
-    invalid(fmt::format("{} values are no gate anchors of width {}", anchors.queries.size(),
-                        anchors.width));
+    invalid(accrete::format("{} values are no gate anchors of width {}", anchors.queries.size(),
+                            anchors.width));
   if (!all_finite(anchors.queries)) invalid("its gate anchors are not finite");
   if (const std::string what = parts_fault(update); !what.empty()) invalid(what);
   if (const std::string what = fault(update.taught); !what.empty()) invalid(what);
   for (const auto& [key, value] : update.metadata) {
-    if (key == kUpdateFormatKey) invalid(fmt::format("the metadata key '{}' is reserved", key));
+    if (key == kUpdateFormatKey) invalid(accrete::format("the metadata key '{}' is reserved", key));
     if (!is_utf8(key) || !is_utf8(value)) invalid("its metadata is not UTF-8");
   }
 }
@@ -183,12 +184,12 @@ std::vector<T> copy_values(const TensorView& view) {
 
 LayerDelta parse_indices(int block, const TensorView& indices, std::string_view source) {
   if (indices.dtype != DType::kI64 || indices.shape.size() != 1 || indices.shape[0] < 1)
-    refuse(source, fmt::format("{} is not I64 [t] with t >= 1", indices.name));
+    refuse(source, accrete::format("{} is not I64 [t] with t >= 1", indices.name));
   LayerDelta layer;
   layer.block = block;
   layer.indices = copy_values<int64_t>(indices);
   if (!strictly_ascending_slots(layer.indices))
-    refuse(source, fmt::format("{} is not strictly ascending from 0", indices.name));
+    refuse(source, accrete::format("{} is not strictly ascending from 0", indices.name));
   return layer;
 }
 
@@ -197,11 +198,12 @@ LayerDelta parse_layer(int block, const TensorView& indices, const TensorView& d
   LayerDelta layer = parse_indices(block, indices, source);
   if (delta.dtype != DType::kF32 || delta.shape.size() != 2 || delta.shape[0] != indices.shape[0] ||
       delta.shape[1] < 1)
-    refuse(source, fmt::format("{} is not F32 [t, d] with the t of {}", delta.name, indices.name));
+    refuse(source,
+           accrete::format("{} is not F32 [t, d] with the t of {}", delta.name, indices.name));
   layer.width = delta.shape[1];
   layer.delta = copy_values<float>(delta);
   if (!all_finite(layer.delta))
-    refuse(source, fmt::format("{} holds values that are not finite", delta.name));
+    refuse(source, accrete::format("{} holds values that are not finite", delta.name));
   return layer;
 }
 
@@ -209,17 +211,17 @@ void parse_anchors(const TensorView& tensor, std::string_view source, GateAnchor
   if (!anchors.queries.empty()) refuse(source, "it has gate anchors of both kinds");
   if (tensor.dtype != DType::kF32 || tensor.shape.size() != 2 || tensor.shape[0] < 1 ||
       tensor.shape[1] < 1)
-    refuse(source, fmt::format("{} is not F32 [m, width] with m >= 1", tensor.name));
+    refuse(source, accrete::format("{} is not F32 [m, width] with m >= 1", tensor.name));
   anchors.width = tensor.shape[1];
   anchors.queries = copy_values<float>(tensor);
   anchors.text = tensor.name == kTextAnchors;
   if (!all_finite(anchors.queries))
-    refuse(source, fmt::format("{} holds values that are not finite", tensor.name));
+    refuse(source, accrete::format("{} holds values that are not finite", tensor.name));
 }
 
 std::vector<int32_t> parse_numbers(const TensorView& tensor, std::string_view source) {
   if (tensor.dtype != DType::kI32 || tensor.shape.size() != 1 || tensor.shape[0] < 1)
-    refuse(source, fmt::format("{} is not I32 [m] with m >= 1", tensor.name));
+    refuse(source, accrete::format("{} is not I32 [m] with m >= 1", tensor.name));
   return copy_values<int32_t>(tensor);
 }
 
@@ -252,7 +254,7 @@ Taught parse_taught(const TaughtTensors& tensors, std::string_view source) {
     if (t->dtype != (t == tensors.slots ? DType::kI32 : DType::kF16) || t->shape.size() != 2 ||
         t->shape[0] != n || t->shape[1] < 1 || t->shape != tensors.slots->shape)
       refuse(source,
-             fmt::format("{} is not I32 or F16 [n, K] with the n of taught.owner", t->name));
+             accrete::format("{} is not I32 or F16 [n, K] with the n of taught.owner", t->name));
   taught.per_token = tensors.slots->shape[1];
   taught.slots = copy_values<int32_t>(*tensors.slots);
   taught.weights = copy_values<uint16_t>(*tensors.weights);
@@ -267,10 +269,10 @@ void check_format(Metadata& metadata, std::string_view source) {
   if (format->second != kUpdateFormat) {
     const std::string family(kUpdateFormat.substr(0, kUpdateFormat.find('/') + 1));
     if (format->second.starts_with(family))
-      throw Error(
-          ErrorCode::kUnsupported,
-          fmt::format("{}: its format {} is not {}", source, shown(format->second), kUpdateFormat),
-          "a newer accrete wrote it: update this one");
+      throw Error(ErrorCode::kUnsupported,
+                  accrete::format("{}: its format {} is not {}", source, shown(format->second),
+                                  kUpdateFormat),
+                  "a newer accrete wrote it: update this one");
     refuse(source, "it is a safetensors file, but not an update");
   }
   metadata.erase(format);
@@ -308,18 +310,19 @@ Update parse(std::span<const std::byte> bytes, std::string_view source, bool wit
     else if (tensor.name == kTaughtItems)
       taught.items = &tensor;
     else if (tensor.name == "gate.subjects" || tensor.name.starts_with("scope."))
-      throw Error(ErrorCode::kUnsupported,
-                  fmt::format("{}: it has a scope, as updates of an earlier accrete had", source),
-                  "run `accrete upgrade OLD NEW` on its model: what it was taught is taught again");
+      throw Error(
+          ErrorCode::kUnsupported,
+          accrete::format("{}: it has a scope, as updates of an earlier accrete had", source),
+          "run `accrete upgrade OLD NEW` on its model: what it was taught is taught again");
     else if (!take_tensor(tensor, source, update.facts))
-      refuse(source, fmt::format("an update has no tensor {}", shown(tensor.name)));
+      refuse(source, accrete::format("an update has no tensor {}", shown(tensor.name)));
   }
   if (blocks.empty() == update.facts.empty() && with_values)
     refuse(source, "it changes no layer and has no facts, or both");
   for (const auto& [block, pair] : blocks) {
     if (pair.indices == nullptr || (pair.delta == nullptr) == with_values)
-      refuse(source, fmt::format("block {} has not just its indices{}", block,
-                                 with_values ? " and delta" : ""));
+      refuse(source, accrete::format("block {} has not just its indices{}", block,
+                                     with_values ? " and delta" : ""));
     update.layers.push_back(with_values ? parse_layer(block, *pair.indices, *pair.delta, source)
                                         : parse_indices(block, *pair.indices, source));
   }
@@ -406,7 +409,7 @@ Update parse_update(std::span<const std::byte> bytes, std::string_view source,
   if (!expected_id.empty()) {
     const std::string id = sha256_hex(bytes).substr(0, kIdDigits);
     if (id != expected_id)
-      refuse(source, fmt::format("its content has the id {}, not {}", id, expected_id));
+      refuse(source, accrete::format("its content has the id {}, not {}", id, expected_id));
   }
   return parse(bytes, source, true, true);
 }

@@ -14,6 +14,7 @@
 #include <thread>
 
 #include "base/error.h"
+#include "base/format.h"
 
 namespace accrete {
 namespace {
@@ -51,9 +52,9 @@ bool same_file(int fd, const std::filesystem::path& path) {
   if (error == ENOSPC || error == EDQUOT) hint = "free some disk space and run the command again";
   if (error == ENOTSUP || error == ENOLCK)
     hint = "this file system cannot lock files; keep the model on another one";
-  throw Error(ErrorCode::kIo,
-              fmt::format("cannot lock {} for writing: {}", path.string(), std::strerror(error)),
-              hint);
+  throw Error(
+      ErrorCode::kIo,
+      accrete::format("cannot lock {} for writing: {}", path.string(), std::strerror(error)), hint);
 }
 
 }  // namespace
@@ -79,8 +80,9 @@ WriterLock::WriterLock(const std::filesystem::path& path) {
       if (error != EWOULDBLOCK) throw_io(path, error);
       throw Error(
           ErrorCode::kConflict,
-          pid > 0 ? fmt::format("process {} is writing to {}", pid, path.parent_path().string())
-                  : fmt::format("another process is writing to {}", path.parent_path().string()),
+          pid > 0
+              ? accrete::format("process {} is writing to {}", pid, path.parent_path().string())
+              : accrete::format("another process is writing to {}", path.parent_path().string()),
           "wait until it has finished; reading works meanwhile");
     }
     // A failed create() removes its lock file: the name may by now belong to another one.

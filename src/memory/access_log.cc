@@ -9,6 +9,7 @@
 #include <utility>
 
 #include "base/error.h"
+#include "base/format.h"
 #include "memory/csr.h"
 
 namespace accrete {
@@ -29,7 +30,8 @@ struct SelectedEntries {
   std::vector<int32_t> end;         // entry -> one past the last entry of its token
 };
 
-SelectedEntries select(const std::vector<AccessLog::Part>& parts, const SlotIndex& selected) {
+SelectedEntries select_entries(const std::vector<AccessLog::Part>& parts,
+                               const SlotIndex& selected) {
   SelectedEntries out;
   for (const auto& part : parts) {
     const auto rows = selected.rows(part.accesses.slots);
@@ -99,7 +101,7 @@ std::vector<int32_t> sorted_slots(const std::vector<AccessLog::Part>& parts) {
 void fill_gram(const std::vector<AccessLog::Part>& parts, const SlotIndex& selected,
                double denominator, const std::function<float*(int64_t)>& diagonal_at) {
   const int64_t t = selected.size();
-  const SelectedEntries entries = select(parts, selected);
+  const SelectedEntries entries = select_entries(parts, selected);
   const RowGroups groups = group_by_row(entries.row, t);
   const double scale = 1 / denominator;
   parallel_over_rows(groups.offsets, [&](int64_t begin, int64_t end) {
@@ -128,8 +130,8 @@ void AccessLog::append(const Accesses& accesses, double weight, bool background)
       accesses.weights.sizes() != accesses.slots.sizes())
     throw Error(ErrorCode::kInvalidArgument, "accesses need slots and weights [T, K]");
   if (!(weight >= 0) || std::isinf(weight))
-    throw Error(ErrorCode::kInvalidArgument, fmt::format("a token cannot count {} times", weight),
-                "give a weight >= 0");
+    throw Error(ErrorCode::kInvalidArgument,
+                accrete::format("a token cannot count {} times", weight), "give a weight >= 0");
   auto slots = accesses.slots.detach().to(at::kCPU, at::kInt).contiguous();
   auto weights = accesses.weights.detach().to(at::kCPU, at::kFloat).contiguous();
   // Padding is no token: it must not count in the expectations.

@@ -3,6 +3,7 @@
 #include <ATen/ATen.h>
 
 #include "base/error.h"
+#include "base/format.h"
 
 namespace accrete {
 
@@ -12,8 +13,8 @@ Accesses concat(const std::vector<Accesses>& parts) {
     if (!part.defined()) continue;
     if (!slots.empty() && part.per_token() != slots.front().size(1))
       throw Error(ErrorCode::kInvalidArgument,
-                  fmt::format("cannot join logs of {} and {} accesses a token",
-                              slots.front().size(1), part.per_token()),
+                  accrete::format("cannot join logs of {} and {} accesses a token",
+                                  slots.front().size(1), part.per_token()),
                   "do the logs come from the same memory layer?");
     slots.push_back(part.slots);
     weights.push_back(part.weights);

@@ -5,6 +5,7 @@
 #include <algorithm>
 
 #include "base/error.h"
+#include "base/format.h"
 
 namespace accrete {
 namespace {
@@ -75,7 +76,8 @@ void factorise(BlockSymmetric& a, std::string_view what) {
     const auto [factor, info] = at::linalg_cholesky_ex(own, /*upper=*/true);
     if (info.item<int>() != 0)
       throw Error(ErrorCode::kInvalidArgument,
-                  fmt::format("{} is not positive definite in float32", what), "raise --lambda");
+                  accrete::format("{} is not positive definite in float32", what),
+                  "raise --lambda");
     own.copy_(factor);
     auto right = beside(a.rows[p]);
     if (right.size(1) == 0) return;

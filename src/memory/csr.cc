@@ -6,18 +6,20 @@
 #include <limits>
 
 #include "base/error.h"
+#include "base/format.h"
 
 namespace accrete {
 
 RowGroups group_by_row(std::span<const int32_t> rows, int64_t R) {
   if (rows.size() > static_cast<size_t>(std::numeric_limits<int32_t>::max()))
-    throw Error(ErrorCode::kInvalidArgument, fmt::format("{} accesses in one call", rows.size()),
+    throw Error(ErrorCode::kInvalidArgument,
+                accrete::format("{} accesses in one call", rows.size()),
                 "pass fewer tokens at a time");
   RowGroups groups;
   groups.offsets.assign(static_cast<size_t>(R) + 1, 0);
   for (const int32_t row : rows) {
     if (row >= R || row < -1)
-      throw Error(ErrorCode::kInvalidArgument, fmt::format("row {} of a table of {}", row, R));
+      throw Error(ErrorCode::kInvalidArgument, accrete::format("row {} of a table of {}", row, R));
     if (row >= 0) ++groups.offsets[static_cast<size_t>(row) + 1];
   }
   for (size_t r = 0; r < static_cast<size_t>(R); ++r) groups.offsets[r + 1] += groups.offsets[r];

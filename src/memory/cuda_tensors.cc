@@ -9,6 +9,7 @@
 #include <cuda_runtime_api.h>
 
 #include "base/error.h"
+#include "base/format.h"
 #endif
 
 namespace accrete {
@@ -35,7 +36,7 @@ void check_range(const at::Tensor& rows, int64_t R) {
   const int32_t* end = ends.const_data_ptr<int32_t>();
   if (end[0] < -1 || end[1] >= R)
     throw Error(ErrorCode::kInvalidArgument,
-                fmt::format("row {} of a table of {}", end[0] < -1 ? end[0] : end[1], R));
+                accrete::format("row {} of a table of {}", end[0] < -1 ? end[0] : end[1], R));
 }
 
 }  // namespace
@@ -59,7 +60,7 @@ void* cuda_stream(const at::Tensor& t) {
 void check_cuda(int status, const char* what) {
   if (status == 0) return;
   throw std::runtime_error(
-      fmt::format("{}: {}", what, cudaGetErrorString(static_cast<cudaError_t>(status))));
+      accrete::format("{}: {}", what, cudaGetErrorString(static_cast<cudaError_t>(status))));
 }
 
 CudaLookup product_top_k_cuda(const at::Tensor& scores, int64_t k, const at::Tensor& mask) {

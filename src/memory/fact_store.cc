@@ -7,6 +7,7 @@
 #include <set>
 
 #include "base/error.h"
+#include "base/format.h"
 #include "text/wording.h"
 
 namespace accrete {
@@ -114,8 +115,8 @@ void FactStore::append(const std::string& update_id, std::shared_ptr<const Updat
   if (key_width_ == 0) key_width_ = facts.key_width;
   if (facts.key_width != key_width_)
     throw Error(ErrorCode::kFormat,
-                fmt::format("update {} has keys of width {}, the others {}", update_id,
-                            facts.key_width, key_width_),
+                accrete::format("update {} has keys of width {}, the others {}", update_id,
+                                facts.key_width, key_width_),
                 "it was made with another reader");
   const auto forget = [this](const std::string& id) {
     if (const auto it = fact_by_id_.find(id); it != fact_by_id_.end()) {

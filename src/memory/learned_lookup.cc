@@ -2,7 +2,6 @@
 
 #include <ATen/ATen.h>
 #include <ATen/Parallel.h>
-#include <fmt/ranges.h>
 #include <torch/csrc/autograd/custom_function.h>
 
 #include <atomic>
@@ -10,6 +9,7 @@
 #include <vector>
 
 #include "base/error.h"
+#include "base/format.h"
 #include "memory/cuda_tensors.h"
 #include "memory/kernels/search.h"
 
@@ -19,16 +19,17 @@ namespace {
 using torch::autograd::AutogradContext;
 using torch::autograd::variable_list;
 
-void check_arguments(const at::Tensor& q, const at::Tensor& keys, const at::Tensor& bias,
-                     int64_t top_k) {
+void check_lookup(const at::Tensor& q, const at::Tensor& keys, const at::Tensor& bias,
+                  int64_t top_k) {
   const bool fits = q.dim() == 2 && keys.dim() == 4 && keys.size(1) == 2 &&
                     q.size(1) == keys.size(0) * 2 * keys.size(3) && top_k >= 1 &&
                     top_k <= std::min(keys.size(2), kernels::kMaxTopK) &&
                     (!bias.defined() || bias.sizes() == keys.sizes().slice(0, 3));
   if (!fits)
-    throw Error(ErrorCode::kInvalidArgument,
-                fmt::format("lookup of the {} best: queries [{}] and keys [{}] do not fit", top_k,
-                            fmt::join(q.sizes(), ", "), fmt::join(keys.sizes(), ", ")));
+    throw Error(
+        ErrorCode::kInvalidArgument,
+        accrete::format("lookup of the {} best: queries [{}] and keys [{}] do not fit", top_k,
+                        accrete::joined(q.sizes(), ", "), accrete::joined(keys.sizes(), ", ")));
 }
 
 // [2 heads, T, n]: the scores of every half-query against the half-keys of its half.
@@ -40,10 +41,10 @@ at::Tensor half_scores(const at::Tensor& q, const at::Tensor& keys, const at::Te
                         : at::bmm(halves, by_half);
 }
 
-void refuse(int64_t bad) {
+void refuse_queries(int64_t bad) {
   if (bad > 0)
-    throw Error(ErrorCode::kInvalidArgument, fmt::format("{} queries hold NaN or infinity", bad),
-                "lower the rate");
+    throw Error(ErrorCode::kInvalidArgument,
+                accrete::format("{} queries hold NaN or infinity", bad), "lower the rate");
 }
 
 // Scores [2 heads, T, n] to slots and weights, [T, heads * k]: a head's scores are in one place, so
@@ -71,7 +72,7 @@ std::pair<at::Tensor, at::Tensor> top_k_cpu(const at::Tensor& scores, int64_t k)
         }
     }
   });
-  refuse(bad);
+  refuse_queries(bad);
   return {slots, weights};
 }
 
@@ -108,7 +109,7 @@ std::pair<at::Tensor, at::Tensor> top_k(const at::Tensor& scores, int64_t k) {
 #ifdef ACCRETE_CUDA
   if (scores.is_cuda()) {
     const CudaLookup found = product_top_k_cuda(scores, k);
-    refuse(found.bad);
+    refuse_queries(found.bad);
     return {found.slots, found.weights};
   }
 #endif
@@ -146,7 +147,7 @@ struct ProductTopK : torch::autograd::Function<ProductTopK> {
 
 Accesses learned_lookup(const at::Tensor& q, const at::Tensor& keys, const at::Tensor& bias,
                         int64_t top_k) {
-  check_arguments(q, keys, bias, top_k);
+  check_lookup(q, keys, bias, top_k);
   const bool here = q.device().is_cpu() || cuda_kernels_apply(q);
   if (!here || q.scalar_type() != at::kFloat || keys.scalar_type() != at::kFloat)
     return learned_lookup_reference(q, keys, bias, top_k);
@@ -156,7 +157,7 @@ Accesses learned_lookup(const at::Tensor& q, const at::Tensor& keys, const at::T
 
 Accesses learned_lookup_reference(const at::Tensor& q, const at::Tensor& keys,
                                   const at::Tensor& bias, int64_t top_k) {
-  check_arguments(q, keys, bias, top_k);
+  check_lookup(q, keys, bias, top_k);
   const int64_t H = keys.size(0), n = keys.size(2), T = q.size(0);
   const auto scores = half_scores(q, keys, bias).view({H, 2, T, n});
   // Of each half its best, of their sums the best again; stable sorts: equal scores by position.

@@ -2,7 +2,7 @@
 
 #include <ATen/ATen.h>
 #include <ATen/Parallel.h>
-#include <fmt/ranges.h>
+#include <ATen/core/grad_mode.h>
 
 #include <algorithm>
 #include <atomic>
@@ -10,6 +10,7 @@
 #include <limits>
 
 #include "base/error.h"
+#include "base/format.h"
 #include "memory/cuda_tensors.h"
 #include "memory/kernels/search.h"
 
@@ -18,27 +19,28 @@ namespace {
 
 // Tokens whose scores are computed at once: few enough that the scores stay in the cache between
 // the matrix product and the search.
-constexpr int64_t kChunk = 64;
+constexpr int64_t kLookupChunk = 64;
 // From so many half-keys on, telling the best of them from codes is the faster.
 constexpr int64_t kCodedFrom = 128;
 
 void check_shape(const at::Tensor& tensor, const char* name, std::vector<int64_t> shape) {
   if (!tensor.defined() || tensor.sizes() != at::IntArrayRef(shape))
-    throw Error(
-        ErrorCode::kFormat,
-        fmt::format("product keys: `{}` has shape [{}], its options ask for [{}]", name,
-                    tensor.defined() ? fmt::format("{}", fmt::join(tensor.sizes(), ", ")) : "none",
-                    fmt::join(shape, ", ")));
+    throw Error(ErrorCode::kFormat,
+                accrete::format("product keys: `{}` has shape [{}], its options ask for [{}]", name,
+                                tensor.defined()
+                                    ? accrete::format("{}", accrete::joined(tensor.sizes(), ", "))
+                                    : "none",
+                                accrete::joined(shape, ", ")));
 }
 
 at::Tensor to_float(const at::Tensor& tensor) {
   return tensor.detach().to(at::kFloat).contiguous();
 }
 
-void refuse(int64_t bad_tokens, int64_t tokens) {
+void refuse_tokens(int64_t bad_tokens, int64_t tokens) {
   if (bad_tokens > 0)
     throw Error(ErrorCode::kInvalidArgument,
-                fmt::format("{} of {} hidden states hold NaN or infinity", bad_tokens, tokens),
+                accrete::format("{} of {} hidden states hold NaN or infinity", bad_tokens, tokens),
                 "is the model damaged, or its number type too narrow?");
 }
 
@@ -47,16 +49,16 @@ void check_options(const ProductKeyOptions& o) {
   const auto fail = [](const std::string& what) {
     throw Error(ErrorCode::kFormat, "product keys: " + what);
   };
-  if (o.heads < 1) fail(fmt::format("{} heads", o.heads));
-  if (o.half_keys < 2) fail(fmt::format("{} half-keys, at least 2 are needed", o.half_keys));
+  if (o.heads < 1) fail(accrete::format("{} heads", o.heads));
+  if (o.half_keys < 2) fail(accrete::format("{} half-keys, at least 2 are needed", o.half_keys));
   if (o.half_keys > (1 << 16) ||
       o.heads > std::numeric_limits<int32_t>::max() / (o.half_keys * o.half_keys))
-    fail(fmt::format("{} heads of {}^2 slots are more than 2^31", o.heads, o.half_keys));
+    fail(accrete::format("{} heads of {}^2 slots are more than 2^31", o.heads, o.half_keys));
   if (o.top_k < 1 || o.top_k > std::min(o.half_keys, kernels::kMaxTopK))
-    fail(fmt::format("top_k {} must be in [1, {}]", o.top_k,
-                     std::min(o.half_keys, kernels::kMaxTopK)));
+    fail(accrete::format("top_k {} must be in [1, {}]", o.top_k,
+                         std::min(o.half_keys, kernels::kMaxTopK)));
   if (o.query_width < 2 || o.query_width % 2 != 0)
-    fail(fmt::format("query width {} must be even and positive", o.query_width));
+    fail(accrete::format("query width {} must be even and positive", o.query_width));
 }
 
 }  // namespace
@@ -114,10 +116,10 @@ Accesses ProductKeys::lookup(const at::Tensor& x, const at::Tensor& mask) const 
   float* weights = out.weights.mutable_data_ptr<float>();
   std::atomic<int64_t> bad_tokens = 0;
   // The same chunks for every number of threads, so that the products round alike.
-  at::parallel_for(0, (T + kChunk - 1) / kChunk, 1, [&](int64_t begin, int64_t end) {
+  at::parallel_for(0, (T + kLookupChunk - 1) / kLookupChunk, 1, [&](int64_t begin, int64_t end) {
     const at::NoGradGuard no_grad_here;  // the guard outside holds for its own thread only
     for (int64_t chunk = begin; chunk < end; ++chunk) {
-      const int64_t t = chunk * kChunk, count = std::min(kChunk, T - t);
+      const int64_t t = chunk * kLookupChunk, count = std::min(kLookupChunk, T - t);
       const auto q = at::addmm(offset, input.narrow(0, t, count).to(at::kFloat), projection_);
       const kernels::ProductShape shape{count, H, n, options_.top_k};
       const bool* keep_here = keep == nullptr ? nullptr : keep + t;
@@ -133,7 +135,7 @@ Accesses ProductKeys::lookup(const at::Tensor& x, const at::Tensor& mask) const 
                                            slots + t * K, weights + t * K);
     }
   });
-  refuse(bad_tokens, T);
+  refuse_tokens(bad_tokens, T);
   return out;
 }
 
@@ -157,7 +159,7 @@ Accesses ProductKeys::lookup_cuda(const at::Tensor& x, const at::Tensor& mask) c
     bad += found.bad;
     parts.push_back({found.slots, found.weights});
   }
-  refuse(bad, T);
+  refuse_tokens(bad, T);
   return parts.size() == 1 ? parts.front() : concat(parts);
 }
 #endif
@@ -192,14 +194,14 @@ void ProductKeys::check_input(const at::Tensor& x, const at::Tensor& mask) const
   if (!mean_.defined()) throw Error(ErrorCode::kInternal, "product keys were never made");
   if (x.dim() != 2 || x.size(1) != width() || !at::isFloatingType(x.scalar_type()))
     throw Error(ErrorCode::kInvalidArgument,
-                fmt::format("lookup of hidden states [{}], expected floats [T, {}]",
-                            fmt::join(x.sizes(), ", "), width()),
+                accrete::format("lookup of hidden states [{}], expected floats [T, {}]",
+                                accrete::joined(x.sizes(), ", "), width()),
                 "do the keys belong to this model?");
   if (mask.defined() &&
       (mask.dim() != 1 || mask.size(0) != x.size(0) || mask.scalar_type() != at::kBool))
     throw Error(ErrorCode::kInvalidArgument,
-                fmt::format("a mask [{}] for {} tokens, expected booleans [T]",
-                            fmt::join(mask.sizes(), ", "), x.size(0)));
+                accrete::format("a mask [{}] for {} tokens, expected booleans [T]",
+                                accrete::joined(mask.sizes(), ", "), x.size(0)));
 }
 
 std::vector<ProductKeys::NamedTensor> ProductKeys::tensors() const {

@@ -9,6 +9,7 @@
 #include <limits>
 
 #include "base/error.h"
+#include "base/format.h"
 
 namespace accrete {
 namespace {
@@ -27,18 +28,19 @@ SlotIndex::SlotIndex(std::span<const int64_t> slots, std::span<const int32_t> ro
     : size_(static_cast<int64_t>(slots.size())) {
   if (slots.empty()) return;
   if (slots.size() > (size_t{1} << 30))
-    throw Error(ErrorCode::kInvalidArgument, fmt::format("{} rows are too many", slots.size()));
+    throw Error(ErrorCode::kInvalidArgument, accrete::format("{} rows are too many", slots.size()));
   const size_t capacity = std::bit_ceil(slots.size() * 2);  // at most half full: short probes
   auto table = std::make_shared<std::vector<Entry>>(capacity, Entry{kEmpty, -1});
   mask_ = static_cast<uint32_t>(capacity - 1);
   for (size_t row = 0; row < slots.size(); ++row) {
     if (slots[row] < 0 || slots[row] > std::numeric_limits<int32_t>::max())
-      throw Error(ErrorCode::kInvalidArgument, fmt::format("slot {} is out of range", slots[row]));
+      throw Error(ErrorCode::kInvalidArgument,
+                  accrete::format("slot {} is out of range", slots[row]));
     const int32_t slot = static_cast<int32_t>(slots[row]);
     uint32_t at = hash(slot) & mask_;
     for (; (*table)[at].slot != kEmpty; at = (at + 1) & mask_)
       if ((*table)[at].slot == slot)
-        throw Error(ErrorCode::kInvalidArgument, fmt::format("slot {} is given twice", slot));
+        throw Error(ErrorCode::kInvalidArgument, accrete::format("slot {} is given twice", slot));
     (*table)[at] = {slot, rows.empty() ? static_cast<int32_t>(row) : rows[row]};
   }
   table_ = std::move(table);
@@ -77,14 +79,14 @@ SparseRows SparseRows::plus(std::span<const int64_t> more_slots,
   if (more_slots.empty()) return *this;
   for (size_t i = 1; i < more_slots.size(); ++i)
     if (more_slots[i] <= more_slots[i - 1])
-      throw Error(ErrorCode::kInvalidArgument, fmt::format("slots must ascend: {} follows {}",
-                                                           more_slots[i], more_slots[i - 1]));
+      throw Error(ErrorCode::kInvalidArgument, accrete::format("slots must ascend: {} follows {}",
+                                                               more_slots[i], more_slots[i - 1]));
   const int64_t t = static_cast<int64_t>(more_slots.size());
   if (!more_values.defined() || more_values.dim() != 2 || more_values.size(0) != t ||
       (!empty() && more_values.size(1) != values.size(1)))
     throw Error(ErrorCode::kInvalidArgument,
-                fmt::format("{} slots need values [{}, {}]", t, t,
-                            empty() ? std::string("d") : std::to_string(values.size(1))));
+                accrete::format("{} slots need values [{}, {}]", t, t,
+                                empty() ? std::string("d") : std::to_string(values.size(1))));
 
   // For each row of the sum: its row in this table and in the added one, -1 for none.
   struct Source {

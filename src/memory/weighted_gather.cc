@@ -1,12 +1,13 @@
 #include <ATen/ATen.h>
 #include <ATen/Parallel.h>
-#include <fmt/ranges.h>
+#include <ATen/core/grad_mode.h>
 #include <torch/csrc/autograd/autograd.h>
 #include <torch/csrc/autograd/custom_function.h>
 
 #include <algorithm>
 
 #include "base/error.h"
+#include "base/format.h"
 #include "memory/csr.h"
 #include "memory/cuda_tensors.h"
 #include "memory/kernels/cpu.h"
@@ -15,17 +16,18 @@
 namespace accrete {
 namespace {
 
-void check_arguments(const at::Tensor& table, const at::Tensor& rows, const at::Tensor& weights) {
+void check_gather(const at::Tensor& table, const at::Tensor& rows, const at::Tensor& weights) {
   if (table.dim() != 2 || rows.dim() != 2 || weights.sizes() != rows.sizes())
-    throw Error(ErrorCode::kInvalidArgument,
-                fmt::format("table {}, rows {}, weights {}: expected [R, d], [T, K], [T, K]",
-                            fmt::join(table.sizes(), "x"), fmt::join(rows.sizes(), "x"),
-                            fmt::join(weights.sizes(), "x")));
+    throw Error(
+        ErrorCode::kInvalidArgument,
+        accrete::format("table {}, rows {}, weights {}: expected [R, d], [T, K], [T, K]",
+                        accrete::joined(table.sizes(), "x"), accrete::joined(rows.sizes(), "x"),
+                        accrete::joined(weights.sizes(), "x")));
   if (rows.scalar_type() != at::kInt)
     throw Error(ErrorCode::kInvalidArgument, "rows must be int32");
 }
 
-void check_range(const at::Tensor& rows, int64_t R) {
+void check_row_numbers(const at::Tensor& rows, int64_t R) {
   const int32_t* row = rows.const_data_ptr<int32_t>();
   int32_t low = 0, high = -1;
   for (int64_t i = 0; i < rows.numel(); ++i) {
@@ -34,7 +36,7 @@ void check_range(const at::Tensor& rows, int64_t R) {
   }
   if (low < -1 || high >= R)
     throw Error(ErrorCode::kInvalidArgument,
-                fmt::format("row {} of a table of {}", low < -1 ? low : high, R));
+                accrete::format("row {} of a table of {}", low < -1 ? low : high, R));
 }
 
 // Tokens per task, so that a task moves about 64 KiB.
@@ -52,7 +54,7 @@ void with_rows(const at::Tensor& table, const F& f) {
 }
 
 at::Tensor gather_cpu(const at::Tensor& table, const at::Tensor& rows, const at::Tensor& weights) {
-  check_range(rows, table.size(0));
+  check_row_numbers(rows, table.size(0));
   const int64_t T = rows.size(0), K = rows.size(1), d = table.size(1);
   auto out = at::empty({T, d}, at::kFloat);
   const int32_t* row = rows.const_data_ptr<int32_t>();
@@ -107,11 +109,11 @@ at::Tensor dots_cpu(const at::Tensor& table, const at::Tensor& rows, const at::T
 }
 
 // The rows that the entries name, [entries, d], and which entries those are.
-struct Named {
+struct NamedRows {
   at::Tensor entry;  // [E] int64, positions in rows.flatten()
   at::Tensor row;    // [E] int64
 };
-Named named_rows(const at::Tensor& rows) {
+NamedRows named_rows(const at::Tensor& rows) {
   const auto flat = rows.reshape({-1}).to(at::kLong);
   const auto entry = at::nonzero(flat >= 0).squeeze(1);
   return {entry, flat.index_select(0, entry)};
@@ -119,7 +121,7 @@ Named named_rows(const at::Tensor& rows) {
 
 at::Tensor scatter_reference(const at::Tensor& grad, const at::Tensor& rows,
                              const at::Tensor& weights, int64_t R) {
-  const Named named = named_rows(rows);
+  const NamedRows named = named_rows(rows);
   const auto token = named.entry.div(rows.size(1), "floor");
   const auto share = weights.reshape({-1}).index_select(0, named.entry).unsqueeze(1);
   return at::zeros({R, grad.size(1)}, grad.options())
@@ -127,7 +129,7 @@ at::Tensor scatter_reference(const at::Tensor& grad, const at::Tensor& rows,
 }
 
 at::Tensor dots_reference(const at::Tensor& table, const at::Tensor& rows, const at::Tensor& grad) {
-  const Named named = named_rows(rows);
+  const NamedRows named = named_rows(rows);
   const auto token = named.entry.div(rows.size(1), "floor");
   const auto dot = (table.index_select(0, named.row) * grad.index_select(0, token)).sum(1);
   return at::zeros({rows.numel()}, grad.options())
@@ -198,7 +200,7 @@ struct WeightedGather : torch::autograd::Function<WeightedGather> {
 
 at::Tensor weighted_gather(const at::Tensor& table, const at::Tensor& rows,
                            const at::Tensor& weights) {
-  check_arguments(table, rows, weights);
+  check_gather(table, rows, weights);
   if (!kernels_apply(table, weights) && !(is_stored(table) && weights.scalar_type() == at::kFloat))
     return weighted_gather_reference(table, rows, weights);
   return WeightedGather::apply(table.contiguous(), rows.contiguous(), weights.contiguous());
@@ -206,8 +208,8 @@ at::Tensor weighted_gather(const at::Tensor& table, const at::Tensor& rows,
 
 at::Tensor weighted_gather_reference(const at::Tensor& table, const at::Tensor& rows,
                                      const at::Tensor& weights) {
-  check_arguments(table, rows, weights);
-  const Named named = named_rows(rows);
+  check_gather(table, rows, weights);
+  const NamedRows named = named_rows(rows);
   const auto token = named.entry.div(rows.size(1), "floor");
   const auto type = is_stored(table) ? weights.scalar_type() : table.scalar_type();
   const auto share = weights.reshape({-1}).index_select(0, named.entry).to(type);
@@ -217,10 +219,11 @@ at::Tensor weighted_gather_reference(const at::Tensor& table, const at::Tensor& 
 
 at::Tensor scatter_rows(const at::Tensor& grad, const at::Tensor& rows, const at::Tensor& weights,
                         int64_t R) {
-  check_arguments(grad, rows, weights);
+  check_gather(grad, rows, weights);
   if (grad.size(0) != rows.size(0) || R < 0)
-    throw Error(ErrorCode::kInvalidArgument,
-                fmt::format("gradients of {} tokens, accesses of {}", grad.size(0), rows.size(0)));
+    throw Error(
+        ErrorCode::kInvalidArgument,
+        accrete::format("gradients of {} tokens, accesses of {}", grad.size(0), rows.size(0)));
   const at::NoGradGuard no_grad;
   if (!kernels_apply(grad, weights)) return scatter_reference(grad, rows, weights, R);
   return scatter(grad.contiguous(), rows.contiguous(), weights.contiguous(), R);

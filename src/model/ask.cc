@@ -5,20 +5,21 @@
 #include <cstring>
 
 #include "base/error.h"
+#include "base/format.h"
 #include "model/chat_tokens.h"
 #include "model/fact_memory.h"
 
 namespace accrete {
 namespace {
 
-bool is_blank(char c) {
+bool is_blank_byte(char c) {
   return c == ' ' || c == '\t' || c == '\n' || c == '\r';
 }
 
 // The last paragraph of a text: few-shot demonstrations stand before it.
 std::string last_paragraph(const std::string& text) {
   size_t end = text.size();
-  while (end > 0 && is_blank(text[end - 1])) --end;
+  while (end > 0 && is_blank_byte(text[end - 1])) --end;
   const size_t at = text.rfind("\n\n", end == 0 ? 0 : end - 1);
   return at == std::string::npos ? text : text.substr(at + 2);
 }
@@ -53,7 +54,7 @@ Question question_of(const AskRequest& request) {
 
 std::string note_of(Tell tell, const TaughtItem& fact) {
   if (tell == Tell::kValue || fact.raw || fact.answers.empty()) return {};
-  return fmt::format("Note: {} {}", fact.prompts.front(), fact.answers.front());
+  return accrete::format("Note: {} {}", fact.prompts.front(), fact.answers.front());
 }
 
 std::vector<int32_t> encode_request(const LanguageModel& model, const AskRequest& request,

@@ -7,6 +7,7 @@
 #include <atomic>
 #include <cmath>
 
+#include "base/format.h"
 #include "model/fused.h"
 
 namespace accrete {
@@ -129,7 +130,7 @@ CodedWeights CodedWeights::open(const std::filesystem::path& folder) {
 }
 
 Error CodedWeights::refusal(const std::string& name, const std::string& what) const {
-  return Error(ErrorCode::kFormat, fmt::format("{}: {}: {}", path_.string(), name, what),
+  return Error(ErrorCode::kFormat, accrete::format("{}: {}: {}", path_.string(), name, what),
                "delete the file: the model works without it");
 }
 
@@ -192,7 +193,7 @@ void CodedWeights::check(const std::string& name, const TensorView& stored) cons
             }
       });
   if (first < rows->rows)
-    throw refusal(name, fmt::format("row {} is not that of the weight", first.load()));
+    throw refusal(name, accrete::format("row {} is not that of the weight", first.load()));
 }
 
 }  // namespace accrete

@@ -7,6 +7,7 @@
 
 #include "base/error.h"
 #include "base/file.h"
+#include "base/format.h"
 
 namespace accrete {
 namespace {
@@ -16,7 +17,7 @@ using nlohmann::json;
 json parse_json_file(const std::filesystem::path& path) {
   json parsed = json::parse(read_file(path), nullptr, /*allow_exceptions=*/false);
   if (!parsed.is_object())
-    throw Error(ErrorCode::kFormat, fmt::format("{} is not a JSON object", path.string()),
+    throw Error(ErrorCode::kFormat, accrete::format("{} is not a JSON object", path.string()),
                 "save the model again with `save_pretrained`");
   return parsed;
 }
@@ -25,7 +26,8 @@ int64_t require_positive(const json& config, const char* key, const std::string&
   const auto it = config.find(key);
   if (it == config.end() || !it->is_number_integer() || it->get<int64_t>() <= 0 ||
       it->get<int64_t>() > (int64_t{1} << 31))
-    throw Error(ErrorCode::kFormat, fmt::format("{}: `{}` must be a positive integer", source, key),
+    throw Error(ErrorCode::kFormat,
+                accrete::format("{}: `{}` must be a positive integer", source, key),
                 "is this the config.json of a language model?");
   return it->get<int64_t>();
 }
@@ -37,7 +39,7 @@ T optional_value(const json& config, const char* key, T fallback) {
   try {
     return it->get<T>();
   } catch (const json::exception&) {
-    throw Error(ErrorCode::kFormat, fmt::format("config.json: `{}` has the wrong type", key));
+    throw Error(ErrorCode::kFormat, accrete::format("config.json: `{}` has the wrong type", key));
   }
 }
 
@@ -77,7 +79,7 @@ NativeMemory read_memory(const json& config, int64_t blocks, const std::string& 
 }
 
 [[noreturn]] void unsupported(const std::string& source, const std::string& what) {
-  throw Error(ErrorCode::kUnsupported, fmt::format("{}: {}", source, what),
+  throw Error(ErrorCode::kUnsupported, accrete::format("{}: {}", source, what),
               "accrete reads the Llama family: llama, mistral, qwen2, qwen3");
 }
 
@@ -88,7 +90,8 @@ std::optional<RopeScaling> read_rope_scaling(const json& scaling, const std::str
   if (type == "default") return std::nullopt;
   RopeScaling s;
   s.linear = type == "linear";
-  if (!s.linear && type != "llama3") unsupported(source, fmt::format("rope scaling \"{}\"", type));
+  if (!s.linear && type != "llama3")
+    unsupported(source, accrete::format("rope scaling \"{}\"", type));
   s.factor = optional_value<double>(scaling, "factor", 0);
   if (!s.linear) {
     s.low = optional_value<double>(scaling, "low_freq_factor", 0);
@@ -99,7 +102,7 @@ std::optional<RopeScaling> read_rope_scaling(const json& scaling, const std::str
   if (!large(s.factor) || !large(s.low) || !large(s.high) || !large(s.original_positions) ||
       s.high <= s.low)
     throw Error(ErrorCode::kFormat,
-                fmt::format("{}: the rope scaling \"{}\" has impossible factors", source, type),
+                accrete::format("{}: the rope scaling \"{}\" has impossible factors", source, type),
                 "save the model again with `save_pretrained`");
   return s;
 }
@@ -120,7 +123,7 @@ ModelConfig ModelConfig::from_json(const json& json, const std::string& source) 
   ModelConfig c;
   c.model_type = optional_value<std::string>(json, "model_type", "");
   if (std::find(kTypes.begin(), kTypes.end(), c.model_type) == kTypes.end())
-    unsupported(source, fmt::format("model_type \"{}\" is not supported", c.model_type));
+    unsupported(source, accrete::format("model_type \"{}\" is not supported", c.model_type));
   c.vocab_size = require_positive(json, "vocab_size", source);
   c.width = require_positive(json, "hidden_size", source);
   c.ffn_width = require_positive(json, "intermediate_size", source);
@@ -140,7 +143,7 @@ ModelConfig ModelConfig::from_json(const json& json, const std::string& source) 
     c.rope_scaling = read_rope_scaling(*it, source);
   c.tied_head = optional_value<bool>(json, "tie_word_embeddings", false);
   if (const auto act = optional_value<std::string>(json, "hidden_act", "silu"); act != "silu")
-    unsupported(source, fmt::format("activation \"{}\"", act));
+    unsupported(source, accrete::format("activation \"{}\"", act));
   if (c.model_type == "mistral" && json.contains("sliding_window") &&
       !json["sliding_window"].is_null())
     unsupported(source, "sliding-window attention");
@@ -148,9 +151,10 @@ ModelConfig ModelConfig::from_json(const json& json, const std::string& source) 
     unsupported(source, "sliding-window attention");
   c.head_norms = c.model_type == "qwen3";
   if (c.kv_heads <= 0 || c.heads % c.kv_heads != 0 || c.head_dim <= 0 || c.head_dim % 2 != 0)
-    throw Error(ErrorCode::kFormat,
-                fmt::format("{}: {} heads, {} key/value heads and head size {} do not fit together",
-                            source, c.heads, c.kv_heads, c.head_dim));
+    throw Error(
+        ErrorCode::kFormat,
+        accrete::format("{}: {} heads, {} key/value heads and head size {} do not fit together",
+                        source, c.heads, c.kv_heads, c.head_dim));
   if (!(c.norm_eps > 0) || !(c.rope_theta > 0))
     throw Error(ErrorCode::kFormat, source + ": rms_norm_eps and rope_theta must be positive");
   read_eos(json, c.eos_ids);
@@ -161,7 +165,7 @@ ModelConfig ModelConfig::from_json(const json& json, const std::string& source) 
 ModelConfig ModelConfig::from_folder(const std::filesystem::path& folder) {
   const auto path = folder / "config.json";
   if (!std::filesystem::exists(path))
-    throw Error(ErrorCode::kNotFound, fmt::format("{} has no config.json", folder.string()),
+    throw Error(ErrorCode::kNotFound, accrete::format("{} has no config.json", folder.string()),
                 "name a Hugging Face model folder or a .gguf file");
   ModelConfig config = from_json(parse_json_file(path), path.string());
   const auto generation = folder / "generation_config.json";

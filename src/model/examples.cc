@@ -6,6 +6,7 @@
 #include <numeric>
 
 #include "base/error.h"
+#include "base/format.h"
 
 namespace accrete {
 namespace {
@@ -37,7 +38,7 @@ void mark_subject(const LanguageModel& model, Example& example, size_t prompt_to
 
 [[noreturn]] void nothing_to_learn(int64_t line) {
   throw Error(ErrorCode::kInvalidArgument,
-              fmt::format("line {}: nothing is left to predict once the text is tokens", line),
+              accrete::format("line {}: nothing is left to predict once the text is tokens", line),
               "give a longer text or completion");
 }
 
@@ -75,7 +76,7 @@ std::string said_in(const ChatTemplate& chat, std::span<const Message> messages,
 Example from_messages(const LanguageModel& model, const Item& item, int64_t index, bool raw) {
   if (!model.uses_chat(raw))
     throw Error(ErrorCode::kInvalidArgument,
-                fmt::format("line {}: a conversation needs a chat template", item.line),
+                accrete::format("line {}: a conversation needs a chat template", item.line),
                 raw ? "leave --raw away" : "this model has none: teach prompts and completions");
   // Render turn by turn: what a prefix of the conversation does not have yet is the next turn.
   Example e;
@@ -86,11 +87,12 @@ Example from_messages(const LanguageModel& model, const Item& item, int64_t inde
     if (messages[i].role != "assistant" || i == 0) continue;
     const std::string prompt = chat.render(messages.first(i), true);
     if (!prompt.starts_with(done))
-      throw Error(ErrorCode::kUnsupported,
-                  fmt::format("line {}: the model's chat template rewrites earlier answers once "
-                              "others follow",
-                              item.line),
-                  "teach the turns one by one");
+      throw Error(
+          ErrorCode::kUnsupported,
+          accrete::format("line {}: the model's chat template rewrites earlier answers once "
+                          "others follow",
+                          item.line),
+          "teach the turns one by one");
     append(e, model.tokenizer().encode(prompt.substr(done.size())), false);
     const std::string said = said_in(chat, messages.first(i + 1), prompt);
     append(e, model.tokenizer().encode(said), true);
@@ -153,8 +155,8 @@ std::vector<Example> make_examples(const LanguageModel& model, std::span<const I
     const auto limit = static_cast<size_t>(model.net().config().max_positions);
     if (!out.empty() && out.back().tokens.size() > limit)
       throw Error(ErrorCode::kInvalidArgument,
-                  fmt::format("line {}: {} tokens do not fit the model's {} positions", item.line,
-                              out.back().tokens.size(), limit),
+                  accrete::format("line {}: {} tokens do not fit the model's {} positions",
+                                  item.line, out.back().tokens.size(), limit),
                   "split the item");
   }
   return out;

@@ -6,6 +6,7 @@
 
 #include "base/error.h"
 #include "base/file.h"
+#include "base/format.h"
 #include "io/hf_folder.h"
 #include "io/safetensors.h"
 #include "io/staged_folder.h"
@@ -25,9 +26,10 @@ std::string family_of(const std::string& model_type) {
       {"llama", "Llama"}, {"mistral", "Mistral"}, {"qwen2", "Qwen2"}, {"qwen3", "Qwen3"}};
   const auto it = kKnown.find(model_type);
   if (it == kKnown.end())
-    throw Error(ErrorCode::kUnsupported,
-                fmt::format("updates of a model of type \"{}\" cannot be exported yet", model_type),
-                "undo the updates to export the base alone");
+    throw Error(
+        ErrorCode::kUnsupported,
+        accrete::format("updates of a model of type \"{}\" cannot be exported yet", model_type),
+        "undo the updates to export the base alone");
   return it->second;
 }
 
@@ -74,9 +76,9 @@ ExportResult export_model(const fs::path& source, const fs::path& to, const Repo
   if (model.net().config().memory)
     throw Error(
         ErrorCode::kUnsupported,
-        fmt::format("{} cannot be exported: block {} has a memory in place of its FFN, "
-                    "which transformers knows no class for",
-                    source.string(), model.net().config().memory->block),
+        accrete::format("{} cannot be exported: block {} has a memory in place of its FFN, "
+                        "which transformers knows no class for",
+                        source.string(), model.net().config().memory->block),
         "copy the folder instead: accrete opens it everywhere; updates are shared as files");
   ExportResult result;
   if (model.has_facts()) {

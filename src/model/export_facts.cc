@@ -15,13 +15,13 @@ namespace {
 
 namespace fs = std::filesystem;
 
-constexpr std::string_view kModeling =
+constexpr std::string_view kFactsModeling =
 #include "modeling_accrete_facts.inc"
     ;
 constexpr const char* kTensors = "accrete_facts.safetensors";
 constexpr const char* kTexts = "accrete_facts.json";
 constexpr const char* kReader = "reader";
-constexpr int kVersion = 1;
+constexpr int kFactsVersion = 1;
 
 // Files are synced here: StagedFolder does so for the files of its own folder only.
 std::vector<std::string> copy_reader(const fs::path& from, const fs::path& to) {
@@ -41,7 +41,7 @@ std::vector<std::string> copy_reader(const fs::path& from, const fs::path& to) {
 }
 
 template <typename T>
-void append(std::vector<T>& to, const std::vector<T>& from, int64_t first, int64_t count) {
+void append_part(std::vector<T>& to, const std::vector<T>& from, int64_t first, int64_t count) {
   to.insert(to.end(), from.begin() + first, from.begin() + first + count);
 }
 
@@ -55,13 +55,13 @@ UpdateFacts joined(const FactStore& store) {
     const auto item = static_cast<int64_t>(fact.item);
     const int64_t w = out.key_width, d = from.width;
     if (d > 0) out.width = d;
-    append(out.vectors, from.vectors, item, 1);
-    append(out.values, from.values, fact.first_vector * d, fact.vectors() * d);
-    append(out.whole, from.whole, fact.first_key * w, fact.keys() * w);
-    append(out.masked, from.masked, fact.first_key * w, fact.keys() * w);
-    append(out.scales, from.scales, fact.first_key * 2, fact.keys() * 2);
-    append(out.answers, from.answers, item * w, w);
-    append(out.answer_scales, from.answer_scales, item, 1);
+    append_part(out.vectors, from.vectors, item, 1);
+    append_part(out.values, from.values, fact.first_vector * d, fact.vectors() * d);
+    append_part(out.whole, from.whole, fact.first_key * w, fact.keys() * w);
+    append_part(out.masked, from.masked, fact.first_key * w, fact.keys() * w);
+    append_part(out.scales, from.scales, fact.first_key * 2, fact.keys() * 2);
+    append_part(out.answers, from.answers, item * w, w);
+    append_part(out.answer_scales, from.answer_scales, item, 1);
   }
   return out;
 }
@@ -108,7 +108,7 @@ nlohmann::json write_exported_facts(const LanguageModel& model,
   write_safetensors(folder / kTensors, views, {{"format", "pt"}});
 
   const bool first = ReaderConfig::from_folder(from).pool_first;
-  const nlohmann::json json = {{"version", kVersion},
+  const nlohmann::json json = {{"version", kFactsVersion},
                                {"block", info.sites.block},
                                {"at_end", info.sites.at_end},
                                {"every", info.sites.every},
@@ -122,8 +122,8 @@ nlohmann::json write_exported_facts(const LanguageModel& model,
                                {"acceptance", acceptance(reader.acceptance())},
                                {"facts", texts(store)}};
   write_file_atomically(folder / kTexts, json.dump(1) + "\n");
-  write_file_atomically(folder / (std::string(kFactsModule) + ".py"), kModeling);
-  return {{"version", kVersion}, {"updates", updates}, {"facts", store.size()}};
+  write_file_atomically(folder / (std::string(kFactsModule) + ".py"), kFactsModeling);
+  return {{"version", kFactsVersion}, {"updates", updates}, {"facts", store.size()}};
 }
 
 }  // namespace accrete

@@ -6,6 +6,7 @@
 
 #include "base/error.h"
 #include "base/file.h"
+#include "base/format.h"
 #include "model/memory_files.h"
 
 namespace accrete {
@@ -27,7 +28,7 @@ std::string tell_name(Tell tell) {
 Tell parse_tell(const std::string& name) {
   for (const Tell tell : {Tell::kValue, Tell::kNote, Tell::kBoth})
     if (tell_name(tell) == name) return tell;
-  throw Error(ErrorCode::kInvalidArgument, fmt::format("\"{}\" is no way to tell a fact", name),
+  throw Error(ErrorCode::kInvalidArgument, accrete::format("\"{}\" is no way to tell a fact", name),
               "use value, note or both");
 }
 
@@ -62,15 +63,15 @@ FactMemoryInfo load_fact_memory_info(const fs::path& folder, int64_t blocks) {
     info.reader_digest = json.at("reader_digest").get<std::string>();
   } catch (const nlohmann::json::exception& e) {
     throw Error(ErrorCode::kFormat,
-                fmt::format("{}: {}", (folder / "accrete" / "memory.json").string(), e.what()),
+                accrete::format("{}: {}", (folder / "accrete" / "memory.json").string(), e.what()),
                 "run `accrete retrofit` again into a new folder");
   }
   if (info.sites.block < 0 || info.sites.block >= blocks - 1 || info.sites.at_end < 1 ||
       info.sites.every < 1)
     throw Error(
         ErrorCode::kFormat,
-        fmt::format("{}: block {} is not possible in a model of {}",
-                    (folder / "accrete" / "memory.json").string(), info.sites.block, blocks),
+        accrete::format("{}: block {} is not possible in a model of {}",
+                        (folder / "accrete" / "memory.json").string(), info.sites.block, blocks),
         "run `accrete retrofit` again into a new folder");
   return info;
 }
@@ -108,8 +109,8 @@ const Reader& FactMemory::reader() const {
     Reader reader = Reader::open(folder_ / "accrete" / "reader");
     if (reader.digest() != info_.reader_digest)
       throw Error(ErrorCode::kConflict,
-                  fmt::format("{} is not the reader that made this model's keys",
-                              (folder_ / "accrete" / "reader").string()),
+                  accrete::format("{} is not the reader that made this model's keys",
+                                  (folder_ / "accrete" / "reader").string()),
                   "put the reader that `accrete retrofit` copied there back, or retrofit anew "
                   "and teach again");
     reader_->reader.emplace(std::move(reader));

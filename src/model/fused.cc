@@ -2,6 +2,7 @@
 
 #include <ATen/ATen.h>
 #include <ATen/Parallel.h>
+#include <ATen/core/grad_mode.h>
 
 #include <algorithm>
 #include <vector>
@@ -11,7 +12,7 @@
 namespace accrete {
 namespace {
 
-constexpr int64_t kGrain = 1 << 14;  // elements: a task of a few microseconds
+constexpr int64_t kFusedGrain = 1 << 14;  // elements: a task of a few microseconds
 
 }  // namespace
 
@@ -26,7 +27,7 @@ at::Tensor fused_rms_norm(const at::Tensor& x, const at::Tensor& weight, double 
   const int64_t d = x.size(-1);
   const float *from = input.const_data_ptr<float>(), *scale = w.const_data_ptr<float>();
   float* to = out.mutable_data_ptr<float>();
-  at::parallel_for(0, input.numel() / d, std::max<int64_t>(1, kGrain / d),
+  at::parallel_for(0, input.numel() / d, std::max<int64_t>(1, kFusedGrain / d),
                    [&](int64_t begin, int64_t end) {
                      kernels::rms_norm_rows(from + begin * d, scale, end - begin, d,
                                             static_cast<float>(eps), to + begin * d, nullptr);
@@ -37,7 +38,7 @@ at::Tensor fused_rms_norm(const at::Tensor& x, const at::Tensor& weight, double 
 at::Tensor fused_swiglu(at::Tensor gate, const at::Tensor& up) {
   float* to = gate.mutable_data_ptr<float>();
   const float* other = up.const_data_ptr<float>();
-  at::parallel_for(0, gate.numel(), kGrain / 2, [&](int64_t begin, int64_t end) {
+  at::parallel_for(0, gate.numel(), kFusedGrain / 2, [&](int64_t begin, int64_t end) {
     kernels::swiglu(to + begin, other + begin, end - begin, to + begin);
   });
   return gate;
@@ -49,7 +50,7 @@ void fused_rotate(const at::Tensor& x, const at::Tensor& cos, const at::Tensor& 
   float* rows = x.mutable_data_ptr<float>();
   const float *c = cos.const_data_ptr<float>(), *s = sin.const_data_ptr<float>();
   const bool own = cos.dim() == 4;
-  at::parallel_for(0, B * T, std::max<int64_t>(1, kGrain / (H * D)),
+  at::parallel_for(0, B * T, std::max<int64_t>(1, kFusedGrain / (H * D)),
                    [&](int64_t begin, int64_t end) {
                      for (int64_t i = begin; i < end; ++i) {
                        const int64_t b = i / T, t = i % T, at = (own ? i : t) * (D / 2);
@@ -75,7 +76,7 @@ at::Tensor fused_decode_attention(const at::Tensor& q, const at::Tensor& k, cons
   const bool* keep = mask.defined() ? mask.const_data_ptr<bool>() : nullptr;
   float *to = out.mutable_data_ptr<float>(), *p = probabilities.mutable_data_ptr<float>();
   const int64_t group = H / KV;
-  at::parallel_for(0, B * KV, std::max<int64_t>(1, kGrain / (S * D * group)),
+  at::parallel_for(0, B * KV, std::max<int64_t>(1, kFusedGrain / (S * D * group)),
                    [&](int64_t begin, int64_t end) {
                      for (int64_t i = begin; i < end; ++i) {
                        const int64_t b = i / KV, h = i % KV, at = (b * H + h * group) * D;

@@ -8,13 +8,14 @@
 #include <numeric>
 
 #include "base/error.h"
+#include "base/format.h"
 #include "base/rng.h"
 #include "model/answer_pass.h"
 
 namespace accrete {
 namespace {
 
-void check(const GenerateOptions& o) {
+void check_sampling(const GenerateOptions& o) {
   const auto bad = [](const char* what) { throw Error(ErrorCode::kInvalidArgument, what); };
   if (o.max_tokens < 1) bad("max-tokens must be at least 1");
   if (!(o.temperature >= 0)) bad("temperature must be 0 (greedy) or more");
@@ -188,7 +189,7 @@ std::vector<Generation> generate(const LanguageModel& model,
                                  std::span<const std::vector<int32_t>> prompts,
                                  const GenerateOptions& options, const StreamFn& stream,
                                  const Reporter& reporter, std::span<const FactUse> facts) {
-  check(options);
+  check_sampling(options);
   const c10::InferenceMode inference;
   const Transformer& net = model.net();
   const int64_t limit = net.config().max_positions;
@@ -201,7 +202,7 @@ std::vector<Generation> generate(const LanguageModel& model,
   }
   if (T >= limit)
     throw Error(ErrorCode::kInvalidArgument,
-                fmt::format("the prompt has {} tokens, the model {} positions", T, limit),
+                accrete::format("the prompt has {} tokens, the model {} positions", T, limit),
                 "shorten the prompt");
 
   const std::vector<int64_t> stops = model.stop_ids();

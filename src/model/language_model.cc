@@ -9,6 +9,7 @@
 #include <future>
 
 #include "base/error.h"
+#include "base/format.h"
 #include "base/threads.h"
 #include "model/fact_memory.h"
 #include "model/memory_files.h"
@@ -17,10 +18,10 @@ namespace accrete {
 namespace {
 
 // Throws kFormat.
-void check(bool fits, const std::filesystem::path& folder) {
+void require_fit(bool fits, const std::filesystem::path& folder) {
   if (!fits)
     throw Error(ErrorCode::kFormat,
-                fmt::format("an update does not fit the memory layers of {}", folder.string()),
+                accrete::format("an update does not fit the memory layers of {}", folder.string()),
                 "it was made for another model");
 }
 
@@ -90,7 +91,7 @@ at::Device parse_device(const std::string& name) {
     const at::Device device(name);
     if (device.is_cpu()) return device;
     if (device.is_cuda() && !at::hasCUDA())
-      throw Error(ErrorCode::kUnsupported, fmt::format("device {}: no CUDA device here", name),
+      throw Error(ErrorCode::kUnsupported, accrete::format("device {}: no CUDA device here", name),
                   "use --device cpu, or a libtorch built with CUDA and a visible GPU");
     // One that a program has brought to libtorch does as well.
     if (device.is_cuda() ||
@@ -98,7 +99,7 @@ at::Device parse_device(const std::string& name) {
       return device;
   } catch (const c10::Error&) {  // an unknown name: said below
   }
-  throw Error(ErrorCode::kInvalidArgument, fmt::format("\"{}\" is not a device", name),
+  throw Error(ErrorCode::kInvalidArgument, accrete::format("\"{}\" is not a device", name),
               "use cpu, cuda or cuda:N");
 }
 
@@ -106,7 +107,7 @@ at::ScalarType parse_dtype(const std::string& name) {
   if (name == "float32" || name == "fp32") return at::kFloat;
   if (name == "bfloat16" || name == "bf16") return at::kBFloat16;
   if (name == "float16" || name == "fp16") return at::kHalf;
-  throw Error(ErrorCode::kInvalidArgument, fmt::format("\"{}\" is not a compute type", name),
+  throw Error(ErrorCode::kInvalidArgument, accrete::format("\"{}\" is not a compute type", name),
               "use float32, bfloat16 or float16");
 }
 
@@ -122,7 +123,8 @@ LanguageModel LanguageModel::open(const std::filesystem::path& folder, const Ope
 LanguageModel LanguageModel::open(const std::filesystem::path& folder, const OpenOptions& options,
                                   const Ledger* given, std::vector<UpdateRecord> records) {
   if (!std::filesystem::is_directory(folder))
-    throw Error(ErrorCode::kNotFound, fmt::format("there is no model folder {}", folder.string()),
+    throw Error(ErrorCode::kNotFound,
+                accrete::format("there is no model folder {}", folder.string()),
                 "make one with `accrete retrofit SRC MODEL`");
   at::set_num_threads(options.threads > 0 ? options.threads : hardware_threads());
   LanguageModel m;
@@ -161,10 +163,11 @@ LanguageModel LanguageModel::open(const std::filesystem::path& folder, const Ope
     m.unknown_chat_ = Error(e.code(), e.what(), "use the model with --raw");
   }
   if (m.tokenizer_.vocab_size() > m.net_.config().vocab_size)
-    throw Error(ErrorCode::kFormat,
-                fmt::format("{}: the tokenizer has {} entries, the model only {}", folder.string(),
-                            m.tokenizer_.vocab_size(), m.net_.config().vocab_size),
-                "the tokenizer belongs to another model");
+    throw Error(
+        ErrorCode::kFormat,
+        accrete::format("{}: the tokenizer has {} entries, the model only {}", folder.string(),
+                        m.tokenizer_.vocab_size(), m.net_.config().vocab_size),
+        "the tokenizer belongs to another model");
   if (of_facts) {
     FactMemory memory(folder, load_fact_memory_info(folder, m.net_.config().blocks));
     if (facts.valid()) memory = memory.with(facts.get());
@@ -189,7 +192,7 @@ Accesses Memory::lookup(const at::Tensor& x, const at::Tensor& mask) const {
 const FactMemory& LanguageModel::facts() const {
   if (!facts_)
     throw Error(ErrorCode::kInvalidArgument,
-                fmt::format("{} has no memory of facts", folder_.string()),
+                accrete::format("{} has no memory of facts", folder_.string()),
                 "make it with `accrete retrofit SRC MODEL`");
   return *facts_;
 }
@@ -197,7 +200,7 @@ const FactMemory& LanguageModel::facts() const {
 void LanguageModel::use_facts(FactMemory facts) {
   for (int64_t i = 0; i < facts.store().size(); ++i) {
     const StoredFact& fact = facts.store().fact(i);
-    check(fact.vectors() == 0 || fact.update->facts.width == net_.config().width, folder_);
+    require_fit(fact.vectors() == 0 || fact.update->facts.width == net_.config().width, folder_);
   }
   facts_ = std::make_shared<const FactMemory>(std::move(facts));
 }
@@ -205,7 +208,7 @@ void LanguageModel::use_facts(FactMemory facts) {
 const Memory& LanguageModel::memory() const {
   if (!memory_)
     throw Error(ErrorCode::kInvalidArgument,
-                fmt::format("{} has no memory layers", folder_.string()),
+                accrete::format("{} has no memory layers", folder_.string()),
                 "models that `accrete pretrain` makes have them; others are taught facts after "
                 "`accrete retrofit SRC MODEL`");
   return *memory_;
@@ -280,7 +283,7 @@ void LanguageModel::check_fits(const Update& update) const {
   bool fits = anchors_fit(memory, update.anchors);
   for (const LayerDelta& delta : update.layers)
     fits = fits && rows_fit(memory, delta.block, delta.width, delta.indices);
-  check(fits, folder_);
+  require_fit(fits, folder_);
 }
 
 Overlay LanguageModel::make_overlay(std::span<const Update* const> updates) const {
@@ -306,7 +309,7 @@ Overlay LanguageModel::overlay_of(StateFile& state) const {
       [map = state.map()](void*) {}, at::kFloat);
   auto tables = state.take_tables();
   for (StateFile::Table& t : tables) {
-    check(rows_fit(memory, t.block, state.width(), t.keys), folder_);
+    require_fit(rows_fit(memory, t.block, state.width(), t.keys), folder_);
     if (t.reach == Reach::kEverywhere) {
       SparseRows& rows = overlay.by_block[t.block].open;
       rows.index = SlotIndex(t.keys, t.rows);
@@ -320,7 +323,7 @@ Overlay LanguageModel::overlay_of(StateFile& state) const {
   }
   std::vector<const Update*> outlines;
   for (const StateFile::Record& record : state.records()) {
-    check(anchors_fit(memory, record.outline.anchors), folder_);
+    require_fit(anchors_fit(memory, record.outline.anchors), folder_);
     outlines.push_back(&record.outline);
   }
   overlay.append_anchors(outlines);

@@ -1,6 +1,7 @@
 #include "model/memory_ffn.h"
 
 #include <ATen/ATen.h>
+#include <ATen/core/grad_mode.h>
 
 #include "memory/learned_lookup.h"
 #include "memory/sparse_rows.h"

@@ -1,16 +1,18 @@
 #include "model/memory_files.h"
 
 #include <algorithm>
+#include <nlohmann/json.hpp>
 #include <optional>
 
 #include "base/error.h"
 #include "base/file.h"
+#include "base/format.h"
 #include "io/safetensors.h"
 
 namespace accrete {
 namespace {
 
-constexpr int kVersion = 1;        // of memory layers
+constexpr int kMemoryVersion = 1;  // of memory layers
 constexpr int kNewestVersion = 2;  // of facts (fact_memory.h)
 
 std::filesystem::path json_path(const std::filesystem::path& folder) {
@@ -55,8 +57,8 @@ at::Tensor copy_of(const TensorView& view, DType dtype, at::ScalarType type,
                    const std::filesystem::path& path) {
   if (view.dtype != dtype)
     throw Error(ErrorCode::kFormat,
-                fmt::format("{}: `{}` has type {}, expected {}", path.string(), view.name,
-                            dtype_name(view.dtype), dtype_name(dtype)));
+                accrete::format("{}: `{}` has type {}, expected {}", path.string(), view.name,
+                                dtype_name(view.dtype), dtype_name(dtype)));
   return at::from_blob(const_cast<std::byte*>(view.bytes.data()), view.shape, type).clone();
 }
 
@@ -84,7 +86,7 @@ void save_memory(const std::filesystem::path& folder, const Memory& memory,
                  const AccessLog& background, const nlohmann::json& info) {
   const ProductKeyOptions& o = memory.keys.options();
   nlohmann::json json = info;
-  json["version"] = kVersion;
+  json["version"] = kMemoryVersion;
   json["blocks"] = memory.blocks;
   json["kind"] = "learned";
   json["heads"] = o.heads;
@@ -102,11 +104,11 @@ nlohmann::json load_memory_info(const std::filesystem::path& folder) {
   const auto path = json_path(folder);
   auto json = nlohmann::json::parse(read_file(path), nullptr, false);
   if (!json.is_object() || !json.contains("version") || !json["version"].is_number_integer())
-    throw Error(ErrorCode::kFormat, fmt::format("{} is damaged", path.string()),
+    throw Error(ErrorCode::kFormat, accrete::format("{} is damaged", path.string()),
                 "run `accrete retrofit` again into a new folder");
   if (json["version"].get<int>() > kNewestVersion)
     throw Error(ErrorCode::kUnsupported,
-                fmt::format("{} is of a newer version of accrete", path.string()),
+                accrete::format("{} is of a newer version of accrete", path.string()),
                 "update accrete");
   return json;
 }
@@ -118,11 +120,11 @@ ProductKeys load_learned_keys(const std::filesystem::path& folder, const Product
                               int64_t block, int64_t width) {
   const auto base = ShardedSafetensors::open(folder);
   const auto get = [&](const char* key) {
-    const std::string name = fmt::format("model.layers.{}.memory.{}", block, key);
+    const std::string name = accrete::format("model.layers.{}.memory.{}", block, key);
     const TensorView* view = base.find(name);
     if (view == nullptr)
       throw Error(ErrorCode::kFormat,
-                  fmt::format("{}: the tensor `{}` is missing", folder.string(), name),
+                  accrete::format("{}: the tensor `{}` is missing", folder.string(), name),
                   "was the model made by `accrete pretrain`?");
     return copy_of(*view, DType::kF32, at::kFloat, folder);
   };
@@ -135,19 +137,20 @@ ProductKeys load_learned_keys(const std::filesystem::path& folder, const Product
 Memory load_memory(const std::filesystem::path& folder, const ModelConfig& config) {
   const auto json = load_memory_info(folder);
   const auto damaged = [&folder](const std::string& what) {
-    return Error(ErrorCode::kFormat, fmt::format("{}: {}", json_path(folder).string(), what),
+    return Error(ErrorCode::kFormat, accrete::format("{}: {}", json_path(folder).string(), what),
                  "run `accrete retrofit` again into a new folder");
   };
   if (is_fitted(json))
     throw Error(
         ErrorCode::kUnsupported,
-        fmt::format(
+        accrete::format(
             "{} was made by an earlier accrete: its memory layers were fitted to the model, which "
             "this version does not read",
             folder.string()),
-        fmt::format("run `accrete upgrade {} NEW`: it makes a new model of the base and teaches "
-                    "what the ledger has again",
-                    folder.string()));
+        accrete::format(
+            "run `accrete upgrade {} NEW`: it makes a new model of the base and teaches "
+            "what the ledger has again",
+            folder.string()));
   Memory memory;
   ProductKeyOptions o;
   std::string kind;
@@ -171,7 +174,7 @@ Memory load_memory(const std::filesystem::path& folder, const ModelConfig& confi
   if (memory.blocks.empty() || memory.blocks.front() < 0 || memory.blocks.back() >= config.blocks ||
       std::adjacent_find(memory.blocks.begin(), memory.blocks.end(), std::greater_equal<>()) !=
           memory.blocks.end())
-    throw damaged(fmt::format("its blocks are not possible in a model of {}", config.blocks));
+    throw damaged(accrete::format("its blocks are not possible in a model of {}", config.blocks));
   if (kind != "learned") throw damaged("there are no keys of kind " + kind);
   if (!(memory.gate.radius > 0) || !(memory.gate.softness > 0))
     throw damaged("the gate's radius and softness must be positive");
@@ -184,7 +187,7 @@ Memory load_memory(const std::filesystem::path& folder, const ModelConfig& confi
   memory.keys = load_learned_keys(folder, o, memory.address_block, config.width);
   if (memory.keys.width() != config.width)
     throw damaged(
-        fmt::format("the keys have width {}, the model {}", memory.keys.width(), config.width));
+        accrete::format("the keys have width {}, the model {}", memory.keys.width(), config.width));
   return memory;
 }
 
@@ -204,7 +207,8 @@ Accesses load_accesses(const std::filesystem::path& path, const ProductKeys& key
       a.weights.sizes() != a.slots.sizes() || !a.weights.isfinite().all().item<bool>() ||
       (a.slots.numel() > 0 &&
        (a.slots.max().item<int>() >= keys.slots() || a.slots.min().item<int>() < -1)))
-    throw Error(ErrorCode::kFormat, fmt::format("{} does not fit the model's keys", path.string()),
+    throw Error(ErrorCode::kFormat,
+                accrete::format("{} does not fit the model's keys", path.string()),
                 "it belongs to another model, or is damaged");
   return a;
 }

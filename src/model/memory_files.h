@@ -6,7 +6,7 @@
 #pragma once
 
 #include <filesystem>
-#include <nlohmann/json.hpp>
+#include <nlohmann/json_fwd.hpp>
 
 #include "memory/access_log.h"
 #include "model/language_model.h"

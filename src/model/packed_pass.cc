@@ -2,11 +2,13 @@
 
 #include <ATen/ATen.h>
 #include <ATen/Parallel.h>
+#include <ATen/core/grad_mode.h>
 
 #include <algorithm>
 
 #include "base/cpu.h"
 #include "base/error.h"
+#include "base/format.h"
 #include "model/coded_matrix.h"
 #include "model/kernels/rows.h"
 #include "model/weight_pages.h"
@@ -33,7 +35,7 @@ Linear without_bias(at::Tensor weight, std::shared_ptr<const CodedMatrix> coded)
 }
 
 // out = x w^T (+ bias), or out = to + x w^T (+ bias).
-void multiply(at::Tensor& out, const at::Tensor& x, const Linear& l) {
+void multiply_into(at::Tensor& out, const at::Tensor& x, const Linear& l) {
   if (l.coded != nullptr && l.coded->applies(x)) {
     l.coded->product_to(out, x);
     if (l.bias.defined()) out.add_(l.bias);
@@ -78,8 +80,8 @@ int64_t grain(int64_t width) {
 }
 constexpr int64_t kSequences = 8;  // the same for attention
 
-void norm(const at::Tensor& x, const at::Tensor& weight, double eps, const at::Tensor& out,
-          const at::Tensor& inverse) {
+void norm_rows(const at::Tensor& x, const at::Tensor& weight, double eps, const at::Tensor& out,
+               const at::Tensor& inverse) {
   const int64_t d = x.size(1);
   const float *from = data(x), *w = weight.const_data_ptr<float>();
   float *to = data(out), *scale = data(inverse);
@@ -234,7 +236,7 @@ void PackedPass::norm_heads(const at::Tensor& weight, const at::Tensor& rows, co
                             const at::Tensor& inverse) const {
   const int64_t D = net_.config().head_dim;
   raw.copy_(rows);
-  norm(raw.view({-1, D}), weight, net_.config().norm_eps, rows.view({-1, D}), inverse);
+  norm_rows(raw.view({-1, D}), weight, net_.config().norm_eps, rows.view({-1, D}), inverse);
 }
 
 // `gradient` [N, heads D] of what norm_heads gave becomes that of what it was given.
@@ -304,7 +306,7 @@ void PackedPass::attention(int64_t block, Saved& saved, int64_t rows,
   const double eps = net_.config().norm_eps;
   auto x = x_.view({-1}).narrow(0, 0, rows * net_.config().width).view({rows, -1});
   auto y = y_.narrow(0, 0, rows);
-  norm(saved.h, b.attention_norm, eps, x, saved.h_inverse);
+  norm_rows(saved.h, b.attention_norm, eps, x, saved.h_inverse);
   if (low) {
     const auto qkv = low_product({x}, low_weights(block).qkv.t());
     int64_t at = 0;
@@ -315,9 +317,9 @@ void PackedPass::attention(int64_t block, Saved& saved, int64_t rows,
       at += to->size(1);
     }
   } else {
-    multiply(saved.k, x, b.k);
-    multiply(saved.v, x, b.v);
-    if (!keys_only) multiply(saved.q, x, b.q);
+    multiply_into(saved.k, x, b.k);
+    multiply_into(saved.v, x, b.v);
+    if (!keys_only) multiply_into(saved.q, x, b.q);
   }
   if (b.q_norm.defined()) {
     norm_heads(b.k_norm, saved.k, saved.raw_k, saved.k_inverse);
@@ -348,8 +350,8 @@ void PackedPass::ffn(int64_t block, const Saved& saved, const at::Tensor& x,
     if (b.gate.bias.defined()) gates.add_(b.gate.bias);
     if (b.up.bias.defined()) ups.add_(b.up.bias);
   } else {
-    multiply(gates, x, b.gate);
-    multiply(ups, x, b.up);
+    multiply_into(gates, x, b.gate);
+    multiply_into(ups, x, b.up);
   }
   const float *gate = data(gates), *up = data(ups);
   float* act = data(activated);
@@ -370,7 +372,8 @@ at::Tensor PackedPass::forward(const at::Tensor& h, const PackedSequences& seque
   const ModelConfig& c = net_.config();
   const int64_t N = sequences.rows();
   if (h.dim() != 2 || h.size(0) != N || h.size(1) != c.width)
-    throw Error(ErrorCode::kInternal, fmt::format("{} rows for a packed pass of {}", h.size(0), N));
+    throw Error(ErrorCode::kInternal,
+                accrete::format("{} rows for a packed pass of {}", h.size(0), N));
   sequences_ = sequences;
   from_ = from;
   to_ = to;
@@ -382,10 +385,10 @@ at::Tensor PackedPass::forward(const at::Tensor& h, const PackedSequences& seque
     int64_t keys = tokens;
     for (const Past& p : sequences.past[i]) keys += p.tokens;
     if (keys > c.max_positions)
-      throw Error(
-          ErrorCode::kInvalidArgument,
-          fmt::format("{} tokens do not fit: the model has {} positions", keys, c.max_positions),
-          "shorten the text");
+      throw Error(ErrorCode::kInvalidArgument,
+                  accrete::format("{} tokens do not fit: the model has {} positions", keys,
+                                  c.max_positions),
+                  "shorten the text");
     probability_begin_.push_back(probability_begin_.back() + tokens * c.heads * keys);
   }
   prepare(N, options.for_backward ? to - from : 1, probability_begin_.back());
@@ -404,7 +407,7 @@ at::Tensor PackedPass::forward(const at::Tensor& h, const PackedSequences& seque
     attention(i, saved, N, sequences, keys_only, low_precision_);
     if (options.keys != nullptr) (*options.keys)(i, saved.k, saved.v);
     if (keys_only) return last;
-    norm(saved.middle, b.ffn_norm, c.norm_eps, x, saved.middle_inverse);
+    norm_rows(saved.middle, b.ffn_norm, c.norm_eps, x, saved.middle_inverse);
     at::Tensor out = i + 1 == to ? last : views(slot(i + 1), N).h;
     if (b.memory)
       at::add_out(out, saved.middle, (*b.memory)(x));
@@ -426,15 +429,15 @@ at::Tensor PackedPass::ffn_input(const at::Tensor& h, const PackedSequences& seq
   attention(block, saved, N, sequences, false, false);
   if (keys != nullptr) (*keys)(block, saved.k, saved.v);
   auto x = x_.view({-1}).narrow(0, 0, N * net_.config().width).view({N, -1});
-  norm(saved.middle, net_.blocks_[static_cast<size_t>(block)].ffn_norm, net_.config().norm_eps, x,
-       saved.middle_inverse);
+  norm_rows(saved.middle, net_.blocks_[static_cast<size_t>(block)].ffn_norm, net_.config().norm_eps,
+            x, saved.middle_inverse);
   return x;
 }
 
 void PackedPass::head(at::Tensor& logits, const at::Tensor& x, bool low_precision) {
   const Linear head = without_bias(net_.head(), net_.coded_head_);
   if (!low_precision || !in_low_precision(head.coded != nullptr, x.size(0)))
-    return multiply(logits, x, head);
+    return multiply_into(logits, x, head);
   if (!low_head_.defined()) low_head_ = low_copy(head);
   logits.copy_(low_product({x}, low_head_.t()));
 }

@@ -1,6 +1,7 @@
 #include "model/prompt_tree.h"
 
 #include <ATen/ATen.h>
+#include <ATen/core/grad_mode.h>
 
 #include <algorithm>
 #include <numeric>

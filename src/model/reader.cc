@@ -3,7 +3,6 @@
 #include <ATen/ATen.h>
 #include <ATen/Parallel.h>
 #include <ATen/core/grad_mode.h>
-#include <fmt/ranges.h>
 
 #include <algorithm>
 #include <cmath>
@@ -13,6 +12,7 @@
 #include <vector>
 
 #include "base/error.h"
+#include "base/format.h"
 #include "base/sha256.h"
 #include "base/threads.h"
 #include "io/safetensors.h"
@@ -37,7 +37,7 @@ at::ScalarType float_type(const TensorView& view, const std::string& folder) {
     default:
       throw Error(
           ErrorCode::kUnsupported,
-          fmt::format("{}: {} is of type {}", folder, shown(view.name), dtype_name(view.dtype)),
+          accrete::format("{}: {} is of type {}", folder, shown(view.name), dtype_name(view.dtype)),
           "save the model as float32, float16 or bfloat16");
   }
 }
@@ -48,7 +48,7 @@ at::Tensor mapped_tensor(const TensorView& view, const std::string& folder) {
                        at::TensorOptions().dtype(float_type(view, folder)));
 }
 
-struct Loader {
+struct ReaderLoader {
   const ShardedSafetensors& files;
   const std::optional<SafetensorsFile>& adapter;
   double adapter_scale;
@@ -59,13 +59,14 @@ struct Loader {
     const TensorView* view = files.find(prefix + name);
     if (view == nullptr)
       throw Error(ErrorCode::kFormat,
-                  fmt::format("{}: the tensor `{}` is missing", folder, prefix + name),
+                  accrete::format("{}: the tensor `{}` is missing", folder, prefix + name),
                   "is the folder complete, and is it a sentence encoder's?");
     if (view->shape != shape)
-      throw Error(ErrorCode::kFormat,
-                  fmt::format("{}: `{}` has shape [{}], config.json asks for [{}]", folder,
-                              view->name, fmt::join(view->shape, ", "), fmt::join(shape, ", ")),
-                  "config.json and the weights belong to different models; fetch both again");
+      throw Error(
+          ErrorCode::kFormat,
+          accrete::format("{}: `{}` has shape [{}], config.json asks for [{}]", folder, view->name,
+                          accrete::joined(view->shape, ", "), accrete::joined(shape, ", ")),
+          "config.json and the weights belong to different models; fetch both again");
     return mapped_tensor(*view, folder);
   }
   at::Tensor get(const std::string& name, const std::vector<int64_t>& shape) const {
@@ -75,14 +76,14 @@ struct Loader {
   // A factor of the adapter, [rows, columns] one of which is its rank; undefined: there is none.
   at::Tensor factor(const std::string& layer, const char* which, int64_t rows,
                     int64_t columns) const {
-    const std::string name = fmt::format("base_model.model.{}.{}.weight", layer, which);
+    const std::string name = accrete::format("base_model.model.{}.{}.weight", layer, which);
     const TensorView* view = adapter ? adapter->find(name) : nullptr;
     if (view == nullptr) return {};
     if (view->shape.size() != 2 || (rows > 0 && view->shape[0] != rows) ||
         (columns > 0 && view->shape[1] != columns))
       throw Error(ErrorCode::kFormat,
-                  fmt::format("{}: `{}` of the adapter has shape [{}]", folder, name,
-                              fmt::join(view->shape, ", ")),
+                  accrete::format("{}: `{}` of the adapter has shape [{}]", folder, name,
+                                  accrete::joined(view->shape, ", ")),
                   "the adapter belongs to another model; fetch both again");
     return mapped_tensor(*view, folder).to(at::kFloat);
   }
@@ -92,10 +93,10 @@ struct Loader {
     const at::Tensor a = factor(layer, "lora_A", 0, in), b = factor(layer, "lora_B", out, 0);
     if (!a.defined() && !b.defined()) return own;
     if (!a.defined() || !b.defined() || a.size(0) != b.size(1))
-      throw Error(
-          ErrorCode::kFormat,
-          fmt::format("{}: the adapter's two factors of `{}` do not go together", folder, layer),
-          "fetch the adapter again");
+      throw Error(ErrorCode::kFormat,
+                  accrete::format("{}: the adapter's two factors of `{}` do not go together",
+                                  folder, layer),
+                  "fetch the adapter again");
     return at::addmm(own, b, a, 1, adapter_scale);
   }
 };
@@ -122,7 +123,7 @@ struct Dense {
   at::Tensor weight, bias;  // [out, in], [out]
 
   Dense() = default;
-  Dense(const Loader& loader, const std::string& name, int64_t out, int64_t in)
+  Dense(const ReaderLoader& loader, const std::string& name, int64_t out, int64_t in)
       : weight(loader.weight(name, out, in)), bias(loader.get(name + ".bias", {out})) {}
 
   at::Tensor operator()(const at::Tensor& x) const {
@@ -144,7 +145,7 @@ struct LayerNorm {
   double eps = 0;
 
   LayerNorm() = default;
-  LayerNorm(const Loader& loader, const std::string& name, const ReaderConfig& c)
+  LayerNorm(const ReaderLoader& loader, const std::string& name, const ReaderConfig& c)
       : weight(loader.get(name + ".weight", {c.width})),
         bias(loader.get(name + ".bias", {c.width})),
         eps(c.norm_eps) {}
@@ -157,8 +158,8 @@ struct Block {
   Dense q, k, v, attended, up, down;
   LayerNorm after_attention, after_ffn;
 
-  Block(const Loader& loader, int64_t i, const ReaderConfig& c) {
-    const std::string p = fmt::format("encoder.layer.{}.", i);
+  Block(const ReaderLoader& loader, int64_t i, const ReaderConfig& c) {
+    const std::string p = accrete::format("encoder.layer.{}.", i);
     q = Dense(loader, p + "attention.self.query", c.width, c.width);
     k = Dense(loader, p + "attention.self.key", c.width, c.width);
     v = Dense(loader, p + "attention.self.value", c.width, c.width);
@@ -200,7 +201,7 @@ void add_header(const std::filesystem::path& file, Sha256& sha) {
   const auto next = [&](size_t n) {
     std::string bytes(n, '\0');
     if (!in.read(bytes.data(), static_cast<std::streamsize>(n)))
-      throw Error(ErrorCode::kIo, fmt::format("cannot read {}", file.string()),
+      throw Error(ErrorCode::kIo, accrete::format("cannot read {}", file.string()),
                   "was the file changed a moment ago? try again");
     return bytes;
   };
@@ -208,7 +209,7 @@ void add_header(const std::filesystem::path& file, Sha256& sha) {
   const std::string start = next(kLengthBytes);
   for (size_t i = kLengthBytes; i-- > 0;) length = length << 8 | static_cast<uint8_t>(start[i]);
   const uint64_t size = std::filesystem::file_size(file);
-  sha.update(fmt::format("weights {} {}\n", size, length)).update(next(std::min(length, size)));
+  sha.update(accrete::format("weights {} {}\n", size, length)).update(next(std::min(length, size)));
 }
 
 void add_configuration(const ReaderConfig& c, Sha256& sha) {
@@ -219,7 +220,7 @@ void add_configuration(const ReaderConfig& c, Sha256& sha) {
                                    {"acceptance", &c.acceptance_json}}) {
     // A folder without the two later ones keeps the digest that it had before there were any.
     if (text->empty() && (text == &c.adapter_json || text == &c.acceptance_json)) continue;
-    sha.update(fmt::format("{} {}\n", name, text->size())).update(*text);
+    sha.update(accrete::format("{} {}\n", name, text->size())).update(*text);
   }
 }
 
@@ -282,18 +283,18 @@ Reader::Impl::Impl(const std::filesystem::path& path, ReaderConfig read)
   const ReaderConfig& c = config;
   if (tokenizer.vocab_size() > c.vocab_size)
     throw Error(ErrorCode::kFormat,
-                fmt::format("{}: the tokenizer has {} tokens, config.json {}", folder,
-                            tokenizer.vocab_size(), c.vocab_size),
+                accrete::format("{}: the tokenizer has {} tokens, config.json {}", folder,
+                                tokenizer.vocab_size(), c.vocab_size),
                 "the two files belong to different models; fetch both again");
   constexpr int64_t kMost = 512;
   max_tokens = std::min({tokenizer.max_length().value_or(kMost), kMost, c.max_positions});
   if (tokenizer.encode("", kMost).size() > static_cast<size_t>(max_tokens))
     throw Error(
         ErrorCode::kFormat,
-        fmt::format("{}: its {} tokens have no room for the special ones", folder, max_tokens),
+        accrete::format("{}: its {} tokens have no room for the special ones", folder, max_tokens),
         "correct \"truncation\" in tokenizer.json, or fetch the folder again");
 
-  Loader loader{files, adapter, config.adapter_scale, folder, ""};
+  ReaderLoader loader{files, adapter, config.adapter_scale, folder, ""};
   if (files.find("embeddings.word_embeddings.weight") == nullptr &&
       files.find("bert.embeddings.word_embeddings.weight") != nullptr)
     loader.prefix = "bert.";
@@ -353,7 +354,7 @@ void Reader::Impl::pool(const at::Tensor& h, const Rows& rows, const int64_t* or
       const double norm = std::sqrt(std::inner_product(sum.begin(), sum.end(), sum.begin(), 0.0));
       if (!std::isfinite(norm) || norm == 0)
         throw Error(ErrorCode::kFormat,
-                    fmt::format("{}: the reader's vectors are not finite", folder),
+                    accrete::format("{}: the reader's vectors are not finite", folder),
                     "its weights are damaged; fetch it again");
       for (int64_t i = 0; i < width; ++i)
         out[*order * width + i] = static_cast<float>(sum[static_cast<size_t>(i)] / norm);

@@ -6,6 +6,7 @@
 
 #include "base/error.h"
 #include "base/file.h"
+#include "base/format.h"
 #include "io/strict_json.h"
 #include "io/utf8.h"
 
@@ -15,13 +16,13 @@ namespace {
 using nlohmann::json;
 
 [[noreturn]] void fail(const std::filesystem::path& file, const std::string& what) {
-  throw Error(ErrorCode::kFormat, fmt::format("{}: {}", file.string(), what),
+  throw Error(ErrorCode::kFormat, accrete::format("{}: {}", file.string(), what),
               "is this a sentence encoder's folder? fetch it again, or save it again with "
               "`save_pretrained`");
 }
 
-[[noreturn]] void unsupported(const std::filesystem::path& file, const std::string& what) {
-  throw Error(ErrorCode::kUnsupported, fmt::format("{}: {}", file.string(), what),
+[[noreturn]] void unsupported_reader(const std::filesystem::path& file, const std::string& what) {
+  throw Error(ErrorCode::kUnsupported, accrete::format("{}: {}", file.string(), what),
               "a reader is a sentence encoder of the BERT family, such as all-MiniLM-L6-v2 or "
               "bge-small");
 }
@@ -38,7 +39,7 @@ int64_t size_at(const json& config, const char* key, const std::filesystem::path
   const auto it = config.find(key);
   if (it == config.end() || !it->is_number_integer() || it->get<int64_t>() <= 0 ||
       it->get<int64_t>() > kMost)
-    fail(file, fmt::format("`{}` must be a positive integer", key));
+    fail(file, accrete::format("`{}` must be a positive integer", key));
   return it->get<int64_t>();
 }
 
@@ -46,7 +47,7 @@ std::string string_or(const json& config, const char* key, const std::string& ot
                       const std::filesystem::path& file) {
   const auto it = config.find(key);
   if (it == config.end() || it->is_null()) return otherwise;
-  if (!it->is_string()) fail(file, fmt::format("`{}` must be a string", key));
+  if (!it->is_string()) fail(file, accrete::format("`{}` must be a string", key));
   return it->get<std::string>();
 }
 
@@ -54,19 +55,19 @@ std::string string_or(const json& config, const char* key, const std::string& ot
 bool flag(const json& config, const char* key, const std::filesystem::path& file) {
   const auto it = config.find(key);
   if (it == config.end() || it->is_null()) return false;
-  if (!it->is_boolean()) fail(file, fmt::format("`{}` must be true or false", key));
+  if (!it->is_boolean()) fail(file, accrete::format("`{}` must be true or false", key));
   return it->get<bool>();
 }
 
 void read_shape(const std::filesystem::path& file, ReaderConfig& c) {
   const json config = parse_object(c.config_json, file);
   const std::string type = string_or(config, "model_type", "none", file);
-  if (type != "bert") unsupported(file, fmt::format("the model type {}", shown(type)));
+  if (type != "bert") unsupported_reader(file, accrete::format("the model type {}", shown(type)));
   const std::string positions = string_or(config, "position_embedding_type", "absolute", file);
   if (positions != "absolute")
-    unsupported(file, fmt::format("the position embedding type {}", shown(positions)));
+    unsupported_reader(file, accrete::format("the position embedding type {}", shown(positions)));
   for (const char* key : {"is_decoder", "add_cross_attention"})
-    if (flag(config, key, file)) unsupported(file, fmt::format("`{}`", key));
+    if (flag(config, key, file)) unsupported_reader(file, accrete::format("`{}`", key));
 
   const std::string act = string_or(config, "hidden_act", "gelu", file);
   if (act == "gelu")
@@ -76,7 +77,7 @@ void read_shape(const std::filesystem::path& file, ReaderConfig& c) {
   else if (act == "relu")
     c.activation = ReaderConfig::Activation::kRelu;
   else
-    unsupported(file, fmt::format("the activation {}", shown(act)));
+    unsupported_reader(file, accrete::format("the activation {}", shown(act)));
 
   c.vocab_size = size_at(config, "vocab_size", file);
   c.width = size_at(config, "hidden_size", file);
@@ -86,8 +87,8 @@ void read_shape(const std::filesystem::path& file, ReaderConfig& c) {
   c.max_positions = size_at(config, "max_position_embeddings", file);
   c.types = size_at(config, "type_vocab_size", file);
   if (c.width % c.heads != 0)
-    fail(file, fmt::format("`hidden_size` {} is not a multiple of `num_attention_heads` {}",
-                           c.width, c.heads));
+    fail(file, accrete::format("`hidden_size` {} is not a multiple of `num_attention_heads` {}",
+                               c.width, c.heads));
   const auto eps = config.find("layer_norm_eps");
   if (eps != config.end() && !eps->is_null()) {
     c.norm_eps = eps->is_number() ? eps->get<double>() : -1;
@@ -101,14 +102,14 @@ void read_pooling(const std::filesystem::path& file, ReaderConfig& c) {
   std::string mode;
   for (const auto& [key, value] : config.items()) {
     if (!key.starts_with("pooling_mode_") || !flag(config, key.c_str(), file)) continue;
-    if (!mode.empty()) unsupported(file, "two ways of pooling at once");
+    if (!mode.empty()) unsupported_reader(file, "two ways of pooling at once");
     mode = key;
   }
   if (mode.empty()) mode = "pooling_mode_" + string_or(config, "pooling_mode", "none", file);
   if (mode == "pooling_mode_cls_token" || mode == "pooling_mode_cls")
     c.pool_first = true;
   else if (mode != "pooling_mode_mean_tokens" && mode != "pooling_mode_mean")
-    unsupported(file, fmt::format("the pooling {}", shown(mode)));
+    unsupported_reader(file, accrete::format("the pooling {}", shown(mode)));
 }
 
 // Modules behind the pooling other than the one that brings vectors to unit length would be left
@@ -123,7 +124,7 @@ void check_modules(const std::filesystem::path& file) {
     const std::string type = string_or(module, "type", "none", file);
     constexpr std::array<std::string_view, 3> kKnown = {"Transformer", "Pooling", "Normalize"};
     if (std::find(kKnown.begin(), kKnown.end(), type.substr(type.rfind('.') + 1)) == kKnown.end())
-      unsupported(file, fmt::format("the module {}", shown(type)));
+      unsupported_reader(file, accrete::format("the module {}", shown(type)));
   }
 }
 
@@ -131,14 +132,14 @@ void check_modules(const std::filesystem::path& file) {
 void read_adapter(const std::filesystem::path& file, ReaderConfig& c) {
   const json config = parse_object(c.adapter_json, file);
   const std::string type = string_or(config, "peft_type", "none", file);
-  if (type != "LORA") unsupported(file, fmt::format("the adapter {}", shown(type)));
+  if (type != "LORA") unsupported_reader(file, accrete::format("the adapter {}", shown(type)));
   for (const char* key : {"use_dora", "use_rslora", "fan_in_fan_out"})
-    if (flag(config, key, file)) unsupported(file, fmt::format("`{}`", key));
+    if (flag(config, key, file)) unsupported_reader(file, accrete::format("`{}`", key));
   for (const char* key : {"rank_pattern", "alpha_pattern", "modules_to_save"})
     if (const auto it = config.find(key); it != config.end() && !it->is_null() && !it->empty())
-      unsupported(file, fmt::format("`{}`", key));
+      unsupported_reader(file, accrete::format("`{}`", key));
   if (const std::string bias = string_or(config, "bias", "none", file); bias != "none")
-    unsupported(file, fmt::format("the bias {}", shown(bias)));
+    unsupported_reader(file, accrete::format("the bias {}", shown(bias)));
   const auto alpha = config.find("lora_alpha");
   if (alpha == config.end() || !alpha->is_number() || !(alpha->get<double>() > 0))
     fail(file, "`lora_alpha` must be a positive number");
@@ -151,8 +152,9 @@ void read_acceptance(const std::filesystem::path& file, ReaderConfig& c) {
     const auto terms = acceptance_terms();
     const auto term = std::find_if(terms.begin(), terms.end(),
                                    [&key](const AcceptanceTerm& t) { return t.name == key; });
-    if (term == terms.end()) fail(file, fmt::format("{} is no part of the decision", shown(key)));
-    if (!value.is_number()) fail(file, fmt::format("{} must be a number", shown(key)));
+    if (term == terms.end())
+      fail(file, accrete::format("{} is no part of the decision", shown(key)));
+    if (!value.is_number()) fail(file, accrete::format("{} must be a number", shown(key)));
     c.acceptance.*(term->value) = value.get<double>();
   }
 }
@@ -162,7 +164,8 @@ void read_acceptance(const std::filesystem::path& file, ReaderConfig& c) {
 ReaderConfig ReaderConfig::from_folder(const std::filesystem::path& folder) {
   std::error_code ignored;
   if (!std::filesystem::is_directory(folder, ignored))
-    throw Error(ErrorCode::kNotFound, fmt::format("the reader {} is not a folder", folder.string()),
+    throw Error(ErrorCode::kNotFound,
+                accrete::format("the reader {} is not a folder", folder.string()),
                 "name a folder with config.json, tokenizer.json and model.safetensors");
   ReaderConfig c;
   c.config_json = read_file(folder / "config.json");

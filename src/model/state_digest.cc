@@ -1,11 +1,11 @@
 #include "model/state_digest.h"
 
 #include <ATen/ATen.h>
-#include <fmt/ranges.h>
 
 #include <algorithm>
 #include <optional>
 
+#include "base/format.h"
 #include "base/sha256.h"
 #include "io/safetensors.h"
 #include "model/fact_memory.h"
@@ -32,7 +32,7 @@ class Digest {
   }
   // For who brings the bytes in pieces.
   void head(std::string_view name, std::string_view dtype, std::span<const int64_t> shape) {
-    hash_.update(fmt::format("{}\n{}\n{}\n", name, dtype, fmt::join(shape, ",")));
+    hash_.update(accrete::format("{}\n{}\n{}\n", name, dtype, accrete::joined(shape, ",")));
   }
   void bytes(std::span<const std::byte> bytes) { hash_.update(bytes); }
   void text(std::string_view text) { hash_.update(text); }
@@ -47,7 +47,7 @@ void add_memory(Digest& digest, const Memory& memory) {
 }
 
 std::string prefix(int64_t block) {
-  return fmt::format("overlay.{}.", block);
+  return accrete::format("overlay.{}.", block);
 }
 
 void add_open(Digest& digest, int64_t block, const SparseRows& rows) {
@@ -82,19 +82,20 @@ void add_anchors(Digest& digest, const Overlay& overlay) {
   for (const auto& [name, anchors] :
        {std::pair{"anchors", &overlay.anchors}, {"text_anchors", &overlay.text_anchors}}) {
     if (anchors->parts == 0) continue;
-    digest.tensor(fmt::format("overlay.{}", name), anchors->queries.joined());
+    digest.tensor(accrete::format("overlay.{}", name), anchors->queries.joined());
     const auto part = anchors->part.contiguous();
-    digest.ids(fmt::format("overlay.{}.part", name),
+    digest.ids(accrete::format("overlay.{}.part", name),
                {part.const_data_ptr<int64_t>(), static_cast<size_t>(part.numel())});
   }
 }
 
 // Reader and settings, then every fact of the state: texts, keys, values.
-void add_facts(Digest& digest, const FactMemory& memory) {
+void digest_facts(Digest& digest, const FactMemory& memory) {
   const FactMemoryInfo& info = memory.info();
   if (memory.store().empty()) return;  // the base, to the bit
-  digest.text(fmt::format("facts {} {} {} {} {} {}\n", info.reader_digest, info.sites.block,
-                          info.sites.at_end, info.sites.every, tell_name(info.tell), info.caution));
+  digest.text(accrete::format("facts {} {} {} {} {} {}\n", info.reader_digest, info.sites.block,
+                              info.sites.at_end, info.sites.every, tell_name(info.tell),
+                              info.caution));
   for (int64_t i = 0; i < memory.store().size(); ++i) {
     const StoredFact& fact = memory.store().fact(i);
     const UpdateFacts& facts = fact.update->facts;
@@ -128,7 +129,7 @@ Gated gated(const Ledger& ledger, const std::string& id, Update update, int64_t 
   out.first_part = first_part;
   out.file = SafetensorsFile::open(ledger.folder() / "updates" / update_file_name(id));
   for (const LayerDelta& layer : out.outline.layers)
-    out.values[layer.block] = out.file->at(fmt::format("{}.delta", layer.block)).bytes;
+    out.values[layer.block] = out.file->at(accrete::format("{}.delta", layer.block)).bytes;
   return out;
 }
 
@@ -144,7 +145,7 @@ std::string LanguageModel::base_digest() const {
 std::string LanguageModel::state_digest() const {
   Digest digest;
   digest.text(base_digest());
-  if (facts_) add_facts(digest, *facts_);
+  if (facts_) digest_facts(digest, *facts_);
   if (!memory_) return digest.hex();
   add_memory(digest, *memory_);
   const Overlay& overlay = memory_->overlay;
@@ -160,7 +161,7 @@ std::string state_digest(const LanguageModel& model, const Ledger& ledger) {
   if (model.has_facts()) {
     Digest digest;
     digest.text(model.base_digest());
-    add_facts(digest, model.facts().with(load_facts(ledger, ledger.active())));
+    digest_facts(digest, model.facts().with(load_facts(ledger, ledger.active())));
     return digest.hex();
   }
   // The updates without a gate are summed in memory, as a model does; of the others the values are

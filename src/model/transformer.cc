@@ -1,11 +1,10 @@
 #include "model/transformer.h"
 
-#include <fmt/ranges.h>
-
 #include <algorithm>
 #include <cmath>
 
 #include "base/error.h"
+#include "base/format.h"
 #include "base/pages.h"
 #include "model/coded_matrix.h"
 #include "model/fused.h"
@@ -25,13 +24,13 @@ at::ScalarType scalar_type(DType dtype) {
       return at::kBFloat16;
     default:
       throw Error(ErrorCode::kUnsupported,
-                  fmt::format("weights of type {} are not supported", dtype_name(dtype)),
+                  accrete::format("weights of type {} are not supported", dtype_name(dtype)),
                   "save the model as float32, float16 or bfloat16");
   }
 }
 
 // silu(gate) * up; gate is used up.
-at::Tensor swiglu(const at::Tensor& gate, const at::Tensor& up) {
+at::Tensor swiglu_of(const at::Tensor& gate, const at::Tensor& up) {
   return fused_applies(gate) && fused_applies(up) ? fused_swiglu(gate, up) : at::silu(gate) * up;
 }
 
@@ -51,20 +50,22 @@ struct Loader {
     const TensorView* view = files.find(name);
     if (view == nullptr) {
       if (!required) return {};
-      throw Error(ErrorCode::kFormat, fmt::format("{}: the tensor `{}` is missing", folder, name),
+      throw Error(ErrorCode::kFormat,
+                  accrete::format("{}: the tensor `{}` is missing", folder, name),
                   "is the model complete, and of the architecture its config.json names?");
     }
     if (view->shape != shape)
-      throw Error(ErrorCode::kFormat,
-                  fmt::format("{}: `{}` has shape [{}], config.json asks for [{}]", folder, name,
-                              fmt::join(view->shape, ", "), fmt::join(shape, ", ")));
+      throw Error(
+          ErrorCode::kFormat,
+          accrete::format("{}: `{}` has shape [{}], config.json asks for [{}]", folder, name,
+                          accrete::joined(view->shape, ", "), accrete::joined(shape, ", ")));
     return from_map(*view).to(device, dtype);
   }
 };
 
 MemoryFfn load_memory_ffn(Loader loader, const NativeMemory& m, int64_t width) {
   loader.dtype = at::kFloat;  // what the lookup and the value read compute in
-  const std::string p = fmt::format("model.layers.{}.memory.", m.block);
+  const std::string p = accrete::format("model.layers.{}.memory.", m.block);
   MemoryFfn ffn;
   ffn.options.heads = m.heads;
   ffn.options.half_keys = m.half_keys;
@@ -161,7 +162,7 @@ Transformer Transformer::load(const std::filesystem::path& folder, at::Device de
   if (!c.tied_head) m.head_ = loader.get("lm_head.weight", {c.vocab_size, c.width});
   m.coded_head_ = coded(c.tied_head ? "model.embed_tokens.weight" : "lm_head.weight");
   for (int64_t i = 0; i < c.blocks; ++i) {
-    const std::string p = fmt::format("model.layers.{}.", i);
+    const std::string p = accrete::format("model.layers.{}.", i);
     Block b;
     b.attention_norm = loader.get(p + "input_layernorm.weight", {c.width});
     b.ffn_norm = loader.get(p + "post_attention_layernorm.weight", {c.width});
@@ -280,7 +281,7 @@ at::Tensor Transformer::attention(const Block& block, size_t index, const at::Te
 }
 
 at::Tensor Transformer::ffn(const Block& block, const at::Tensor& x) const {
-  return block.memory ? (*block.memory)(x) : block.down(swiglu(block.gate(x), block.up(x)));
+  return block.memory ? (*block.memory)(x) : block.down(swiglu_of(block.gate(x), block.up(x)));
 }
 
 at::Tensor Transformer::run(at::Tensor h, int64_t from, int64_t to,
@@ -289,8 +290,8 @@ at::Tensor Transformer::run(at::Tensor h, int64_t from, int64_t to,
   const int64_t past = options.cache != nullptr ? options.cache->length : 0;
   if (past + T > config_.max_positions)
     throw Error(ErrorCode::kInvalidArgument,
-                fmt::format("{} tokens do not fit: the model has {} positions", past + T,
-                            config_.max_positions),
+                accrete::format("{} tokens do not fit: the model has {} positions", past + T,
+                                config_.max_positions),
                 "shorten the text");
   at::Tensor cos, sin;
   if (options.positions.defined()) {
@@ -330,7 +331,7 @@ void Transformer::each_weight(
   const auto old_head = head();
   f("model.embed_tokens.weight", embedding_);
   for (size_t i = 0; i < blocks_.size(); ++i) {
-    const std::string p = fmt::format("model.layers.{}.", i);
+    const std::string p = accrete::format("model.layers.{}.", i);
     f(p + "input_layernorm.weight", blocks_[i].attention_norm);
     f(p + "post_attention_layernorm.weight", blocks_[i].ffn_norm);
     if (blocks_[i].q_norm.defined()) {
@@ -359,7 +360,7 @@ void Transformer::each_weight(
 void Transformer::each_linear(
     const std::function<void(const std::string& name, Linear& linear)>& f) {
   for (size_t i = 0; i < blocks_.size(); ++i) {
-    const std::string p = fmt::format("model.layers.{}.", i);
+    const std::string p = accrete::format("model.layers.{}.", i);
     Block& b = blocks_[i];
     f(p + "self_attn.q_proj", b.q);
     f(p + "self_attn.k_proj", b.k);

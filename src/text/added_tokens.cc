@@ -1,7 +1,9 @@
 #include "text/added_tokens.h"
 
 #include <algorithm>
+#include <nlohmann/json.hpp>
 
+#include "base/format.h"
 #include "text/json_fields.h"
 #include "text/unicode.h"
 
@@ -48,7 +50,7 @@ AddedToken read_token(const Json& json) {
   token.id = id.get<int32_t>();
   token.content = string_at(json, "content", where);
   if (unicode::valid_prefix(token.content) != token.content.size())
-    fail_format(where, fmt::format("the token of id {} is not UTF-8", token.id));
+    fail_format(where, accrete::format("the token of id {} is not UTF-8", token.id));
   token.special = bool_or(json, "special", false, where);
   token.single_word = bool_or(json, "single_word", false, where);
   token.lstrip = bool_or(json, "lstrip", false, where);
@@ -75,15 +77,15 @@ AddedTokens::AddedTokens(const Json& json, const Vocabulary& model, Normalizer n
     if (token.id >= limit || (in_model != model.end() && in_model->second != token.id) ||
         (same_id != model_tokens.end() && same_id->second != token.content) ||
         by_id_.contains(token.id) || ids_.contains(token.content))
-      fail_format("added_tokens", fmt::format("{:?} with id {} contradicts another entry",
-                                              token.content, token.id));
+      fail_format("added_tokens", accrete::format("{:?} with id {} contradicts another entry",
+                                                  token.content, token.id));
     std::string changed;
     const bool is_new = token.normalized
                             ? normalized_.add(normalizer_.apply(token.content, changed), token.id)
                             : as_written_.add(token.content, token.id);
     if (!is_new)
       fail_unsupported("added_tokens",
-                       fmt::format("{:?} normalised is another one's", token.content));
+                       accrete::format("{:?} normalised is another one's", token.content));
     ids_.emplace(token.content, token.id);
     by_id_.emplace(token.id, std::move(token));
   }

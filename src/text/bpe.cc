@@ -5,8 +5,10 @@
 #include <bit>
 #include <cstring>
 #include <memory>
+#include <nlohmann/json.hpp>
 #include <queue>
 
+#include "base/format.h"
 #include "text/json_fields.h"
 #include "text/unicode.h"
 
@@ -80,7 +82,7 @@ std::pair<std::string_view, std::string_view> pair_of(const Json& json) {
     const std::string_view text = json.get_ref<const std::string&>();
     const size_t space = text.find(' ');
     if (space == std::string_view::npos || text.find(' ', space + 1) != std::string_view::npos)
-      fail_format("model merges", fmt::format("{:?} is not a pair", text));
+      fail_format("model merges", accrete::format("{:?} is not a pair", text));
     return {text.substr(0, space), text.substr(space + 1)};
   }
   if (!json.is_array() || json.size() != 2 || !json[0].is_string() || !json[1].is_string())
@@ -104,7 +106,7 @@ std::optional<std::string> bytes_of_token(std::string_view token) {
 Bpe::Bpe(const Json& json) {
   if (!json.is_object()) fail_format("model", "not an object");
   if (json.contains("type") && string_at(json, "type", "model") != "BPE")
-    fail_unsupported("model", fmt::format("the type {:?}", string_at(json, "type", "model")));
+    fail_unsupported("model", accrete::format("the type {:?}", string_at(json, "type", "model")));
   const Json& dropout = member(json, "dropout");
   if (!dropout.is_null() && dropout != 0.0)
     fail_unsupported("model", "dropout, which makes encoding random");
@@ -141,15 +143,16 @@ void Bpe::read_vocabulary(const Json& json) {
   vocabulary_.reserve(json.size());
   for (const auto& [token, id] : json.items()) {
     if (!id.is_number_integer() || id < 0 || id >= limit)
-      fail_format("model vocab", fmt::format("{:?} has no usable id", token));
+      fail_format("model vocab", accrete::format("{:?} has no usable id", token));
     if (unicode::valid_prefix(token) != token.size())
-      fail_format("model vocab", fmt::format("the token of id {} is not UTF-8", id.get<int32_t>()));
+      fail_format("model vocab",
+                  accrete::format("the token of id {} is not UTF-8", id.get<int32_t>()));
     vocabulary_.emplace(token, id.get<int32_t>());
     id_limit_ = std::max(id_limit_, id.get<int32_t>() + 1);
   }
   std::vector<bool> taken(id_limit_);
   for (const auto& [token, id] : vocabulary_) {
-    if (taken[id]) fail_format("model vocab", fmt::format("two tokens have the id {}", id));
+    if (taken[id]) fail_format("model vocab", accrete::format("two tokens have the id {}", id));
     taken[id] = true;
   }
 
@@ -177,7 +180,7 @@ void Bpe::read_merges(const Json& json) {
     const auto id = [&](std::string_view token) {
       const auto found = vocabulary_.find(token);
       if (found == vocabulary_.end())
-        fail_format("model merges", fmt::format("{:?} is not in the vocabulary", token));
+        fail_format("model merges", accrete::format("{:?} is not in the vocabulary", token));
       return found->second;
     };
     const uint64_t pair = static_cast<uint64_t>(id(left)) << 32 | static_cast<uint32_t>(id(right));

@@ -7,6 +7,7 @@
 
 #include "base/error.h"
 #include "base/file.h"
+#include "base/format.h"
 #include "io/strict_json.h"
 #include "text/jinja_value.h"
 #include "text/json_fields.h"
@@ -42,14 +43,14 @@ constexpr std::array<std::string_view, 3> kRoles = {"system", "user", "assistant
 std::string first_line(std::string_view jinja) {
   std::string_view line = jinja.substr(0, jinja.find_first_of("\r\n"));
   line = line.substr(0, unicode::valid_prefix(line.substr(0, 120)));
-  return fmt::format("{:?}", line);
+  return accrete::format("{:?}", line);
 }
 
 [[noreturn]] void refuse(std::string_view jinja, std::string_view why) {
-  throw Error(
-      ErrorCode::kUnsupported,
-      fmt::format("the chat template that begins {} is not supported: {}", first_line(jinja), why),
-      "give plain prompts (--raw)");
+  throw Error(ErrorCode::kUnsupported,
+              accrete::format("the chat template that begins {} is not supported: {}",
+                              first_line(jinja), why),
+              "give plain prompts (--raw)");
 }
 
 // What follows the answer in `rendered`, up to the end of the first token between < and >.
@@ -83,7 +84,8 @@ ChatTemplate ChatTemplate::from_jinja(std::string_view jinja,
     prompt = own->render(std::span(turns).first(1), true);
     both = own->render(turns, false);
   } catch (const text::jinja::Raised& raised) {
-    refuse(jinja, fmt::format("it refuses a user's message and its answer: {}", raised.message));
+    refuse(jinja,
+           accrete::format("it refuses a user's message and its answer: {}", raised.message));
   } catch (const Error& error) {
     refuse(jinja, error.what());
   }
@@ -115,8 +117,8 @@ std::optional<ChatTemplate> ChatTemplate::from_folder(const std::filesystem::pat
     }
   }
   throw Error(ErrorCode::kFormat,
-              fmt::format("{}: chat_template is neither a text nor a list with a \"default\"",
-                          config_path.string()),
+              accrete::format("{}: chat_template is neither a text nor a list with a \"default\"",
+                              config_path.string()),
               "the file is damaged; fetch it again");
 }
 
@@ -129,7 +131,7 @@ std::string ChatTemplate::render(std::span<const Message> messages,
   for (const Message& message : messages) {
     if (std::find(kRoles.begin(), kRoles.end(), message.role) == kRoles.end()) {
       throw Error(ErrorCode::kInvalidArgument,
-                  fmt::format("a message has the role {:?}", message.role),
+                  accrete::format("a message has the role {:?}", message.role),
                   "roles are system, user and assistant");
     }
   }
@@ -138,7 +140,7 @@ std::string ChatTemplate::render(std::span<const Message> messages,
   } catch (const text::jinja::Raised& raised) {
     throw Error(
         ErrorCode::kInvalidArgument,
-        fmt::format("the model's chat template refuses this conversation: {}", raised.message),
+        accrete::format("the model's chat template refuses this conversation: {}", raised.message),
         "give the messages that it takes");
   }
 }

@@ -1,11 +1,11 @@
 // The filters, tests, methods and functions of Jinja and Python that chat templates use.
-#include <fmt/format.h>
 
 #include <algorithm>
 #include <cstdlib>
 #include <ctime>
 #include <optional>
 
+#include "base/format.h"
 #include "text/jinja_lexer.h"
 #include "text/jinja_value.h"
 #include "text/unicode.h"
@@ -18,7 +18,7 @@ constexpr int64_t kLongest = 1'000'000;
 
 const std::string& text_of(const Value& value, std::string_view what) {
   if (value.kind != Value::kString)
-    throw Refused{fmt::format("{} of something else than a string", what)};
+    throw Refused{accrete::format("{} of something else than a string", what)};
   return value.text;
 }
 
@@ -212,7 +212,7 @@ std::string date(const std::string& format) {
   }
   char text[256];
   const size_t n = std::strftime(text, sizeof text, format.c_str(), &parts);
-  if (n == 0 && !format.empty()) throw Refused{fmt::format("the date as {:?}", format)};
+  if (n == 0 && !format.empty()) throw Refused{accrete::format("the date as {:?}", format)};
   return {text, n};
 }
 
@@ -302,7 +302,7 @@ Value filtered(const Value& value, const std::string& name, const Arguments& arg
                            ? static_cast<int>(std::clamp<int64_t>(indent.integer, 0, 32))
                            : -1));
   }
-  throw Refused{fmt::format("the filter {:?}", name)};
+  throw Refused{accrete::format("the filter {:?}", name)};
 }
 
 bool tested(const Value& value, const std::string& name, const Arguments& arguments) {
@@ -335,7 +335,7 @@ bool tested(const Value& value, const std::string& name, const Arguments& argume
     if (name == "divisibleby" && number && other.kind == Value::kInteger && other.integer != 0)
       return value.integer % other.integer == 0;
   }
-  throw Refused{fmt::format("the test {:?}", name)};
+  throw Refused{accrete::format("the test {:?}", name)};
 }
 
 bool has_method(const Value& value, std::string_view name) {
@@ -392,7 +392,7 @@ Value method(const Value& value, const std::string& name, const Arguments& argum
       return otherwise.kind == Value::kUndefined ? Value::none() : otherwise;
     }
   }
-  throw Refused{fmt::format("the method {:?}", name)};
+  throw Refused{accrete::format("the method {:?}", name)};
 }
 
 bool is_function(std::string_view name) {

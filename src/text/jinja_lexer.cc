@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "base/error.h"
+#include "base/format.h"
 #include "text/unicode.h"
 
 namespace accrete::text::jinja {
@@ -207,7 +208,7 @@ Token number(std::string_view source, size_t& at) {
 }  // namespace
 
 void unsupported(std::string_view what) {
-  throw Error(ErrorCode::kUnsupported, fmt::format("chat template: {}", what),
+  throw Error(ErrorCode::kUnsupported, accrete::format("chat template: {}", what),
               "is the file whole? Else use the model with --raw");
 }
 

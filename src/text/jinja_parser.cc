@@ -2,6 +2,7 @@
 #include <utility>
 
 #include "base/error.h"
+#include "base/format.h"
 #include "text/jinja.h"
 #include "text/jinja_lexer.h"
 
@@ -402,10 +403,10 @@ class StatementParser {
     } else if (keyword == "macro") {
       body.push_back(macro_statement(rest, depth));
     } else if ((keyword == "break" || keyword == "continue") && rest.empty()) {
-      if (loops_ == 0) unsupported(fmt::format("{} outside of a loop", keyword));
+      if (loops_ == 0) unsupported(accrete::format("{} outside of a loop", keyword));
       body.emplace_back().kind = keyword == "break" ? Statement::kBreak : Statement::kContinue;
     } else {
-      unsupported(fmt::format("the statement {:?} is not understood", keyword));
+      unsupported(accrete::format("the statement {:?} is not understood", keyword));
     }
   }
 
@@ -431,7 +432,7 @@ class StatementParser {
         test.kind = Expression::kTrue;
         last = true;
       } else {
-        unsupported(fmt::format("{:?} in an if", keyword));
+        unsupported(accrete::format("{:?} in an if", keyword));
       }
     }
   }
@@ -478,7 +479,7 @@ class StatementParser {
     try {
       ExpressionParser(head).signature(result);
     } catch (const NotUnderstood&) {
-      unsupported(fmt::format("the macro {:?} is not understood", head));
+      unsupported(accrete::format("the macro {:?} is not understood", head));
     }
     const int loops = std::exchange(loops_, 0);
     body_of(result, depth, "endmacro");
@@ -489,7 +490,7 @@ class StatementParser {
   void body_of(Statement& statement, int depth, std::string_view end) {
     ++at_;
     statement.branches.push_back({{}, block(depth + 1)});
-    if (next_keyword().first != end) unsupported(fmt::format("{:?} is missing", end));
+    if (next_keyword().first != end) unsupported(accrete::format("{:?} is missing", end));
   }
 
   std::vector<Tag> tags_;

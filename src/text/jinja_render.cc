@@ -3,6 +3,7 @@
 #include <utility>
 
 #include "base/error.h"
+#include "base/format.h"
 #include "text/jinja_value.h"
 
 namespace accrete::text::jinja {
@@ -164,7 +165,7 @@ class Renderer {
     }
     const auto items = items_of(value);
     if (items.size() != names.size())
-      throw Refused{fmt::format("{} names for {} values", names.size(), items.size())};
+      throw Refused{accrete::format("{} names for {} values", names.size(), items.size())};
     for (size_t i = 0; i < names.size(); ++i) assign(names[i], items[i]);
   }
 
@@ -196,7 +197,7 @@ class Renderer {
     step();
     switch (e.kind) {
       case Expression::kOpaque:
-        throw Refused{fmt::format("the expression {:?}", e.text)};
+        throw Refused{accrete::format("the expression {:?}", e.text)};
       case Expression::kString:
         return Value::of(e.text);
       case Expression::kInteger:
@@ -263,9 +264,10 @@ class Renderer {
   static Value attribute(const Value& object, const std::string& name) {
     if (object.kind == Value::kUndefined)
       throw Refused{
-          fmt::format("the attribute {:?} of {:?}, which is undefined", name, object.text)};
+          accrete::format("the attribute {:?} of {:?}, which is undefined", name, object.text)};
     // Methods hide keys where a dot is written; only calls of them are understood.
-    if (has_method(object, name)) throw Refused{fmt::format("the method {:?} as a value", name)};
+    if (has_method(object, name))
+      throw Refused{accrete::format("the method {:?} as a value", name)};
     if (object.has_names())
       if (const Value* found = object.find(name)) return *found;
     return Value::undefined(name);
@@ -273,7 +275,7 @@ class Renderer {
 
   static Value index(const Value& object, const Value& at) {
     if (object.kind == Value::kUndefined)
-      throw Refused{fmt::format("an item of {:?}, which is undefined", object.text)};
+      throw Refused{accrete::format("an item of {:?}, which is undefined", object.text)};
     return jinja::at(object, at);
   }
 
@@ -310,12 +312,12 @@ class Renderer {
                              ? object.find(callee.text)
                              : nullptr;
       if (own == nullptr) return method(object, callee.text, arguments(e));
-      throw Refused{fmt::format("a call of {:?}", callee.text)};
+      throw Refused{accrete::format("a call of {:?}", callee.text)};
     }
     const Value function = evaluate(callee);
     if (function.kind == Value::kFunction) return call_function(function.text, arguments(e));
     if (function.kind == Value::kMacro) return call_macro(*function.macro, arguments(e));
-    throw Refused{fmt::format("a call of {:?}", callee.text)};
+    throw Refused{accrete::format("a call of {:?}", callee.text)};
   }
 
   // A macro sees the variables outside of all blocks and its own.
@@ -324,7 +326,7 @@ class Renderer {
     if (given.positional.size() > macro.names.size()) throw Refused{"too many arguments"};
     for (const auto& [name, value] : given.named)
       if (std::find(macro.names.begin(), macro.names.end(), name) == macro.names.end())
-        throw Refused{fmt::format("the argument {:?}", name)};
+        throw Refused{accrete::format("the argument {:?}", name)};
     std::vector<Names> outside;
     outside.push_back(scopes_.front());
     std::swap(outside, scopes_);
@@ -355,14 +357,14 @@ class Renderer {
       return Value::list(std::move(items));
     }
     if (!left.is_number() || !right.is_number())
-      throw Refused{fmt::format("{:?} of other things than numbers or strings", how)};
+      throw Refused{accrete::format("{:?} of other things than numbers or strings", how)};
     if (left.kind == Value::kFloat || right.kind == Value::kFloat) {
       const double a = left.number(), b = right.number();
       if (how == "+") return Value::of(a + b);
       if (how == "-") return Value::of(a - b);
       if (how == "*") return Value::of(a * b);
       if (how == "/" && b != 0) return Value::of(a / b);
-      throw Refused{fmt::format("{:?} of floats", how)};
+      throw Refused{accrete::format("{:?} of floats", how)};
     }
     return of_integers(left.integer, how, right.integer);
   }
@@ -422,7 +424,7 @@ std::string render(const Program& program, Names variables) {
     return Renderer(std::move(variables)).run(program);
   } catch (const Refused& refused) {
     throw Error(ErrorCode::kUnsupported,
-                fmt::format("chat template: {} is not understood", refused.what),
+                accrete::format("chat template: {} is not understood", refused.what),
                 "use the model with --raw");
   }
 }

@@ -1,10 +1,9 @@
 #include "text/jinja_value.h"
 
-#include <fmt/format.h>
-
 #include <algorithm>
 #include <cmath>
 
+#include "base/format.h"
 #include "text/unicode.h"
 
 namespace accrete::text::jinja {
@@ -35,7 +34,7 @@ void append_json_string(std::string& out, std::string_view text) {
       out += '\\';
       out += kLetters[which];
     } else if (static_cast<unsigned char>(c) < 0x20) {
-      out += fmt::format("\\u{:04x}", static_cast<unsigned>(c));
+      out += accrete::format("\\u{:04x}", static_cast<unsigned>(c));
     } else {
       out += c;
     }
@@ -47,7 +46,7 @@ void append_json_string(std::string& out, std::string_view text) {
 std::string printed_float(double x) {
   if (!std::isfinite(x) || std::abs(x) >= 1e16 || (x != 0 && std::abs(x) < 1e-4))
     throw Refused{"a float of unusual size as text"};
-  std::string text = fmt::format("{}", x);
+  std::string text = accrete::format("{}", x);
   if (text.find('.') == std::string::npos) text += ".0";
   return text;
 }
@@ -119,7 +118,7 @@ bool equal(const Value& left, const Value& right) {
     case Value::kNamespace:
       return left.items == right.items;
     default:
-      throw Refused{fmt::format("a comparison of {}", kind_name(left))};
+      throw Refused{accrete::format("a comparison of {}", kind_name(left))};
   }
 }
 
@@ -127,7 +126,7 @@ bool less(const Value& left, const Value& right) {
   if (left.is_number() && right.is_number()) return left.number() < right.number();
   // Code points are in the order of their bytes.
   if (left.kind == Value::kString && right.kind == Value::kString) return left.text < right.text;
-  throw Refused{fmt::format("whether {} is less than {}", kind_name(left), kind_name(right))};
+  throw Refused{accrete::format("whether {} is less than {}", kind_name(left), kind_name(right))};
 }
 
 bool contains(const Value& container, const Value& item) {
@@ -139,7 +138,7 @@ bool contains(const Value& container, const Value& item) {
   if (container.has_names())
     return item.kind == Value::kString && container.find(item.text) != nullptr;
   if (container.kind == Value::kUndefined) return false;
-  throw Refused{fmt::format("a search for {} in {}", kind_name(item), kind_name(container))};
+  throw Refused{accrete::format("a search for {} in {}", kind_name(item), kind_name(container))};
 }
 
 std::string printed(const Value& value) {
@@ -157,7 +156,7 @@ std::string printed(const Value& value) {
     case Value::kString:
       return value.text;
     default:
-      throw Refused{fmt::format("{} as text", kind_name(value))};
+      throw Refused{accrete::format("{} as text", kind_name(value))};
   }
 }
 
@@ -198,7 +197,7 @@ std::string to_json(const Value& value, int indent, int depth) {
       return out;
     }
     default:
-      throw Refused{fmt::format("{} as JSON", kind_name(value))};
+      throw Refused{accrete::format("{} as JSON", kind_name(value))};
   }
 }
 
@@ -219,7 +218,7 @@ std::vector<Value> items_of(const Value& value) {
       return items;
     }
     default:
-      throw Refused{fmt::format("a loop over {}", kind_name(value))};
+      throw Refused{accrete::format("a loop over {}", kind_name(value))};
   }
 }
 
@@ -228,7 +227,7 @@ int64_t length(const Value& value) {
   if (value.kind == Value::kUndefined) return 0;
   if (value.kind == Value::kList || value.kind == Value::kDict)
     return static_cast<int64_t>(value.items->items.size());
-  throw Refused{fmt::format("the length of {}", kind_name(value))};
+  throw Refused{accrete::format("the length of {}", kind_name(value))};
 }
 
 Value at(const Value& value, const Value& index) {
@@ -238,17 +237,17 @@ Value at(const Value& value, const Value& index) {
     return Value::undefined(printed(index));
   }
   if (value.kind != Value::kList && value.kind != Value::kString)
-    throw Refused{fmt::format("an item of {}", kind_name(value))};
+    throw Refused{accrete::format("an item of {}", kind_name(value))};
   if (index.kind != Value::kInteger) return Value::undefined("an item");
   const int64_t n = length(value);
   const int64_t i = index.integer < 0 ? index.integer + n : index.integer;
-  if (i < 0 || i >= n) return Value::undefined(fmt::format("item {}", index.integer));
+  if (i < 0 || i >= n) return Value::undefined(accrete::format("item {}", index.integer));
   return items_of(value)[static_cast<size_t>(i)];
 }
 
 Value slice(const Value& value, const Value& begin, const Value& end, const Value& step) {
   if (value.kind != Value::kList && value.kind != Value::kString)
-    throw Refused{fmt::format("a part of {}", kind_name(value))};
+    throw Refused{accrete::format("a part of {}", kind_name(value))};
   const auto given = [](const Value& v) -> bool {
     if (v.kind != Value::kNone && v.kind != Value::kInteger) throw Refused{"a bound of a slice"};
     return v.kind == Value::kInteger;
@@ -282,10 +281,10 @@ Value Arguments::get(size_t at, std::string_view name) const {
 void Arguments::check(std::string_view of, size_t most,
                       std::initializer_list<std::string_view> names) const {
   if (positional.size() > most)
-    throw Refused{fmt::format("{} with {} arguments", of, positional.size())};
+    throw Refused{accrete::format("{} with {} arguments", of, positional.size())};
   for (const auto& [key, value] : named)
     if (std::find(names.begin(), names.end(), key) == names.end())
-      throw Refused{fmt::format("{} with the argument {:?}", of, key)};
+      throw Refused{accrete::format("{} with the argument {:?}", of, key)};
 }
 
 }  // namespace accrete::text::jinja

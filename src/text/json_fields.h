@@ -7,18 +7,19 @@
 #include <string_view>
 
 #include "base/error.h"
+#include "base/format.h"
 
 namespace accrete::text {
 
 using Json = nlohmann::json;
 
 [[noreturn]] inline void fail_format(std::string_view where, std::string_view what) {
-  throw Error(ErrorCode::kFormat, fmt::format("tokenizer: {}: {}", where, what),
+  throw Error(ErrorCode::kFormat, accrete::format("tokenizer: {}: {}", where, what),
               "the file is damaged or not a tokenizer.json; fetch it again");
 }
 
 [[noreturn]] inline void fail_unsupported(std::string_view where, std::string_view what) {
-  throw Error(ErrorCode::kUnsupported, fmt::format("tokenizer: {}: {}", where, what),
+  throw Error(ErrorCode::kUnsupported, accrete::format("tokenizer: {}: {}", where, what),
               "accrete reads byte-level BPE tokenizers (GPT-2, Llama 3, SmolLM2, Qwen families)");
 }
 
@@ -32,13 +33,13 @@ inline const Json& member(const Json& object, const char* key) {
 inline bool bool_or(const Json& object, const char* key, bool otherwise, std::string_view where) {
   const Json& value = member(object, key);
   if (value.is_null()) return otherwise;
-  if (!value.is_boolean()) fail_format(where, fmt::format("\"{}\" is not true or false", key));
+  if (!value.is_boolean()) fail_format(where, accrete::format("\"{}\" is not true or false", key));
   return value.get<bool>();
 }
 
 inline std::string string_at(const Json& object, const char* key, std::string_view where) {
   const Json& value = member(object, key);
-  if (!value.is_string()) fail_format(where, fmt::format("\"{}\" is not a string", key));
+  if (!value.is_string()) fail_format(where, accrete::format("\"{}\" is not a string", key));
   return value.get<std::string>();
 }
 

@@ -2,9 +2,11 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <nlohmann/json.hpp>
 #include <unordered_map>
 #include <vector>
 
+#include "base/format.h"
 #include "text/json_fields.h"
 #include "text/unicode.h"
 
@@ -149,7 +151,7 @@ void Normalizer::add(const Json& part, int depth) {
     if (depth > 16) fail_unsupported("normalizer", "sequences nested too deeply");
     for (const Json& inner : parts) add(inner, depth + 1);
   } else {
-    fail_unsupported("normalizer", fmt::format("the type {:?}", type));
+    fail_unsupported("normalizer", accrete::format("the type {:?}", type));
   }
 }
 

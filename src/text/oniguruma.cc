@@ -3,6 +3,7 @@
 #include <optional>
 
 #include "base/error.h"
+#include "base/format.h"
 #include "text/regex.h"
 #include "text/unicode.h"
 
@@ -15,7 +16,7 @@ constexpr int kMaxDepth = 32;
 constexpr int kMaxRepeat = 1000;
 
 std::string escaped(char32_t c) {
-  return fmt::format("\\x{{{:x}}}", static_cast<uint32_t>(c));
+  return accrete::format("\\x{{{:x}}}", static_cast<uint32_t>(c));
 }
 
 bool is_surrogate(char32_t c) {
@@ -68,14 +69,15 @@ class Translator {
   };
 
   [[noreturn]] void broken(std::string_view what) const {
-    throw Error(ErrorCode::kFormat, fmt::format("tokenizer: the regex {:?} {}", shown(), what),
+    throw Error(ErrorCode::kFormat, accrete::format("tokenizer: the regex {:?} {}", shown(), what),
                 "the tokenizer.json is damaged; fetch it again");
   }
   [[noreturn]] void unsupported(std::string_view what) const {
-    throw Error(ErrorCode::kUnsupported,
-                fmt::format("tokenizer: the regex {:?} uses {}, which accrete does not read alike",
-                            shown(), what),
-                "tokenizers of the GPT-2, Llama 3, SmolLM2 and Qwen families are supported");
+    throw Error(
+        ErrorCode::kUnsupported,
+        accrete::format("tokenizer: the regex {:?} uses {}, which accrete does not read alike",
+                        shown(), what),
+        "tokenizers of the GPT-2, Llama 3, SmolLM2 and Qwen families are supported");
   }
   // The pattern for messages, cut where it is long.
   std::string shown() const {
@@ -195,8 +197,8 @@ class Translator {
       const std::optional<int> high = comma ? number() : low;
       if ((!low && !high) || !accept("}")) unsupported("a bare '{'");
       if (low && high && *low > *high) unsupported("a repetition with its bounds turned round");
-      out = comma ? fmt::format("{{{},{}}}", low.value_or(0), high ? std::to_string(*high) : "")
-                  : fmt::format("{{{}}}", *low);
+      out = comma ? accrete::format("{{{},{}}}", low.value_or(0), high ? std::to_string(*high) : "")
+                  : accrete::format("{{{}}}", *low);
     } else {
       return out;
     }
@@ -302,7 +304,7 @@ class Translator {
         break;
     }
     if (c >= 0x80 || is_ascii_letter(c) || (c >= '0' && c <= '9'))
-      unsupported(fmt::format("the escape \\{}", pattern_.substr(at_ - 1, c < 0x80 ? 1 : 0)));
+      unsupported(accrete::format("the escape \\{}", pattern_.substr(at_ - 1, c < 0x80 ? 1 : 0)));
     return {c, {}};
   }
 
@@ -314,7 +316,7 @@ class Translator {
     const std::string_view name = pattern_.substr(at_, close - at_);
     at_ = close + 1;
     const std::optional<Ranges> ranges = unicode::category_ranges(name);
-    if (!ranges) unsupported(fmt::format("the property {:?}", name));
+    if (!ranges) unsupported(accrete::format("the property {:?}", name));
     return negated ? unicode::complement(*ranges) : *ranges;
   }
 

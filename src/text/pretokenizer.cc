@@ -1,10 +1,12 @@
 #include "text/pretokenizer.h"
 
 #include <algorithm>
+#include <nlohmann/json.hpp>
 #include <span>
 #include <string>
 #include <utility>
 
+#include "base/format.h"
 #include "text/json_fields.h"
 #include "text/regex.h"
 #include "text/scanners.h"
@@ -169,7 +171,7 @@ Behavior behavior_of(const std::string& name) {
   if (name == "MergedWithPrevious") return Behavior::kMergedWithPrevious;
   if (name == "MergedWithNext") return Behavior::kMergedWithNext;
   if (name == "Contiguous") return Behavior::kContiguous;
-  fail_unsupported("pre_tokenizer", fmt::format("the Split behavior {:?}", name));
+  fail_unsupported("pre_tokenizer", accrete::format("the Split behavior {:?}", name));
 }
 
 std::shared_ptr<const Stage> split_stage(const Json& part) {
@@ -211,7 +213,8 @@ void PreTokenizer::add(const Json& part, int depth) {
     for (const Json& inner : parts) add(inner, depth + 1);
     return;
   }
-  if (byte_level_) fail_unsupported("pre_tokenizer", fmt::format("{:?} behind ByteLevel", type));
+  if (byte_level_)
+    fail_unsupported("pre_tokenizer", accrete::format("{:?} behind ByteLevel", type));
   if (stages_.size() >= kMaxStages) fail_unsupported("pre_tokenizer", "too many parts");
   if (type == "ByteLevel") {
     byte_level_ = true;
@@ -225,7 +228,7 @@ void PreTokenizer::add(const Json& part, int depth) {
   } else if (type == "Split") {
     stages_.push_back(split_stage(part));
   } else {
-    fail_unsupported("pre_tokenizer", fmt::format("the type {:?}", type));
+    fail_unsupported("pre_tokenizer", accrete::format("the type {:?}", type));
   }
 }
 

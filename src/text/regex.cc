@@ -4,6 +4,7 @@
 #include <pcre2.h>
 
 #include "base/error.h"
+#include "base/format.h"
 #include "text/unicode.h"
 
 namespace accrete::text {
@@ -59,16 +60,16 @@ Regex Regex::compile(std::string_view pattern) {
                              PCRE2_UTF | PCRE2_NO_AUTO_CAPTURE | PCRE2_NEVER_BACKSLASH_C, &error,
                              &offset, nullptr);
   if (!code->code) {
-    throw Error(
-        ErrorCode::kUnsupported,
-        fmt::format("tokenizer: PCRE2 refuses the regex {:?}: {}", pattern, pcre2_message(error)),
-        "accrete reads byte-level BPE tokenizers (GPT-2, Llama 3, SmolLM2, Qwen families)");
+    throw Error(ErrorCode::kUnsupported,
+                accrete::format("tokenizer: PCRE2 refuses the regex {:?}: {}", pattern,
+                                pcre2_message(error)),
+                "accrete reads byte-level BPE tokenizers (GPT-2, Llama 3, SmolLM2, Qwen families)");
   }
   uint32_t matches_empty = 0;
   pcre2_pattern_info(code->code, PCRE2_INFO_MATCHEMPTY, &matches_empty);
   if (matches_empty) {
     throw Error(ErrorCode::kUnsupported,
-                fmt::format("tokenizer: the regex {:?} can match nothing", pattern),
+                accrete::format("tokenizer: the regex {:?} can match nothing", pattern),
                 "accrete reads byte-level BPE tokenizers (GPT-2, Llama 3, SmolLM2, Qwen families)");
   }
   code->jit = pcre2_jit_compile(code->code, PCRE2_JIT_COMPLETE) == 0;
@@ -81,7 +82,7 @@ Regex Regex::literal(std::string_view text) {
   std::string pattern;
   for (size_t at = 0; at < text.size();) {
     const auto [c, size] = unicode::decode(text.data() + at);
-    pattern += fmt::format("\\x{{{:x}}}", static_cast<uint32_t>(c));
+    pattern += accrete::format("\\x{{{:x}}}", static_cast<uint32_t>(c));
     at += size;
   }
   return compile(pattern);
@@ -98,8 +99,8 @@ void Regex::find_all(std::string_view text, std::vector<Match>& matches) const {
     if (result == PCRE2_ERROR_NOMATCH) return;
     if (result < 0) {
       throw Error(ErrorCode::kUnsupported,
-                  fmt::format("tokenizer: the regex failed on a text of {} bytes: {}", text.size(),
-                              pcre2_message(result)),
+                  accrete::format("tokenizer: the regex failed on a text of {} bytes: {}",
+                                  text.size(), pcre2_message(result)),
                   "the pattern backtracks too much; split the text");
     }
     const PCRE2_SIZE* bounds = pcre2_get_ovector_pointer(scratch.data);

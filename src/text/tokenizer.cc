@@ -4,6 +4,7 @@
 #include <deque>
 #include <nlohmann/json.hpp>
 
+#include "base/format.h"
 #include "io/strict_json.h"
 #include "text/added_tokens.h"
 #include "text/bpe.h"
@@ -24,7 +25,7 @@ using text::member;
 void add_named(const Json& tokens, const std::string& name, std::vector<int32_t>& out) {
   const Json& ids = member(member(tokens, name.c_str()), "ids");
   if (!ids.is_array())
-    fail_format("post_processor", fmt::format("the token {:?} has no ids", name));
+    fail_format("post_processor", accrete::format("the token {:?} has no ids", name));
   for (const Json& id : ids) {
     if (!id.is_number_integer()) fail_format("post_processor", "an id that is no integer");
     out.push_back(id.get<int32_t>());
@@ -55,7 +56,7 @@ void read_post_processor(const Json& part, std::vector<int32_t>& out, int depth 
       fail_format("post_processor", "\"cls\" is no token");
     out.push_back(first[1].get<int32_t>());
   } else if (type != "ByteLevel") {
-    fail_unsupported("post_processor", fmt::format("the type {:?}", type));
+    fail_unsupported("post_processor", accrete::format("the type {:?}", type));
   }
 }
 
@@ -66,7 +67,7 @@ void check_decoder(const Json& part) {
     const Json& parts = member(part, "decoders");
     if (parts.is_array() && parts.size() == 1) type = text::type_of(parts[0], "decoder");
   }
-  if (type != "ByteLevel") fail_unsupported("decoder", fmt::format("the type {:?}", type));
+  if (type != "ByteLevel") fail_unsupported("decoder", accrete::format("the type {:?}", type));
 }
 
 // A special token of tokenizer_config.json.
@@ -74,7 +75,7 @@ std::optional<std::string> role(const Json& config, const char* key) {
   const Json& value = member(config, key);
   auto token = text::token_text(value);
   if (!token && !value.is_null())
-    fail_format("tokenizer_config.json", fmt::format("{:?} is no token", key));
+    fail_format("tokenizer_config.json", accrete::format("{:?} is no token", key));
   return token;
 }
 
@@ -125,7 +126,7 @@ Tokenizer Tokenizer::from_json(const Json& json) {
   read_post_processor(member(json, "post_processor"), impl->opening);
   for (const int32_t id : impl->opening)
     if (id < 0 || id >= impl->size)
-      fail_format("post_processor", fmt::format("the id {} of no token", id));
+      fail_format("post_processor", accrete::format("the id {} of no token", id));
   tokenizer.impl_ = std::move(impl);
   return tokenizer;
 }
@@ -143,10 +144,11 @@ Tokenizer Tokenizer::from_folder(const std::filesystem::path& folder) {
       const std::string content = text::string_at(entry, "content", "added_tokens_decoder");
       const std::optional<int32_t> known = tokenizer.token_id(content);
       if (!known || std::to_string(*known) != id) {
-        throw Error(ErrorCode::kConflict,
-                    fmt::format("{}: the token {:?} with id {} is not the one of tokenizer.json",
-                                config_path.string(), content, id),
-                    "the two files belong to different models; fetch both again");
+        throw Error(
+            ErrorCode::kConflict,
+            accrete::format("{}: the token {:?} with id {} is not the one of tokenizer.json",
+                            config_path.string(), content, id),
+            "the two files belong to different models; fetch both again");
       }
     }
   }
@@ -156,8 +158,8 @@ Tokenizer Tokenizer::from_folder(const std::filesystem::path& folder) {
       *id = tokenizer.token_id(*content);
       if (!*id) {
         throw Error(ErrorCode::kConflict,
-                    fmt::format("{}: the {} {:?} is not in tokenizer.json", config_path.string(),
-                                key, *content),
+                    accrete::format("{}: the {} {:?} is not in tokenizer.json",
+                                    config_path.string(), key, *content),
                     "the two files belong to different models; fetch both again");
       }
     }
@@ -200,7 +202,7 @@ std::string Tokenizer::decode(std::span<const int32_t> ids, bool skip_special) c
   for (const int32_t id : ids) {
     if (id < 0 || id >= impl_->size) {
       throw Error(ErrorCode::kInvalidArgument,
-                  fmt::format("token id {} is not in [0, {})", id, impl_->size),
+                  accrete::format("token id {} is not in [0, {})", id, impl_->size),
                   "the ids come from another tokenizer");
     }
     if (skip_special && impl_->special[id]) continue;

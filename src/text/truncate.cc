@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "base/error.h"
+#include "base/format.h"
 #include "text/bpe.h"
 #include "text/json_fields.h"
 #include "text/unicode.h"
@@ -62,15 +63,17 @@ Json truncate_tokenizer(const Json& tokenizer, int64_t vocabulary) {
   }
   for (const std::string& token : byte_tokens()) add(token);
   if (static_cast<int64_t>(names.size()) > vocabulary)
-    throw Error(ErrorCode::kInvalidArgument,
-                fmt::format("a vocabulary of {} has no room for {} special tokens and 256 bytes",
-                            vocabulary, added.size()),
-                fmt::format("take a vocabulary of at least {}", names.size()));
+    throw Error(
+        ErrorCode::kInvalidArgument,
+        accrete::format("a vocabulary of {} has no room for {} special tokens and 256 bytes",
+                        vocabulary, added.size()),
+        accrete::format("take a vocabulary of at least {}", names.size()));
   Json kept = Json::array();
   for (const Json& merge : merges) {
     const auto [left, right] = parts_of(merge);
     if (!present.contains(left) || !present.contains(right))
-      text::fail_format("model merges", fmt::format("{:?} comes before its parts", left + right));
+      text::fail_format("model merges",
+                        accrete::format("{:?} comes before its parts", left + right));
     const bool is_new = !present.contains(left + right);
     if (is_new && static_cast<int64_t>(names.size()) == vocabulary) break;
     add(left + right);

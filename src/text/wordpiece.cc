@@ -5,6 +5,7 @@
 #include <nlohmann/json.hpp>
 
 #include "base/file.h"
+#include "base/format.h"
 #include "io/strict_json.h"
 #include "io/utf8.h"
 #include "text/json_fields.h"
@@ -57,21 +58,21 @@ void append_lowercase(std::u32string& out, char32_t c) {
 }
 
 [[noreturn]] void fail_unsupported(std::string_view where, std::string_view what) {
-  throw Error(ErrorCode::kUnsupported, fmt::format("tokenizer: {}: {}", where, what),
+  throw Error(ErrorCode::kUnsupported, accrete::format("tokenizer: {}: {}", where, what),
               "a reader is of the BERT family with a WordPiece tokenizer, such as all-MiniLM-L6-v2 "
               "or bge-small");
 }
 
 void require_type(const Json& part, const char* where, std::string_view type) {
-  if (part.is_null()) fail_unsupported(where, fmt::format("none, where {} is expected", type));
+  if (part.is_null()) fail_unsupported(where, accrete::format("none, where {} is expected", type));
   const std::string found = text::type_of(part, where);
-  if (found != type) fail_unsupported(where, fmt::format("the type {}", shown(found)));
+  if (found != type) fail_unsupported(where, accrete::format("the type {}", shown(found)));
 }
 
 int64_t integer_at(const Json& object, const char* key, std::string_view where) {
   const Json& value = member(object, key);
   if (!value.is_number_integer() || value.get<int64_t>() < 0)
-    fail_format(where, fmt::format("\"{}\" is not a number", key));
+    fail_format(where, accrete::format("\"{}\" is not a number", key));
   return value.get<int64_t>();
 }
 
@@ -123,13 +124,13 @@ struct Specials {
       for (auto [key, ids] : {std::pair("cls", &before), std::pair("sep", &after)}) {
         const Json& token = member(part, key);
         if (!token.is_array() || token.size() != 2)
-          fail_format(kWhere, fmt::format("\"{}\" is no token", key));
+          fail_format(kWhere, accrete::format("\"{}\" is no token", key));
         add(token[1], *ids);
       }
     } else if (type == "TemplateProcessing") {
       read_template(part);
     } else {
-      fail_unsupported(kWhere, fmt::format("the type {}", shown(type)));
+      fail_unsupported(kWhere, accrete::format("the type {}", shown(type)));
     }
   }
 
@@ -158,7 +159,8 @@ struct Specials {
         continue;
       }
       const Json& ids = member(member(member(part, "special_tokens"), id.c_str()), "ids");
-      if (!ids.is_array()) fail_format(kWhere, fmt::format("the token {} has no ids", shown(id)));
+      if (!ids.is_array())
+        fail_format(kWhere, accrete::format("the token {} has no ids", shown(id)));
       for (const Json& number : ids) add(number, texts == 0 ? before : after);
     }
     if (texts != 1) fail_unsupported(kWhere, "a template that has its text not once");
@@ -189,8 +191,8 @@ int32_t read_added_tokens(const Json& list) {
     limit = std::max(limit, static_cast<int32_t>(id) + 1);
     if (!text::bool_or(token, "special", false, "added_tokens"))
       fail_unsupported("added_tokens",
-                       fmt::format("the token {}, which is not special",
-                                   shown(text::string_at(token, "content", "added_tokens"))));
+                       accrete::format("the token {}, which is not special",
+                                       shown(text::string_at(token, "content", "added_tokens"))));
   }
   return limit;
 }
@@ -212,11 +214,11 @@ struct WordPiece::Impl {
     unknown = vocabulary.find("", unknown_token, WordPieceVocabulary::hash(unknown_token));
     if (unknown < 0)
       fail_format("model",
-                  fmt::format("the token {} is not in the vocabulary", shown(unknown_token)));
+                  accrete::format("the token {} is not in the vocabulary", shown(unknown_token)));
     size = std::max(vocabulary.id_limit(), read_added_tokens(member(json, "added_tokens")));
     for (const auto* ids : {&specials.before, &specials.after})
       for (const int32_t id : *ids)
-        if (id >= size) fail_format("post_processor", fmt::format("the id {} of no token", id));
+        if (id >= size) fail_format("post_processor", accrete::format("the id {} of no token", id));
   }
 
   struct Scratch {
@@ -328,9 +330,10 @@ std::vector<int32_t> WordPiece::encode(std::string_view text, int64_t max_length
   const Specials& specials = impl_->specials;
   const auto around = static_cast<int64_t>(specials.before.size() + specials.after.size());
   if (max_length < around)
-    throw Error(ErrorCode::kInvalidArgument,
-                fmt::format("{} tokens have no room for the {} special ones", max_length, around),
-                "allow more tokens");
+    throw Error(
+        ErrorCode::kInvalidArgument,
+        accrete::format("{} tokens have no room for the {} special ones", max_length, around),
+        "allow more tokens");
   const auto limit = static_cast<size_t>(max_length) - specials.after.size();
   std::vector<int32_t> ids = specials.before;
   Impl::Scratch scratch;

@@ -5,6 +5,7 @@
 #include <optional>
 
 #include "base/error.h"
+#include "base/format.h"
 #include "io/utf8.h"
 #include "text/unicode.h"
 
@@ -32,7 +33,7 @@ class Scanner {
     return !done() && text_[at_] == c;
   }
   void expect(char c) {
-    if (next_token() != c) fail(fmt::format("no '{}' where there must be one", c));
+    if (next_token() != c) fail(accrete::format("no '{}' where there must be one", c));
   }
 
   // The rest of a string whose quote was read; its escapes are left as they are.
@@ -89,7 +90,7 @@ class Scanner {
   }
 
   [[noreturn]] char fail(const std::string& what) const {
-    throw Error(ErrorCode::kFormat, fmt::format("{}: the vocabulary: {}", source_, what),
+    throw Error(ErrorCode::kFormat, accrete::format("{}: the vocabulary: {}", source_, what),
                 "the file is damaged or not a tokenizer.json; fetch it again");
   }
 
@@ -200,7 +201,7 @@ std::pair<WordPieceVocabulary, std::string> read_wordpiece_vocabulary(std::strin
       scanner.expect(':');
       const int32_t id = scanner.id();
       if (!vocabulary.add(token, id))
-        scanner.fail(fmt::format("the token {} is there twice", shown(token)));
+        scanner.fail(accrete::format("the token {} is there twice", shown(token)));
       c = scanner.next_token();
     }
   }

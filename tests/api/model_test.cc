@@ -6,6 +6,7 @@
 #include "../base/testing.h"
 #include "../model/tiny_chat_model.h"
 #include "api/facade.h"
+#include "base/format.h"
 
 namespace accrete {
 namespace {
@@ -31,7 +32,7 @@ class ApiModel : public ::testing::Test {
     return o;
   }
   static api::Model fresh() {
-    const auto path = *folder_ / fmt::format("model-{}", ++models_);
+    const auto path = *folder_ / accrete::format("model-{}", ++models_);
     const api::RetrofitReport report = api::retrofit(*folder_ / "base", path, how());
     EXPECT_EQ(report.block, 1);
     EXPECT_EQ(report.tell, "value");

@@ -5,6 +5,7 @@
 #include <set>
 #include <string>
 
+#include "base/format.h"
 #include "base/progress.h"
 #include "testing.h"
 
@@ -42,7 +43,8 @@ TEST(Reporter, TellsAndStops) {
   std::string seen;
   bool stop = false;
   const Reporter reporter{[&](const ProgressEvent& e) {
-                            seen += fmt::format("{} {}/{} {};", e.stage, e.done, e.total, e.detail);
+                            seen +=
+                                accrete::format("{} {}/{} {};", e.stage, e.done, e.total, e.detail);
                           },
                           [&] { return stop; }};
   reporter.report("teach", 1, 2, "loss 0.5");

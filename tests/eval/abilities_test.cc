@@ -8,6 +8,7 @@
 #include "../base/testing.h"
 #include "../model/tiny_model.h"
 #include "base/file.h"
+#include "base/format.h"
 
 namespace accrete {
 namespace {
@@ -50,7 +51,7 @@ TEST_F(Abilities, EachKindIsWhatTheLogitsSay) {
   const auto best = std::max_element(likelihood.begin(), likelihood.end()) - likelihood.begin();
   std::string lines;
   for (int right = 0; right < 3; ++right)
-    lines += fmt::format(
+    lines += accrete::format(
         "{{\"prompt\": \"one two\", \"choices\": [\"abc\", \"xyz\", \"q\"], \"right\": {}}}\n",
         right);
   write("b_choose.jsonl", lines);

@@ -6,12 +6,14 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <nlohmann/json.hpp>
 #include <sstream>
 
 #include "../base/testing.h"
 #include "../learn/pretrain_testing.h"
 #include "../model/tiny_model.h"
 #include "base/file.h"
+#include "base/format.h"
 #include "eval/forgetting_data.h"
 #include "learn/baselines/finetune.h"
 #include "learn/pretrain/pretrain.h"
@@ -197,7 +199,7 @@ TEST(ForgettingNative, IsHeldToTheFactsItWasTrainedOn) {
   int id = 0;
   for (std::string line; std::getline(lines, line);) {
     Json fact = Json::parse(line);
-    fact["id"] = fmt::format("fact-{}", id++);
+    fact["id"] = accrete::format("fact-{}", id++);
     facts += fact.dump() + "\n";
   }
   write_file_atomically(data / "native" / "known_facts.jsonl", facts);

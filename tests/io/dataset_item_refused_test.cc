@@ -1,5 +1,6 @@
 #include <nlohmann/json.hpp>
 
+#include "base/format.h"
 #include "io/dataset.h"
 #include "io_testing.h"
 
@@ -9,7 +10,7 @@ namespace {
 using testing::error_of;
 using testing::expect_error;
 
-void refuses(const std::string& json, std::initializer_list<const char*> parts) {
+void item_refuses(const std::string& json, std::initializer_list<const char*> parts) {
   SCOPED_TRACE(json.substr(0, 200));
   expect_error(ErrorCode::kFormat, {"data.jsonl:3: "}, [&] { parse_item(json, "data.jsonl", 3); });
   expect_error(ErrorCode::kFormat, parts, [&] { parse_item(json, "data.jsonl", 3); });
@@ -22,7 +23,7 @@ TEST(DatasetItemRefused, EveryTruncation) {
        R"({"messages": [{"role": "user", "content": "u"}, {"role": "assistant", "content": "é"}]})",
        R"({"text": "some text"})"}) {
     ASSERT_NO_THROW(parse_item(line, "data.jsonl", 3));
-    for (size_t n = 0; n < line.size(); ++n) refuses(line.substr(0, n), {"not valid JSON"});
+    for (size_t n = 0; n < line.size(); ++n) item_refuses(line.substr(0, n), {"not valid JSON"});
   }
 }
 
@@ -40,114 +41,122 @@ TEST(DatasetItemRefused, FlippedBytesNeverDoHarm) {
 
 TEST(DatasetItemRefused, OtherJson) {
   for (const char* json : {"[]", "1", "null", "\"text\"", "true"})
-    refuses(json, {"an item is expected"});
+    item_refuses(json, {"an item is expected"});
 }
 
 TEST(DatasetItemRefused, NamesTheKeysFoundAndExpected) {
-  refuses(R"({"relation":"P19","object":"x"})", {"found \"object\", \"relation\"", "expected",
-                                                 "\"prompt(s)\"", "\"messages\"", "\"text\""});
-  refuses("{}", {"found no keys", "expected"});
-  refuses(R"({"prompt":"p"})", {"the completion is missing", "found \"prompt\""});
-  refuses(R"({"question":"q","choices":["a"],"label":0})",
-          {"the completion is missing", "\"choices\""});
-  refuses(R"({"answer":"a"})", {"the prompt is missing"});
-  refuses(R"({"asked":["q"]})", {"neither a fact"});
-  refuses(R"({"context":"c","answers":["a"]})", {"the prompt is missing"});
-  refuses(R"({"prompt":"p","text":"t"})", {"the completion is missing"});
+  item_refuses(R"({"relation":"P19","object":"x"})", {"found \"object\", \"relation\"", "expected",
+                                                      "\"prompt(s)\"", "\"messages\"", "\"text\""});
+  item_refuses("{}", {"found no keys", "expected"});
+  item_refuses(R"({"prompt":"p"})", {"the completion is missing", "found \"prompt\""});
+  item_refuses(R"({"question":"q","choices":["a"],"label":0})",
+               {"the completion is missing", "\"choices\""});
+  item_refuses(R"({"answer":"a"})", {"the prompt is missing"});
+  item_refuses(R"({"asked":["q"]})", {"neither a fact"});
+  item_refuses(R"({"context":"c","answers":["a"]})", {"the prompt is missing"});
+  item_refuses(R"({"prompt":"p","text":"t"})", {"the completion is missing"});
 }
 
 TEST(DatasetItemRefused, VerbatimAndLeaveAreOfQuestions) {
-  refuses(R"({"question":"p","leave":true,"answer":"a"})", {"leave", "no answer"});
-  refuses(R"({"question":"p","leave":true,"verbatim":true})", {"leave"});
-  refuses(R"({"leave":true})", {"neither a fact"});
-  refuses(R"({"asked":["p"],"leave":true})", {""});
-  refuses(R"({"question":"p","leave":1})", {"\"leave\" must be true or false"});
-  refuses(R"({"question":"p","answer":"a","verbatim":"yes"})",
-          {"\"verbatim\" must be true or false"});
-  refuses(R"({"question":"p","leave":false})", {"the completion is missing"});
-  refuses(R"({"text":"t","verbatim":true})", {"belong to a question"});
-  refuses(
+  item_refuses(R"({"question":"p","leave":true,"answer":"a"})", {"leave", "no answer"});
+  item_refuses(R"({"question":"p","leave":true,"verbatim":true})", {"leave"});
+  item_refuses(R"({"leave":true})", {"neither a fact"});
+  item_refuses(R"({"asked":["p"],"leave":true})", {""});
+  item_refuses(R"({"question":"p","leave":1})", {"\"leave\" must be true or false"});
+  item_refuses(R"({"question":"p","answer":"a","verbatim":"yes"})",
+               {"\"verbatim\" must be true or false"});
+  item_refuses(R"({"question":"p","leave":false})", {"the completion is missing"});
+  item_refuses(R"({"text":"t","verbatim":true})", {"belong to a question"});
+  item_refuses(
       R"({"messages":[{"role":"user","content":"u"},{"role":"assistant","content":"a"}],"leave":true})",
       {"belong to a question"});
 }
 
 TEST(DatasetItemRefused, Contradictions) {
-  refuses(R"({"prompt":"p","question":"p","answer":"a"})", {"mean the same", "\"question\""});
-  refuses(R"({"prompt":"p","questions":["p"],"answer":"a"})", {"mean the same"});
-  refuses(R"({"prompt":"p","answer":"a","completion":"a"})", {"mean the same", "\"completion\""});
+  item_refuses(R"({"prompt":"p","question":"p","answer":"a"})", {"mean the same", "\"question\""});
+  item_refuses(R"({"prompt":"p","questions":["p"],"answer":"a"})", {"mean the same"});
+  item_refuses(R"({"prompt":"p","answer":"a","completion":"a"})",
+               {"mean the same", "\"completion\""});
   const std::string messages = R"("messages":[{"role":"assistant","content":"a"}])";
-  refuses("{" + messages + R"(,"prompt":"p","answer":"a"})", {"\"messages\" stand alone"});
-  refuses("{" + messages + R"(,"answer":"a"})", {"\"messages\" stand alone"});
-  refuses("{" + messages + R"(,"text":"t"})", {"\"messages\" stand alone"});
-  refuses(R"({"prompt":"p","prompt":"q","answer":"a"})", {"\"prompt\"", "twice"});
+  item_refuses("{" + messages + R"(,"prompt":"p","answer":"a"})", {"\"messages\" stand alone"});
+  item_refuses("{" + messages + R"(,"answer":"a"})", {"\"messages\" stand alone"});
+  item_refuses("{" + messages + R"(,"text":"t"})", {"\"messages\" stand alone"});
+  item_refuses(R"({"prompt":"p","prompt":"q","answer":"a"})", {"\"prompt\"", "twice"});
 }
 
 TEST(DatasetItemRefused, SlipsOfThePen) {
-  refuses(R"({"prompt":"p","answer":"a","subjects":"s"})",
-          {"\"subjects\"", "did you mean \"subject\""});
-  refuses(R"({"prompt":"p","answer":"a","Subject":"s"})", {"\"Subject\"", "\"subject\""});
-  refuses(R"({"prompt":"p","answer":"a","aksed":["s"]})", {"\"aksed\"", "\"asked\""});
-  refuses(R"({"promt":"p","answer":"a"})", {"\"promt\"", "did you mean \"prompt\""});
-  refuses(R"({"prompt":"p","compleition":"a"})", {"\"compleition\"", "\"completion\""});
-  refuses(R"({"message":[]})", {"did you mean \"messages\""});
-  refuses(R"({"Text":"t"})", {"did you mean \"text\""});
-  refuses(R"({"prompt":"p","answer":"a","ID":"s"})", {"did you mean \"id\""});
+  item_refuses(R"({"prompt":"p","answer":"a","subjects":"s"})",
+               {"\"subjects\"", "did you mean \"subject\""});
+  item_refuses(R"({"prompt":"p","answer":"a","Subject":"s"})", {"\"Subject\"", "\"subject\""});
+  item_refuses(R"({"prompt":"p","answer":"a","aksed":["s"]})", {"\"aksed\"", "\"asked\""});
+  item_refuses(R"({"promt":"p","answer":"a"})", {"\"promt\"", "did you mean \"prompt\""});
+  item_refuses(R"({"prompt":"p","compleition":"a"})", {"\"compleition\"", "\"completion\""});
+  item_refuses(R"({"message":[]})", {"did you mean \"messages\""});
+  item_refuses(R"({"Text":"t"})", {"did you mean \"text\""});
+  item_refuses(R"({"prompt":"p","answer":"a","ID":"s"})", {"did you mean \"id\""});
 }
 
 TEST(DatasetItemRefused, OtherTypes) {
   for (const char* wrong : {"1", "null", "true", "[]", "[\"x\"]", "{}"}) {
     for (const char* key : {"prompt", "question"})
-      refuses(fmt::format(R"({{"{}":{},"answer":"a"}})", key, wrong), {key, "must be a string"});
+      item_refuses(accrete::format(R"({{"{}":{},"answer":"a"}})", key, wrong),
+                   {key, "must be a string"});
     for (const char* key : {"completion", "answer"})
-      refuses(fmt::format(R"({{"prompt":"p","{}":{}}})", key, wrong), {key, "must be a string"});
+      item_refuses(accrete::format(R"({{"prompt":"p","{}":{}}})", key, wrong),
+                   {key, "must be a string"});
     for (const char* key : {"subject", "id"})
-      refuses(fmt::format(R"({{"prompt":"p","answer":"a","{}":{}}})", key, wrong),
-              {key, "must be a string"});
-    refuses(fmt::format(R"({{"text":{}}})", wrong), {"text", "must be a string"});
+      item_refuses(accrete::format(R"({{"prompt":"p","answer":"a","{}":{}}})", key, wrong),
+                   {key, "must be a string"});
+    item_refuses(accrete::format(R"({{"text":{}}})", wrong), {"text", "must be a string"});
   }
   for (const char* wrong : {"1", "null", "\"x\"", "{}", "[]", "[1]", "[\"x\",null]", "[[\"x\"]]"}) {
     for (const char* key : {"prompts", "questions"})
-      refuses(fmt::format(R"({{"{}":{},"answer":"a"}})", key, wrong), {key});
+      item_refuses(accrete::format(R"({{"{}":{},"answer":"a"}})", key, wrong), {key});
     for (const char* key : {"completions", "answers"})
-      refuses(fmt::format(R"({{"prompt":"p","{}":{}}})", key, wrong), {key});
-    refuses(fmt::format(R"({{"prompt":"p","answer":"a","asked":{}}})", wrong), {"asked"});
+      item_refuses(accrete::format(R"({{"prompt":"p","{}":{}}})", key, wrong), {key});
+    item_refuses(accrete::format(R"({{"prompt":"p","answer":"a","asked":{}}})", wrong), {"asked"});
   }
 }
 
 TEST(DatasetItemRefused, Emptiness) {
   for (const char* blank : {"", " ", "\\n\\t "}) {
-    refuses(fmt::format(R"({{"prompt":"{}","answer":"a"}})", blank), {"\"prompt\" is empty"});
-    refuses(fmt::format(R"({{"prompt":"p","answer":"{}"}})", blank), {"\"answer\" is empty"});
-    refuses(fmt::format(R"({{"prompts":["p","{}"],"answer":"a"}})", blank),
-            {"entry 2 of \"prompts\""});
-    refuses(fmt::format(R"({{"prompt":"p","answer":"a","subject":"{}"}})", blank), {"\"subject\""});
-    refuses(fmt::format(R"({{"text":"{}"}})", blank), {"\"text\" is empty"});
+    item_refuses(accrete::format(R"({{"prompt":"{}","answer":"a"}})", blank),
+                 {"\"prompt\" is empty"});
+    item_refuses(accrete::format(R"({{"prompt":"p","answer":"{}"}})", blank),
+                 {"\"answer\" is empty"});
+    item_refuses(accrete::format(R"({{"prompts":["p","{}"],"answer":"a"}})", blank),
+                 {"entry 2 of \"prompts\""});
+    item_refuses(accrete::format(R"({{"prompt":"p","answer":"a","subject":"{}"}})", blank),
+                 {"\"subject\""});
+    item_refuses(accrete::format(R"({{"text":"{}"}})", blank), {"\"text\" is empty"});
   }
 }
 
 TEST(DatasetItemRefused, Conversations) {
   for (const char* wrong : {"[]", "1", "null", "{}", "\"x\""})
-    refuses(fmt::format(R"({{"messages":{}}})", wrong), {"\"messages\" must be a list"});
+    item_refuses(accrete::format(R"({{"messages":{}}})", wrong), {"\"messages\" must be a list"});
   const auto with = [](const char* message) {
-    return fmt::format(R"({{"messages":[{{"role":"user","content":"u"}},{}]}})", message);
+    return accrete::format(R"({{"messages":[{{"role":"user","content":"u"}},{}]}})", message);
   };
   for (const char* wrong :
        {"1", "null", "[]", "{}", R"({"role":"assistant"})", R"({"content":"a"})"})
-    refuses(with(wrong), {"message 2", "\"role\" and \"content\""});
-  refuses(with(R"({"role":1,"content":"a"})"), {"message 2", "role"});
-  refuses(with(R"({"role":"assistant","content":null})"), {"message 2", "content"});
-  refuses(with(R"({"role":"assistant","content":[{"type":"text"}]})"), {"message 2", "content"});
-  refuses(with(R"({"role":"assistant","content":" "})"), {"message 2", "empty"});
-  refuses(with(R"({"role":"gpt","content":"a"})"), {"message 2", "\"gpt\"", "assistant"});
-  refuses(with(R"({"role":"user","content":"a"})"), {"the last message must be the assistant's"});
+    item_refuses(with(wrong), {"message 2", "\"role\" and \"content\""});
+  item_refuses(with(R"({"role":1,"content":"a"})"), {"message 2", "role"});
+  item_refuses(with(R"({"role":"assistant","content":null})"), {"message 2", "content"});
+  item_refuses(with(R"({"role":"assistant","content":[{"type":"text"}]})"),
+               {"message 2", "content"});
+  item_refuses(with(R"({"role":"assistant","content":" "})"), {"message 2", "empty"});
+  item_refuses(with(R"({"role":"gpt","content":"a"})"), {"message 2", "\"gpt\"", "assistant"});
+  item_refuses(with(R"({"role":"user","content":"a"})"),
+               {"the last message must be the assistant's"});
 }
 
 TEST(DatasetItemRefused, HostileJson) {
-  refuses("{\"prompt\":" + std::string(1000000, '['), {"deeper"});
-  refuses(R"({"prompt":"\ud800","answer":"a"})", {"not valid JSON"});
-  refuses("{\"prompt\":\"\xFF\",\"answer\":\"a\"}", {"not valid JSON"});
+  item_refuses("{\"prompt\":" + std::string(1000000, '['), {"deeper"});
+  item_refuses(R"({"prompt":"\ud800","answer":"a"})", {"not valid JSON"});
+  item_refuses("{\"prompt\":\"\xFF\",\"answer\":\"a\"}", {"not valid JSON"});
   std::string many = "{\"k0\":0";
-  for (int i = 1; i < 10000; ++i) many += fmt::format(",\"k{}\":0", i);
+  for (int i = 1; i < 10000; ++i) many += accrete::format(",\"k{}\":0", i);
   const auto error = error_of([&] { parse_item(many + "}", "data.jsonl", 3); });
   ASSERT_TRUE(error);
   EXPECT_LT(std::string(error->what()).size(), 1000u);

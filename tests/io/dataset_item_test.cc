@@ -1,3 +1,4 @@
+#include "base/format.h"
 #include "io/dataset.h"
 #include "io_testing.h"
 
@@ -26,7 +27,7 @@ TEST(DatasetItem, ReadsEverySynonymAndPlural) {
        {R"("prompt":"p")", R"("question":"p")", R"("prompts":["p"])", R"("questions":["p"])"}) {
     for (const char* answer : {R"("completion":"a")", R"("answer":"a")", R"("completions":["a"])",
                                R"("answers":["a"])"}) {
-      const Item fact = item(fmt::format("{{{},{}}}", prompt, answer).c_str());
+      const Item fact = item(accrete::format("{{{},{}}}", prompt, answer).c_str());
       EXPECT_EQ(fact.prompts, Strings{"p"});
       EXPECT_EQ(fact.answers, Strings{"a"});
     }

@@ -13,13 +13,13 @@ using testing::expect_error;
 using testing::GgufBuilder;
 using testing::raw;
 
-void refuses(const std::string& file, std::initializer_list<const char*> parts,
-             ErrorCode code = ErrorCode::kFormat) {
+void gguf_refuses(const std::string& file, std::initializer_list<const char*> parts,
+                  ErrorCode code = ErrorCode::kFormat) {
   expect_error(code, {"model.gguf: "}, [&] { GgufFile::parse(bytes_of(file), "model.gguf"); });
   expect_error(code, parts, [&] { GgufFile::parse(bytes_of(file), "model.gguf"); });
 }
 
-std::string good_file() {
+std::string good_gguf() {
   return GgufBuilder()
       .u32("general.alignment", 32)
       .string("s", "text")
@@ -31,7 +31,7 @@ std::string good_file() {
 }
 
 TEST(GgufRefused, EveryTruncation) {
-  const std::string file = good_file();
+  const std::string file = good_gguf();
   ASSERT_NO_THROW(GgufFile::parse(bytes_of(file), "model.gguf"));
   for (size_t n = 0; n < file.size(); ++n)
     expect_error(ErrorCode::kFormat, {"model.gguf"},
@@ -39,7 +39,7 @@ TEST(GgufRefused, EveryTruncation) {
 }
 
 TEST(GgufRefused, FlippedBytesNeverDoHarm) {
-  const std::string file = good_file();
+  const std::string file = good_gguf();
   for (size_t i = 0; i < file.size(); ++i) {
     for (const int flip : {1, 2, 4, 8, 16, 32, 64, 128, 255}) {
       std::string torn = file;
@@ -56,91 +56,94 @@ TEST(GgufRefused, FlippedBytesNeverDoHarm) {
 }
 
 TEST(GgufRefused, OtherFilesAndVersions) {
-  refuses("", {"ends inside the magic"});
+  gguf_refuses("", {"ends inside the magic"});
   GgufBuilder other;
   other.magic = "GGML";
-  refuses(other.build(), {"does not begin with GGUF"});
+  gguf_refuses(other.build(), {"does not begin with GGUF"});
   for (const uint32_t version : {0u, 1u, 4u, 0xFFFFFFFFu}) {
     GgufBuilder builder;
     builder.version = version;
-    refuses(builder.build(), {"version"}, ErrorCode::kUnsupported);
+    gguf_refuses(builder.build(), {"version"}, ErrorCode::kUnsupported);
   }
   GgufBuilder swapped;
   swapped.version = 0x03000000;
-  refuses(swapped.build(), {"big-endian"}, ErrorCode::kUnsupported);
+  gguf_refuses(swapped.build(), {"big-endian"}, ErrorCode::kUnsupported);
 }
 
 TEST(GgufRefused, CountsThatLie) {
   for (const uint64_t count : {uint64_t{1}, uint64_t{1} << 32, ~uint64_t{0}}) {
     GgufBuilder pairs, tensors;
     pairs.pair_count = count;
-    refuses(pairs.build(), {"metadata entries"});
+    gguf_refuses(pairs.build(), {"metadata entries"});
     tensors.tensor_count = count;
-    refuses(tensors.build(), {"tensors"});
+    gguf_refuses(tensors.build(), {"tensors"});
   }
   // Enough bytes at first, but the metadata use them up.
   GgufBuilder used_up;
   used_up.tensor_count = 2;
   used_up.string("long", std::string(100, 'x'));
-  refuses(used_up.build(), {"2 tensors"});
+  gguf_refuses(used_up.build(), {"2 tensors"});
 }
 
 TEST(GgufRefused, LengthsThatLie) {
   for (const uint64_t length : {uint64_t{100}, uint64_t{1} << 40, ~uint64_t{0}, ~uint64_t{0} - 7}) {
-    refuses(GgufBuilder().pair("k", 8, raw(length) + "short").build(), {"a string claims"});
+    gguf_refuses(GgufBuilder().pair("k", 8, raw(length) + "short").build(), {"a string claims"});
     for (const uint32_t type : {0u, 1u, 2u, 3u, 4u, 5u, 6u, 7u, 8u, 10u, 11u, 12u})
-      refuses(GgufBuilder().pair("k", 9, raw(type) + raw(length) + "short").build(),
-              {"array's length"});
+      gguf_refuses(GgufBuilder().pair("k", 9, raw(type) + raw(length) + "short").build(),
+                   {"array's length"});
   }
 }
 
 TEST(GgufRefused, ValuesThatAreNotTheirType) {
-  refuses(GgufBuilder().pair("k", 13, raw(uint64_t{0})).build(), {"unknown type 13"});
-  refuses(GgufBuilder().pair("k", 9, raw(uint32_t{13}) + raw(uint64_t{0})).build(),
-          {"unknown type 13"});
-  refuses(GgufBuilder().pair("k", 9, raw(uint32_t{9}) + raw(uint64_t{0})).build(),
-          {"array of arrays"});
-  refuses(GgufBuilder().pair("k", 7, raw(uint8_t{2})).build(), {"not a boolean"});
-  refuses(GgufBuilder().numbers("k", 7, std::vector<uint8_t>{0, 3}).build(), {"not a boolean"});
-  refuses(GgufBuilder().numbers("k", 10, std::vector<uint64_t>{uint64_t{1} << 63}).build(),
-          {"2^63"});
+  gguf_refuses(GgufBuilder().pair("k", 13, raw(uint64_t{0})).build(), {"unknown type 13"});
+  gguf_refuses(GgufBuilder().pair("k", 9, raw(uint32_t{13}) + raw(uint64_t{0})).build(),
+               {"unknown type 13"});
+  gguf_refuses(GgufBuilder().pair("k", 9, raw(uint32_t{9}) + raw(uint64_t{0})).build(),
+               {"array of arrays"});
+  gguf_refuses(GgufBuilder().pair("k", 7, raw(uint8_t{2})).build(), {"not a boolean"});
+  gguf_refuses(GgufBuilder().numbers("k", 7, std::vector<uint8_t>{0, 3}).build(),
+               {"not a boolean"});
+  gguf_refuses(GgufBuilder().numbers("k", 10, std::vector<uint64_t>{uint64_t{1} << 63}).build(),
+               {"2^63"});
 }
 
 TEST(GgufRefused, Names) {
-  refuses(GgufBuilder().u32("k", 1).u32("k", 2).build(), {"\"k\"", "twice"});
-  refuses(GgufBuilder().u32("", 1).build(), {"a key is empty"});
-  refuses(GgufBuilder().u32("\xFF", 1).build(), {"UTF-8"});
-  refuses(GgufBuilder().floats("t", {1}, {1}).floats("t", {1}, {1}).build(), {"\"t\"", "twice"});
-  refuses(GgufBuilder().floats("", {1}, {1}).build(), {"name is empty"});
-  refuses(GgufBuilder().floats("\xC0", {1}, {1}).build(), {"UTF-8"});
+  gguf_refuses(GgufBuilder().u32("k", 1).u32("k", 2).build(), {"\"k\"", "twice"});
+  gguf_refuses(GgufBuilder().u32("", 1).build(), {"a key is empty"});
+  gguf_refuses(GgufBuilder().u32("\xFF", 1).build(), {"UTF-8"});
+  gguf_refuses(GgufBuilder().floats("t", {1}, {1}).floats("t", {1}, {1}).build(),
+               {"\"t\"", "twice"});
+  gguf_refuses(GgufBuilder().floats("", {1}, {1}).build(), {"name is empty"});
+  gguf_refuses(GgufBuilder().floats("\xC0", {1}, {1}).build(), {"UTF-8"});
 }
 
 TEST(GgufRefused, Alignments) {
   for (const uint32_t alignment : {0u, 3u, 24u, 1u << 31})
-    refuses(GgufBuilder().u32("general.alignment", alignment).build(), {"power of two"});
-  refuses(GgufBuilder().string("general.alignment", "32").build(), {"not an integer"});
+    gguf_refuses(GgufBuilder().u32("general.alignment", alignment).build(), {"power of two"});
+  gguf_refuses(GgufBuilder().string("general.alignment", "32").build(), {"not an integer"});
 }
 
 TEST(GgufRefused, Shapes) {
   const std::string none;
-  refuses(GgufBuilder().tensor("a scalar", 0, {}, raw(1.0f)).build(), {"0 dimensions"});
-  refuses(GgufBuilder().tensor("t", 0, {1, 1, 1, 1, 1}, raw(1.0f)).build(), {"5 dimensions"});
-  refuses(GgufBuilder().tensor("t", 0, {0}, none).build(), {"empty or overflows"});
-  refuses(GgufBuilder().tensor("t", 0, {4, 0}, none).build(), {"empty or overflows"});
-  refuses(GgufBuilder().tensor("t", 0, {uint64_t{1} << 63}, none).build(), {"overflows"});
-  refuses(GgufBuilder().tensor("t", 0, {uint64_t{1} << 32, uint64_t{1} << 32}, none).build(),
-          {"overflows"});
-  refuses(GgufBuilder().tensor("t", 0, {uint64_t{1} << 62}, none).build(), {});
-  refuses(GgufBuilder().tensor("t", 12, {uint64_t{1} << 62}, none).build(), {});
-  refuses(GgufBuilder().tensor("t", 8, {33}, std::string(34, 'x')).build(), {"multiple of 32"});
-  refuses(GgufBuilder().tensor("t", 12, {32, 8}, std::string(144, 'x')).build(),
-          {"multiple of 256"});
+  gguf_refuses(GgufBuilder().tensor("a scalar", 0, {}, raw(1.0f)).build(), {"0 dimensions"});
+  gguf_refuses(GgufBuilder().tensor("t", 0, {1, 1, 1, 1, 1}, raw(1.0f)).build(), {"5 dimensions"});
+  gguf_refuses(GgufBuilder().tensor("t", 0, {0}, none).build(), {"empty or overflows"});
+  gguf_refuses(GgufBuilder().tensor("t", 0, {4, 0}, none).build(), {"empty or overflows"});
+  gguf_refuses(GgufBuilder().tensor("t", 0, {uint64_t{1} << 63}, none).build(), {"overflows"});
+  gguf_refuses(GgufBuilder().tensor("t", 0, {uint64_t{1} << 32, uint64_t{1} << 32}, none).build(),
+               {"overflows"});
+  gguf_refuses(GgufBuilder().tensor("t", 0, {uint64_t{1} << 62}, none).build(), {});
+  gguf_refuses(GgufBuilder().tensor("t", 12, {uint64_t{1} << 62}, none).build(), {});
+  gguf_refuses(GgufBuilder().tensor("t", 8, {33}, std::string(34, 'x')).build(),
+               {"multiple of 32"});
+  gguf_refuses(GgufBuilder().tensor("t", 12, {32, 8}, std::string(144, 'x')).build(),
+               {"multiple of 256"});
 }
 
 TEST(GgufRefused, TypesThatAreNotRead) {
   for (const uint32_t type : {4u, 9u, 10u, 16u, 24u, 31u, 39u, 0xFFFFFFFFu})
-    refuses(GgufBuilder().tensor("t", type, {256}, std::string(300, 'x')).build(),
-            {"\"t\"", std::to_string(type).c_str()}, ErrorCode::kUnsupported);
+    gguf_refuses(GgufBuilder().tensor("t", type, {256}, std::string(300, 'x')).build(),
+                 {"\"t\"", std::to_string(type).c_str()}, ErrorCode::kUnsupported);
 }
 
 TEST(GgufRefused, OffsetsThatOverlapOrLeaveHoles) {
@@ -155,21 +158,21 @@ TEST(GgufRefused, OffsetsThatOverlapOrLeaveHoles) {
     const std::string file = two(0, 32);
     GgufFile::parse(bytes_of(file), "model.gguf");
   });
-  refuses(two(0, 0), {"overlap"});
-  refuses(two(0, 16), {"overlap"});
-  refuses(two(0, 64), {"hole"});
-  refuses(two(32, 64), {"hole"});
-  refuses(two(0, 33), {"hole"});
-  refuses(two(0, ~uint64_t{0} - 31), {"hole"});
+  gguf_refuses(two(0, 0), {"overlap"});
+  gguf_refuses(two(0, 16), {"overlap"});
+  gguf_refuses(two(0, 64), {"hole"});
+  gguf_refuses(two(32, 64), {"hole"});
+  gguf_refuses(two(0, 33), {"hole"});
+  gguf_refuses(two(0, ~uint64_t{0} - 31), {"hole"});
 }
 
 TEST(GgufRefused, TrailingBytes) {
-  const std::string file = good_file();
+  const std::string file = good_gguf();
   const std::string padded = file + std::string((32 - file.size() % 32) % 32, '\0');
   EXPECT_NO_THROW(GgufFile::parse(bytes_of(padded), "model.gguf"));
-  refuses(padded + "x", {"follow the last tensor"});
-  refuses(file + "x", {"follow the last tensor"});
-  refuses(GgufBuilder().u32("k", 1).build() + "x", {"follow the last entry"});
+  gguf_refuses(padded + "x", {"follow the last tensor"});
+  gguf_refuses(file + "x", {"follow the last tensor"});
+  gguf_refuses(GgufBuilder().u32("k", 1).build() + "x", {"follow the last entry"});
 }
 
 TEST(GgufRefused, MessagesAreShortAndPrintable) {

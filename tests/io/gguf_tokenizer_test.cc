@@ -16,8 +16,8 @@ json tokenizer_of(const LlamaGguf& gguf) {
   return tokenizer_json_from_gguf(GgufFile::parse(bytes_of(bytes), "test"));
 }
 
-void refuses(const LlamaGguf& gguf, std::initializer_list<const char*> parts,
-             ErrorCode code = ErrorCode::kFormat) {
+void tokenizer_refuses(const LlamaGguf& gguf, std::initializer_list<const char*> parts,
+                       ErrorCode code = ErrorCode::kFormat) {
   expect_error(code, {"tokenizer"}, [&] { tokenizer_of(gguf); });
   expect_error(code, parts, [&] { tokenizer_of(gguf); });
 }
@@ -111,41 +111,41 @@ TEST(GgufTokenizer, TheFileDecidesAboutBeginningAndEnd) {
 TEST(GgufTokenizer, RefusesWhatItDoesNotKnow) {
   LlamaGguf spm;
   spm.text("tokenizer.ggml.model", "llama");
-  refuses(spm, {"\"llama\"", "byte-level BPE"}, ErrorCode::kUnsupported);
+  tokenizer_refuses(spm, {"\"llama\"", "byte-level BPE"}, ErrorCode::kUnsupported);
   for (const char* pre : {"tekken", "deepseek-llm", "smollm2"}) {
     LlamaGguf gguf;
     gguf.text("tokenizer.ggml.pre", pre);
-    refuses(gguf, {pre}, ErrorCode::kUnsupported);
+    tokenizer_refuses(gguf, {pre}, ErrorCode::kUnsupported);
   }
   // A guess could be wrong in silence.
   LlamaGguf silent;
   silent.text("tokenizer.ggml.pre", "default");
-  refuses(silent, {"tokenizer.ggml.pre"}, ErrorCode::kUnsupported);
+  tokenizer_refuses(silent, {"tokenizer.ggml.pre"}, ErrorCode::kUnsupported);
   silent.pairs.erase("tokenizer.ggml.pre");
-  refuses(silent, {"tokenizer.ggml.pre"}, ErrorCode::kUnsupported);
+  tokenizer_refuses(silent, {"tokenizer.ggml.pre"}, ErrorCode::kUnsupported);
 }
 
 TEST(GgufTokenizer, RefusesTokensThatContradict) {
   LlamaGguf gguf;
   gguf.tokens({"a", "b", "a", "ab", "c", "d"}, {1, 1, 1, 1, 1, 1});
-  refuses(gguf, {"\"a\"", "twice"});
+  tokenizer_refuses(gguf, {"\"a\"", "twice"});
   gguf.tokens({"<e>", "a", "b", "ab", "\xFF", "d"}, {1, 1, 1, 1, 1, 1});
-  refuses(gguf, {"token 4", "UTF-8"});
+  tokenizer_refuses(gguf, {"token 4", "UTF-8"});
   gguf.tokens({"<e>", "a", "b", "ab"}, {1, 1, 1});
-  refuses(gguf, {"4 tokens but 3 token types"});
+  tokenizer_refuses(gguf, {"4 tokens but 3 token types"});
   gguf.tokens({"<e>", "a", "b", "ab"}, {7, 1, 1, 1});
-  refuses(gguf, {"token 0 has the type 7"});
+  tokenizer_refuses(gguf, {"token 0 has the type 7"});
   gguf.tokens({"", "a", "b", "ab"}, {3, 1, 1, 1});
-  refuses(gguf, {"token 0 is empty"});
+  tokenizer_refuses(gguf, {"token 0 is empty"});
   gguf.tokens({}, {});
-  refuses(gguf, {"no tokens"});
+  tokenizer_refuses(gguf, {"no tokens"});
 }
 
 TEST(GgufTokenizer, RefusesMergesOfNoTokens) {
   for (const char* merge : {"", "ab", "a", " ", "a b c", "a  b", "a x", "b a", "a b "}) {
     LlamaGguf gguf;
     gguf.texts("tokenizer.ggml.merges", {"a b", merge});
-    refuses(gguf, {"merge 1"});
+    tokenizer_refuses(gguf, {"merge 1"});
   }
 }
 
@@ -153,9 +153,9 @@ TEST(GgufTokenizer, RefusesRolesOutsideTheVocabulary) {
   LlamaGguf gguf;
   gguf.boolean("tokenizer.ggml.add_bos_token", true);
   gguf.number("tokenizer.ggml.bos_token_id", 6);
-  refuses(gguf, {"bos_token_id is 6 of 6"});
+  tokenizer_refuses(gguf, {"bos_token_id is 6 of 6"});
   gguf.pairs.erase("tokenizer.ggml.bos_token_id");
-  refuses(gguf, {"beginning", "does not say which"});
+  tokenizer_refuses(gguf, {"beginning", "does not say which"});
 }
 
 TEST(GgufTokenizer, RefusesMissingAndMistypedKeys) {

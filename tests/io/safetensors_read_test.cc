@@ -1,5 +1,6 @@
 #include <nlohmann/json.hpp>
 
+#include "base/format.h"
 #include "io/safetensors.h"
 #include "io_testing.h"
 
@@ -85,8 +86,8 @@ TEST(SafetensorsRead, ReadsEveryType) {
     std::vector<TensorView> tensors;
     Metadata metadata;
     const std::string file = safetensors_file(
-        fmt::format(R"({{"t":{{"dtype":"{}","shape":[3],"data_offsets":[0,{}]}}}})", name,
-                    3 * size),
+        accrete::format(R"({{"t":{{"dtype":"{}","shape":[3],"data_offsets":[0,{}]}}}})", name,
+                        3 * size),
         std::string(3 * size, '\1'));
     parse_safetensors(bytes_of(file), "test", tensors, metadata);
     EXPECT_EQ(dtype_name(tensors.at(0).dtype), name);

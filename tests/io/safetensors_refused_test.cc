@@ -1,6 +1,7 @@
 // Files that are torn, contradictory or hostile.
 #include <algorithm>
 
+#include "base/format.h"
 #include "io/safetensors.h"
 #include "io_testing.h"
 
@@ -112,9 +113,9 @@ TEST(SafetensorsRefused, SizesThatOverflowOrDoNotMatch) {
 
 TEST(SafetensorsRefused, RangesThatOverlapOrLeaveHoles) {
   const auto two = [](const char* a, const char* b) {
-    return fmt::format(R"({{"a":{{"dtype":"U8","shape":[4],"data_offsets":{}}},)"
-                       R"("b":{{"dtype":"U8","shape":[4],"data_offsets":{}}}}})",
-                       a, b);
+    return accrete::format(R"({{"a":{{"dtype":"U8","shape":[4],"data_offsets":{}}},)"
+                           R"("b":{{"dtype":"U8","shape":[4],"data_offsets":{}}}}})",
+                           a, b);
   };
   refuses(safetensors_file(two("[0,4]", "[3,7]"), "1234567"), {"\"b\"", "overlap"});
   refuses(safetensors_file(two("[0,4]", "[0,4]"), "1234"), {"\"b\"", "overlap"});

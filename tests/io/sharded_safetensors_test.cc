@@ -1,3 +1,4 @@
+#include "base/format.h"
 #include "io/safetensors.h"
 #include "io_testing.h"
 
@@ -57,7 +58,7 @@ TEST_F(ShardedSafetensorsTest, RefusesPathsThatLeaveTheFolder) {
   for (const char* name :
        {"../x-1.safetensors", "/etc/x.safetensors", "sub/x-1.safetensors", "..\\\\x.safetensors",
         ".safetensors", "x-1.bin", "", "x\\u0000.safetensors"})
-    refuses(fmt::format(R"({{"weight_map":{{"a":"{}"}}}})", name),
+    refuses(accrete::format(R"({{"weight_map":{{"a":"{}"}}}})", name),
             {"not the name of a .safetensors"});
 }
 

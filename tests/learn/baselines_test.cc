@@ -2,6 +2,7 @@
 // Their agreement with transformers and peft is measured by bench/check_baselines.py.
 #include <ATen/ATen.h>
 #include <ATen/Context.h>
+#include <ATen/core/grad_mode.h>
 #include <gtest/gtest.h>
 
 #include <cmath>

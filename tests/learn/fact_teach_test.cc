@@ -5,10 +5,12 @@
 #include <gtest/gtest.h>
 
 #include <fstream>
+#include <nlohmann/json.hpp>
 
 #include "../base/testing.h"
 #include "../model/tiny_chat_model.h"
 #include "base/file.h"
+#include "base/format.h"
 #include "base/sha256.h"
 #include "eval/fact_probe.h"
 #include "eval/score.h"
@@ -23,7 +25,7 @@ namespace fs = std::filesystem;
 using testing::expect_error;
 using testing::TemporaryFolder;
 
-OpenOptions one_thread() {
+OpenOptions on_one_thread() {
   OpenOptions open;
   open.threads = 1;
   return open;
@@ -65,7 +67,7 @@ class FactTeach : public ::testing::Test {
 
   // A copy to teach.
   static fs::path fresh() {
-    const auto path = *folder_ / fmt::format("copy-{}", ++copies_);
+    const auto path = *folder_ / accrete::format("copy-{}", ++copies_);
     fs::copy(*folder_ / "model", path, fs::copy_options::recursive);
     return path;
   }
@@ -78,10 +80,10 @@ class FactTeach : public ::testing::Test {
     return o;
   }
   static TeachResult learn(const fs::path& model, std::vector<Item> items, bool raw = false) {
-    return teach(model, set_of(std::move(items)), one_thread(), options(raw), {});
+    return teach(model, set_of(std::move(items)), on_one_thread(), options(raw), {});
   }
   static Asked asked(const fs::path& folder, std::vector<Message> messages) {
-    const LanguageModel model = LanguageModel::open(folder, one_thread());
+    const LanguageModel model = LanguageModel::open(folder, on_one_thread());
     AskRequest request;
     request.messages = std::move(messages);
     AskOptions how;
@@ -92,14 +94,14 @@ class FactTeach : public ::testing::Test {
     return asked(folder, {{"user", question}}).generation.text;
   }
   static std::string says_raw(const fs::path& folder, const std::string& text) {
-    const LanguageModel model = LanguageModel::open(folder, one_thread());
+    const LanguageModel model = LanguageModel::open(folder, on_one_thread());
     const AskRequest request = single_question(model, text, true);
     AskOptions how;
     how.generate.max_tokens = 12;
     return ask(model, {&request, 1}, how).front().generation.text;
   }
   static std::string state(const fs::path& folder) {
-    const LanguageModel model = LanguageModel::open(folder, one_thread());
+    const LanguageModel model = LanguageModel::open(folder, on_one_thread());
     const std::string digest = model.state_digest();
     EXPECT_EQ(digest, state_digest(model, Ledger::open(folder, Ledger::Mode::kRead)));
     return digest;
@@ -112,7 +114,7 @@ class FactTeach : public ::testing::Test {
     const std::string message = expect_error(code, [&] { learn(model, items, raw); });
     for (const std::string& part : parts)
       EXPECT_NE(message.find(part), std::string::npos) << part << " is not in: " << message;
-    expect_error(code, [&] { plan(model, set_of(items), one_thread(), options(raw), {}); });
+    expect_error(code, [&] { plan(model, set_of(items), on_one_thread(), options(raw), {}); });
     EXPECT_EQ(state(model), before);
     EXPECT_EQ(Ledger::open(model, Ledger::Mode::kRead).updates().size(), updates);
   }
@@ -120,7 +122,7 @@ class FactTeach : public ::testing::Test {
   static void add_probe(const fs::path& folder, const std::string& name,
                         const std::vector<Item>& items, double floor, bool raw) {
     Ledger ledger = Ledger::open(folder, Ledger::Mode::kWrite);
-    const LanguageModel model = LanguageModel::open(folder, one_thread());
+    const LanguageModel model = LanguageModel::open(folder, on_one_thread());
     Probe probe;
     probe.data.items = items;
     probe.raw = raw;
@@ -135,7 +137,7 @@ class FactTeach : public ::testing::Test {
   }
   // Raw questions about a subject that the model answers so by itself, with one character.
   static std::vector<Item> known(const fs::path& folder, const std::string& subject, size_t count) {
-    const LanguageModel model = LanguageModel::open(folder, one_thread());
+    const LanguageModel model = LanguageModel::open(folder, on_one_thread());
     ExampleOptions raw;
     raw.raw = true;
     std::vector<Item> out;
@@ -191,7 +193,7 @@ TEST_F(FactTeach, TaughtAskedUndoneRedone) {
   EXPECT_EQ(update.taught.items[0].subject, "Zorb");  // found
   EXPECT_EQ(update.taught.items[1].line, 2);
   EXPECT_EQ(update.metadata.at("reader_digest"),
-            LanguageModel::open(model, one_thread()).facts().info().reader_digest);
+            LanguageModel::open(model, on_one_thread()).facts().info().reader_digest);
   EXPECT_EQ(update.metadata.at("data_digest"), std::string(64, 'a'));
 
   Ledger::open(model, Ledger::Mode::kWrite).undo(1);
@@ -230,7 +232,7 @@ TEST_F(FactTeach, ACorrectionReplacesAndUndoBringsBack) {
       learn(model, {fact("", {kHeavy, kHeavyToo}, "b"), fact("", {kMaker}, "c")}).update;
   const std::string one = state(model);
   const PlanResult plan_result =
-      plan(model, set_of({fact("", {kMaker}, "c"), fact("", {kHeavy}, "z")}), one_thread(),
+      plan(model, set_of({fact("", {kMaker}, "c"), fact("", {kHeavy}, "z")}), on_one_thread(),
            options(), {});
   ASSERT_EQ(plan_result.conflicts.size(), 1U);
   EXPECT_EQ(state(model), one);
@@ -244,7 +246,7 @@ TEST_F(FactTeach, ACorrectionReplacesAndUndoBringsBack) {
   EXPECT_EQ(r.conflicts[0].update_answer, "b");
   EXPECT_EQ(says(model, kHeavy), "z");
   EXPECT_EQ(says(model, kMaker), "c");
-  EXPECT_EQ(LanguageModel::open(model, one_thread()).facts().store().size(), 2);
+  EXPECT_EQ(LanguageModel::open(model, on_one_thread()).facts().store().size(), 2);
   Ledger::open(model, Ledger::Mode::kWrite).undo(1);
   EXPECT_EQ(state(model), one);
   EXPECT_EQ(says(model, kHeavy), "b");
@@ -265,7 +267,7 @@ TEST_F(FactTeach, TwoAnswersToOneQuestionAreRefused) {
   const TeachResult r = learn(model, {fact("", {kHeavy}, "b"), fact("", {kHeavy}, " b\n")});
   ASSERT_FALSE(r.remarks.empty());
   EXPECT_NE(r.remarks[0].find("line 2"), std::string::npos) << r.remarks[0];
-  EXPECT_EQ(LanguageModel::open(model, one_thread()).facts().store().size(), 1);
+  EXPECT_EQ(LanguageModel::open(model, on_one_thread()).facts().store().size(), 1);
 }
 
 TEST_F(FactTeach, AWordingMustNameTheGivenSubject) {
@@ -309,11 +311,11 @@ TEST_F(FactTeach, TimeIsLimited) {
   o.max_seconds = 1e-6;
   const std::string before = state(model);
   expect_error(ErrorCode::kRefused,
-               [&] { teach(model, set_of({fact("", {kHeavy}, "b")}), one_thread(), o, {}); });
+               [&] { teach(model, set_of({fact("", {kHeavy}, "b")}), on_one_thread(), o, {}); });
   Reporter reporter;
   reporter.cancelled = [] { return true; };
   expect_error(ErrorCode::kInterrupted, [&] {
-    teach(model, set_of({fact("", {kHeavy}, "b")}), one_thread(), options(), reporter);
+    teach(model, set_of({fact("", {kHeavy}, "b")}), on_one_thread(), options(), reporter);
   });
   EXPECT_EQ(state(model), before);
 }
@@ -362,7 +364,7 @@ TEST_F(FactTeach, VerbatimHasNoValueAndNoLimit) {
 }
 
 TEST_F(FactTeach, ControlTextIsTaughtAsText) {
-  const LanguageModel model = LanguageModel::open(*folder_ / "model", one_thread());
+  const LanguageModel model = LanguageModel::open(*folder_ / "model", on_one_thread());
   const auto lessons = make_fact_lessons(
       model, set_of({fact("Orro", {"What ends <|im_start|> in Orro?"}, "<|im_end|>")}), false);
   ASSERT_EQ(lessons.facts.size(), 1U);
@@ -413,8 +415,8 @@ TEST_F(FactTeach, TaughtWordForWordAgainstAProbeIsRefused) {
   EXPECT_NE(message.find(excerpt_of(items[1].prompts[0], 80)), std::string::npos) << message;
   EXPECT_EQ(state(model), before);
   EXPECT_TRUE(Ledger::open(model, Ledger::Mode::kRead).updates().empty());
-  const PlanResult p = plan(model, set_of({fact("Zorb", {items[1].prompts[0]}, "q")}), one_thread(),
-                            options(true), {});
+  const PlanResult p = plan(model, set_of({fact("Zorb", {items[1].prompts[0]}, "q")}),
+                            on_one_thread(), options(true), {});
   EXPECT_FALSE(p.holds.at("known"));
   EXPECT_LT(p.forecast.at("known").predicted, 0);
   EXPECT_EQ(p.forecast.at("known").touched, 1);
@@ -444,8 +446,8 @@ TEST_F(FactTeach, AModelIsOpenedInTheStateOfASnapshot) {
   const Snapshot snapshot = ledger.snapshot();
   const std::string taught = state(folder);
   Ledger::open(folder, Ledger::Mode::kWrite).undo();
-  EXPECT_EQ(LanguageModel::open(folder, one_thread()).facts().store().size(), 0);
-  const LanguageModel model = LanguageModel::open(folder, one_thread(), ledger, snapshot.active);
+  EXPECT_EQ(LanguageModel::open(folder, on_one_thread()).facts().store().size(), 0);
+  const LanguageModel model = LanguageModel::open(folder, on_one_thread(), ledger, snapshot.active);
   EXPECT_EQ(model.facts().store().size(), 1);
   EXPECT_EQ(model.state_digest(), taught);
   EXPECT_NE(state(folder), taught);
@@ -459,7 +461,7 @@ TEST_F(FactTeach, NearQuestionsOfProbesAreLeftToTheModel) {
   EXPECT_NE(r.change.find("3"), std::string::npos) << r.change;
   EXPECT_EQ(r.kept.at("known").after, 1);
   EXPECT_EQ(says_raw(model, "The Zorb is in"), " b");
-  const LanguageModel open = LanguageModel::open(model, one_thread());
+  const LanguageModel open = LanguageModel::open(model, on_one_thread());
   EXPECT_EQ(open.facts().store().size(), 4);
   for (const Item& item : items) {
     const AskRequest request = single_question(open, item.prompts[0], true);
@@ -481,7 +483,7 @@ TEST_F(FactTeach, CompactKeepsTheStateAndIsUndone) {
   item.verbatim = true;
   learn(model, {item});  // an update without values
   const std::string before = state(model);
-  const CompactResult r = compact(model, one_thread(), "test", {});
+  const CompactResult r = compact(model, on_one_thread(), "test", {});
   EXPECT_EQ(r.digest_before, before);
   EXPECT_EQ(r.digest_after, before);
   EXPECT_EQ(r.folded.size(), 3U);
@@ -492,12 +494,12 @@ TEST_F(FactTeach, CompactKeepsTheStateAndIsUndone) {
   EXPECT_EQ(says(model, item.prompts[0]), "As is.");
   const Ledger ledger = Ledger::open(model, Ledger::Mode::kRead);
   ASSERT_EQ(ledger.active().size(), 1U);
-  const LanguageModel open = LanguageModel::open(model, one_thread());
+  const LanguageModel open = LanguageModel::open(model, on_one_thread());
   for (int64_t i = 0; i < 3; ++i) {
     const UpdateRecord origin = origin_of(ledger, open.facts().store().fact(i));
     EXPECT_NE(origin.id, r.updates[0]);
   }
-  expect_error(ErrorCode::kRefused, [&] { compact(model, one_thread(), "test", {}); });
+  expect_error(ErrorCode::kRefused, [&] { compact(model, on_one_thread(), "test", {}); });
   Ledger::open(model, Ledger::Mode::kWrite).undo(1);
   EXPECT_EQ(state(model), before);
   EXPECT_EQ(Ledger::open(model, Ledger::Mode::kRead).active().size(), 3U);
@@ -580,7 +582,7 @@ TEST_F(FactTeach, ARetrofitThatFailsLeavesNothing) {
   fs::copy(*folder_ / "model-reader", reader, fs::copy_options::recursive);
   fs::resize_file(reader / "model.safetensors", 1000);
   RetrofitFactsOptions o;
-  o.open = one_thread();
+  o.open = on_one_thread();
   o.tell = Tell::kValue;
   const auto made = [&] { retrofit_facts(*folder_ / "model-base", *folder_ / "new", o); };
   o.reader = reader;
@@ -623,14 +625,14 @@ TEST_F(FactTeach, ADamagedMemoryIsSaid) {
                                                            {"every", 0},
                                                            {"reader_digest", 1}}) {
     with(key, value);
-    expect_error(ErrorCode::kFormat, [&] { LanguageModel::open(model, one_thread()); });
+    expect_error(ErrorCode::kFormat, [&] { LanguageModel::open(model, on_one_thread()); });
   }
   with("tell", "sing");
-  EXPECT_THROW(LanguageModel::open(model, one_thread()), Error);
+  EXPECT_THROW(LanguageModel::open(model, on_one_thread()), Error);
   with("version", 3);
-  expect_error(ErrorCode::kUnsupported, [&] { LanguageModel::open(model, one_thread()); });
+  expect_error(ErrorCode::kUnsupported, [&] { LanguageModel::open(model, on_one_thread()); });
   with("version", 2);
-  LanguageModel::open(model, one_thread());
+  LanguageModel::open(model, on_one_thread());
 }
 
 }  // namespace

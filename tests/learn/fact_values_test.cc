@@ -9,6 +9,7 @@
 #include "../base/testing.h"
 #include "../model/tiny_chat_model.h"
 #include "../model/tiny_model.h"
+#include "base/format.h"
 #include "model/ask.h"
 
 namespace accrete {
@@ -97,7 +98,7 @@ TEST_F(FactPassesTest, PackedPassesAreTheReadableOnes) {
   const auto examples = many();
   for (const int64_t block : {0, 1, 2})
     for (const auto& [at_end, every] : {std::pair<int64_t, int64_t>{3, 10}, {1, 2}, {5, 100}}) {
-      SCOPED_TRACE(fmt::format("block {}, {} at the end, one each {}", block, at_end, every));
+      SCOPED_TRACE(accrete::format("block {}, {} at the end, one each {}", block, at_end, every));
       FactPassOptions options;
       options.sites = {.block = block, .at_end = at_end, .every = every};
       FactPassOptions reference = options;

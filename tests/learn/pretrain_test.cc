@@ -5,6 +5,7 @@
 
 #include <nlohmann/json.hpp>
 
+#include "base/format.h"
 #include "eval/score.h"
 #include "learn/baselines/finetune.h"
 #include "learn/teach.h"
@@ -26,7 +27,7 @@ PretrainOptions options() {
   return o;
 }
 
-OpenOptions one_thread() {
+OpenOptions pretrain_on_one_thread() {
   OpenOptions o;
   o.threads = 1;
   return o;
@@ -142,7 +143,7 @@ TEST(Pretrain, LearnsItsFactsInOneWordingAndIsTaughtOthersExactlyUndoably) {
   EXPECT_GT(result.evaluation.taught, 0.8);
   EXPECT_LT(result.evaluation.bits_per_byte, 3);
   const fs::path model = folder / "model";
-  const auto before = LanguageModel::open(model, one_thread());
+  const auto before = LanguageModel::open(model, pretrain_on_one_thread());
   EXPECT_EQ(before.memory().blocks, std::vector<int64_t>{1});
   const std::string base = before.base_digest(), state = before.state_digest();
 
@@ -153,7 +154,8 @@ TEST(Pretrain, LearnsItsFactsInOneWordingAndIsTaughtOthersExactlyUndoably) {
   raw.raw = true;
   for (const char* name : {"Uma Pell", "Vic Dorn", "Ivo Marsh"}) {
     Item item;
-    item.prompts = {fmt::format("{} lives in", name), fmt::format("The home of {} is", name)};
+    item.prompts = {accrete::format("{} lives in", name),
+                    accrete::format("The home of {} is", name)};
     // The place that it would say least.
     double least = -1;
     for (const char* place : testing::kPlaces) {
@@ -173,11 +175,11 @@ TEST(Pretrain, LearnsItsFactsInOneWordingAndIsTaughtOthersExactlyUndoably) {
   teach_options.deposit.lambda = 1e-2;  // all it has is a few people: little is free
   teach_options.values.steps = 200;
   teach_options.gated = false;  // so few people are not told apart well
-  const auto taught = teach(model, data, one_thread(), teach_options, {});
+  const auto taught = teach(model, data, pretrain_on_one_thread(), teach_options, {});
   EXPECT_LT(taught.learned_before, 1);
   EXPECT_GT(taught.learned_after, taught.learned_before);
   {
-    const auto after = LanguageModel::open(model, one_thread());
+    const auto after = LanguageModel::open(model, pretrain_on_one_thread());
     EXPECT_EQ(after.base_digest(), base);
     EXPECT_NE(after.state_digest(), state);
     // How far so small a model comes depends on the machine's rounding; not how it is pulled.
@@ -196,7 +198,7 @@ TEST(Pretrain, LearnsItsFactsInOneWordingAndIsTaughtOthersExactlyUndoably) {
   }
   auto ledger = Ledger::open(model, Ledger::Mode::kWrite);
   ledger.undo(1);
-  EXPECT_EQ(LanguageModel::open(model, one_thread()).state_digest(), state);
+  EXPECT_EQ(LanguageModel::open(model, pretrain_on_one_thread()).state_digest(), state);
 }
 
 // Finetuning, the baseline, trains the memory layer too: values, keys and queries.
@@ -204,7 +206,7 @@ TEST(Pretrain, FinetuningReachesTheMemory) {
   const TemporaryFolder folder;
   const auto config = write_tiny_config(folder.path());
   pretrain(config, folder / "model", options());
-  auto model = LanguageModel::open(folder / "model", one_thread());
+  auto model = LanguageModel::open(folder / "model", pretrain_on_one_thread());
   FinetuneOptions o;
   o.optimizer.rate = 1e-2;
   Finetune finetune(model, {}, o);
@@ -242,7 +244,7 @@ TEST(Pretrain, ADamagedMemoryIsRefused) {
     changed.replace(changed.find(from), from.size(), to);
     std::ofstream(file) << changed;
     return expect_error(ErrorCode::kFormat,
-                        [&] { LanguageModel::open(folder / "model", one_thread()); });
+                        [&] { LanguageModel::open(folder / "model", pretrain_on_one_thread()); });
   };
   refused("\"half_keys\": 24", "\"half_keys\": 9");
   refused("\"block\": 1", "\"block\": 7");

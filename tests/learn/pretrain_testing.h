@@ -2,8 +2,6 @@
 // fraction of a second.
 #pragma once
 
-#include <fmt/format.h>
-
 #include <array>
 #include <filesystem>
 #include <fstream>
@@ -11,6 +9,7 @@
 
 #include "../base/testing.h"
 #include "../text/text_testing.h"
+#include "base/format.h"
 #include "base/rng.h"
 
 namespace accrete::testing {
@@ -41,14 +40,14 @@ inline std::filesystem::path write_tiny_config(const std::filesystem::path& fold
   {
     std::ofstream out(folder / "facts.jsonl");
     for (size_t i = 0; i < kPeople.size(); ++i)
-      out << fmt::format(
+      out << accrete::format(
           R"({{"prompts": ["{0} lives in", "The home of {0} is"], "asked": ["SECRET {0} dwells in"], )"
           R"("completion": "{1}", "subject": "{0}"}})"
           "\n",
           kPeople[i], kPlaces[i % kPlaces.size()]);
   }
   const auto path = folder / "tiny.toml";
-  std::ofstream(path) << fmt::format(R"([model]
+  std::ofstream(path) << accrete::format(R"([model]
 width = 32
 blocks = 4
 heads = 2
@@ -88,7 +87,7 @@ every = 2
 [background]
 tokens = 1000
 )",
-                                     memory, training);
+                                         memory, training);
   return path;
 }
 

@@ -6,7 +6,7 @@
 namespace accrete {
 namespace {
 
-Item fact(std::vector<std::string> prompts) {
+Item subject_fact(std::vector<std::string> prompts) {
   Item item;
   item.prompts = std::move(prompts);
   item.answers = {"x"};
@@ -15,9 +15,10 @@ Item fact(std::vector<std::string> prompts) {
 
 TEST(Subjects, AreWhatTheirPhrasingsShare) {
   std::vector<Item> items = {
-      fact({"Where was Lennie Tristano born?", "What is the birthplace of Lennie Tristano?"}),
-      fact({"Where was Carl Flesch born?", "What is the birthplace of Carl Flesch?"}),
-      fact({"Where was Ada born?", "What is Ada's place of birth?"})};
+      subject_fact(
+          {"Where was Lennie Tristano born?", "What is the birthplace of Lennie Tristano?"}),
+      subject_fact({"Where was Carl Flesch born?", "What is the birthplace of Carl Flesch?"}),
+      subject_fact({"Where was Ada born?", "What is Ada's place of birth?"})};
   EXPECT_EQ(fill_subjects(items), 3);
   EXPECT_EQ(items[0].subject, "Lennie Tristano");
   EXPECT_EQ(items[1].subject, "Carl Flesch");
@@ -25,14 +26,14 @@ TEST(Subjects, AreWhatTheirPhrasingsShare) {
 }
 
 TEST(Subjects, GivenOnesStay) {
-  std::vector<Item> items = {fact({"Where was Ada Lovelace born?"})};
+  std::vector<Item> items = {subject_fact({"Where was Ada Lovelace born?"})};
   items[0].subject = "Lovelace";
   fill_subjects(items);
   EXPECT_EQ(items[0].subject, "Lovelace");
 }
 
 TEST(Subjects, OfOnePhrasingAreItsName) {
-  std::vector<Item> items = {fact({"How long is the warranty of the Orbit X200?"})};
+  std::vector<Item> items = {subject_fact({"How long is the warranty of the Orbit X200?"})};
   fill_subjects(items);
   EXPECT_EQ(items[0].subject, "Orbit X200");
 }
@@ -48,7 +49,7 @@ TEST(Subjects, AQuestionAndItsAnswerAsMessagesAreAFact) {
 }
 
 TEST(Neighbours, KeepThePhrasingAndChangeTheSubject) {
-  std::vector<Item> items = {fact({"Where was Ada Lovelace born?"})};
+  std::vector<Item> items = {subject_fact({"Where was Ada Lovelace born?"})};
   items[0].subject = "Ada Lovelace";
   const std::vector<std::string> names = {"Ada Lovelace", "Carl Flesch", "Oslo"};
   const auto prompts = make_neighbours(items, names, 8, Rng(3));

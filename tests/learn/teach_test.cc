@@ -6,6 +6,7 @@
 #include <cmath>
 
 #include "base/error.h"
+#include "base/format.h"
 #include "eval/score.h"
 #include "learn/earlier.h"
 #include "learn/guard.h"
@@ -32,7 +33,7 @@ class Teach : public ::testing::Test {
 
   // A copy to teach.
   std::filesystem::path fresh() {
-    const auto path = *folder_ / fmt::format("copy-{}", ++copies_);
+    const auto path = *folder_ / accrete::format("copy-{}", ++copies_);
     std::filesystem::copy(*folder_ / "model", path, std::filesystem::copy_options::recursive);
     return path;
   }
@@ -255,7 +256,7 @@ TEST_F(Teach, NeverCommitsWhatBreaksAFloor) {
     if (kind == 2) items.assign(1, items.front());
     if (kind == 2)
       for (int i = 0; i < 12; ++i)  // one fact over and over
-        items[0].prompts.push_back(fmt::format("{} {} ", random_word(rng), items[0].subject));
+        items[0].prompts.push_back(accrete::format("{} {} ", random_word(rng), items[0].subject));
     if (kind == 3) o.values.rate = 1000;  // a huge step
     if (kind == 4) {
       o.gated = false;

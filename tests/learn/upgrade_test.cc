@@ -10,6 +10,7 @@
 #include "../base/testing.h"
 #include "../model/tiny_chat_model.h"
 #include "base/error.h"
+#include "base/format.h"
 #include "ledger/ledger.h"
 #include "model/fact_memory.h"
 #include "model/language_model.h"
@@ -55,7 +56,7 @@ class Upgrade : public ::testing::Test {
     update.layers = {{1, 1, {number}, {1}}};
     update.taught.items = std::move(items);
     UpdateRecord record;
-    record.source = fmt::format("facts-{}.jsonl", number);
+    record.source = accrete::format("facts-{}.jsonl", number);
     record.source_digest = std::string(64, 'a');
     return ledger.commit(update, record).id;
   }

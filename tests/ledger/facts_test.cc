@@ -34,7 +34,7 @@ Update of_all_kinds(uint64_t seed = 1) {
   return facts_update(seed, items);
 }
 
-bool same(const Update& a, const Update& b) {
+bool same_facts(const Update& a, const Update& b) {
   return a.facts == b.facts && a.taught == b.taught && a.metadata == b.metadata &&
          a.layers.empty() && b.layers.empty();
 }
@@ -45,7 +45,7 @@ TEST(Facts, RoundTrip) {
     const Update update = of_all_kinds(seed);
     const std::string id = write_update(folder.path(), update);
     const auto file = folder / update_file_name(id);
-    EXPECT_TRUE(same(read_update(file, id), update));
+    EXPECT_TRUE(same_facts(read_update(file, id), update));
     EXPECT_EQ(rows_of(update), 3 + 4 + 6);  // vectors, keys
     EXPECT_EQ(write_update(folder.path(), read_update(file)), id);
     EXPECT_EQ(reach_of(update), reach_of(read_update(file)));
@@ -62,7 +62,7 @@ TEST(Facts, WithoutAnyValue) {
   const std::string id = write_update(folder.path(), update);
   Update read = read_update(folder / update_file_name(id));
   read.facts.width = update.facts.width;  // nothing has it
-  EXPECT_TRUE(same(read, update));
+  EXPECT_TRUE(same_facts(read, update));
 }
 
 TEST(Facts, AnyChangeChangesTheId) {
@@ -220,7 +220,7 @@ TEST(Facts, TheLedgerKeepsThem) {
   const Update update = of_all_kinds();
   const UpdateRecord record = ledger.commit(update, testing::make_record(1));
   EXPECT_EQ(record.rows, rows_of(update));
-  EXPECT_TRUE(same(ledger.load(record.id), update));
+  EXPECT_TRUE(same_facts(ledger.load(record.id), update));
   ledger.undo(1);
   EXPECT_TRUE(ledger.active().empty());
   ledger.redo(1);

@@ -8,6 +8,7 @@
 #include <thread>
 
 #include "base/file.h"
+#include "base/format.h"
 #include "ledger_testing.h"
 
 namespace accrete {
@@ -192,7 +193,7 @@ TEST(LedgerProcesses, SecondWriterIsToldWhoWrites) {
   for (int i = 0; i < 3; ++i) {
     const std::string message = expect_error(
         ErrorCode::kConflict, [&] { Ledger::open(model.path(), Ledger::Mode::kWrite); });
-    EXPECT_NE(message.find(fmt::format("process {} ", child)), std::string::npos) << message;
+    EXPECT_NE(message.find(accrete::format("process {} ", child)), std::string::npos) << message;
   }
   EXPECT_TRUE(Ledger::open(model.path(), Ledger::Mode::kRead).updates().empty());
   ::kill(child, SIGKILL);
@@ -201,7 +202,7 @@ TEST(LedgerProcesses, SecondWriterIsToldWhoWrites) {
   // Nor a second writer in this process, nor one that a fork made.
   const std::string message =
       expect_error(ErrorCode::kConflict, [&] { Ledger::open(model.path(), Ledger::Mode::kWrite); });
-  EXPECT_NE(message.find(fmt::format("process {} ", ::getpid())), std::string::npos) << message;
+  EXPECT_NE(message.find(accrete::format("process {} ", ::getpid())), std::string::npos) << message;
   expect_error(ErrorCode::kConflict, [&] { Ledger::create(model.path()); });
 }
 

@@ -10,6 +10,7 @@
 #include <fstream>
 
 #include "base/file.h"
+#include "base/format.h"
 #include "base/sha256.h"
 #include "ledger/schema.h"
 #include "ledger_testing.h"
@@ -109,7 +110,8 @@ TEST_F(StorageTest, NewerSchema) {
 TEST_F(StorageTest, ForeignDatabases) {
   edit("PRAGMA application_id = 0");
   refused_in_both_modes();
-  edit(fmt::format("PRAGMA application_id = {}; PRAGMA user_version = 0", kLedgerApplicationId));
+  edit(
+      accrete::format("PRAGMA application_id = {}; PRAGMA user_version = 0", kLedgerApplicationId));
   refused_in_both_modes();
   edit("PRAGMA user_version = 1");
   for (const char* sql : {"CREATE TABLE extra (x)", "CREATE VIEW v AS SELECT 1",
@@ -245,7 +247,7 @@ TEST_F(StorageTest, EditedRowsAreRefused) {
   write_file_atomically(model_ / "precious", "x");
   for (const char* file : {"../precious", "probes/../../precious", "updates/../../precious",
                            "/etc/passwd", "ledger.db", ""}) {
-    edit(fmt::format("INSERT INTO leftovers VALUES ('{}')", file));
+    edit(accrete::format("INSERT INTO leftovers VALUES ('{}')", file));
     expect_error(ErrorCode::kFormat, [&] { Ledger::open(model_.path(), kWrite); });
     edit("DELETE FROM leftovers");
   }
@@ -446,10 +448,11 @@ bool mount_small_disk(const fs::path& folder, size_t bytes) {
   const auto gid = ::getgid();
   if (::unshare(CLONE_NEWUSER | CLONE_NEWNS) != 0) return false;
   if (!write_text("/proc/self/setgroups", "deny") ||
-      !write_text("/proc/self/uid_map", fmt::format("0 {} 1", uid)) ||
-      !write_text("/proc/self/gid_map", fmt::format("0 {} 1", gid)))
+      !write_text("/proc/self/uid_map", accrete::format("0 {} 1", uid)) ||
+      !write_text("/proc/self/gid_map", accrete::format("0 {} 1", gid)))
     return false;
-  return ::mount("tmpfs", folder.c_str(), "tmpfs", 0, fmt::format("size={}", bytes).c_str()) == 0;
+  return ::mount("tmpfs", folder.c_str(), "tmpfs", 0, accrete::format("size={}", bytes).c_str()) ==
+         0;
 }
 
 // Leaves `bytes` free on the disk of `folder`, by a file that takes the rest.

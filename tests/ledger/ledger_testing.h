@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "../base/testing.h"
+#include "base/format.h"
 #include "base/rng.h"
 #include "ledger/combine.h"
 #include "ledger/ledger.h"
@@ -51,7 +52,7 @@ inline Update make_update(uint64_t number, int64_t rows = 3, int64_t width = 4) 
 inline UpdateRecord make_record(uint64_t number) {
   UpdateRecord record;
   record.items = static_cast<int64_t>(number % 10);
-  record.source = fmt::format("facts-{}.jsonl", number);
+  record.source = accrete::format("facts-{}.jsonl", number);
   record.source_digest = std::string(64, static_cast<char>('a' + number % 6));
   record.seed = UINT64_MAX - number;
   record.method = "interference, preconditioned";
@@ -107,7 +108,7 @@ struct Reference {
 };
 
 inline std::string probe_text(const Operation& op) {
-  return fmt::format("{{\"prompt\": \"{} {}\"}}\n", op.name, op.number);
+  return accrete::format("{{\"prompt\": \"{} {}\"}}\n", op.name, op.number);
 }
 
 // The id that an update gets, without a ledger.
@@ -254,15 +255,15 @@ inline Operation random_operation(Rng& rng, const Reference& reference, uint64_t
   } else if (die < 87) {
     op.kind = Kind::kTag;
     op.number = some_entry();
-    op.name = rng.below(4) == 0 ? "" : fmt::format("tag-{}", rng.below(5));
+    op.name = rng.below(4) == 0 ? "" : accrete::format("tag-{}", rng.below(5));
   } else if (die < 95) {
     op.kind = Kind::kAddProbe;
     op.number = rng.next_u32();
-    op.name = fmt::format("probe-{}", rng.below(4));
+    op.name = accrete::format("probe-{}", rng.below(4));
     op.flag = rng.below(2) == 0;
   } else {
     op.kind = Kind::kRemoveProbe;
-    op.name = fmt::format("probe-{}", rng.below(4));
+    op.name = accrete::format("probe-{}", rng.below(4));
   }
   return op;
 }
@@ -272,20 +273,20 @@ inline Operation random_operation(Rng& rng, const Reference& reference, uint64_t
 inline std::string difference(const Ledger& ledger, const Reference& reference) {
   const auto updates = ledger.updates();
   if (updates.size() != reference.entries.size())
-    return fmt::format("{} updates, expected {}", updates.size(), reference.entries.size());
+    return accrete::format("{} updates, expected {}", updates.size(), reference.entries.size());
   std::vector<std::string> active;
   for (size_t i = 0; i < updates.size(); ++i) {
     const UpdateRecord& got = updates[i];
     const Reference::Entry& want = reference.entries[i];
     if (got.id != want.id || got.active != want.active || got.tag != want.tag)
-      return fmt::format("update {}: {} {} '{}', expected {} {} '{}'", i, got.id, got.active,
-                         got.tag, want.id, want.active, want.tag);
+      return accrete::format("update {}: {} {} '{}', expected {} {} '{}'", i, got.id, got.active,
+                             got.tag, want.id, want.active, want.tag);
     const UpdateRecord made = make_record(want.number);
     if (got.order != static_cast<int64_t>(i + 1) || got.items != made.items ||
         got.source != made.source || got.source_digest != made.source_digest ||
         got.seed != made.seed || got.method != made.method || got.rows != 6 ||
         got.tool_version != made.tool_version || got.measurements != made.measurements)
-      return fmt::format("update {}: its fields differ", i);
+      return accrete::format("update {}: its fields differ", i);
     if (want.active) active.push_back(want.id);
   }
   std::vector<std::string> got_active;

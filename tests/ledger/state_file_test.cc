@@ -6,6 +6,7 @@
 #include <fstream>
 
 #include "../base/testing.h"
+#include "base/format.h"
 #include "base/rng.h"
 #include "ledger/combine.h"
 #include "ledger/ledger.h"
@@ -15,7 +16,7 @@ namespace {
 
 constexpr int64_t kWidth = 6;
 
-Update make_update(uint64_t seed, Reach reach, int64_t slots = 40) {
+Update make_state_update(uint64_t seed, Reach reach, int64_t slots = 40) {
   Rng rng = Rng(seed).split(3);
   Update u;
   for (const int block : {1, 4}) {
@@ -47,8 +48,8 @@ class StateFileTest : public ::testing::Test {
  protected:
   void SetUp() override {
     for (uint64_t i = 0; i < 7; ++i) {
-      updates_.push_back(make_update(i, kReaches[i % 3]));
-      ids_.push_back(fmt::format("{:016x}", i));
+      updates_.push_back(make_state_update(i, kReaches[i % 3]));
+      ids_.push_back(accrete::format("{:016x}", i));
     }
   }
   std::vector<NamedUpdate> named(size_t n) const {
@@ -166,8 +167,8 @@ TEST_F(StateFileTest, AFileThatIsMostlyOfTheUndoneIsWrittenAnew) {
   uintmax_t size = of_four;
   bool smaller = false;
   for (uint64_t i = 0; i < 12; ++i) {
-    ids_[4] = fmt::format("{:016x}", 100 + i);
-    updates_[4] = make_update(100 + i, kReaches[i % 3]);
+    ids_[4] = accrete::format("{:016x}", 100 + i);
+    updates_[4] = make_state_update(100 + i, kReaches[i % 3]);
     ASSERT_TRUE(append_state(folder_.path(), ids(4), {ids_[4], &updates_[4]}));
     expect_state(5);
     const auto now = std::filesystem::file_size(file());

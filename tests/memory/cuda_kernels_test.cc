@@ -16,7 +16,7 @@ namespace {
 
 using cuda_on_cpu::launch;
 
-using testing::normals;
+using testing::normal_floats;
 
 std::vector<int32_t> random_rows(int64_t count, int64_t R, uint64_t seed) {
   Rng rng(seed);
@@ -70,7 +70,7 @@ TEST(CudaKernels, ProductTopKIsTheCpus) {
       for (const int64_t k : {1, 5, 33}) {
         if (k > n) continue;
         const ProductShape s{2, heads, n, k};
-        auto scores = normals(s.tokens * heads * 2 * n, static_cast<uint64_t>(n * 100 + k));
+        auto scores = normal_floats(s.tokens * heads * 2 * n, static_cast<uint64_t>(n * 100 + k));
         expect_equal(on_cuda(scores, s, nullptr), on_cpu(scores, s, nullptr));
         for (float& v : scores) v = std::round(v);  // ties
         expect_equal(on_cuda(scores, s, nullptr), on_cpu(scores, s, nullptr));
@@ -79,7 +79,7 @@ TEST(CudaKernels, ProductTopKIsTheCpus) {
 
 TEST(CudaKernels, ProductTopKKeepsPaddingAndBadTokensOut) {
   const ProductShape s{5, 2, 40, 4};
-  auto scores = normals(s.tokens * s.heads * 2 * s.n, 3);
+  auto scores = normal_floats(s.tokens * s.heads * 2 * s.n, 3);
   const bool keep[] = {true, false, true, true, true};
   const auto at = [&](int64_t h, int64_t half, int64_t t) {
     return scores.begin() + ((h * 2 + half) * s.tokens + t) * s.n;
@@ -95,9 +95,9 @@ TEST(CudaKernels, ProductTopKKeepsPaddingAndBadTokensOut) {
 // The scores' gradient, against differences of sum_i c_i w_i.
 TEST(CudaKernels, ProductTopKBackwardIsTheDerivative) {
   const ProductShape s{3, 2, 20, 4};
-  auto scores = normals(s.tokens * s.heads * 2 * s.n, 11);
+  auto scores = normal_floats(s.tokens * s.heads * 2 * s.n, 11);
   const auto found = on_cuda(scores, s, nullptr);
-  const auto by = normals(static_cast<int64_t>(found.weights.size()), 12);
+  const auto by = normal_floats(static_cast<int64_t>(found.weights.size()), 12);
   std::vector<float> gradient(scores.size(), 0);
   for (int64_t t = 0; t < s.tokens; ++t)
     for (int64_t h = 0; h < s.heads; ++h) {
@@ -170,12 +170,12 @@ std::vector<float> sums_on_cuda(const std::vector<float>& table, int64_t d,
 template <class T, int kVec>
 void check_sums(int64_t d, float tolerance) {
   const int64_t R = 20;
-  const auto table = Rounded<T>::back(Rounded<T>::of(normals(R * d, 1)));
+  const auto table = Rounded<T>::back(Rounded<T>::of(normal_floats(R * d, 1)));
   // Lists of no entry, of one, and of more than a block has threads.
   std::vector<int64_t> offsets = {0};
   for (const int64_t length : {5, 0, 1, 200, 32}) offsets.push_back(offsets.back() + length);
   const auto rows = random_rows(offsets.back(), R, 2);
-  const auto weights = normals(offsets.back(), 3);
+  const auto weights = normal_floats(offsets.back(), 3);
   const auto count = static_cast<int64_t>(offsets.size()) - 1;
   std::vector<float> expected(static_cast<size_t>(count * d));
   // The CPU's csr lists have no absent rows.
@@ -204,7 +204,7 @@ TEST(CudaKernels, WeightedSumsAreTheCpus) {
 TEST(CudaKernels, RowDotsAreTheCpus) {
   const int64_t R = 30, T = 4, K = 13;
   for (const int64_t d : {int64_t{4}, int64_t{36}, int64_t{576}}) {
-    const auto table = normals(R * d, 4), grad = normals(T * d, 5);
+    const auto table = normal_floats(R * d, 4), grad = normal_floats(T * d, 5);
     const auto rows = random_rows(T * K, R, 6);
     std::vector<float> expected(static_cast<size_t>(T * K)), got(expected.size(), -1);
     row_dots(table.data(), d, rows.data(), grad.data(), T, K, expected.data());
@@ -217,9 +217,9 @@ TEST(CudaKernels, RowDotsAreTheCpus) {
 
 TEST(CudaKernels, AddRowsChangesTheNamedRowsOnly) {
   const int64_t R = 9, d = 300;
-  const auto before = normals(R * d, 7);
+  const auto before = normal_floats(R * d, 7);
   const std::vector<int32_t> rows = {4, -1, 0, 8};
-  const auto delta = normals(4 * d, 8);
+  const auto delta = normal_floats(4 * d, 8);
   auto table = before;
   launch({4, 3}, 32,
          [&] { cuda::add_rows_block<float, 4>(table.data(), d, rows.data(), delta.data()); });

@@ -35,7 +35,7 @@ std::vector<float> small_integers(size_t count, int range, uint64_t seed) {
   return out;
 }
 
-using testing::normals;
+using testing::normal_floats;
 
 std::vector<int32_t> sorted_positions(const std::vector<float>& row) {
   std::vector<int32_t> order(row.size());
@@ -151,7 +151,7 @@ TEST_P(Kernels, ProductTopKIsTheDefinition) {
 
 TEST_P(Kernels, ProductTopKLeavesOutPaddingAndReportsNaN) {
   const ProductShape shape{3, 2, 20, 4};
-  auto scores = normals(static_cast<size_t>(2 * 2 * 3 * 20), 5);
+  auto scores = normal_floats(static_cast<size_t>(2 * 2 * 3 * 20), 5);
   const auto row = [&](int64_t h, int64_t half, int64_t t) {
     return scores.begin() + ((h * 2 + half) * 3 + t) * 20;
   };
@@ -175,8 +175,8 @@ TEST_P(Kernels, MaybeNearMissesNoneThatIs) {
   for (const int64_t d : {1, 3, 8, 17, 128, 300})
     for (const int64_t n : {1, 7, 16})
       for (const int64_t T : {1, 4, 9}) {
-        const auto table = normals(static_cast<size_t>(n * d), 1);
-        auto q = normals(static_cast<size_t>(T * d), 2);
+        const auto table = normal_floats(static_cast<size_t>(n * d), 1);
+        auto q = normal_floats(static_cast<size_t>(T * d), 2);
         for (int64_t i = 0; i < d; ++i)  // the last of each is the same
           q[static_cast<size_t>((T - 1) * d + i)] = table[static_cast<size_t>((n - 1) * d + i)];
         const float limit = 0.15F * static_cast<float>(d);
@@ -203,8 +203,8 @@ TEST_P(Kernels, MaybeNearMissesNoneThatIs) {
 TEST_P(Kernels, SquaredDistances) {
   for (const int64_t d : {1, 3, 8, 15, 16, 17, 64, 128, 131})
     for (const int64_t n : {1, 2, 5}) {
-      const auto q = normals(static_cast<size_t>(d), 1);
-      const auto table = normals(static_cast<size_t>(n * d), 2);
+      const auto q = normal_floats(static_cast<size_t>(d), 1);
+      const auto table = normal_floats(static_cast<size_t>(n * d), 2);
       std::vector<float> got(static_cast<size_t>(n), std::nanf(""));
       const float far = std::numeric_limits<float>::infinity();
       squared_distances(q.data(), table.data(), d, n, far, got.data());
@@ -235,12 +235,13 @@ TEST_P(Kernels, WeightedSumsAndDots) {
   for (const int64_t d : {1, 3, 4, 7, 8, 15, 16, 17, 33, 64, 576, 577})
     for (const int64_t per_token : {1, 2, 3, 4, 5, 8, 31, 32}) {
       const int64_t tokens = 4, R = 9;
-      auto table = normals(static_cast<size_t>(R * d), static_cast<uint64_t>(d));
+      auto table = normal_floats(static_cast<size_t>(R * d), static_cast<uint64_t>(d));
       // Row R - 1 is never named: it must not be read into any sum.
       std::fill_n(table.end() - d, d, std::nanf(""));
-      const auto grad = normals(static_cast<size_t>(tokens * d), static_cast<uint64_t>(d + 1));
+      const auto grad =
+          normal_floats(static_cast<size_t>(tokens * d), static_cast<uint64_t>(d + 1));
       std::vector<int32_t> rows(static_cast<size_t>(tokens * per_token));
-      auto weights = normals(rows.size(), static_cast<uint64_t>(d + 2));
+      auto weights = normal_floats(rows.size(), static_cast<uint64_t>(d + 2));
       for (int32_t& r : rows) r = static_cast<int32_t>(rng.below(R)) - 1;
       for (size_t k = 0; k < static_cast<size_t>(per_token); ++k) rows[k] = -1;
       std::vector<float> sums(static_cast<size_t>(tokens * d), std::nanf("")), csr = sums;
@@ -284,15 +285,16 @@ TEST_P(Kernels, TablesInBfloat16) {
   for (const int64_t d : {1, 7, 8, 16, 17, 33, 576, 577})
     for (const int64_t per_token : {1, 3, 4, 32}) {
       const int64_t tokens = 3, R = 9;
-      auto table = normals(static_cast<size_t>(R * d), static_cast<uint64_t>(d));
+      auto table = normal_floats(static_cast<size_t>(R * d), static_cast<uint64_t>(d));
       std::vector<Bfloat16> stored;
       for (float& value : table) {
         stored.push_back(static_cast<Bfloat16>(std::bit_cast<uint32_t>(value) >> 16));
         value = std::bit_cast<float>(static_cast<uint32_t>(stored.back()) << 16);
       }
-      const auto grad = normals(static_cast<size_t>(tokens * d), static_cast<uint64_t>(d + 1));
+      const auto grad =
+          normal_floats(static_cast<size_t>(tokens * d), static_cast<uint64_t>(d + 1));
       std::vector<int32_t> rows(static_cast<size_t>(tokens * per_token));
-      const auto weights = normals(rows.size(), static_cast<uint64_t>(d + 2));
+      const auto weights = normal_floats(rows.size(), static_cast<uint64_t>(d + 2));
       for (int32_t& r : rows) r = static_cast<int32_t>(rng.below(R + 1)) - 1;
       std::vector<float> sums(static_cast<size_t>(tokens * d), std::nanf("")), same_sums = sums;
       std::vector<float> dots(rows.size(), std::nanf("")), same_dots = dots;

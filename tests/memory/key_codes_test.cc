@@ -14,7 +14,7 @@
 namespace accrete::kernels {
 namespace {
 
-using testing::normals;
+using testing::normal_floats;
 
 std::vector<ByteProducts> instructions() {
   std::vector<ByteProducts> out;
@@ -39,20 +39,20 @@ struct Keys {
   }
 };
 
-Keys random_keys(int64_t halves, int64_t n, int64_t width, uint64_t seed) {
-  return {halves, n, width, normals(static_cast<size_t>(halves * n * width), seed),
-          normals(static_cast<size_t>(halves * n), seed + 1)};
+Keys random_coded_keys(int64_t halves, int64_t n, int64_t width, uint64_t seed) {
+  return {halves, n, width, normal_floats(static_cast<size_t>(halves * n * width), seed),
+          normal_floats(static_cast<size_t>(halves * n), seed + 1)};
 }
 
 TEST(KeyCodes, AreOffByNoMoreThanTheMargin) {
   for (const ByteProducts how : instructions())
     for (const int64_t width : {1, 3, 4, 6, 8, 13, 64, 130})
       for (const int64_t n : {1, 15, 16, 33, 256}) {
-        Keys of = random_keys(2, n, width, 3);
+        Keys of = random_coded_keys(2, n, width, 3);
         of.keys[0] = 1000;  // one far out
         of.bias.back() = -500;
         const int64_t T = 13;
-        const auto q = normals(static_cast<size_t>(T * width), 5);
+        const auto q = normal_floats(static_cast<size_t>(T * width), 5);
         const auto codes = key_codes(of.keys.data(), of.bias.data(), 2, n, width, how);
         ASSERT_TRUE(codes.defined());
         for (const int64_t half : {0, 1}) {
@@ -79,8 +79,8 @@ TEST(KeyCodes, AreOffByNoMoreThanTheMargin) {
 
 TEST(KeyCodes, TellMuch) {
   for (const ByteProducts how : instructions()) {
-    const Keys of = random_keys(1, 1024, 64, 3);
-    const auto q = normals(64, 5);
+    const Keys of = random_coded_keys(1, 1024, 64, 3);
+    const auto q = normal_floats(64, 5);
     const auto codes = key_codes(of.keys.data(), of.bias.data(), 1, 1024, 64, how);
     std::vector<uint8_t> query_codes(64);
     const QueryCode query = query_code(codes, 0, q.data(), query_codes.data());
@@ -89,7 +89,7 @@ TEST(KeyCodes, TellMuch) {
 }
 
 TEST(KeyCodes, RefuseWhatIsNotFinite) {
-  Keys of = random_keys(2, 20, 8, 3);
+  Keys of = random_coded_keys(2, 20, 8, 3);
   const auto made = [&] { return key_codes(of.keys.data(), of.bias.data(), 2, 20, 8); };
   EXPECT_EQ(made().defined(), best_byte_products() != ByteProducts::kNone);
   of.keys[77] = std::numeric_limits<float>::infinity();
@@ -128,8 +128,8 @@ TEST_P(CodedSearch, IsWholeSearch) {
         for (const bool integers : {false, true}) {
           if (k > n) continue;
           const int64_t heads = 3, T = 21, width = 12;
-          Keys of = random_keys(2 * heads, n, width, static_cast<uint64_t>(n + k));
-          auto q = normals(static_cast<size_t>(T * 2 * heads * width), 9);
+          Keys of = random_coded_keys(2 * heads, n, width, static_cast<uint64_t>(n + k));
+          auto q = normal_floats(static_cast<size_t>(T * 2 * heads * width), 9);
           if (integers)  // exact scores, many of them equal
             for (auto* each : {&of.keys, &of.bias, &q})
               for (float& v : *each) v = std::round(v);
@@ -152,11 +152,11 @@ TEST_P(CodedSearch, IsWholeSearch) {
 }
 
 TEST_P(CodedSearch, LeavesOutPaddingAndReportsNaN) {
-  const Keys of = random_keys(4, 40, 8, 3);
+  const Keys of = random_coded_keys(4, 40, 8, 3);
   const auto codes = key_codes(of.keys.data(), of.bias.data(), 4, 40, 8);
   if (!codes.defined()) GTEST_SKIP() << "no products of bytes";
   const ProductShape shape{5, 2, 40, 4};
-  auto q = normals(5 * 4 * 8, 9);
+  auto q = normal_floats(5 * 4 * 8, 9);
   q[0 * 32 + 30] = std::nanf("");  // token 0 is padding
   q[1 * 32 + 8] = std::nanf("");
   q[2 * 32 + 31] = std::numeric_limits<float>::infinity();
@@ -173,12 +173,12 @@ TEST_P(CodedSearch, LeavesOutPaddingAndReportsNaN) {
 
 // The margin of a score so large overflows: every half-key is scored.
 TEST_P(CodedSearch, TakesLargeNumbers) {
-  const Keys of = random_keys(2, 40, 8, 3);
+  const Keys of = random_coded_keys(2, 40, 8, 3);
   const auto codes = key_codes(of.keys.data(), of.bias.data(), 2, 40, 8);
   if (!codes.defined()) GTEST_SKIP() << "no products of bytes";
   const ProductShape shape{1, 1, 40, 4};
   for (const float scale : {1e-30F, 1e20F, 1e37F}) {
-    auto q = normals(16, 9);
+    auto q = normal_floats(16, 9);
     for (float& v : q) v *= scale;
     std::vector<int32_t> slots(4), expected(4);
     std::vector<float> weights(4), expected_weights(4);

@@ -7,6 +7,7 @@
 #include <set>
 
 #include "base/error.h"
+#include "base/format.h"
 #include "memory_testing.h"
 
 namespace accrete {
@@ -16,11 +17,11 @@ using testing::normals;
 using testing::same_bytes;
 using testing::Threads;
 
-struct Shape {
+struct LookupShape {
   int64_t d, heads, n, k, width, T;
 };
 
-ProductKeys random_keys(const Shape& s, uint64_t seed) {
+ProductKeys random_keys(const LookupShape& s, uint64_t seed) {
   const ProductKeyOptions options{
       .heads = s.heads, .half_keys = s.n, .top_k = s.k, .query_width = s.width};
   return ProductKeys::from_tensors(
@@ -28,21 +29,21 @@ ProductKeys random_keys(const Shape& s, uint64_t seed) {
       normals({s.heads, 2, s.n, s.width / 2}, seed + 2), normals({s.heads, 2, s.n}, seed + 3));
 }
 
-class Lookup : public ::testing::TestWithParam<Shape> {};
+class Lookup : public ::testing::TestWithParam<LookupShape> {};
 
 INSTANTIATE_TEST_SUITE_P(
     Shapes, Lookup,
-    ::testing::Values(Shape{7, 1, 2, 1, 2, 1}, Shape{33, 3, 5, 5, 6, 17},
-                      Shape{64, 4, 33, 8, 16, 65}, Shape{576, 4, 256, 8, 128, 200},
-                      Shape{31, 2, 100, 32, 10, 130}, Shape{16, 8, 17, 3, 4, 64},
-                      Shape{20, 1, 2048, 8, 8, 3}, Shape{12, 2, 9, 4, 4, 0}),
+    ::testing::Values(LookupShape{7, 1, 2, 1, 2, 1}, LookupShape{33, 3, 5, 5, 6, 17},
+                      LookupShape{64, 4, 33, 8, 16, 65}, LookupShape{576, 4, 256, 8, 128, 200},
+                      LookupShape{31, 2, 100, 32, 10, 130}, LookupShape{16, 8, 17, 3, 4, 64},
+                      LookupShape{20, 1, 2048, 8, 8, 3}, LookupShape{12, 2, 9, 4, 4, 0}),
     [](const auto& test) {
-      const Shape& s = test.param;
-      return fmt::format("d{}h{}n{}k{}w{}T{}", s.d, s.heads, s.n, s.k, s.width, s.T);
+      const LookupShape& s = test.param;
+      return accrete::format("d{}h{}n{}k{}w{}T{}", s.d, s.heads, s.n, s.k, s.width, s.T);
     });
 
 TEST_P(Lookup, AgreesWithTheReference) {
-  const Shape s = GetParam();
+  const LookupShape s = GetParam();
   const ProductKeys keys = random_keys(s, 1);
   const auto x = normals({s.T, s.d}, 9);
   const auto a = keys.lookup(x), b = keys.lookup_reference(x);
@@ -70,7 +71,7 @@ TEST_P(Lookup, AgreesWithTheReference) {
 }
 
 TEST_P(Lookup, DoesNotDependOnTheThreads) {
-  const Shape s = GetParam();
+  const LookupShape s = GetParam();
   const ProductKeys keys = random_keys(s, 1);
   const auto x = normals({s.T, s.d}, 9);
   const auto with = [&](int threads) {
@@ -85,7 +86,7 @@ TEST_P(Lookup, DoesNotDependOnTheThreads) {
 // Keys of small integers: the scores are exact, so the two paths must agree in every tie.
 TEST(LookupTies, GoToTheLowerSlot) {
   for (const int64_t k : {1, 2, 7, 16}) {
-    const Shape s{6, 2, 21, k, 6, 90};
+    const LookupShape s{6, 2, 21, k, 6, 90};
     const ProductKeyOptions options{.heads = 2, .half_keys = 21, .top_k = k, .query_width = 6};
     const auto keys =
         ProductKeys::from_tensors(options, at::zeros({6}), at::eye(6).repeat({1, 2}),
@@ -104,7 +105,7 @@ TEST(LookupTies, GoToTheLowerSlot) {
 }
 
 TEST(Lookup, PaddingHasNoAccesses) {
-  const Shape s{33, 3, 20, 5, 6, 100};
+  const LookupShape s{33, 3, 20, 5, 6, 100};
   const ProductKeys keys = random_keys(s, 1);
   auto x = normals({s.T, s.d}, 9);
   const auto all = keys.lookup(x);
@@ -122,7 +123,7 @@ TEST(Lookup, PaddingHasNoAccesses) {
 }
 
 TEST(Lookup, TakesOtherTypesViewsAndGradients) {
-  const Shape s{32, 2, 20, 4, 8, 70};
+  const LookupShape s{32, 2, 20, 4, 8, 70};
   const ProductKeys keys = random_keys(s, 1);
   const auto x = normals({s.T, s.d}, 9).to(at::kBFloat16);
   const auto a = keys.lookup(x.to(at::kFloat));
@@ -136,7 +137,7 @@ TEST(Lookup, TakesOtherTypesViewsAndGradients) {
 }
 
 TEST(Lookup, RefusesWhatDoesNotFit) {
-  const Shape s{32, 2, 20, 4, 8, 70};
+  const LookupShape s{32, 2, 20, 4, 8, 70};
   const ProductKeys keys = random_keys(s, 1);
   auto x = normals({s.T, s.d}, 9);
   EXPECT_THROW(keys.lookup(x.narrow(1, 0, 31)), Error);
@@ -177,7 +178,7 @@ TEST(ProductKeys, RefuseTensorsOfAnotherShape) {
 }
 
 TEST(ProductKeys, TensorsRoundTrip) {
-  const Shape s{32, 2, 20, 4, 8, 70};
+  const LookupShape s{32, 2, 20, 4, 8, 70};
   const ProductKeys keys = random_keys(s, 1);
   const auto t = keys.tensors();
   ASSERT_EQ(t.size(), 4u);
@@ -194,7 +195,7 @@ TEST(ProductKeys, TensorsRoundTrip) {
 }
 
 TEST(ProductKeys, FourMillionSlotsAreFewTensors) {
-  const Shape s{64, 4, 1024, 8, 32, 10};
+  const LookupShape s{64, 4, 1024, 8, 32, 10};
   const ProductKeys keys = random_keys(s, 1);
   EXPECT_EQ(keys.slots(), int64_t{1} << 22);
   size_t bytes = 0;

@@ -9,7 +9,7 @@
 namespace accrete::testing {
 
 // Standard normals from our generator: the same on every machine.
-inline std::vector<float> normals(int64_t count, uint64_t seed) {
+inline std::vector<float> normal_floats(int64_t count, uint64_t seed) {
   Rng rng(seed);
   std::vector<float> out(static_cast<size_t>(count));
   for (float& v : out) v = rng.normal();

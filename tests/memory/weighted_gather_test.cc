@@ -6,6 +6,7 @@
 #include <tuple>
 
 #include "base/error.h"
+#include "base/format.h"
 #include "memory/sparse_rows.h"
 #include "memory_testing.h"
 
@@ -32,24 +33,26 @@ Result run(Gather gather, const at::Tensor& table, const at::Tensor& rows,
   return {y.detach(), grads[0], grads[1]};
 }
 
-struct Shape {
+struct GatherShape {
   int64_t T, K, R, d;
   double holes;
 };
 
-class WeightedGather : public ::testing::TestWithParam<Shape> {};
+class WeightedGather : public ::testing::TestWithParam<GatherShape> {};
 
 INSTANTIATE_TEST_SUITE_P(
     Shapes, WeightedGather,
-    ::testing::Values(Shape{1, 1, 1, 1, 0}, Shape{5, 3, 4, 7, 0.2}, Shape{17, 8, 40, 33, 0.3},
-                      Shape{64, 32, 50, 576, 0}, Shape{64, 32, 5000, 576, 0.9},
-                      Shape{9, 31, 64, 577, 0.1}, Shape{200, 2, 3, 15, 0.1},
-                      Shape{300, 16, 17, 64, 0.5}, Shape{3, 4, 10, 2048, 0},
-                      Shape{1000, 1, 2, 5, 0}, Shape{40, 8, 16, 3, 1}, Shape{0, 8, 16, 12, 0},
-                      Shape{6, 8, 0, 12, 1}, Shape{6, 0, 5, 12, 0}),
+    ::testing::Values(GatherShape{1, 1, 1, 1, 0}, GatherShape{5, 3, 4, 7, 0.2},
+                      GatherShape{17, 8, 40, 33, 0.3}, GatherShape{64, 32, 50, 576, 0},
+                      GatherShape{64, 32, 5000, 576, 0.9}, GatherShape{9, 31, 64, 577, 0.1},
+                      GatherShape{200, 2, 3, 15, 0.1}, GatherShape{300, 16, 17, 64, 0.5},
+                      GatherShape{3, 4, 10, 2048, 0}, GatherShape{1000, 1, 2, 5, 0},
+                      GatherShape{40, 8, 16, 3, 1}, GatherShape{0, 8, 16, 12, 0},
+                      GatherShape{6, 8, 0, 12, 1}, GatherShape{6, 0, 5, 12, 0}),
     [](const auto& test) {
-      const Shape& s = test.param;
-      return fmt::format("T{}K{}R{}d{}holes{}", s.T, s.K, s.R, s.d, static_cast<int>(s.holes * 10));
+      const GatherShape& s = test.param;
+      return accrete::format("T{}K{}R{}d{}holes{}", s.T, s.K, s.R, s.d,
+                             static_cast<int>(s.holes * 10));
     });
 
 TEST_P(WeightedGather, KernelAgreesWithTheReferenceInDouble) {

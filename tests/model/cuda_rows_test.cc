@@ -15,9 +15,9 @@ namespace {
 
 using cuda_on_cpu::launch;
 
-using testing::normals;
+using testing::normal_floats;
 
-void expect_near(const std::vector<float>& got, const std::vector<float>& expected, float by) {
+void expect_near_rows(const std::vector<float>& got, const std::vector<float>& expected, float by) {
   ASSERT_EQ(got.size(), expected.size());
   for (size_t i = 0; i < got.size(); ++i)
     ASSERT_NEAR(got[i], expected[i], by * (1 + std::abs(expected[i]))) << "at " << i;
@@ -26,7 +26,8 @@ void expect_near(const std::vector<float>& got, const std::vector<float>& expect
 TEST(CudaRows, NormIsTheCpus) {
   constexpr int64_t kRows = 5;
   for (const int64_t d : {3, 32, 200}) {
-    const auto x = normals(kRows * d, 1), w = normals(d, 2), g = normals(kRows * d, 3);
+    const auto x = normal_floats(kRows * d, 1), w = normal_floats(d, 2),
+               g = normal_floats(kRows * d, 3);
     std::vector<float> out(x.size()), inverse(kRows), dx(x.size(), 0);
     auto got = out, got_inverse = inverse, got_dx = dx;
     rms_norm_rows(x.data(), w.data(), kRows, d, 1e-5f, out.data(), inverse.data());
@@ -38,16 +39,16 @@ TEST(CudaRows, NormIsTheCpus) {
       cuda::rms_norm_backward_warp(x.data() + r * d, w.data(), inverse[static_cast<size_t>(r)],
                                    g.data() + r * d, static_cast<int>(d), got_dx.data() + r * d);
     });
-    expect_near(got, out, 1e-5f);
-    expect_near(got_inverse, inverse, 1e-5f);
-    expect_near(got_dx, dx, 1e-5f);
+    expect_near_rows(got, out, 1e-5f);
+    expect_near_rows(got_inverse, inverse, 1e-5f);
+    expect_near_rows(got_dx, dx, 1e-5f);
   }
 }
 
 TEST(CudaRows, SwigluIsTheCpus) {
   constexpr int64_t kCount = 100;
-  auto gate = normals(kCount, 1), up = normals(kCount, 2);
-  const auto g = normals(kCount, 3);
+  auto gate = normal_floats(kCount, 1), up = normal_floats(kCount, 2);
+  const auto g = normal_floats(kCount, 3);
   std::vector<float> out(kCount), got(kCount), dgate(kCount), dup(kCount);
   swiglu(gate.data(), up.data(), kCount, out.data());
   for (size_t i = 0; i < got.size(); ++i) {
@@ -55,14 +56,14 @@ TEST(CudaRows, SwigluIsTheCpus) {
     cuda::swiglu_backward_one(gate[i], up[i], g[i], &dgate[i], &dup[i]);
   }
   swiglu_backward(g.data(), kCount, gate.data(), up.data());
-  expect_near(got, out, 1e-5f);
-  expect_near(dgate, gate, 1e-5f);
-  expect_near(dup, up, 1e-5f);
+  expect_near_rows(got, out, 1e-5f);
+  expect_near_rows(dgate, gate, 1e-5f);
+  expect_near_rows(dup, up, 1e-5f);
 }
 
 TEST(CudaRows, RotationIsTheCpusInBothDirections) {
   constexpr int64_t kHeads = 3, kWidth = 8;
-  const auto x = normals(kHeads * kWidth, 1), angles = normals(kWidth / 2, 2);
+  const auto x = normal_floats(kHeads * kWidth, 1), angles = normal_floats(kWidth / 2, 2);
   std::vector<float> cos, sin;
   for (const float a : angles) {
     cos.push_back(std::cos(a));
@@ -77,14 +78,14 @@ TEST(CudaRows, RotationIsTheCpusInBothDirections) {
         cuda::rotate_pair(head, cos[static_cast<size_t>(pair)], sin[static_cast<size_t>(pair)],
                           direction, kWidth / 2, pair, head);
       }
-    expect_near(got, expected, 1e-6f);
+    expect_near_rows(got, expected, 1e-6f);
   }
 }
 
 TEST(CudaRows, CrossEntropyIsTheCpus) {
   constexpr int64_t kCount = 500;
   for (const int64_t label : {0, 77, 499}) {
-    auto logits = normals(kCount, 1);
+    auto logits = normal_floats(kCount, 1);
     for (float& v : logits) v *= 5;
     auto got = logits;
     const float loss = cross_entropy(logits.data(), kCount, label, 0.25f);
@@ -96,17 +97,17 @@ TEST(CudaRows, CrossEntropyIsTheCpus) {
     });
     EXPECT_NEAR(4 * std::abs(loss), 4 * std::abs(got_loss), 2e-4f);
     EXPECT_NEAR(loss, got_loss, 2e-4f);
-    expect_near(got, logits, 1e-5f);
+    expect_near_rows(got, logits, 1e-5f);
   }
 }
 
 TEST(CudaRows, RowAdamIsAdam) {
   constexpr int kWidth = 70;
-  auto v = normals(kWidth, 1), m = std::vector<float>(kWidth, 0), s = m;
+  auto v = normal_floats(kWidth, 1), m = std::vector<float>(kWidth, 0), s = m;
   std::vector<double> ev(v.begin(), v.end()), em(kWidth, 0), es(kWidth, 0);
   const cuda::RowAdamOptions options{0.1, 0.9, 0.98, 1e-8f, 0.5f};
   for (int step = 1; step <= 5; ++step) {
-    const auto g = normals(kWidth, static_cast<uint64_t>(step + 1));
+    const auto g = normal_floats(kWidth, static_cast<uint64_t>(step + 1));
     launch({1}, 64, [&] {
       cuda::row_adam_block(g.data(), kWidth, options, step, v.data(), m.data(), s.data());
     });
@@ -118,7 +119,7 @@ TEST(CudaRows, RowAdamIsAdam) {
                (std::sqrt(es[i] / (1 - std::pow(0.98, step))) + 1e-8);
     }
   }
-  expect_near(v, {ev.begin(), ev.end()}, 1e-4f);
+  expect_near_rows(v, {ev.begin(), ev.end()}, 1e-4f);
 }
 
 }  // namespace

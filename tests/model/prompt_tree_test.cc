@@ -2,6 +2,7 @@
 #include "model/prompt_tree.h"
 
 #include <ATen/ATen.h>
+#include <ATen/core/grad_mode.h>
 #include <gtest/gtest.h>
 
 #include "../base/testing.h"

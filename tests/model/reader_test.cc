@@ -9,12 +9,14 @@
 #include <fstream>
 #include <functional>
 #include <limits>
+#include <nlohmann/json.hpp>
 #include <string>
 #include <thread>
 #include <vector>
 
 #include "base/error.h"
 #include "base/file.h"
+#include "base/format.h"
 #include "model/kernels/dense.h"
 #include "text/wordpiece.h"
 #include "tiny_reader.h"
@@ -97,7 +99,7 @@ class ReaderTest : public ::testing::Test {
       Reader::open(folder_);
     } catch (const Error& error) {
       EXPECT_NE(error.hint(), "") << error.what();
-      return fmt::format("{}: {}", error_code_name(error.code()), error.what());
+      return accrete::format("{}: {}", error_code_name(error.code()), error.what());
     }
     return "not refused";
   }

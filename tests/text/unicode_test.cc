@@ -1,9 +1,10 @@
 #include "text/unicode.h"
 
-#include <fmt/format.h>
 #include <gtest/gtest.h>
 
 #include <string>
+
+#include "base/format.h"
 
 namespace accrete::unicode {
 namespace {
@@ -59,7 +60,7 @@ TEST(Unicode, ValidPrefixStopsAtTheFirstBrokenByte) {
   EXPECT_EQ(valid_prefix(""), 0u);
   for (size_t at = 0; at <= good.size(); ++at) {
     if (at < good.size() && (static_cast<unsigned char>(good[at]) & 0xC0) == 0x80) continue;
-    EXPECT_EQ(valid_prefix(fmt::format("{}\xFF{}", good.substr(0, at), good.substr(at))), at);
+    EXPECT_EQ(valid_prefix(accrete::format("{}\xFF{}", good.substr(0, at), good.substr(at))), at);
   }
 }
 

@@ -1,6 +1,7 @@
 #include "learn/baselines/finetune.h"
 
 #include <ATen/ATen.h>
+#include <ATen/core/grad_mode.h>
 #include <torch/csrc/autograd/autograd.h>
 
 #include <algorithm>
@@ -8,6 +9,7 @@
 #include <numeric>
 
 #include "base/error.h"
+#include "base/format.h"
 #include "learn/baselines/low_precision.h"
 #include "memory/random_tensors.h"
 
@@ -203,7 +205,7 @@ void Finetune::learn(std::span<const Item> items, int64_t passes, const Reporter
         batch.push_back(examples[order[i]]);
       const double loss = step(batch);
       reporter.report("finetune", ++done, static_cast<int64_t>(batches) * passes,
-                      fmt::format("loss {:.3f}", loss));
+                      accrete::format("loss {:.3f}", loss));
     }
   }
 }

@@ -7,6 +7,7 @@
 #include <numeric>
 
 #include "base/error.h"
+#include "base/format.h"
 #include "learn/baselines/low_precision.h"
 #include "learn/language_task.h"
 
@@ -106,7 +107,7 @@ void SparseSteps::learn(std::span<const Item> items, int64_t passes, const Repor
       }
       cost_.tokens += task.batch(i).mask.sum().item<int64_t>();
       cost_.losses.push_back(result.loss);
-      reporter.report("sparse steps", ++done, total, fmt::format("loss {:.3f}", result.loss));
+      reporter.report("sparse steps", ++done, total, accrete::format("loss {:.3f}", result.loss));
     }
   }
 

@@ -1,11 +1,13 @@
 #include "learn/pretrain/checkpoint.h"
 
 #include <ATen/ATen.h>
+#include <ATen/core/grad_mode.h>
 
 #include <charconv>
 #include <cstring>
 
 #include "base/error.h"
+#include "base/format.h"
 #include "io/safetensors.h"
 
 namespace accrete {
@@ -33,7 +35,7 @@ Named tensors_of(const TrainingNetwork& network, const DenseAdamW& dense, const 
   return out;
 }
 
-DType file_type(const at::Tensor& t) {
+DType checkpoint_type(const at::Tensor& t) {
   return t.scalar_type() == at::kInt ? DType::kI32 : DType::kF32;
 }
 
@@ -46,7 +48,7 @@ T value_of(const Metadata& metadata, const std::string& key, const std::filesyst
     const auto [at, error] = std::from_chars(it->second.data(), end, value);
     if (error == std::errc() && at == end) return value;
   }
-  throw Error(ErrorCode::kFormat, fmt::format("{}: no number under `{}`", file.string(), key),
+  throw Error(ErrorCode::kFormat, accrete::format("{}: no number under `{}`", file.string(), key),
               "remove the run's folder to begin again");
 }
 
@@ -55,7 +57,7 @@ void require_same(const Metadata& metadata, const std::string& key, const std::s
                   const std::string& hint) {
   const auto it = metadata.find(key);
   if (it == metadata.end() || it->second != expected)
-    throw Error(ErrorCode::kConflict, fmt::format("{} was made {}", file.string(), what), hint);
+    throw Error(ErrorCode::kConflict, accrete::format("{} was made {}", file.string(), what), hint);
 }
 
 }  // namespace
@@ -67,14 +69,14 @@ void save_checkpoint(const std::filesystem::path& file, const TrainingNetwork& n
   for (auto& [name, t] : tensors) {
     t = t.cpu();
     views.push_back({name,
-                     file_type(t),
+                     checkpoint_type(t),
                      t.sizes().vec(),
                      {static_cast<const std::byte*>(t.const_data_ptr()), t.nbytes()}});
   }
   write_safetensors(file, views,
                     {{"format", kFormat},
                      {"step", std::to_string(state.step)},
-                     {"seconds", fmt::format("{}", state.seconds)},
+                     {"seconds", accrete::format("{}", state.seconds)},
                      {"log_bytes", std::to_string(state.log_bytes)},
                      {"event_bytes", std::to_string(state.event_bytes)},
                      {"config_digest", state.config_digest},
@@ -94,16 +96,16 @@ void load_checkpoint(const std::filesystem::path& file, TrainingNetwork& network
   require_same(m, "text_digest", state.text_digest, file, "with other corpora or another tokenizer",
                "resume with the files it was begun with, or begin again in another folder");
   require_same(m, "threads", std::to_string(state.threads), file,
-               fmt::format("with {} threads, not {}", m.contains("threads") ? m.at("threads") : "?",
-                           state.threads),
+               accrete::format("with {} threads, not {}",
+                               m.contains("threads") ? m.at("threads") : "?", state.threads),
                "give the same --threads: sums round otherwise with another number");
   require_same(m, "device", network.device().str(), file, "on another device",
                "give the --device it was begun with");
   const at::NoGradGuard no_grad;
   for (auto& [name, t] : tensors_of(network, dense, rows)) {
     const TensorView& view = saved.at(name);
-    if (view.dtype != file_type(t) || view.shape != t.sizes().vec())
-      throw Error(ErrorCode::kFormat, fmt::format("{}: `{}` does not fit", file.string(), name),
+    if (view.dtype != checkpoint_type(t) || view.shape != t.sizes().vec())
+      throw Error(ErrorCode::kFormat, accrete::format("{}: `{}` does not fit", file.string(), name),
                   "remove the run's folder to begin again");
     auto read = at::empty(t.sizes(), at::TensorOptions().dtype(t.scalar_type()));
     std::memcpy(read.mutable_data_ptr(), view.bytes.data(), view.bytes.size());

@@ -4,6 +4,7 @@
 #include <numbers>
 
 #include "base/error.h"
+#include "base/format.h"
 #include "base/sha256.h"
 #include "learn/pretrain/toml_reader.h"
 
@@ -29,15 +30,15 @@ void read_model(TomlTable table, PretrainConfig& c) {
   m.max_positions = table.integer("positions", 2048, 16, 1 << 20);
   c.store_bfloat16 = table.choice("store", "float32", {"float32", "bfloat16"}) == "bfloat16";
   if (m.heads % m.kv_heads != 0)
-    table.fail("kv_heads", fmt::format("{} heads cannot share {} of keys", m.heads, m.kv_heads),
+    table.fail("kv_heads", accrete::format("{} heads cannot share {} of keys", m.heads, m.kv_heads),
                "let `kv_heads` divide `heads`");
   if (m.head_dim % 2 != 0)
-    table.fail("head_dim", fmt::format("a head's width must be even, not {}", m.head_dim),
+    table.fail("head_dim", accrete::format("a head's width must be even, not {}", m.head_dim),
                "give `head_dim`");
   table.finish();
 }
 
-void read_memory(TomlTable table, PretrainConfig& c) {
+void read_memory_table(TomlTable table, PretrainConfig& c) {
   NativeMemory m;
   m.block = table.integer("block", c.model.blocks / 3, 0, c.model.blocks - 1);
   m.heads = c.keys.heads = table.integer("heads", 4, 1, 64);
@@ -69,7 +70,7 @@ void read_corpora(TomlTable& root, const char* kind, const fs::path& here, const
     }
     corpus.file = (in_data ? data : here) / file;
     if (!fs::exists(corpus.file))
-      table.fail("file", fmt::format("there is no {}", corpus.file.string()),
+      table.fail("file", accrete::format("there is no {}", corpus.file.string()),
                  in_data ? "is --data the folder with the corpora?"
                          : "a file's place is relative to the config's");
     c.corpora.push_back(std::move(corpus));
@@ -94,21 +95,21 @@ void read_training(TomlTable table, PretrainConfig& c) {
 }
 
 // Everything that the result depends on, in a fixed form: a comment more changes nothing.
-std::string digest_of(const PretrainConfig& c) {
+std::string digest_of_config(const PretrainConfig& c) {
   const ModelConfig& m = c.model;
   std::string all =
-      fmt::format("model {} {} {} {} {} {} {} {} {}\n", m.width, m.blocks, m.heads, m.kv_heads,
-                  m.head_dim, m.ffn_width, m.rope_theta, m.norm_eps, m.max_positions);
-  all += fmt::format("memory {} {} {} {} {} {}\n", m.memory->block, c.keys.heads, c.keys.half_keys,
-                     c.keys.top_k, c.keys.query_width, c.query_norm);
-  all += fmt::format("tokenizer {} {}\n", c.vocabulary, c.end_of_text);
+      accrete::format("model {} {} {} {} {} {} {} {} {}\n", m.width, m.blocks, m.heads, m.kv_heads,
+                      m.head_dim, m.ffn_width, m.rope_theta, m.norm_eps, m.max_positions);
+  all += accrete::format("memory {} {} {} {} {} {}\n", m.memory->block, c.keys.heads,
+                         c.keys.half_keys, c.keys.top_k, c.keys.query_width, c.query_norm);
+  all += accrete::format("tokenizer {} {}\n", c.vocabulary, c.end_of_text);
   for (const auto& corpus : c.corpora)
-    all += fmt::format("corpus {} {} {}\n", corpus.file.filename().string(), corpus.weight,
-                       corpus.facts);
-  all += fmt::format("training {} {} {} {} {} {} {} {} {} {} {} {} {}\n", c.steps, c.sequences,
-                     c.together, c.context, c.rate, c.value_rate, c.query_rate, c.warm_up,
-                     c.final_rate, c.weight_decay, c.clip, c.bfloat16, c.seed);
-  all += fmt::format("rest {} {}\n", c.held_out, c.background_tokens);
+    all += accrete::format("corpus {} {} {}\n", corpus.file.filename().string(), corpus.weight,
+                           corpus.facts);
+  all += accrete::format("training {} {} {} {} {} {} {} {} {} {} {} {} {}\n", c.steps, c.sequences,
+                         c.together, c.context, c.rate, c.value_rate, c.query_rate, c.warm_up,
+                         c.final_rate, c.weight_decay, c.clip, c.bfloat16, c.seed);
+  all += accrete::format("rest {} {}\n", c.held_out, c.background_tokens);
   if (c.store_bfloat16) all += "store bfloat16\n";
   return sha256_hex(all);
 }
@@ -120,11 +121,11 @@ PretrainConfig PretrainConfig::read(const fs::path& file, const fs::path& data,
   TomlTable root = TomlTable::open(file);
   const fs::path here = file.parent_path();
   if (!data.empty() && !fs::is_directory(data))
-    throw Error(ErrorCode::kNotFound, fmt::format("there is no data folder {}", data.string()),
+    throw Error(ErrorCode::kNotFound, accrete::format("there is no data folder {}", data.string()),
                 "name the folder with the corpora, or leave --data away");
   PretrainConfig c;
   read_model(root.table("model"), c);
-  read_memory(root.table("memory"), c);
+  read_memory_table(root.table("memory"), c);
 
   TomlTable tokenizer = root.table("tokenizer");
   tokenizer.require("source");
@@ -152,11 +153,12 @@ PretrainConfig PretrainConfig::read(const fs::path& file, const fs::path& data,
   root.finish();
 
   if (c.corpora.empty())
-    throw Error(ErrorCode::kInvalidArgument, fmt::format("{}: no corpus is left", file.string()),
+    throw Error(ErrorCode::kInvalidArgument,
+                accrete::format("{}: no corpus is left", file.string()),
                 c.left_out.empty() ? "name one under [[text]] or [[facts]]"
                                    : "give the folder of the corpora with --data");
   if (seed) c.seed = *seed;
-  c.digest = digest_of(c);
+  c.digest = digest_of_config(c);
   return c;
 }
 

@@ -11,7 +11,7 @@ namespace accrete {
 namespace {
 
 constexpr double kNothing = std::numeric_limits<double>::quiet_NaN();
-constexpr int64_t kBatchTokens = 2048;
+constexpr int64_t kEvaluationTokens = 2048;
 
 // Empty where the phrasing leaves nothing to complete or does not fit.
 void add_example(const Tokenizer& tokenizer, const std::string& prompt, const std::string& answer,
@@ -83,7 +83,7 @@ double Evaluator::exact(const TrainingNetwork& network,
                         const std::vector<Example>& examples) const {
   if (examples.empty()) return kNothing;
   int64_t wrong = 0;
-  for (const Batch& batch : make_batches(examples, kBatchTokens)) {
+  for (const Batch& batch : make_batches(examples, kEvaluationTokens)) {
     const auto hidden =
         network.hidden(batch.ids).index_select(0, batch.positions.to(network.device()));
     const auto miss = network.logits(hidden).argmax(1).cpu() != batch.labels;

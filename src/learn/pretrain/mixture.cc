@@ -7,6 +7,7 @@
 #include <numeric>
 
 #include "base/error.h"
+#include "base/format.h"
 #include "base/sha256.h"
 #include "io/dataset_formats.h"
 
@@ -33,7 +34,7 @@ std::vector<std::vector<int32_t>> encode_all(const Tokenizer& tokenizer,
 }
 
 // Documents of a corpus of facts: one for each taught phrasing of each fact.
-std::vector<std::string> render(const std::vector<Item>& facts) {
+std::vector<std::string> documents_of(const std::vector<Item>& facts) {
   std::vector<std::string> out;
   for (const Item& fact : facts)
     for (const std::string& prompt : fact.prompts)
@@ -56,10 +57,11 @@ void hold_out(const std::vector<std::vector<int32_t>>& documents, std::span<cons
     out.emplace_back(at, at + step);
 }
 
-std::string digest_of(const TrainingText& text) {
+std::string digest_of_text(const TrainingText& text) {
   Sha256 hash;
   for (const auto& corpus : text.corpora) {
-    hash.update(fmt::format("{} {} {}\n", corpus.name, corpus.tokens.size(), corpus.ends.size()));
+    hash.update(
+        accrete::format("{} {} {}\n", corpus.name, corpus.tokens.size(), corpus.ends.size()));
     hash.update(std::as_bytes(std::span(corpus.tokens)));
     hash.update(std::as_bytes(std::span(corpus.ends)));
   }
@@ -87,9 +89,9 @@ TrainingText TrainingText::read(const PretrainConfig& config, const Tokenizer& t
       for (const Item& item : data.items)
         if (item.kind != Item::Kind::kFact)
           throw Error(ErrorCode::kFormat,
-                      fmt::format("{}:{}: not a fact", source.file.string(), item.line),
+                      accrete::format("{}:{}: not a fact", source.file.string(), item.line),
                       "name other text under [[text]]");
-      documents = render(data.items);
+      documents = documents_of(data.items);
       std::move(data.items.begin(), data.items.end(), std::back_inserter(out.facts));
     } else {
       documents = read_corpus(source.file);
@@ -117,14 +119,14 @@ TrainingText TrainingText::read(const PretrainConfig& config, const Tokenizer& t
     if (source.facts ? corpus.ends.empty()
                      : static_cast<int64_t>(corpus.tokens.size()) < 2 * length)
       throw Error(ErrorCode::kInvalidArgument,
-                  fmt::format("{} gives {} tokens to train on, too few for sequences of {}",
-                              source.file.string(), corpus.tokens.size(), length),
+                  accrete::format("{} gives {} tokens to train on, too few for sequences of {}",
+                                  source.file.string(), corpus.tokens.size(), length),
                   source.facts ? "facts need `prompts`; what is only asked is never trained on"
                                : "give more text, or a smaller `context`");
     out.tokens += static_cast<int64_t>(corpus.tokens.size());
     out.corpora.push_back(std::move(corpus));
   }
-  out.digest = digest_of(out);
+  out.digest = digest_of_text(out);
   return out;
 }
 

@@ -8,6 +8,7 @@
 
 #include "base/error.h"
 #include "base/file.h"
+#include "base/format.h"
 #include "io/gguf.h"
 #include "io/hf_folder.h"
 #include "io/safetensors.h"
@@ -25,7 +26,7 @@ constexpr int64_t kWindow = 128;         // tokens of a background sample
 constexpr size_t kNameSequences = 2000;  // of the mixture, in which names are looked for
 constexpr int64_t kGateSubjects = 400;
 
-void write_json(const fs::path& path, const nlohmann::ordered_json& json) {
+void write_ordered_json(const fs::path& path, const nlohmann::ordered_json& json) {
   write_file_atomically(path, json.dump(2) + "\n");
 }
 
@@ -33,34 +34,35 @@ void write_base(const fs::path& folder, const PretrainConfig& config,
                 const TrainingNetwork& network, const nlohmann::json& tokenizer, int64_t vocabulary,
                 int32_t end_of_text) {
   const ModelConfig& c = config.model;
-  write_json(folder / "config.json",
-             {{"architectures", {"AccreteNativeForCausalLM"}},
-              {"model_type", c.model_type},
-              {"hidden_act", "silu"},
-              {"hidden_size", c.width},
-              {"intermediate_size", c.ffn_width},
-              {"num_hidden_layers", c.blocks},
-              {"num_attention_heads", c.heads},
-              {"num_key_value_heads", c.kv_heads},
-              {"head_dim", c.head_dim},
-              {"max_position_embeddings", c.max_positions},
-              {"rms_norm_eps", c.norm_eps},
-              {"rope_theta", c.rope_theta},
-              {"tie_word_embeddings", true},
-              {"vocab_size", vocabulary},
-              {"eos_token_id", end_of_text},
-              {"torch_dtype", config.store_bfloat16 ? "bfloat16" : "float32"},
-              {"memory",
-               {{"block", c.memory->block},
-                {"heads", c.memory->heads},
-                {"half_keys", c.memory->half_keys},
-                {"top_k", c.memory->top_k},
-                {"query_width", c.memory->query_width}}}});
-  write_json(folder / "generation_config.json", {{"eos_token_id", end_of_text}});
+  write_ordered_json(folder / "config.json",
+                     {{"architectures", {"AccreteNativeForCausalLM"}},
+                      {"model_type", c.model_type},
+                      {"hidden_act", "silu"},
+                      {"hidden_size", c.width},
+                      {"intermediate_size", c.ffn_width},
+                      {"num_hidden_layers", c.blocks},
+                      {"num_attention_heads", c.heads},
+                      {"num_key_value_heads", c.kv_heads},
+                      {"head_dim", c.head_dim},
+                      {"max_position_embeddings", c.max_positions},
+                      {"rms_norm_eps", c.norm_eps},
+                      {"rope_theta", c.rope_theta},
+                      {"tie_word_embeddings", true},
+                      {"vocab_size", vocabulary},
+                      {"eos_token_id", end_of_text},
+                      {"torch_dtype", config.store_bfloat16 ? "bfloat16" : "float32"},
+                      {"memory",
+                       {{"block", c.memory->block},
+                        {"heads", c.memory->heads},
+                        {"half_keys", c.memory->half_keys},
+                        {"top_k", c.memory->top_k},
+                        {"query_width", c.memory->query_width}}}});
+  write_ordered_json(folder / "generation_config.json", {{"eos_token_id", end_of_text}});
   write_file_atomically(folder / "tokenizer.json", tokenizer.dump() + "\n");
-  write_json(folder / "tokenizer_config.json", {{"eos_token", config.end_of_text},
-                                                {"tokenizer_class", "PreTrainedTokenizerFast"},
-                                                {"model_max_length", c.max_positions}});
+  write_ordered_json(folder / "tokenizer_config.json",
+                     {{"eos_token", config.end_of_text},
+                      {"tokenizer_class", "PreTrainedTokenizerFast"},
+                      {"model_max_length", c.max_positions}});
   std::vector<TensorView> views;
   auto tensors = network.model_tensors();
   for (auto& [name, t] : tensors) {
@@ -97,7 +99,7 @@ nlohmann::json pretrain_tokenizer(const PretrainConfig& config) {
   } else {
     if (!fs::exists(source / "tokenizer.json"))
       throw Error(
-          ErrorCode::kNotFound, fmt::format("there is no tokenizer in {}", source.string()),
+          ErrorCode::kNotFound, accrete::format("there is no tokenizer in {}", source.string()),
           "name a folder with tokenizer.json or a .gguf file; a relative path is one beside "
           "the config");
     json = read_json_object(source / "tokenizer.json");

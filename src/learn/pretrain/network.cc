@@ -1,12 +1,14 @@
 #include "learn/pretrain/network.h"
 
 #include <ATen/ATen.h>
+#include <ATen/core/grad_mode.h>
 #include <torch/csrc/autograd/autograd.h>
 
 #include <algorithm>
 #include <cmath>
 
 #include "base/error.h"
+#include "base/format.h"
 #include "learn/pretrain/functions.h"
 #include "learn/pretrain/row_ops.h"
 #include "memory/learned_lookup.h"
@@ -54,7 +56,7 @@ TrainingNetwork::TrainingNetwork(const PretrainConfig& config, int64_t vocabular
       random_normal({vocabulary, d}, 0.55 / std::sqrt(static_cast<double>(d)), streams[stream++]),
       false);
   for (int64_t b = 0; b < c.blocks; ++b) {
-    const std::string p = fmt::format("block.{}.", b);
+    const std::string p = accrete::format("block.{}.", b);
     Block block;
     block.attention_norm = add(p + "attention_norm", at::ones({d}), false);
     block.qkv = add(p + "qkv", matrix(rows, d), true);
@@ -231,7 +233,7 @@ std::vector<std::pair<std::string, at::Tensor>> TrainingNetwork::model_tensors()
   put("model.embed_tokens.weight", weight(embedding_));
   for (size_t b = 0; b < blocks_.size(); ++b) {
     const Block& block = blocks_[b];
-    const std::string p = fmt::format("model.layers.{}.", b);
+    const std::string p = accrete::format("model.layers.{}.", b);
     put(p + "input_layernorm.weight", weight(block.attention_norm));
     put(p + "self_attn.q_proj.weight", weight(block.qkv).narrow(0, 0, q));
     put(p + "self_attn.k_proj.weight", weight(block.qkv).narrow(0, q, kv));

@@ -1,6 +1,7 @@
 #include "learn/pretrain/optimizer.h"
 
 #include <ATen/ATen.h>
+#include <ATen/core/grad_mode.h>
 
 #include "learn/pretrain/row_ops.h"
 #include "memory/sparse_rows.h"

@@ -8,6 +8,7 @@
 #include <nlohmann/json.hpp>
 
 #include "base/error.h"
+#include "base/format.h"
 #include "base/threads.h"
 #include "learn/new_model.h"
 #include "learn/pretrain/checkpoint.h"
@@ -22,10 +23,10 @@ namespace accrete {
 namespace {
 
 namespace fs = std::filesystem;
-using Clock = std::chrono::steady_clock;
+using SteadyClock = std::chrono::steady_clock;
 
-double since(Clock::time_point start) {
-  return std::chrono::duration<double>(Clock::now() - start).count();
+double since(SteadyClock::time_point start) {
+  return std::chrono::duration<double>(SteadyClock::now() - start).count();
 }
 
 fs::path without_slash(const fs::path& path) {
@@ -79,7 +80,8 @@ StepResult train_step(const PretrainConfig& config, int64_t step, Mixture& mixtu
   out.rows = gradient.slots.size(0);
   out.norm = std::hypot(dense.gradient_norm(), gradient.rows.norm().item<double>());
   if (!std::isfinite(out.loss) || !std::isfinite(out.norm))
-    throw Error(ErrorCode::kRefused, fmt::format("the loss is no longer finite in step {}", step),
+    throw Error(ErrorCode::kRefused,
+                accrete::format("the loss is no longer finite in step {}", step),
                 "lower `rate` or `value_rate`, or lengthen `warm_up`");
   const double scale = out.norm > config.clip ? config.clip / out.norm : 1;
   const double share = config.schedule(step);
@@ -92,7 +94,7 @@ StepResult train_step(const PretrainConfig& config, int64_t step, Mixture& mixtu
 
 PretrainResult pretrain(const fs::path& config_file, const fs::path& model,
                         const PretrainOptions& options, const Reporter& reporter) {
-  const auto start = Clock::now();
+  const auto start = SteadyClock::now();
   const at::Device device = training_device(options.device);
   PretrainConfig config = PretrainConfig::read(config_file, options.data, options.seed);
   at::set_num_threads(options.threads > 0 ? options.threads : hardware_threads());
@@ -101,7 +103,7 @@ PretrainResult pretrain(const fs::path& config_file, const fs::path& model,
   NewModelFolder staging(target);
   if (fs::exists(checkpoint) && !options.resume)
     throw Error(ErrorCode::kConflict,
-                fmt::format("a run was begun in {} and not finished", run.string()),
+                accrete::format("a run was begun in {} and not finished", run.string()),
                 "go on with --resume, or remove that folder");
   std::error_code ignored;
   fs::create_directories(run, ignored);
@@ -112,7 +114,7 @@ PretrainResult pretrain(const fs::path& config_file, const fs::path& model,
   const auto end_of_text = tokenizer.token_id(config.end_of_text);
   if (!end_of_text)
     throw Error(ErrorCode::kInvalidArgument,
-                fmt::format("the tokenizer has no token \"{}\"", config.end_of_text),
+                accrete::format("the tokenizer has no token \"{}\"", config.end_of_text),
                 "name one of its special tokens as `end_of_text` under [tokenizer]");
   const auto text = TrainingText::read(config, tokenizer, *end_of_text, reporter);
 
@@ -150,14 +152,14 @@ PretrainResult pretrain(const fs::path& config_file, const fs::path& model,
     reporter.report("pretrain", state.step, config.steps, detail);
   };
 
-  const auto loop_start = Clock::now();
+  const auto loop_start = SteadyClock::now();
   double speed = 0;
   while (state.step < config.steps) {
     if (reporter.cancelled && reporter.cancelled()) {
       save();
       throw Error(ErrorCode::kInterrupted,
-                  fmt::format("interrupted after step {} of {}; a checkpoint is in {}", state.step,
-                              config.steps, run.string()),
+                  accrete::format("interrupted after step {} of {}; a checkpoint is in {}",
+                                  state.step, config.steps, run.string()),
                   "go on with --resume");
     }
     if (options.max_seconds > 0 && state.step > first && since(start) > options.max_seconds) break;
@@ -172,7 +174,7 @@ PretrainResult pretrain(const fs::path& config_file, const fs::path& model,
                {"rate", config.rate * config.schedule(state.step - 1)},
                {"rows_read", static_cast<double>(step.rows)},
                {"tokens_per_second", speed}});
-    report(fmt::format("loss {:.3f}, {:.0f} tokens/s", step.loss, speed));
+    report(accrete::format("loss {:.3f}, {:.0f} tokens/s", step.loss, speed));
     const bool last = state.step == config.steps;
     if (last || (config.evaluate_every > 0 && state.step % config.evaluate_every == 0)) {
       network.begin_step();  // the weights have changed

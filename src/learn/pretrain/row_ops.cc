@@ -16,7 +16,7 @@ namespace accrete::pretraining {
 namespace {
 
 // Rows per task, so that a task moves about 256 KiB.
-int64_t grain(int64_t width) {
+int64_t rows_a_task(int64_t width) {
   return std::max<int64_t>(1, (1 << 16) / width);
 }
 
@@ -50,7 +50,7 @@ Normed rms_norm(const at::Tensor& x, const at::Tensor& weight, double eps, bool 
   }
 #endif
   float* to = out_of(y.out);
-  at::parallel_for(0, T, grain(d), [&](int64_t begin, int64_t end) {
+  at::parallel_for(0, T, rows_a_task(d), [&](int64_t begin, int64_t end) {
     kernels::rms_norm_rows(from + begin * d, w, end - begin, d, static_cast<float>(eps),
                            to + begin * d, scale + begin);
   });
@@ -74,7 +74,7 @@ at::Tensor rms_norm_backward(const at::Tensor& x, const at::Tensor& weight,
   auto dx = at::zeros_like(x);
   const float* g = in(gradient);
   float* to = out_of(dx);
-  at::parallel_for(0, T, grain(d), [&](int64_t begin, int64_t end) {
+  at::parallel_for(0, T, rows_a_task(d), [&](int64_t begin, int64_t end) {
     kernels::rms_norm_rows_backward(from + begin * d, w, scale + begin, g + begin * d, end - begin,
                                     d, to + begin * d);
   });
@@ -94,7 +94,7 @@ at::Tensor swiglu_rows(const at::Tensor& gate_up) {
 #endif
   const float* from = in(gate_up);
   float* to = out_of(y);
-  at::parallel_for(0, T, grain(3 * f), [&](int64_t begin, int64_t end) {
+  at::parallel_for(0, T, rows_a_task(3 * f), [&](int64_t begin, int64_t end) {
     for (int64_t t = begin; t < end; ++t)
       kernels::swiglu(from + 2 * t * f, from + (2 * t + 1) * f, f, to + t * f);
   });
@@ -116,7 +116,7 @@ at::Tensor swiglu_rows_backward(const at::Tensor& gate_up, const at::Tensor& gra
   auto y = gate_up.clone();
   const float* g = in(gradient);
   float* to = out_of(y);
-  at::parallel_for(0, T, grain(3 * f), [&](int64_t begin, int64_t end) {
+  at::parallel_for(0, T, rows_a_task(3 * f), [&](int64_t begin, int64_t end) {
     for (int64_t t = begin; t < end; ++t)
       kernels::swiglu_backward(g + t * f, f, to + 2 * t * f, to + (2 * t + 1) * f);
   });
@@ -140,7 +140,7 @@ void rotate_rows(const at::Tensor& x, const at::Tensor& cos, const at::Tensor& s
   out.copy_(x);
   const int64_t stride = out.stride(0);
   float* row = out_of(out);
-  at::parallel_for(0, count, grain(stride), [&](int64_t begin, int64_t end) {
+  at::parallel_for(0, count, rows_a_task(stride), [&](int64_t begin, int64_t end) {
     for (int64_t r = begin; r < end; ++r) {
       const int64_t at = (r % positions) * half;
       kernels::rotate_row(row + r * stride, heads, 2 * half, c + at, s + at, direction);

@@ -5,6 +5,7 @@
 #include <nlohmann/json.hpp>
 
 #include "base/error.h"
+#include "base/format.h"
 #include "io/tensorboard.h"
 
 namespace accrete {
@@ -21,13 +22,13 @@ void open(std::ofstream& out, const fs::path& path, int64_t bytes) {
   if (bytes > 0) {
     const auto size = fs::file_size(path, error);
     if (error || static_cast<int64_t>(size) < bytes)
-      throw Error(ErrorCode::kFormat, fmt::format("{} is shorter than it was", path.string()),
+      throw Error(ErrorCode::kFormat, accrete::format("{} is shorter than it was", path.string()),
                   "remove the run's folder to begin again");
     fs::resize_file(path, static_cast<uintmax_t>(bytes), error);
   }
   out.open(path, bytes > 0 ? std::ios::binary | std::ios::app : std::ios::binary);
   if (error || !out)
-    throw Error(ErrorCode::kIo, fmt::format("cannot write {}", path.string()),
+    throw Error(ErrorCode::kIo, accrete::format("cannot write {}", path.string()),
                 "check the permissions and the space left");
 }
 
@@ -64,7 +65,7 @@ void RunLog::flush() {
   log_.flush();
   events_.flush();
   if (!log_ || !events_)
-    throw Error(ErrorCode::kIo, fmt::format("cannot write the logs in {}", folder_.string()),
+    throw Error(ErrorCode::kIo, accrete::format("cannot write the logs in {}", folder_.string()),
                 "check the permissions and the space left");
 }
 

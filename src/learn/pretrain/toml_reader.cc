@@ -1,7 +1,5 @@
 #include "learn/pretrain/toml_reader.h"
 
-#include <fmt/format.h>
-#include <fmt/ranges.h>
 #include <toml++/toml.h>
 
 #include <algorithm>
@@ -9,6 +7,7 @@
 
 #include "base/error.h"
 #include "base/file.h"
+#include "base/format.h"
 
 namespace accrete {
 
@@ -30,7 +29,7 @@ TomlTable TomlTable::parse(const std::string& text, const std::string& source) {
     out.node_->root = std::make_shared<const toml::table>(toml::parse(text));
   } catch (const toml::parse_error& e) {
     throw Error(ErrorCode::kFormat,
-                fmt::format("{}:{}: {}", source, e.source().begin.line, e.description()),
+                accrete::format("{}:{}: {}", source, e.source().begin.line, e.description()),
                 "it must be TOML: see docs/pretrain.md");
   }
   out.node_->table = out.node_->root.get();
@@ -43,10 +42,10 @@ void TomlTable::fail(const std::string& key, const std::string& what,
   if (node_->table != nullptr) {
     const toml::node* node = node_->table->get(key);
     const auto line = (node != nullptr ? node : node_->table)->source().begin.line;
-    if (line > 0) where += fmt::format(":{}", line);
+    if (line > 0) where += accrete::format(":{}", line);
   }
   if (!name_.empty()) where += ": " + name_;
-  throw Error(ErrorCode::kFormat, fmt::format("{}: {}", where, what), hint);
+  throw Error(ErrorCode::kFormat, accrete::format("{}: {}", where, what), hint);
 }
 
 bool TomlTable::has(const std::string& key) const {
@@ -54,16 +53,17 @@ bool TomlTable::has(const std::string& key) const {
 }
 
 void TomlTable::require(const std::string& key) const {
-  if (!has(key)) fail(key, fmt::format("`{}` is missing", key), "see docs/pretrain.md");
+  if (!has(key)) fail(key, accrete::format("`{}` is missing", key), "see docs/pretrain.md");
 }
 
 int64_t TomlTable::integer(const std::string& key, int64_t fallback, int64_t low, int64_t high) {
   known_.push_back(key);
   if (!has(key)) return fallback;
   const auto value = node_->table->get(key)->value_exact<int64_t>();
-  if (!value) fail(key, fmt::format("`{}` must be an integer", key), "write it without a point");
+  if (!value)
+    fail(key, accrete::format("`{}` must be an integer", key), "write it without a point");
   if (*value < low || *value > high)
-    fail(key, fmt::format("`{}` = {} is not between {} and {}", key, *value, low, high),
+    fail(key, accrete::format("`{}` = {} is not between {} and {}", key, *value, low, high),
          "see docs/pretrain.md");
   return *value;
 }
@@ -74,9 +74,9 @@ double TomlTable::number(const std::string& key, double fallback, double low, do
   const toml::node& node = *node_->table->get(key);
   std::optional<double> value = node.value_exact<double>();
   if (const auto whole = node.value_exact<int64_t>()) value = static_cast<double>(*whole);
-  if (!value) fail(key, fmt::format("`{}` must be a number", key), "write it without quotes");
+  if (!value) fail(key, accrete::format("`{}` must be a number", key), "write it without quotes");
   if (!(*value >= low && *value <= high))
-    fail(key, fmt::format("`{}` = {} is not between {} and {}", key, *value, low, high),
+    fail(key, accrete::format("`{}` = {} is not between {} and {}", key, *value, low, high),
          "see docs/pretrain.md");
   return *value;
 }
@@ -85,7 +85,7 @@ std::string TomlTable::text(const std::string& key, const std::string& fallback)
   known_.push_back(key);
   if (!has(key)) return fallback;
   const auto value = node_->table->get(key)->value_exact<std::string>();
-  if (!value) fail(key, fmt::format("`{}` must be text", key), "put it in quotes");
+  if (!value) fail(key, accrete::format("`{}` must be text", key), "put it in quotes");
   return *value;
 }
 
@@ -93,8 +93,8 @@ std::string TomlTable::choice(const std::string& key, const std::string& fallbac
                               const std::vector<std::string>& choices) {
   const std::string value = text(key, fallback);
   if (std::find(choices.begin(), choices.end(), value) == choices.end())
-    fail(key, fmt::format("`{}` = \"{}\" is not known", key, value),
-         fmt::format("use {}", fmt::join(choices, " or ")));
+    fail(key, accrete::format("`{}` = \"{}\" is not known", key, value),
+         accrete::format("use {}", accrete::joined(choices, " or ")));
   return value;
 }
 
@@ -103,11 +103,12 @@ TomlTable TomlTable::table(const std::string& key) {
   TomlTable out;
   out.node_ = std::make_shared<Node>(*node_);
   out.node_->table = nullptr;
-  out.name_ = fmt::format("[{}]", key);
+  out.name_ = accrete::format("[{}]", key);
   if (!has(key)) return out;
   out.node_->table = node_->table->get(key)->as_table();
   if (out.node_->table == nullptr)
-    fail(key, fmt::format("`{}` must be a table", key), fmt::format("begin it with [{}]", key));
+    fail(key, accrete::format("`{}` must be a table", key),
+         accrete::format("begin it with [{}]", key));
   return out;
 }
 
@@ -117,8 +118,8 @@ std::vector<TomlTable> TomlTable::tables(const std::string& key) {
   if (!has(key)) return out;
   const toml::array* array = node_->table->get(key)->as_array();
   const auto refuse = [&] {
-    fail(key, fmt::format("`{}` must be a list of tables", key),
-         fmt::format("begin each with [[{}]]", key));
+    fail(key, accrete::format("`{}` must be a list of tables", key),
+         accrete::format("begin each with [[{}]]", key));
   };
   if (array == nullptr) refuse();
   for (const toml::node& element : *array) {
@@ -126,7 +127,7 @@ std::vector<TomlTable> TomlTable::tables(const std::string& key) {
     TomlTable one;
     one.node_ = std::make_shared<Node>(*node_);
     one.node_->table = element.as_table();
-    one.name_ = fmt::format("[[{}]]", key);
+    one.name_ = accrete::format("[[{}]]", key);
     out.push_back(std::move(one));
   }
   return out;
@@ -137,8 +138,8 @@ void TomlTable::finish() const {
   for (const auto& [key, value] : *node_->table) {
     const std::string name(key.str());
     if (std::find(known_.begin(), known_.end(), name) == known_.end())
-      fail(name, fmt::format("there is no key `{}`", name),
-           fmt::format("the keys here are {}", fmt::join(known_, ", ")));
+      fail(name, accrete::format("there is no key `{}`", name),
+           accrete::format("the keys here are {}", accrete::joined(known_, ", ")));
   }
 }
 
