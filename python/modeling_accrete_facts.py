@@ -55,6 +55,9 @@ FUNCTION_WORDS = set("""
 CONNECTORS = set("""
     of the and & de la le du da di von van der den del for s + # y e et und
 """.split())
+# What makers tell their things apart by; the latter with a capital alone.
+VERSIONS = {"pro", "xl", "lite", "ultra", "mini", "junior", "jr", "senior", "sr"}
+CAPITAL_VERSIONS = {"max", "plus", "se", "air", "gt", "neo", "ii", "iii", "iv", "v", "vi", "s"}
 SPACES = set("\t\n\v\f\r \x85\xa0\u1680\u2028\u2029\u202f\u205f\u3000") | {chr(c) for c in range(0x2000, 0x200B)}
 # Scripts whose words no space parts: Thai, Lao, Myanmar, Khmer, kana, Han.
 ALONE = ((0x0E00, 0x0EFF), (0x1000, 0x109F), (0x1780, 0x17FF), (0x3040, 0x30FF), (0x3400, 0x4DBF), (0x4E00, 0x9FFF),
@@ -221,6 +224,31 @@ def names_somebody(text):
             if letters and is_name(forms[begin:end + 1]):
                 return True
     return False
+
+
+def name_goes_on(text, words, begin, end):
+    """Whether another name is meant than that of words [begin, end): "Quillo 7 Pro" is not "Quillo 7"."""
+    if end >= len(words):
+        return False
+    digit, last = (lambda form: "0" <= form[0] <= "9"), words[end]
+    if digit(last.form):
+        return not digit(words[end - 1].form)
+    if text[words[end - 1].end:last.begin].strip(" -"):
+        return False
+    if last.form in VERSIONS:
+        return True
+    if not last.capital:
+        return False
+    if last.form in CAPITAL_VERSIONS:
+        return True
+    written = text[last.begin:last.end]
+    shout = len(written.encode()) > 1 and not any("a" <= c <= "z" or ord(c) >= 0x80 for c in written)
+    if shout or last.form in FUNCTION_WORDS:
+        return False
+    if end + 1 == len(words) and begin <= 2 and words[0].form in ("is", "are", "was", "were"):
+        return False
+    rest = [w for k, w in enumerate(words) if k > 0 and not begin <= k <= end and not w.number and w.form not in ("i", "i'm")]
+    return any(not w.capital for w in rest) and not any(w.capital and w.form in FUNCTION_WORDS for w in rest)
 
 
 def with_name(text, name):
@@ -426,16 +454,18 @@ class Facts:
             self.groups[subject, raw] = Group(self, [i for i in members if self.texts[i]["raw"] == raw], name)
         return self.groups[subject, raw]
 
-    def named_in(self, forms):
-        """At each place the longest name; a number behind a name that ends with none makes another name. Those named last come last."""
-        out, at = [], 0
-        digit = lambda form: "0" <= form[:1] <= "9"
+    def named_in(self, text, raw):
+        """At each place the longest name, unless it goes on with a word that was not taught about it. Those named last come last."""
+        words = words_of(text)
+        forms, out, at = [word.form for word in words], [], 0
         while at < len(forms):
             longest, length = None, 0
             for s in self.subjects_by_first.get(forms[at], ()):
                 wanted = self.subjects[s][1]
-                after = forms[at + len(wanted):at + len(wanted) + 1]
-                if len(wanted) <= length or forms[at:at + len(wanted)] != wanted or (after and digit(after[0]) and not digit(wanted[-1])):
+                end = at + len(wanted)
+                if len(wanted) <= length or forms[at:end] != wanted:
+                    continue
+                if name_goes_on(text, words, at, end) and forms[end] not in self.group(s, raw).taught_words:
                     continue
                 longest, length = s, len(wanted)
             if longest is not None:
@@ -447,12 +477,12 @@ class Facts:
         """The choice for a question, behind the user's earlier messages."""
         text = plain_question(question)
         forms = forms_of(text)
-        subjects = self.named_in(forms)
+        subjects = self.named_in(text, raw)
         named = bool(subjects) or names_somebody(text)  # be it somebody unknown
         for message in reversed(earlier):  # nobody: whom was spoken of last
             if named or subjects:
                 break
-            subjects = self.named_in(forms_of(plain_question(message)))[-1:]
+            subjects = self.named_in(plain_question(message), raw)[-1:]
         evidence = []
         for subject in ([None] if self.open else []) + subjects:
             group = self.group(subject, raw)
@@ -606,22 +636,35 @@ class WithFacts:
         fact = None if chosen is None else facts.texts[chosen]
         if fact is not None and fact["verbatim"]:
             return fact["answers"][0], fact
-        vectors, answer = (), []
+        vectors, answer, whole = (), [], True
         if fact is not None:
             vectors, answer = facts.values[chosen], fact["answers"][0]
             if raw and messages[-1:] not in " \t\n\r" and answer[:1] not in " \t\n\r":
                 answer = " " + answer
-            answer = encode_written(tokenizer, answer)
+            end = facts.settings["end_of_text" if raw else "end_of_chat"]
+            answer = encode_written(tokenizer, answer) + [end] * (end >= 0)
             if facts.settings["tell"] != "value" and not raw:
                 note = f"Note: {fact['wordings'][0]} {fact['answers'][0]}\n\n"
                 last = max(i for i, message in enumerate(messages) if message["role"] == "user")
                 noted = {**messages[last], "content": note + messages[last]["content"]}
                 messages = messages[:last] + [noted] + messages[last + 1:]
+                whole = False
         ids = encode_text(tokenizer, messages) if raw else encode_chat(tokenizer, messages)
-        said = self._answer(ids, vectors, answer, max_new_tokens)
+        said = self._answer(ids, vectors, answer, whole, max_new_tokens)
         return tokenizer.decode(said, skip_special_tokens=True, clean_up_tokenization_spaces=False), fact
 
-    def _answer(self, ids, vectors, answer, max_new_tokens):
+    def _within_word(self, token):
+        text = self.tokenizer.decode([token], skip_special_tokens=True, clean_up_tokenization_spaces=False)
+        return bool(text) and (ord(text[0]) >= 0x80 or text[0].isalnum())
+
+    def _kept_to(self, answer, whole, said, token):
+        """What an answer goes on with that began as what was taught (Recital of src/model/generate.h)."""
+        if not said or len(said) >= len(answer) or said != answer[:len(said)]:
+            return token
+        taught = answer[len(said)]
+        return taught if whole or self._within_word(token) or self._within_word(taught) else token
+
+    def _answer(self, ids, vectors, answer, whole, max_new_tokens):
         """Greedy tokens behind `ids`, with `vectors` at their places (src/model/fact_sites.h)."""
         settings = self.facts.settings
         at_end, every = settings["at_end"], settings["every"]
@@ -646,7 +689,7 @@ class WithFacts:
             for _ in range(min(max_new_tokens, positions - len(ids))):
                 out = self(input_ids=torch.tensor([passed], device=self.device), past_key_values=cache, use_cache=True,
                            logits_to_keep=1)
-                token = int(out.logits[0, -1].argmax())
+                token = self._kept_to(answer, whole, said, int(out.logits[0, -1].argmax()))
                 if token in settings["stop_ids"]:
                     break
                 said.append(token)

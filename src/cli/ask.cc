@@ -105,8 +105,13 @@ void add_choice(const FactMemory& memory, const Ledger& ledger, const Choice& ch
     out[choice.fact >= 0 ? "fact" : "nearest"] = candidate_json(memory, ledger, choice.best);
     text += choice.fact >= 0 ? "\nby the fact of " : "\nby the model itself; nearest is ";
     text += candidate_text(memory, ledger, choice.best);
+    out["needed"] = choice.needed;
     if (choice.fact < 0)
-      text += choice.left ? "  it is left to the model\n" : "  too far to be what was asked\n";
+      text += choice.left ? "  a question that is left to the model lies nearer\n"
+                          : accrete::format(
+                                "  {:.3f} was needed; is it the fact that was meant, teach it with "
+                                "this wording too\n",
+                                choice.needed);
   } else {
     text += "\nby the model itself: nothing that was taught is about this\n";
   }

@@ -53,8 +53,8 @@ Reads read_whole(const LanguageModel& model, std::span<const ReadRequest> reques
     Example e;
     e.tokens = request.tokens;
     e.tokens.push_back(0);  // a batch never feeds the last token
-    e.label.resize(e.tokens.size());
-    e.label.back() = 1;
+    e.label.assign(e.tokens.size() - 1, 0);
+    e.label.push_back(1);
     e.subject.resize(e.tokens.size());
     examples.push_back(std::move(e));
   }

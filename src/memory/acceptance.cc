@@ -76,6 +76,7 @@ Choice decide(std::span<const Evidence> evidence, const AcceptanceRule& rule, do
   if (next != nullptr) out.runner_up = candidate(*next);
   if (best == nullptr) return out;
   out.best = candidate(*best);
+  out.needed = 1 / (1 + std::exp(-threshold(*best, rule)));
   out.left =
       left != nullptr && !best->same && without_answer(*left, rule) > without_answer(*best, rule);
   if (out.left) out.left_to = left->fact;

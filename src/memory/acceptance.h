@@ -40,6 +40,7 @@ struct Candidate {
 struct Choice {
   int64_t fact = -1;     // the one that is accepted; -1: none
   Candidate best;        // whether accepted or not; fact -1: there is no candidate
+  double needed = 0;     // the probability that the best needed
   Candidate runner_up;   // the best of the others
   bool left = false;     // a question that is left to the model lies nearer than the best
   int64_t left_to = -1;  // that one

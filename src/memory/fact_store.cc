@@ -175,37 +175,6 @@ int64_t FactStore::subject_of(const std::string& name) {
   return it->second;
 }
 
-// At each place the longest name counts. "Hub" is not named by "Hub 3": a number behind a name that
-// ends with none makes another name. Those named last come last.
-std::vector<int64_t> FactStore::named_in(std::span<const Word> words) const {
-  std::vector<int64_t> out;
-  const auto begins_with_digit = [](const std::string& form) {
-    return !form.empty() && form.front() >= '0' && form.front() <= '9';
-  };
-  for (size_t at = 0; at < words.size();) {
-    int64_t longest = -1;
-    size_t length = 0;
-    if (const auto it = subjects_by_first_.find(words[at].form); it != subjects_by_first_.end())
-      for (const int64_t s : it->second) {
-        const auto& forms = subjects_[static_cast<size_t>(s)].forms;
-        bool here = at + forms.size() <= words.size() && forms.size() > length;
-        for (size_t k = 1; k < forms.size() && here; ++k) here = words[at + k].form == forms[k];
-        const size_t next = at + forms.size();
-        if (!here || (next < words.size() && begins_with_digit(words[next].form) &&
-                      !begins_with_digit(forms.back())))
-          continue;
-        longest = s;
-        length = forms.size();
-      }
-    if (longest >= 0) {
-      std::erase(out, longest);
-      out.push_back(longest);
-    }
-    at += std::max<size_t>(length, 1);
-  }
-  return out;
-}
-
 // The facts of one subject, or those without one: means of their keys, centred.
 struct FactStore::Group {
   std::vector<int64_t> facts;                     // those that are left to the model last
@@ -279,18 +248,48 @@ const FactStore::Group& FactStore::group(int64_t subject, bool raw) const {
   return *made;
 }
 
+// At each place the longest name counts, unless it goes on with a word that was not taught about
+// it. Those named last come last.
+std::vector<int64_t> FactStore::named_in(const std::string& text, std::span<const Word> words,
+                                         bool raw) const {
+  std::vector<int64_t> out;
+  for (size_t at = 0; at < words.size();) {
+    int64_t longest = -1;
+    size_t length = 0;
+    if (const auto it = subjects_by_first_.find(words[at].form); it != subjects_by_first_.end())
+      for (const int64_t s : it->second) {
+        const auto& forms = subjects_[static_cast<size_t>(s)].forms;
+        bool here = at + forms.size() <= words.size() && forms.size() > length;
+        for (size_t k = 1; k < forms.size() && here; ++k) here = words[at + k].form == forms[k];
+        const size_t end = at + forms.size();
+        if (!here || (name_goes_on(text, words, at, end) &&
+                      !group(s, raw).taught_words.contains(words[end].form)))
+          continue;
+        longest = s;
+        length = forms.size();
+      }
+    if (longest >= 0) {
+      std::erase(out, longest);
+      out.push_back(longest);
+    }
+    at += std::max<size_t>(length, 1);
+  }
+  return out;
+}
+
 FactStore::Asked FactStore::read(const Question& question, const Vocabulary& vocabulary) const {
   Asked out;
   out.raw = question.raw;
   const std::string text = plain_question(question.text);
   const auto words = words_of(text);
   for (const Word& word : words) out.key += (out.key.empty() ? "" : " ") + word.form;
-  out.subjects = named_in(words);
+  out.subjects = named_in(text, words, out.raw);
   // Nobody is named, not even somebody unknown: whom was spoken of last.
   const bool named = !out.subjects.empty() || names_somebody(text);
   for (size_t i = question.earlier.size(); !named && out.subjects.empty() && i-- > 0;) {
-    const auto named = named_in(words_of(plain_question(question.earlier[i])));
-    if (!named.empty()) out.subjects = {named.back()};
+    const std::string before = plain_question(question.earlier[i]);
+    const auto spoken_of = named_in(before, words_of(before), out.raw);
+    if (!spoken_of.empty()) out.subjects = {spoken_of.back()};
   }
   const auto mend = [&](int64_t subject) {
     const Group& g = group(subject, out.raw);

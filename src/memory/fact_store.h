@@ -93,7 +93,8 @@ class FactStore {
     std::vector<int64_t> facts;
   };
   int64_t subject_of(const std::string& name);
-  std::vector<int64_t> named_in(std::span<const Word> words) const;
+  std::vector<int64_t> named_in(const std::string& text, std::span<const Word> words,
+                                bool raw) const;
   // What the facts of one subject are compared by; made at the first question about it.
   struct Group;
   struct Groups;

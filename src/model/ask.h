@@ -2,7 +2,8 @@
 //
 // What a user asks is answered by the accepted fact, if there is one: its value speaks at the end
 // of the prompt and within its answer, and is silent in every later turn, which is computed from
-// the conversation's text alone. If none is accepted the answer is the base model's, bit for bit.
+// the conversation's text alone. An answer that begins as what was taught and goes astray is
+// brought back to it. If none is accepted the answer is the base model's, bit for bit.
 //
 // Non-goals: sampling (generate.h), choosing (memory/fact_store.h).
 #pragma once

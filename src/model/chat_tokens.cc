@@ -87,7 +87,7 @@ std::vector<int32_t> encode_chat(const LanguageModel& model, std::span<const Mes
 }
 
 int32_t end_token(const LanguageModel& model, bool chat) {
-  if (chat && !model.chat()->end_of_turn().empty()) {
+  if (chat && model.chat() && !model.chat()->end_of_turn().empty()) {
     if (const auto id = model.tokenizer().token_id(model.chat()->end_of_turn())) return *id;
   }
   const auto stops = model.stop_ids();

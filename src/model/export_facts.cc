@@ -7,6 +7,7 @@
 #include "base/file.h"
 #include "ledger/facts.h"
 #include "memory/acceptance.h"
+#include "model/chat_tokens.h"
 #include "model/fact_memory.h"
 #include "model/reader_config.h"
 
@@ -115,6 +116,8 @@ nlohmann::json write_exported_facts(const LanguageModel& model,
                                {"tell", tell_name(info.tell)},
                                {"caution", info.caution},
                                {"stop_ids", model.stop_ids()},
+                               {"end_of_chat", end_token(model, /*chat=*/true)},
+                               {"end_of_text", end_token(model, /*chat=*/false)},
                                {"reader",
                                 {{"files", files},
                                  {"max_tokens", reader.max_tokens()},

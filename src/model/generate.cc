@@ -4,6 +4,7 @@
 #include <c10/core/InferenceMode.h>
 
 #include <algorithm>
+#include <cctype>
 #include <cmath>
 #include <numeric>
 
@@ -123,6 +124,25 @@ void append_text(Row& row, const std::string& piece, const GenerateOptions& o, b
   if (stream && final_end > row.emitted)
     stream(index, std::string_view(row.out.text).substr(row.emitted, final_end - row.emitted));
   row.emitted = std::max(row.emitted, std::min(final_end, size));
+}
+
+// Whether a token goes on with the word or number before it.
+bool within_word(const Tokenizer& tokenizer, int32_t id) {
+  const std::string text = tokenizer.decode({&id, 1}, /*skip_special=*/true);
+  const auto c = static_cast<unsigned char>(text.empty() ? ' ' : text.front());
+  return std::isalnum(c) != 0 || c >= 0x80;
+}
+
+// The token of the answer that row `said` should go on with instead of `id`, or `id`.
+int32_t kept_to(const FactUse& fact, std::span<const int32_t> said, int32_t id,
+                const Tokenizer& tokenizer) {
+  if (fact.recital == Recital::kFree || said.empty() || said.size() >= fact.answer.size() ||
+      !std::equal(said.begin(), said.end(), fact.answer.begin()))
+    return id;
+  const int32_t taught = fact.answer[said.size()];
+  const bool must = fact.recital == Recital::kWhole || within_word(tokenizer, id) ||
+                    within_word(tokenizer, taught);
+  return must ? taught : id;
 }
 
 // What the prompts' facts add in each pass.
@@ -266,8 +286,12 @@ std::vector<Generation> generate(const LanguageModel& model,
     for (int64_t b = 0; b < B; ++b) {
       Row& row = rows[static_cast<size_t>(b)];
       if (row.done) continue;
-      const int32_t id =
-          sample({logits.data_ptr<float>() + b * V, static_cast<size_t>(V)}, row, options);
+      int32_t id = sample({logits.data_ptr<float>() + b * V, static_cast<size_t>(V)}, row, options);
+      if (!facts.empty()) {
+        const int32_t drawn = id;
+        id = kept_to(facts[static_cast<size_t>(b)], row.out.tokens, drawn, model.tokenizer());
+        row.out.brought_back |= id != drawn;
+      }
       next.data_ptr<int64_t>()[b] = id;
       if (std::find(stops.begin(), stops.end(), id) != stops.end()) {
         row.out.finish_reason = "stop";

@@ -31,6 +31,15 @@ struct Generation {
   std::string text;
   std::vector<int32_t> tokens;  // without the ending token
   std::string finish_reason;    // "stop" or "length"
+  bool brought_back = false;    // it went astray from the answer that it had begun (Recital)
+};
+
+// What becomes of an answer that begins as what was taught, its first token at least, and goes
+// astray from there ("31 grams" for 310 grams).
+enum class Recital {
+  kFree,   // nothing
+  kWords,  // no word or number is left half said: "310" goes on with what was taught
+  kWhole,  // it is said to its end and ends there
 };
 
 // The value of a fact that one prompt is answered by: `vectors` at their places (fact_sites.h),
@@ -38,7 +47,8 @@ struct Generation {
 struct FactUse {
   FactSites sites;
   at::Tensor vectors;           // [V, d] float32 on the CPU; undefined: none
-  std::vector<int32_t> answer;  // what was taught
+  std::vector<int32_t> answer;  // what was taught, its end included
+  Recital recital = Recital::kFree;
 };
 
 // Called with the index of the prompt and the text that became final.

@@ -279,6 +279,40 @@ std::string shared_name(std::span<const std::string> wordings) {
   return wordings[0].substr(begin, end - begin);
 }
 
+bool name_goes_on(std::string_view text, std::span<const Word> words, size_t begin, size_t end) {
+  if (end >= words.size() || begin >= end) return false;
+  const auto digit = [](const std::string& form) {
+    return form.front() >= '0' && form.front() <= '9';
+  };
+  const Word& next = words[end];
+  if (digit(next.form)) return !digit(words[end - 1].form);
+  for (size_t i = words[end - 1].end; i < next.begin; ++i)
+    if (text[i] != ' ' && text[i] != '-') return false;
+  // What makers tell their things apart by; some are words of questions too, where they are small.
+  static const std::set<std::string> kVersions = {"pro",    "xl", "lite",   "ultra", "mini",
+                                                  "junior", "jr", "senior", "sr"};
+  static const std::set<std::string> kCapitalVersions = {"max", "plus", "se", "air", "gt", "neo",
+                                                         "ii",  "iii",  "iv", "v",   "vi", "s"};
+  if (kVersions.contains(next.form)) return true;
+  if (!next.capital) return false;
+  if (kCapitalVersions.contains(next.form)) return true;
+  const std::string_view written = text.substr(next.begin, next.end - next.begin);
+  const bool shout = written.size() > 1 && std::none_of(written.begin(), written.end(), [](char c) {
+                       return (c >= 'a' && c <= 'z') || static_cast<unsigned char>(c) >= 0x80;
+                     });
+  if (shout || is_function_word(next.form)) return false;  // "the Hub 3 USB port"
+  static const std::set<std::string> kIs = {"is", "are", "was", "were"};
+  if (end + 1 == words.size() && begin <= 2 && kIs.contains(words.front().form)) return false;
+  bool small = false;  // a word that a headline would write with a capital
+  for (size_t k = 1; k < words.size(); ++k) {
+    const Word& word = words[k];
+    if ((k >= begin && k <= end) || word.number || word.form == "i" || word.form == "i'm") continue;
+    if (word.capital && is_function_word(word.form)) return false;
+    small |= !word.capital;
+  }
+  return small;
+}
+
 std::string plain_question(std::string_view text) {
   const std::string form = mapped(text, UTF8PROC_STABLE | UTF8PROC_COMPOSE | UTF8PROC_COMPAT);
   std::string out;

@@ -37,6 +37,12 @@ std::vector<std::pair<size_t, size_t>> find_name(std::string_view text, std::str
 // "something": the question without whom it is about.
 std::string mask_name(std::string_view text, std::string_view name);
 
+// Whether the name that words [begin, end) of a text are goes on behind them, so that another is
+// meant: "Quillo 7 Pro" is not "Quillo 7", "Tilda Swinton" not "Tilda", "Hub 3" not "Hub". A
+// number, a word as products are told apart by, or a capital that neither stands in a headline nor
+// is said of the name ("Is Tilda Dutch?").
+bool name_goes_on(std::string_view text, std::span<const Word> words, size_t begin, size_t end);
+
 // A question as it is read: NFKC, white space squeezed, one form of apostrophe, without "Hi,"
 // before it and "please" behind it.
 std::string plain_question(std::string_view text);

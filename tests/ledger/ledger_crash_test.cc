@@ -270,7 +270,7 @@ TEST(LedgerProcesses, ReadersWorkDuringWrites) {
     for (uint64_t done = 0; done < kCommits;) {
       Ledger ledger = Ledger::open(model.path(), Ledger::Mode::kWrite);
       ProbeRecord probe;
-      probe.name = "p";
+      probe.name = std::string(1, 'p');  // g++ 12 sees an overflow in a literal here
       for (int i = 0; i < 5; ++i, ++done) {
         ledger.commit(make_update(done), make_record(done));
         ledger.add_probe(probe, std::string(done + 1, 'x'), true);

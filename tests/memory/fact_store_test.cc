@@ -143,6 +143,33 @@ TEST(FactStore, TheSubjectMustBeThere) {
   EXPECT_EQ(answer(store, "On which street does Ada live?"), "Quill Row");
 }
 
+TEST(FactStore, ANameThatGoesOnIsAnotherUnlessItWasTaughtSo) {
+  const FactStore store =
+      store_of({kHub,
+                {fact_item("Ada", {"On which street does Ada live?"}, "Quill Row"),
+                 fact_item("Ada", {"Who taught Ada Dutch?"}, "her aunt")}});
+  for (const char* question : {"How heavy is the Hub 3 Pro?", "how heavy is the hub 3 mini",
+                               "On which street does Ada Lovelace live?"}) {
+    const Choice c = choose(store, question);
+    EXPECT_EQ(c.fact, -1) << question;
+    EXPECT_EQ(c.best.fact, -1) << question;
+  }
+  EXPECT_EQ(answer(store, "Who taught Ada Dutch?"), "her aunt");
+  // Nor is the conversation's last name meant where another is named.
+  EXPECT_EQ(
+      choose(store, {"And on which street does Ada Lovelace live?", {"Tell me of Ada."}, false})
+          .best.fact,
+      -1);
+}
+
+TEST(FactStore, WhatWasNeededIsSaid) {
+  const Choice c = choose(store_of({kHub}), "Tell me something about Hub 3");
+  EXPECT_EQ(c.fact, -1);
+  EXPECT_LT(c.best.probability, c.needed);
+  const Choice taught = choose(store_of({kHub}), "How heavy is the Hub 3?");
+  EXPECT_GE(taught.best.probability, taught.needed);
+}
+
 TEST(FactStore, OpenQuestionsAboutASubjectAreTheModels) {
   const FactStore store = store_of({kHub});
   for (const char* question :

@@ -6,6 +6,7 @@
 
 #include "../base/testing.h"
 #include "learn/fact_teach.h"
+#include "model/chat_tokens.h"
 #include "tiny_chat_model.h"
 
 namespace accrete {
@@ -226,6 +227,44 @@ TEST_F(Ask, WithinTheAnswerVectorsSpeakWhileItIsSaid) {
   EXPECT_NE(with, without);
   use.answer = std::vector<int32_t>(without.begin(), without.begin() + 9);  // it has an end
   EXPECT_EQ(say(use), without);
+}
+
+TEST_F(Ask, AnAnswerThatGoesAstrayIsBroughtBack) {
+  const std::vector<std::vector<int32_t>> prompts = {encode_request(*model_, chat(kColour))};
+  FactUse use{model_->facts().info().sites, model_->facts().vectors(1).narrow(0, 0, 3), {}};
+  GenerateOptions how;
+  how.max_tokens = 30;
+  const auto say = [&](Recital recital) {
+    use.recital = recital;
+    return generate(*model_, prompts, how, nullptr, {}, {&use, 1}).front();
+  };
+  const auto drawn = say(Recital::kFree).tokens;
+  ASSERT_GE(drawn.size(), 12U);
+  const auto letter = model_->tokenizer().encode_text("b").back();
+  const auto space = model_->tokenizer().encode_text(" ").back();
+  const int32_t end = end_token(*model_, /*chat=*/true);
+  // It begins as the answer and goes astray: the rest is said, and then it ends.
+  for (const int32_t other : {letter, space}) {
+    use.answer = {drawn[0], drawn[1], other, letter, end};
+    ASSERT_NE(drawn[2], other);
+    const Generation kept = say(Recital::kWhole);
+    EXPECT_EQ(kept.tokens, std::vector<int32_t>({drawn[0], drawn[1], other, letter}));
+    EXPECT_EQ(kept.finish_reason, "stop");
+    EXPECT_TRUE(kept.brought_back);
+    EXPECT_EQ(say(Recital::kFree).tokens, drawn);
+    EXPECT_FALSE(say(Recital::kFree).brought_back);
+  }
+  // Within a word alone: what was taught goes on with a letter.
+  use.answer = {drawn[0], letter, letter, end};
+  ASSERT_NE(drawn[1], letter);
+  const Generation words = say(Recital::kWords);
+  EXPECT_EQ(words.tokens[1], letter);
+  EXPECT_TRUE(words.brought_back);
+  // What does not begin as the answer is left alone, and so is what is all of it and more.
+  use.answer = {drawn[0] == letter ? space : letter, letter, end};
+  EXPECT_EQ(say(Recital::kWhole).tokens, drawn);
+  use.answer.assign(drawn.begin(), drawn.begin() + 5);
+  EXPECT_EQ(say(Recital::kWhole).tokens, drawn);
 }
 
 TEST_F(Ask, ValuesHaveTheirPlacesWhereAWholePassHasThem) {

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "base/error.h"
+#include "base/format.h"
 #include "base/rng.h"
 #include "text/bpe.h"
 #include "text/tokenizer.h"
@@ -21,7 +22,7 @@ using nlohmann::json;
 using Ids = std::vector<int32_t>;
 
 inline std::string data_path(const std::string& name) {
-  return std::string(ACCRETE_TEST_DATA) + "/text/" + name;
+  return accrete::format("{}/text/{}", ACCRETE_TEST_DATA, name);
 }
 
 // The character of GPT-2's alphabet for each byte, in the order of the vocabulary.

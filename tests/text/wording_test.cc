@@ -70,6 +70,41 @@ TEST(Wording, ANameEndsWhereItsWordsEnd) {
   EXPECT_EQ(found("", "Ada"), Texts());
 }
 
+// Whether a name that stands in the text goes on behind it.
+bool goes_on(const std::string& text, const std::string& name) {
+  const auto words = words_of(text);
+  const auto [begin, end] = find_name(text, name).at(0);
+  size_t first = 0, behind = 0;
+  while (words[first].begin < begin) ++first;
+  while (behind < words.size() && words[behind].end <= end) ++behind;
+  return name_goes_on(text, words, first, behind);
+}
+
+TEST(Wording, ANameThatGoesOnIsAnother) {
+  for (const auto& [text, name] : std::vector<std::pair<std::string, std::string>>{
+           {"What is the battery life of the Quillo 7 Pro?", "Quillo 7"},
+           {"how heavy is the quillo 7 pro", "Quillo 7"},
+           {"Is the Quillo 7-Max loud?", "Quillo 7"},
+           {"When is Tilda Swinton's birthday?", "Tilda"},
+           {"Who is Tilda Swinton?", "Tilda"},
+           {"Is Tilda Swinton married?", "Tilda"},
+           {"How heavy is the Hub 3?", "Hub"},
+           {"What does the Hub II cost?", "Hub"}})
+    EXPECT_TRUE(goes_on(text, name)) << text;
+  for (const auto& [text, name] : std::vector<std::pair<std::string, std::string>>{
+           {"How heavy is the Quillo 7?", "Quillo 7"},
+           {"When is Tilda's birthday?", "Tilda"},
+           {"Is Tilda Dutch?", "Tilda"},
+           {"How Heavy Is The Quillo Bridge Pylon?", "Quillo Bridge"},
+           {"HOW HEAVY IS TILDA REALLY", "Tilda"},
+           {"Does Tilda, Milo's sister, swim?", "Tilda"},
+           {"What is the Hub 3 USB port for?", "Hub 3"},
+           {"hub 3 max load", "Hub 3"},
+           {"Does Tilda I mean the cat bite?", "Tilda"},
+           {"What is the Hub 3 4 for?", "Hub 3"}})
+    EXPECT_FALSE(goes_on(text, name)) << text;
+}
+
 TEST(Wording, CaseAndFormOfUnicodeDoNotMatter) {
   EXPECT_EQ(found("how heavy is the hub 3", "Hub 3"), Texts{"hub 3"});
   EXPECT_EQ(found("IS THE STRASSE LONG", "Straße"), Texts{"STRASSE"});
