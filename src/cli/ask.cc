@@ -11,6 +11,7 @@
 #include "learn/explain.h"
 #include "learn/fact_inspect.h"
 #include "model/fact_memory.h"
+#include "text/wording.h"
 
 namespace accrete::cli {
 namespace {
@@ -144,6 +145,8 @@ void add_ask(CLI::App& app, Common& common, Run& run) {
              "accrete ask my-model \"Where was Ada Lovelace born?\" --max-tokens 32");
   verb->callback([state, &common, &run] {
     run = [state, &common] {
+      if (identity_of(state->prompt).empty())
+        throw Error(ErrorCode::kInvalidArgument, "the question is empty", "ask something");
       const LanguageModel model = LanguageModel::open(state->model, common.open);
       const std::vector<AskRequest> requests = {single_question(model, state->prompt, state->raw)};
       AskOptions how;

@@ -39,13 +39,13 @@ void add_log(CLI::App& app, Common& common, Run& run) {
       const Ledger ledger = Ledger::open(state->model, Ledger::Mode::kRead);
       nlohmann::ordered_json json = nlohmann::ordered_json::array();
       std::vector<std::vector<std::string>> rows = {
-          {"UPDATE", "TIME", "ITEMS", "ROWS", "", "TAG", "SOURCE"}};
+          {"UPDATE", "TIME", "ITEMS", "", "TAG", "SOURCE"}};
       for (const auto& r : ledger.updates()) {
         json.push_back(record_json(r));
-        rows.push_back({r.id, r.time, std::to_string(r.items), std::to_string(r.rows),
-                        r.active ? "active" : "undone", r.tag, r.source});
+        rows.push_back({r.id, r.time, std::to_string(r.items), r.active ? "active" : "undone",
+                        r.tag, r.source});
       }
-      common.print({{"updates", json}}, table(rows));
+      common.print({{"updates", json}}, json.empty() ? "nothing was taught yet\n" : table(rows));
       return 0;
     };
   });

@@ -142,7 +142,7 @@ void add_probe(CLI::App& app, Common& common, Run& run) {
         rows.push_back({p.name, std::to_string(p.items), accrete::format("{:.4f}", p.base),
                         p.floor ? accrete::format("{:.4f}", *p.floor) : "-"});
       }
-      common.print({{"probes", json}}, table(rows));
+      common.print({{"probes", json}}, json.empty() ? "no probes\n" : table(rows));
       return 0;
     };
   });
@@ -191,7 +191,8 @@ void add_check(CLI::App& app, Common& common, Run& run) {
                         p.record.floor ? percent(*p.record.floor) : "-",
                         holds ? "" : "BELOW ITS FLOOR"});
       }
-      common.print({{"probes", json}}, table(rows));
+      common.print({{"probes", json}},
+                   json.empty() ? "no probes: `accrete probe discover` makes one\n" : table(rows));
       return all_hold ? 0 : 1;
     };
   });

@@ -1,4 +1,5 @@
 // Parsing the command line, running the verb, reporting errors.
+#include <algorithm>
 #include <cstdio>
 #include <nlohmann/json.hpp>
 
@@ -43,6 +44,13 @@ int run_verbs(std::span<const AddVerb> verbs, int argc, char** argv) {
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& e) {
+    const auto known = app.get_subcommands([](const CLI::App*) { return true; });
+    if (argc > 1 && argv[1][0] != '-' &&
+        std::none_of(known.begin(), known.end(),
+                     [&](const CLI::App* verb) { return verb->get_name() == argv[1]; })) {
+      std::fprintf(stderr, "accrete: there is no verb `%s`\n  try: accrete --help\n", argv[1]);
+      return 2;
+    }
     const int status = app.exit(e);
     return status == 0 ? 0 : 2;
   }

@@ -206,7 +206,9 @@ void add_teach(CLI::App& app, Common& common, Run& run) {
       json["seconds"] = r.seconds;
       json["measuring_seconds"] = r.measuring_seconds;
       json["peak_bytes"] = r.peak_bytes;
-      rows.push_back({"written", accrete::format("{} rows, {} parameters", r.rows, r.parameters)});
+      if (r.parameters > 0)
+        rows.push_back(
+            {"written", accrete::format("{} rows, {} parameters", r.rows, r.parameters)});
       rows.push_back({"cost", accrete::format("{:.1f} s, {:.2f} GB at most", r.seconds,
                                               static_cast<double>(r.peak_bytes) / 1e9)});
       common.print(json, table(rows));
@@ -245,8 +247,9 @@ void add_plan(CLI::App& app, Common& common, Run& run) {
         if (!holds) rows.push_back({"floor " + name, "WOULD BREAK"});
       add_conflicts(rows, r.conflicts);
       add_overlaps(rows, r.overlaps);
-      rows.push_back(
-          {"would write", accrete::format("{} rows, {} parameters", r.rows, r.parameters)});
+      if (r.parameters > 0)
+        rows.push_back(
+            {"would write", accrete::format("{} rows, {} parameters", r.rows, r.parameters)});
       common.print(json, table(rows));
       print_remarks(r.remarks);
       return 0;

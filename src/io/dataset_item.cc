@@ -178,7 +178,7 @@ class ItemReader {
         fail("a question that is left to the model (\"leave\") has no answer");
     } else if (answer == nullptr) {
       refuse_slips();
-      fail_keys("the completion is missing");
+      fail_keys("the answer is missing");
     } else {
       item.answers = all_of(answer);
     }
@@ -186,7 +186,7 @@ class ItemReader {
       item.prompts = all_of(prompt);
     } else if (item.asked.empty()) {
       refuse_slips();
-      fail_keys("the prompt is missing");
+      fail_keys("the question is missing");
     }
   }
 

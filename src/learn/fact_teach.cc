@@ -104,8 +104,8 @@ struct FactSession {
           for (const std::string& prompt : old.prompts) take_wording(lesson, prompt, old.subject);
         } else if (lessons.remarks.size() < kMostRemarks) {
           lessons.remarks.push_back(accrete::format(
-              "line {} lies near {} of update {}, which stays; to correct that one, ask as it was "
-              "taught",
+              "line {} lies near {} of update {}, which stays and says otherwise; if it corrects "
+              "that, teach it with that question among its own",
               lesson.item.line, quoted(old.prompts.front()), update));
         }
       }

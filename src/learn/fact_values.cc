@@ -194,7 +194,7 @@ FactValues solve_fact_values(const Transformer& net, std::span<const FactExample
           vectors.index_add_(0, index, move);
         }
         reporter.report("teach", done * steps + (step + 1) * F, facts * steps,
-                        accrete::format("loss {:.2f}", total / static_cast<double>(own.size())));
+                        accrete::format("{} facts", facts));
       }
     };
     round(options.steps);

@@ -48,13 +48,13 @@ TEST(DatasetItemRefused, NamesTheKeysFoundAndExpected) {
   item_refuses(R"({"relation":"P19","object":"x"})", {"found \"object\", \"relation\"", "expected",
                                                       "\"prompt(s)\"", "\"messages\"", "\"text\""});
   item_refuses("{}", {"found no keys", "expected"});
-  item_refuses(R"({"prompt":"p"})", {"the completion is missing", "found \"prompt\""});
+  item_refuses(R"({"prompt":"p"})", {"the answer is missing", "found \"prompt\""});
   item_refuses(R"({"question":"q","choices":["a"],"label":0})",
-               {"the completion is missing", "\"choices\""});
-  item_refuses(R"({"answer":"a"})", {"the prompt is missing"});
+               {"the answer is missing", "\"choices\""});
+  item_refuses(R"({"answer":"a"})", {"the question is missing"});
   item_refuses(R"({"asked":["q"]})", {"neither a fact"});
-  item_refuses(R"({"context":"c","answers":["a"]})", {"the prompt is missing"});
-  item_refuses(R"({"prompt":"p","text":"t"})", {"the completion is missing"});
+  item_refuses(R"({"context":"c","answers":["a"]})", {"the question is missing"});
+  item_refuses(R"({"prompt":"p","text":"t"})", {"the answer is missing"});
 }
 
 TEST(DatasetItemRefused, VerbatimAndLeaveAreOfQuestions) {
@@ -65,7 +65,7 @@ TEST(DatasetItemRefused, VerbatimAndLeaveAreOfQuestions) {
   item_refuses(R"({"question":"p","leave":1})", {"\"leave\" must be true or false"});
   item_refuses(R"({"question":"p","answer":"a","verbatim":"yes"})",
                {"\"verbatim\" must be true or false"});
-  item_refuses(R"({"question":"p","leave":false})", {"the completion is missing"});
+  item_refuses(R"({"question":"p","leave":false})", {"the answer is missing"});
   item_refuses(R"({"text":"t","verbatim":true})", {"belong to a question"});
   item_refuses(
       R"({"messages":[{"role":"user","content":"u"},{"role":"assistant","content":"a"}],"leave":true})",

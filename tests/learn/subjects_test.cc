@@ -55,9 +55,9 @@ TEST(Neighbours, KeepThePhrasingAndChangeTheSubject) {
   const auto prompts = make_neighbours(items, names, 8, Rng(3));
   ASSERT_EQ(prompts.size(), 8U);
   for (const auto& p : prompts) {
-    EXPECT_THAT(p, testing::StartsWith("Where was "));
-    EXPECT_THAT(p, testing::EndsWith(" born?"));
-    EXPECT_THAT(p, testing::Not(testing::HasSubstr("Ada Lovelace")));
+    EXPECT_THAT(p, ::testing::StartsWith("Where was "));
+    EXPECT_THAT(p, ::testing::EndsWith(" born?"));
+    EXPECT_THAT(p, ::testing::Not(::testing::HasSubstr("Ada Lovelace")));
   }
   EXPECT_EQ(prompts, make_neighbours(items, names, 8, Rng(3)));
 }
