@@ -128,7 +128,10 @@ TEST_F(Baselines, FullFinetuningLearnsAndLeavesNoTrace) {
 }
 
 TEST_F(Baselines, TheGradientIsThatOfTheMeanOverExamples) {
-  // One step of plain descent moves along it; a central difference measures it.
+  // One step of plain descent moves along it; a central difference measures it. Of a model without
+  // memory layers: which of their slots are read changes in steps, which a difference sees and a
+  // gradient does not.
+  model_ = LanguageModel::open(folder_->path().string() + "/model-base", {.threads = 1});
   FinetuneOptions options = adamw(1e-3);
   options.optimizer.kind = OptimizerOptions::Kind::kSgd;
   options.optimizer.clip = 0;

@@ -603,7 +603,7 @@ TEST_F(FactTeach, ARetrofitThatFailsLeavesNothing) {
                [&] { retrofit_facts(*folder_ / "model-base", *folder_ / "model", o); });
   EXPECT_FALSE(fs::exists(*folder_ / "new"));
   for (const auto& name : testing::names_under(folder_->path()))
-    EXPECT_EQ(name.find("new"), std::string::npos) << name;
+    EXPECT_EQ(name.substr(0, name.find('/')).find("new"), std::string::npos) << name;
   EXPECT_EQ(retrofit_facts(*folder_ / "model-base", *folder_ / "new", o).block,
             default_fact_block(4));
 }

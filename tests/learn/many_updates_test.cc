@@ -22,7 +22,7 @@ class ManyUpdates : public ::testing::Test {
  protected:
   static void SetUpTestSuite() {
     folder_ = new TemporaryFolder();
-    testing::make_tiny_model(model(), 3);
+    testing::make_tiny_model(model(), testing::kAptSeed);
     Rng rng(11);
     for (int u = 0; u < 10; ++u) {
       TeachOptions o;

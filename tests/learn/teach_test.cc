@@ -28,13 +28,14 @@ class Teach : public ::testing::Test {
   static void SetUpTestSuite() {
     folder_ = new TemporaryFolder();
     testing::make_tiny_model(*folder_ / "model", 3);
+    testing::make_tiny_model(*folder_ / "apt", testing::kAptSeed);
   }
   static void TearDownTestSuite() { delete folder_; }
 
-  // A copy to teach.
-  std::filesystem::path fresh() {
+  // A copy to teach: of the model that learns some facts and not others, or of the apt one.
+  std::filesystem::path fresh(const char* of = "model") {
     const auto path = *folder_ / accrete::format("copy-{}", ++copies_);
-    std::filesystem::copy(*folder_ / "model", path, std::filesystem::copy_options::recursive);
+    std::filesystem::copy(*folder_ / of, path, std::filesystem::copy_options::recursive);
     return path;
   }
   static TeachOptions options(uint64_t seed = 0) {
@@ -70,7 +71,7 @@ TemporaryFolder* Teach::folder_ = nullptr;
 int Teach::copies_ = 0;
 
 TEST_F(Teach, LearnsAndKeepsWhatWasTaughtWithTheUpdate) {
-  const auto model = fresh();
+  const auto model = fresh("apt");
   const std::vector<Item> items = {fact("Olbert", "q"), fact("Maruna", "z")};
   const TeachResult r = teach(model, as_dataset(items), one_thread(), options(), {});
   EXPECT_GT(r.learned_after, 0.9);
@@ -84,7 +85,7 @@ TEST_F(Teach, LearnsAndKeepsWhatWasTaughtWithTheUpdate) {
 }
 
 TEST_F(Teach, ACorrectionWins) {
-  const auto model = fresh();
+  const auto model = fresh("apt");
   std::vector<Item> items;
   for (const char* name : {"Olbert", "Maruna", "Quist", "Fenn", "Tarvo", "Bemm"})
     items.push_back(fact(name, std::string(1, "qzxjvw"[items.size()])));
@@ -134,13 +135,13 @@ TEST_F(Teach, AnAnswerThatDiffersInAPointIsAnother) {
 TEST_F(Teach, AFactWithoutASubjectAmongOthersIsNamedWithItsLine) {
   const auto model = fresh();
   Item bare;
-  bare.prompts = {"it is always "};
+  bare.prompts = {"what is it "};
   bare.answers = {"w"};
   const auto message = testing::expect_error(ErrorCode::kUnsupported, [&] {
     teach(model, as_dataset({fact("Olbert", "q"), bare}), one_thread(), options(), {});
   });
   EXPECT_NE(message.find("test.jsonl:2: "), std::string::npos) << message;
-  EXPECT_NE(message.find("it is always"), std::string::npos) << message;
+  EXPECT_NE(message.find("what is it"), std::string::npos) << message;
   EXPECT_EQ(message.find("running text"), std::string::npos) << message;
   Item text;
   text.kind = Item::Kind::kText;
