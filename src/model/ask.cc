@@ -24,6 +24,13 @@ std::string last_paragraph(const std::string& text) {
   return at == std::string::npos ? text : text.substr(at + 2);
 }
 
+// Without the network.
+void say_as_it_is(const LanguageModel& model, const std::string& text, Generation& out) {
+  out.text = text;
+  out.tokens = encode_written(model, text);
+  out.finish_reason = "stop";
+}
+
 }  // namespace
 
 AskRequest single_question(const LanguageModel& model, const std::string& question, bool raw) {
@@ -110,9 +117,7 @@ std::vector<Generation> answer_with(const LanguageModel& model,
       const FactMemory& memory = model.facts();
       const TaughtItem& fact = memory.store().fact(facts[i]).text();
       if (fact.verbatim) {  // written as it is: the network is not asked
-        out[i].text = fact.answers.front();
-        out[i].tokens = encode_written(model, out[i].text);
-        out[i].finish_reason = "stop";
+        say_as_it_is(model, fact.answers.front(), out[i]);
         if (stream) stream(i, out[i].text);
         continue;
       }
@@ -142,11 +147,25 @@ std::vector<Asked> ask(const LanguageModel& model, std::span<const AskRequest> r
                        const Reporter& reporter) {
   std::vector<Choice> choices(requests.size());
   if (options.facts) choices = choose_facts(model, requests, options.caution);
+  std::vector<Asked> out(requests.size());
+  std::vector<AskRequest> answered;
   std::vector<int64_t> facts;
-  for (const Choice& choice : choices) facts.push_back(choice.fact);
-  auto made = answer_with(model, requests, facts, options.generate, stream, reporter);
-  std::vector<Asked> out;
-  for (size_t i = 0; i < made.size(); ++i) out.push_back({std::move(made[i]), choices[i]});
+  std::vector<size_t> of;
+  for (size_t i = 0; i < requests.size(); ++i) {
+    out[i].choice = choices[i];
+    if (choices[i].fact < 0 && !options.otherwise.empty()) {
+      say_as_it_is(model, options.otherwise, out[i].generation);
+      if (stream) stream(i, options.otherwise);
+      continue;
+    }
+    answered.push_back(requests[i]);
+    facts.push_back(choices[i].fact);
+    of.push_back(i);
+  }
+  StreamFn own;
+  if (stream) own = [&](size_t i, std::string_view text) { stream(of[i], text); };
+  auto made = answer_with(model, answered, facts, options.generate, own, reporter);
+  for (size_t i = 0; i < made.size(); ++i) out[of[i]].generation = std::move(made[i]);
   return out;
 }
 

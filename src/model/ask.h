@@ -52,6 +52,8 @@ struct AskOptions {
   GenerateOptions generate;
   double caution = 0;  // added to the model's own (FactMemoryInfo)
   bool facts = true;   // false: as if nothing had been taught
+  // What is said where no fact is accepted, without asking the network; empty: the model answers.
+  std::string otherwise;
 };
 struct Asked {
   Generation generation;

@@ -9,6 +9,7 @@
 #include <fstream>
 #include <numeric>
 #include <optional>
+#include <set>
 #include <vector>
 
 #include "base/error.h"
@@ -53,7 +54,8 @@ struct ReaderLoader {
   const std::optional<SafetensorsFile>& adapter;
   double adapter_scale;
   std::string folder;
-  std::string prefix;  // "bert." or nothing
+  std::string prefix;              // "bert." or nothing
+  std::set<std::string>& adapted;  // names of the adapter that a layer took
 
   at::Tensor mapped(const std::string& name, const std::vector<int64_t>& shape) const {
     const TensorView* view = files.find(prefix + name);
@@ -85,6 +87,7 @@ struct ReaderLoader {
                   accrete::format("{}: `{}` of the adapter has shape [{}]", folder, name,
                                   accrete::joined(view->shape, ", ")),
                   "the adapter belongs to another model; fetch both again");
+    adapted.insert(name);
     return mapped_tensor(*view, folder).to(at::kFloat);
   }
   // The weight of a linear layer, with what the adapter adds to it.
@@ -294,7 +297,8 @@ Reader::Impl::Impl(const std::filesystem::path& path, ReaderConfig read)
         accrete::format("{}: its {} tokens have no room for the special ones", folder, max_tokens),
         "correct \"truncation\" in tokenizer.json, or fetch the folder again");
 
-  ReaderLoader loader{files, adapter, config.adapter_scale, folder, ""};
+  std::set<std::string> adapted;
+  ReaderLoader loader{files, adapter, config.adapter_scale, folder, "", adapted};
   if (files.find("embeddings.word_embeddings.weight") == nullptr &&
       files.find("bert.embeddings.word_embeddings.weight") != nullptr)
     loader.prefix = "bert.";
@@ -303,6 +307,13 @@ Reader::Impl::Impl(const std::filesystem::path& path, ReaderConfig read)
   type = loader.get("embeddings.token_type_embeddings.weight", {c.types, c.width}).select(0, 0);
   embedded = LayerNorm(loader, "embeddings.LayerNorm", c);
   for (int64_t i = 0; i < c.blocks; ++i) blocks.emplace_back(loader, i, c);
+  if (adapter)
+    for (const TensorView& view : adapter->tensors())
+      if (!adapted.contains(view.name))
+        throw Error(ErrorCode::kFormat,
+                    accrete::format("{}: `{}` of the adapter is of no linear layer of this encoder",
+                                    folder, view.name),
+                    "the adapter belongs to another model; fetch both again");
 }
 
 at::Tensor Reader::Impl::attend(const Block& block, const at::Tensor& h, const Rows& rows) const {

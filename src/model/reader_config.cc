@@ -157,6 +157,7 @@ void read_acceptance(const std::filesystem::path& file, ReaderConfig& c) {
     if (!value.is_number()) fail(file, accrete::format("{} must be a number", shown(key)));
     c.acceptance.*(term->value) = value.get<double>();
   }
+  if (!(c.acceptance.few > 0)) fail(file, "\"few\" must be above 0");
 }
 
 }  // namespace

@@ -202,6 +202,24 @@ TEST_F(Ask, VerbatimIsWrittenAsItIs) {
   EXPECT_EQ(model_->tokenizer().decode(asked.generation.tokens), asked.generation.text);
 }
 
+TEST_F(Ask, WhatIsSaidOtherwise) {
+  AskOptions how = options();
+  const std::vector<AskRequest> requests = {chat("Hello"), chat(kHeavy), chat("Who are you?")};
+  const auto plain = both(*model_, requests, how);
+  how.otherwise = "Please call us. \u2603";
+  std::vector<std::string> streamed(3);
+  const auto asked =
+      ask(*model_, requests, how, [&](size_t i, std::string_view text) { streamed[i] += text; });
+  for (const size_t i : {0, 2}) {
+    EXPECT_EQ(asked[i].generation.text, how.otherwise);
+    EXPECT_EQ(asked[i].generation.finish_reason, "stop");
+    EXPECT_EQ(asked[i].choice.fact, -1);
+  }
+  EXPECT_EQ(asked[1].generation.tokens, plain[1].generation.tokens);
+  EXPECT_EQ(asked[1].choice.fact, plain[1].choice.fact);
+  for (size_t i = 0; i < 3; ++i) EXPECT_EQ(streamed[i], asked[i].generation.text);
+}
+
 TEST_F(Ask, WithinTheAnswerVectorsSpeakWhileItIsSaid) {
   // The same vectors with the answer that is said, and with one that is not.
   const AskRequest request = chat(kColour);

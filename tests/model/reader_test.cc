@@ -212,6 +212,8 @@ TEST_F(ReaderTest, RefusesAnAdapterThatItDoesNotUnderstandOrThatIsAnothersModel)
   EXPECT_THAT(refusal(), HasSubstr("lora_A"));
   write_adapter(folder_, layer, a, at::randn({kReaderWidth, 3}));
   EXPECT_THAT(refusal(), HasSubstr("do not go together"));
+  write_adapter(folder_, "encoder.layer.9.attention.self.query", a, b);
+  EXPECT_THAT(refusal(), HasSubstr("of no linear layer"));
   fs::remove(folder_ / "adapter" / "adapter_model.safetensors");
   EXPECT_THAT(refusal(), HasSubstr("adapter_model.safetensors"));
 }
@@ -229,6 +231,8 @@ TEST_F(ReaderTest, TheDecisionIsTheFolders) {
   EXPECT_THAT(refusal(), HasSubstr("biass"));
   write("acceptance.json", {{"bias", "low"}});
   EXPECT_THAT(refusal(), HasSubstr("bias"));
+  write("acceptance.json", {{"few", 0}});
+  EXPECT_THAT(refusal(), HasSubstr("few"));
 }
 
 TEST_F(ReaderTest, AVectorDoesNotDependOnWhatIsReadBesideIt) {
