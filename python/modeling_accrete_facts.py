@@ -18,6 +18,7 @@ Non-goals: teaching, sampling, several questions at once, two threads in one mod
 import json
 import math
 import os
+import re
 import shutil
 import unicodedata
 
@@ -265,6 +266,159 @@ def with_name(text, name):
     return text[begin:end] + " of " + name + text[end:]
 
 
+# Words of which one is asked for or the other (src/text/contrast.cc).
+
+# What a number counts, as people write it.
+UNITS = {unit: units[0] for units in (line.split() for line in """
+    minute min
+    hour h hr
+    second sec
+    kilogram kg kilo
+    gram g
+    metre m meter
+    centimetre cm centimeter
+    kilometre km kilometer
+    litre l liter
+    euro \u20ac eur
+    dollar $ usd
+    pound \u00a3 gbp
+    gigabyte gb
+    percent %
+    child children kid
+    person people
+""".strip().split("\n")) for unit in units}
+NUMBERS = {word: str(i) for i, word in enumerate("""
+    zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen eighteen
+    nineteen twenty""".split())} | {word: str(10 * i) for i, word in enumerate(
+    "thirty forty fifty sixty seventy eighty ninety hundred".split(), 3)}
+
+
+def stems(form):
+    """The word itself, and what it may be a plural or a verb form of."""
+    yield form
+    for end, least in (("s", 3), ("es", 3), ("ing", 4), ("ed", 4)):
+        stem = form.removesuffix(end)
+        if stem == form or len(stem) < least:
+            continue
+        yield stem
+        if end in ("ing", "ed"):
+            yield stem + "e"
+            if stem[-1] == stem[-2]:
+                yield stem[:-1]
+    if form.endswith("ies") and len(form) > 5:
+        yield form[:-3] + "y"
+
+
+class Contrasts:
+    """The table of src/text/contrast_classes.inc, from its text."""
+
+    def __init__(self, table):
+        self.words, self.phrases, self.excluded = {}, {}, set()
+        frame = False
+        for c, line in enumerate(table.split("\n")):
+            name, colon, members = line.partition(":")
+            if line.startswith("#") or not colon:
+                continue
+            if name == "not":
+                self.excluded.update(members.split())
+            frame |= name == "frame"
+            for m, words in enumerate(members.split("|") if name != "not" else ()):
+                for word in words.split():
+                    parts = word.replace("~", "_").split("_")
+                    if len(parts) == 1:
+                        self.words.setdefault(word, []).append((c, m, frame))
+                    else:
+                        self.phrases.setdefault(parts[0], []).append((parts[1], 3 if "~" in word else 0, c, m))
+
+    def places(self, form):
+        """[(class, member, whether in a frame alone)] of a word."""
+        if form not in self.excluded:
+            for stem in stems(form):
+                if stem in self.words:
+                    return self.words[stem]
+        return []
+
+    def of(self, text):
+        """class -> the members that a text holds; of numbers the class is what they count."""
+        forms, found = forms_of(text), {}
+        for i, form in enumerate(forms):
+            for second, gap, c, m in self.phrases.get(form, ()):
+                if second in forms[i + 1:i + 2 + gap]:
+                    found.setdefault(c, []).append({m})
+            if i > 0 and forms[i - 1] == "how":
+                continue
+            here = {}
+            for c, m, frame in self.places(form):
+                if not frame:
+                    here.setdefault(c, set()).add(m)
+            for c, members in here.items():
+                found.setdefault(c, []).append(members)
+            value, units = number_in(form)
+            if value:
+                units += [f for f in forms[i + 1:i + 2] + forms[max(i - 1, 0):i]
+                          if f not in FUNCTION_WORDS and not "0" <= f[0] <= "9"]
+                for unit in units or forms[max(i - 1, 0):i]:
+                    unit = singular(unit)
+                    found.setdefault("#" + UNITS.get(unit, unit), []).append({value})
+        # "Easter holidays" are Easter's: what stands for several counts where nothing stands for one.
+        return {c: set().union(*([p for p in places if len(p) == 1] or places)) for c, places in found.items()}
+
+    def asked(self, text):
+        """What contrast() asks of a question."""
+        return self.of(text), [singular(form) for form in forms_of(text)]
+
+    def taught(self, wordings):
+        """What contrast() asks of a fact: the classes of which all wordings hold one member, and the wordings' words."""
+        held = [self.of(text) for text in wordings]
+        fixed = {c: set().union(*(h[c] for h in held)) for c in held[0]
+                 if all(c in h for h in held) and set.intersection(*(h[c] for h in held))}
+        return fixed, [[singular(form) for form in forms_of(text)] for text in wordings]
+
+    def contrast(self, asked, taught):
+        """Whether a question asks for another thing than a fact by a word that says so."""
+        (members, words), (fixed, frames) = asked, taught
+        if any(c in fixed and not m & fixed[c] for c, m in members.items()):
+            return True
+        return any(len(frame) == len(words) >= 4 and self.replaced(words, frame, frames) for frame in frames)
+
+    def replaced(self, words, frame, frames):
+        """Whether one word stands in another's place, which is no other word for it."""
+        differ = [(a, b) for a, b in zip(words, frame) if a != b]
+        if len(differ) != 1:
+            return False
+        a, b = differ[0]
+        digit = lambda form: "0" <= form[0] <= "9"
+        if digit(a) != digit(b) or not is_content(a) or not is_content(b) or any(a in f for f in frames):
+            return False
+        of_a, of_b = ([p[:2] for p in self.places(x)] for x in (a, b))
+        if set(of_a) & set(of_b):
+            return False
+        return all(b in f for f in frames) or any(c == d for c, _ in of_a for d, _ in of_b)
+
+
+def is_content(form):
+    return form not in FUNCTION_WORDS and not is_symbol(form[0])
+
+
+def singular(form):
+    if len(form) > 1 and form[-1] == "s" and form[-2] != "s" and (len(form) > 3 or "0" <= form[0] <= "9"):
+        return form[:-1]
+    return form
+
+
+def number_in(form):
+    """(the number that a word is, what is written together with it)"""
+    if form in NUMBERS:
+        return NUMBERS[form], []
+    parts = re.fullmatch(r"([a-z]*)([0-9][0-9.,:]*)([a-z]*)", form)
+    if not parts:
+        return None, []
+    value = parts[2].replace(",", "")
+    if value.endswith((":00", ".00")):
+        value = value[:-3]
+    return value, [unit for unit in (parts[1], parts[3]) if unit]
+
+
 # Slips of typing (src/memory/spelling.cc).
 
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
@@ -376,6 +530,11 @@ class Group:
             add_words(subject, self.subject_words)
         if not self.facts:
             return
+        self.contrasts = []
+        for i in self.facts:
+            plain = [plain_question(wording) for wording in facts.texts[i]["wordings"]]
+            self.contrasts.append(facts.contrasts.taught(
+                plain if subject is None else [mask_name(text, subject) for text in plain]))
         share = (n - 1) / (n - 1 + SHRINK) / n if n > 0 else 0.0
         masked = torch.stack([facts.masked[i].mean(0) for i in self.facts])
         whole = torch.stack([facts.whole[i].mean(0) for i in self.facts])
@@ -393,9 +552,11 @@ class Group:
                     self.same[key] = row
         self.taught_words -= self.subject_words
 
-    def evidence(self, facts, whole, masked, key, named):
+    def evidence(self, facts, whole, masked, key, named, text):
+        """`text`: the question with the subject masked."""
         if not self.facts:
             return []
+        asked = facts.contrasts.asked(text)
         m, v = centred(masked, self.mean_masked), centred(whole, self.mean_whole)
         near = torch.stack([self.masked @ m, self.whole @ v], 1).tolist()
         answer = (self.answer @ m).tolist()
@@ -405,7 +566,8 @@ class Group:
             out.append({
                 "fact": i, "rivals": self.answered, "named": named, "leave": facts.texts[i]["leave"],
                 "centred": near[row][0], "whole": near[row][1], "answer": answer[row] if row < self.answered else 0.0,
-                "same": self.same.get(key) == row, "nearest": float(cosines.max()), "wording": int(cosines.argmax())})
+                "same": self.same.get(key) == row, "nearest": float(cosines.max()), "wording": int(cosines.argmax()),
+                "contrast": float(facts.contrasts.contrast(asked, self.contrasts[row]))})
         return out
 
 
@@ -423,6 +585,7 @@ class Facts:
         if self.settings["version"] != 1:
             raise ValueError(f"{TEXTS} is of version {self.settings['version']}; this file reads 1")
         self.texts, self.rule = self.settings["facts"], self.settings["acceptance"]
+        self.contrasts = Contrasts(self.settings["contrasts"])
         tensors = load_file(os.path.join(folder, TENSORS))
         scales, counts = tensors["facts.scales"], tensors["facts.vectors"].tolist()
         wordings = [len(text["wordings"]) for text in self.texts]
@@ -492,8 +655,9 @@ class Facts:
             else:
                 name = self.subjects[subject][0]
                 asked = asked if named else with_name(asked, name)
-                whole, masked = self.reader(asked), self.reader(mask_name(asked, name))
-            evidence += group.evidence(self, whole, masked, " ".join(forms), subject is not None)
+                whole, asked = self.reader(asked), mask_name(asked, name)
+                masked = self.reader(asked)
+            evidence += group.evidence(self, whole, masked, " ".join(forms), subject is not None, asked)
         return self.decide(evidence, caution + self.settings["caution"])
 
     # src/memory/acceptance.cc
@@ -502,7 +666,7 @@ class Facts:
         rule = self.rule
         if e["same"]:
             return rule["same"]
-        terms = ("centred", "whole", "nearest") + (("answer",) if with_answer else ())
+        terms = ("centred", "whole", "nearest", "contrast") + (("answer",) if with_answer else ())
         return sum(rule[t] * e[t] for t in terms) + rule["bias"]
 
     def threshold(self, e):

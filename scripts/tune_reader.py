@@ -30,18 +30,21 @@ from transformers import AutoModel, AutoTokenizer
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "python"))
-from modeling_accrete_facts import SHRINK, mask_name, plain_question  # noqa: E402: the rules of src/text/wording.cc and fact_store.cc
+from modeling_accrete_facts import SHRINK, Contrasts, mask_name, plain_question  # noqa: E402: the rules of src/text and fact_store.cc
 
 DATA, BASE = ROOT / "data", ROOT / "models" / "all-MiniLM-L6-v2"
 ADAPTER = DATA / "reader" / "adapter"
 RANK, RATE, PULL, MOST_TOKENS = 16, 1.5e-3, 0.7, 64
 LAYERS = ["attention.self.query", "attention.self.key", "attention.self.value", "attention.output.dense", "intermediate.dense", "output.dense"]
-START = [4.520, 5.214, 3.732, 1.742, -6.938]  # acceptance_rule() of acceptance.cc: centred, whole, answer, nearest, bias
+START = [4.520, 5.214, 3.732, 1.742, -8, -6.938]  # acceptance_rule() of acceptance.cc: centred, whole, answer, nearest, contrast, bias
 
 
 def lines(path):
     with open(DATA / path, encoding="utf-8") as file:
         return [json.loads(line) for line in file]
+
+
+CONTRASTS = Contrasts((ROOT / "src" / "text" / "contrast_classes.inc").read_text(encoding="utf-8").split('R"(')[1].split(')"')[0])
 
 
 class Lora(nn.Module):
@@ -131,7 +134,8 @@ def unit(x):
 
 
 def evidence(subject, taught, answers, questions, encode):
-    """[4, questions, facts]: the cosines that the decision weighs (src/memory/acceptance.h). `taught` [facts] lists of wordings."""
+    """[5, questions, facts]: what the decision weighs (src/memory/acceptance.h), four cosines and whether the question holds a contrasting
+    word. `taught` [facts] lists of wordings."""
     n = len(taught)
     wordings, asked = [plain_question(w) for t in taught for w in t], [plain_question(q) for q in questions]
     texts = wordings + asked + [mask(plain_question(a), subject) for a in answers]
@@ -149,13 +153,16 @@ def evidence(subject, taught, answers, questions, encode):
     m_masked, m_whole, m_answer = share * c_masked.mean(0), share * c_whole.mean(0), share * answer.mean(0)
     at = unit(masked_asked - m_masked)
     near = torch.full((q, n), -1.0).scatter_reduce(1, fact[None].expand(q, -1), masked_asked @ masked.T, "amax")
+    words = [CONTRASTS.taught([mask(plain_question(w), subject) for w in t]) for t in taught]
+    of_asked = [CONTRASTS.asked(mask(a, subject)) for a in asked]
+    contrast = torch.tensor([[float(CONTRASTS.contrast(a, t)) for t in words] for a in of_asked])
     out = torch.stack([at @ unit(c_masked - m_masked).T, unit(whole_asked - m_whole) @ unit(c_whole - m_whole).T,
-                       at @ unit(answer - m_answer).T, near])
+                       at @ unit(answer - m_answer).T, near, contrast])
     return out, vectors, texts
 
 
 def log_odds(weights, cosines):
-    return torch.einsum("f,fqn->qn", weights[:4], cosines) + weights[4]
+    return torch.einsum("f,fqn->qn", weights[:5], cosines) + weights[5]
 
 
 def clinc_intents():
@@ -241,7 +248,7 @@ def area(right, wrong):
 
 
 def trials(half, encode, draws=6):
-    """name -> list of (cosines [4, q, n], fact of each question): what the decision is tried on."""
+    """name -> list of (evidence [5, q, n], fact of each question): what the decision is tried on."""
     things, out = {}, {}
     for row in lines(f"desk/things_{half}.jsonl"):
         things.setdefault(row["subject"], []).append(row)

@@ -394,6 +394,41 @@ def test_desk():
     check(not {fold(q) for q in unrelated} & (every["dev"] | every["test"]), "an unrelated question is taught")
 
 
+def test_contrast():
+    """groups of facts, other wordings of them, and questions about other things"""
+    halves, taught_elsewhere = {}, set()
+    for part in ("dev", "test"):
+        for kind in ("things", "shop", "long"):
+            taught_elsewhere |= {fold(q) for row in read(f"desk/{kind}_{part}.jsonl") for q in row["questions"] + row["asked"] + row["far"]}
+    for row in read("reader/questions.jsonl"):
+        taught_elsewhere |= {fold(w) for w in row["wordings"]}
+    for part in ("dev", "test"):
+        asked = contrast = 0
+        every = set()
+        for group in read(f"desk/contrast_{part}.jsonl"):
+            check(set(group) <= {"kind", "subject", "facts", "contrast"} and 5 <= len(group["facts"]) <= 8, part, group["kind"])
+            mine = set()
+            for fact in group["facts"]:
+                check(set(fact) == {"questions", "answer", "asked"} and 2 <= len(fact["questions"]) <= 3, part, "a fact", fact)
+                asked += len(fact["asked"])
+                for q in fact["questions"] + fact["asked"]:
+                    check(fold(q) not in mine, part, group["kind"], "a wording twice:", q)
+                    mine.add(fold(q))
+            for q in group["contrast"]:
+                contrast += 1
+                check(fold(q) not in mine, part, group["kind"], "is taught, or twice:", q)
+                mine.add(fold(q))
+            for q in [q for f in group["facts"] for q in f["questions"] + f["asked"]] + group["contrast"]:
+                plain(q, part)
+                check("subject" not in group or names(group["subject"].lower(), q.lower()), part, "no subject in", q)
+            every |= {(group.get("subject", ""), q) for q in mine}
+        check(asked >= 150 and contrast >= 150, part, "asked", asked, "contrast", contrast)
+        halves[part] = every
+    check(not halves["dev"] & halves["test"], "in both halves:", sorted(halves["dev"] & halves["test"])[:5])
+    both = {q for half in halves.values() for _, q in half}
+    check(not both & taught_elsewhere, "the reader was tuned on, or another set holds:", sorted(both & taught_elsewhere)[:20])
+
+
 def test_reader():
     """what the reader was tuned on is of the form it says, and nothing of what it is measured on"""
     masked = lambda text, subject: fold(re.sub(r"(?i)(?:\b(?:the|a|an|my|this|your|our)\s+)?" + re.escape(subject), "something", text) if subject else text)
@@ -454,6 +489,7 @@ if __name__ == "__main__":
     test_abilities()
     test_to_teach()
     test_desk()
+    test_contrast()
     test_reader()
     size = test_readme(count)
     print(f"data: {checks} checks passed; facts {facts}, known {count}, {size} bytes")

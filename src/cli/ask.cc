@@ -83,7 +83,8 @@ nlohmann::ordered_json candidate_json(const FactMemory& memory, const Ledger& le
       {"update", origin.id},       {"source", origin.source},
       {"line", item.line},         {"wording", item.prompts[static_cast<size_t>(c.key)]},
       {"subject", item.subject},   {"probability", c.probability},
-      {"masked_cosine", c.masked}, {"whole_cosine", c.whole}};
+      {"masked_cosine", c.masked}, {"whole_cosine", c.whole},
+      {"contrast", c.contrast}};
   if (!item.leave) json["answer"] = item.answers.front();
   return json;
 }
@@ -94,9 +95,10 @@ std::string candidate_text(const FactMemory& memory, const Ledger& ledger, const
   const UpdateRecord origin = origin_of(ledger, fact);
   return accrete::format(
       "update {}, line {} of {}: \"{}\" -> {}\n  probability {:.3f}, cosine {:.3f} masked, "
-      "{:.3f} whole\n",
+      "{:.3f} whole\n{}",
       origin.id, item.line, origin.source, item.prompts[static_cast<size_t>(c.key)],
-      item.leave ? "left to the model" : item.answers.front(), c.probability, c.masked, c.whole);
+      item.leave ? "left to the model" : item.answers.front(), c.probability, c.masked, c.whole,
+      c.contrast ? "  a word of the question asks for another thing\n" : "");
 }
 
 void add_choice(const FactMemory& memory, const Ledger& ledger, const Choice& choice,

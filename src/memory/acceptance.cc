@@ -10,6 +10,7 @@ constexpr AcceptanceRule kRule = {.centred = 4.520,
                                   .whole = 5.214,
                                   .answer = 3.732,
                                   .nearest = 1.742,
+                                  .contrast = -8,
                                   .bias = -6.938,
                                   .same = 50,
                                   .open = 0.405,  // .6: beside such facts stands everything else
@@ -29,7 +30,8 @@ double threshold(const Evidence& e, const AcceptanceRule& rule) {
 // Log-odds without the answer's term, which a question that is left to the model has not.
 double without_answer(const Evidence& e, const AcceptanceRule& rule) {
   if (e.same) return rule.same;
-  return rule.centred * e.centred + rule.whole * e.whole + rule.nearest * e.nearest + rule.bias;
+  return rule.centred * e.centred + rule.whole * e.whole + rule.nearest * e.nearest +
+         (e.contrast ? rule.contrast : 0) + rule.bias;
 }
 
 double log_odds(const Evidence& e, const AcceptanceRule& rule) {
@@ -44,11 +46,12 @@ const AcceptanceRule& acceptance_rule() {
 
 std::span<const AcceptanceTerm> acceptance_terms() {
   static constexpr AcceptanceTerm kTerms[] = {
-      {"centred", &AcceptanceRule::centred}, {"whole", &AcceptanceRule::whole},
-      {"answer", &AcceptanceRule::answer},   {"nearest", &AcceptanceRule::nearest},
-      {"bias", &AcceptanceRule::bias},       {"same", &AcceptanceRule::same},
-      {"open", &AcceptanceRule::open},       {"few", &AcceptanceRule::few},
-      {"slope", &AcceptanceRule::slope},     {"most", &AcceptanceRule::most}};
+      {"centred", &AcceptanceRule::centred},   {"whole", &AcceptanceRule::whole},
+      {"answer", &AcceptanceRule::answer},     {"nearest", &AcceptanceRule::nearest},
+      {"contrast", &AcceptanceRule::contrast}, {"bias", &AcceptanceRule::bias},
+      {"same", &AcceptanceRule::same},         {"open", &AcceptanceRule::open},
+      {"few", &AcceptanceRule::few},           {"slope", &AcceptanceRule::slope},
+      {"most", &AcceptanceRule::most}};
   return kTerms;
 }
 
@@ -70,8 +73,8 @@ Choice decide(std::span<const Evidence> evidence, const AcceptanceRule& rule, do
     }
   }
   const auto candidate = [&](const Evidence& e) {
-    return Candidate{e.fact, e.key, 1 / (1 + std::exp(caution - log_odds(e, rule))), e.nearest,
-                     e.nearest_whole};
+    return Candidate{e.fact,    e.key,           1 / (1 + std::exp(caution - log_odds(e, rule))),
+                     e.nearest, e.nearest_whole, e.contrast};
   };
   if (next != nullptr) out.runner_up = candidate(*next);
   if (best == nullptr) return out;

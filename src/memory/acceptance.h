@@ -1,9 +1,10 @@
 // Whether a question is one that was taught: from how near it lies to a probability, and one
 // threshold.
 //
-// The log-odds are a weighted sum of a few cosines, fitted by logistic regression on public pairs
-// of questions and on the development halves of our own sets (docs/algorithm.md has the figures of
-// what else was tried).
+// The log-odds are a weighted sum of a few cosines and of whether a word of the question says that
+// it asks for another (text/contrast.h). The cosines' weights are fitted by logistic regression on
+// public pairs of questions and on the development halves of our own sets (docs/algorithm.md has
+// the figures of what else was tried).
 //
 // Non-goals: finding candidates (fact_store.h), encoding.
 #pragma once
@@ -24,6 +25,7 @@ struct Evidence {
   double answer = 0;         // of the masked question and the fact's answer, centred
   double nearest = 0;        // of the masked question and the nearest masked wording, not centred
   double nearest_whole = 0;  // the same unmasked; for explanations
+  bool contrast = false;     // the question holds a word that asks for another (text/contrast.h)
   int64_t rivals = 1;        // facts about the same subject, this one among them
   bool named = false;        // the fact has a subject, and the question names it
   bool same = false;         // the very words of a wording
@@ -35,6 +37,7 @@ struct Candidate {
   int64_t key = -1;
   double probability = 0;
   double masked = 0, whole = 0;  // cosines to the nearest wording
+  bool contrast = false;         // a word of the question asks for another
 };
 
 struct Choice {
@@ -48,9 +51,9 @@ struct Choice {
 
 // What decide() weighs by and asks for: an exported model carries it along.
 struct AcceptanceRule {
-  double centred, whole, answer, nearest, bias;  // the log-odds
-  double same;                                   // those of the very words
-  double open;                                   // threshold of facts without a subject
+  double centred, whole, answer, nearest, contrast, bias;  // the log-odds
+  double same;                                             // those of the very words
+  double open;                                             // threshold of facts without a subject
   double few, slope, most;  // of the others: slope * log(rivals / few), within [0, most]
 };
 // That of all-MiniLM-L6-v2 as it is published; a reader's folder may say another.

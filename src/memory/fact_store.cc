@@ -8,6 +8,7 @@
 
 #include "base/error.h"
 #include "base/format.h"
+#include "text/contrast.h"
 #include "text/wording.h"
 
 namespace accrete {
@@ -182,6 +183,7 @@ struct FactStore::Group {
   std::vector<float> mean_masked, mean_whole;     // [w] what is taken off
   std::vector<float> masked, whole, answer;       // [facts, w] unit length; answers of the answered
   std::unordered_map<std::string, int64_t> same;  // by the words of a wording: index into `facts`
+  TaughtContrasts contrasts;                      // of `facts`
   std::unordered_set<std::string> taught_words, subject_words;
 };
 
@@ -215,19 +217,22 @@ const FactStore::Group& FactStore::group(int64_t subject, bool raw) const {
   for (int64_t i = 0; i < total; ++i) {
     const StoredFact& f = fact(out->facts[static_cast<size_t>(i)]);
     const auto keys = static_cast<float>(f.keys());
+    std::vector<std::string> masked;
     for (int64_t k = 0; k < f.keys(); ++k) {
       const Keys key = keys_at(f, k, w);
       add_key(key.masked, key.masked_scale / keys, at(out->masked, i), w);
       add_key(key.whole, key.whole_scale / keys, at(out->whole, i), w);
       const std::string text = plain_question(f.text().prompts[static_cast<size_t>(k)]);
-      add_words(subject < 0 ? text : mask_name(text, subjects_[static_cast<size_t>(subject)].name),
-                out->taught_words);
+      masked.push_back(subject < 0 ? text
+                                   : mask_name(text, subjects_[static_cast<size_t>(subject)].name));
+      add_words(masked.back(), out->taught_words);
       // The same words twice: what was taught later counts.
       const auto [it, fresh] = out->same.try_emplace(name_key(text), i);
       if (!fresh &&
           out->facts[static_cast<size_t>(i)] > out->facts[static_cast<size_t>(it->second)])
         it->second = i;
     }
+    out->contrasts.add(masked);
     if (i >= n) continue;
     const auto item = static_cast<int64_t>(f.item);
     add_key(f.update->facts.answers.data() + item * w, f.update->facts.answer_scales[f.item],
@@ -304,14 +309,15 @@ FactStore::Asked FactStore::read(const Question& question, const Vocabulary& voc
   return out;
 }
 
-void FactStore::gather(int64_t subject, const float* whole, const float* masked, const Asked& asked,
-                       std::vector<Evidence>& out) const {
+void FactStore::gather(int64_t subject, const std::string& text, const float* whole,
+                       const float* masked, const Asked& asked, std::vector<Evidence>& out) const {
   const Group& g = group(subject, asked.raw);
   if (g.facts.empty()) return;
   const int64_t w = key_width_;
   std::vector<float> m(static_cast<size_t>(w)), v(static_cast<size_t>(w));
   centred(masked, g.mean_masked.data(), m.data(), w);
   centred(whole, g.mean_whole.data(), v.data(), w);
+  const std::vector<bool> contrasts = g.contrasts.with(text);
   const auto same = g.same.find(asked.key);
   for (size_t i = 0; i < g.facts.size(); ++i) {
     const auto row = static_cast<int64_t>(i);
@@ -321,6 +327,7 @@ void FactStore::gather(int64_t subject, const float* whole, const float* masked,
     e.rivals = g.answered;
     e.named = subject >= 0;
     e.leave = f.text().leave;
+    e.contrast = contrasts[i];
     e.centred = dot(m.data(), g.masked.data() + row * w, w);
     e.whole = dot(v.data(), g.whole.data() + row * w, w);
     if (row < g.answered) e.answer = dot(m.data(), g.answer.data() + row * w, w);
@@ -341,12 +348,14 @@ void FactStore::gather(int64_t subject, const float* whole, const float* masked,
 Choice FactStore::choose(const Asked& asked, const float* vectors, const AcceptanceRule& rule,
                          double caution) const {
   std::vector<Evidence> evidence;
+  size_t text = 0;
   if (!open_.empty()) {
-    gather(-1, vectors, vectors, asked, evidence);
+    gather(-1, asked.texts[text++], vectors, vectors, asked, evidence);
     vectors += key_width_;
   }
   for (const int64_t subject : asked.subjects) {
-    gather(subject, vectors, vectors + key_width_, asked, evidence);
+    gather(subject, asked.texts[text + 1], vectors, vectors + key_width_, asked, evidence);
+    text += 2;
     vectors += 2 * key_width_;
   }
   return decide(evidence, rule, caution);

@@ -99,8 +99,9 @@ class FactStore {
   struct Group;
   struct Groups;
   const Group& group(int64_t subject, bool raw) const;
-  void gather(int64_t subject, const float* whole, const float* masked, const Asked& asked,
-              std::vector<Evidence>& out) const;
+  // `text`: the question, with the subject masked.
+  void gather(int64_t subject, const std::string& text, const float* whole, const float* masked,
+              const Asked& asked, std::vector<Evidence>& out) const;
   void append(const std::string& update_id, std::shared_ptr<const Update> update);
   void index();
 

@@ -10,6 +10,7 @@
 #include "model/chat_tokens.h"
 #include "model/fact_memory.h"
 #include "model/reader_config.h"
+#include "text/contrast.h"
 
 namespace accrete {
 namespace {
@@ -123,6 +124,7 @@ nlohmann::json write_exported_facts(const LanguageModel& model,
                                  {"max_tokens", reader.max_tokens()},
                                  {"pooling", first ? "first" : "mean"}}},
                                {"acceptance", acceptance(reader.acceptance())},
+                               {"contrasts", contrast_table()},
                                {"facts", texts(store)}};
   write_file_atomically(folder / kTexts, json.dump(1) + "\n");
   write_file_atomically(folder / (std::string(kFactsModule) + ".py"), kFactsModeling);

@@ -80,22 +80,6 @@ bool matches(std::span<const Word> words, size_t at, std::span<const Word> name)
   return true;
 }
 
-// Words that stand in many questions and in no name by themselves.
-bool is_function_word(const std::string& form) {
-  static const std::set<std::string> kWords = {
-      "a",      "an",    "the",   "i",     "i'm",  "is",    "are",    "was",   "were",  "do",
-      "does",   "did",   "what",  "who",   "whom", "whose", "when",   "where", "which", "why",
-      "how",    "can",   "could", "would", "will", "shall", "should", "may",   "might", "must",
-      "please", "tell",  "say",   "give",  "name", "and",   "or",     "of",    "in",    "on",
-      "at",     "to",    "for",   "from",  "by",   "with",  "about",  "my",    "your",  "our",
-      "their",  "his",   "her",   "its",   "it",   "this",  "that",   "these", "those", "there",
-      "you",    "we",    "they",  "he",    "she",  "me",    "us",     "has",   "have",  "had",
-      "if",     "as",    "so",    "not",   "no",   "yes",   "hi",     "hello", "hey",   "s",
-      "t",      "any",   "some",  "than",  "then", "be",    "been",   "under", "over",  "after",
-      "before", "since", "until", "per",   "ok",   "okay",  "well",   "now"};
-  return kWords.contains(form);
-}
-
 // What may stand inside a name without a capital.
 bool is_connector(const std::string& form) {
   static const std::set<std::string> kWords = {
@@ -119,6 +103,26 @@ bool begins_sentence(const std::string& text, const Word& word) {
 }
 
 }  // namespace
+
+bool is_function_word(const std::string& form) {
+  static const std::set<std::string> kWords = {
+      "a",      "an",    "the",   "i",     "i'm",  "is",    "are",    "was",   "were",  "do",
+      "does",   "did",   "what",  "who",   "whom", "whose", "when",   "where", "which", "why",
+      "how",    "can",   "could", "would", "will", "shall", "should", "may",   "might", "must",
+      "please", "tell",  "say",   "give",  "name", "and",   "or",     "of",    "in",    "on",
+      "at",     "to",    "for",   "from",  "by",   "with",  "about",  "my",    "your",  "our",
+      "their",  "his",   "her",   "its",   "it",   "this",  "that",   "these", "those", "there",
+      "you",    "we",    "they",  "he",    "she",  "me",    "us",     "has",   "have",  "had",
+      "if",     "as",    "so",    "not",   "no",   "yes",   "hi",     "hello", "hey",   "s",
+      "t",      "any",   "some",  "than",  "then", "be",    "been",   "under", "over",  "after",
+      "before", "since", "until", "per",   "ok",   "okay",  "well",   "now"};
+  return kWords.contains(form);
+}
+
+bool is_content_word(const std::string& form) {
+  const char32_t first = form.empty() ? 0 : next(form, 0).first;
+  return !form.empty() && !is_function_word(form) && !is_symbol(first, category_of(first));
+}
 
 std::vector<Word> words_of(std::string_view text) {
   std::vector<Word> words;

@@ -27,6 +27,11 @@ struct Word {
 };
 std::vector<Word> words_of(std::string_view text);
 
+// Of forms: a word that stands in many questions and in no name by itself ("the", "which"); and one
+// that is neither such a word nor a sign.
+bool is_function_word(const std::string& form);
+bool is_content_word(const std::string& form);
+
 // The forms of a name's words, joined by spaces: equal keys, the same name. Empty: it has no word.
 std::string name_key(std::string_view name);
 

@@ -304,6 +304,43 @@ TEST(FactStore, WhatIsLeftToTheModelIsNotAnswered) {
   EXPECT_EQ(choose(left, "Who are you?").fact, -1);
 }
 
+TEST(FactStore, AWordThatAsksForAnotherThing) {
+  const FactStore store = store_of(
+      {{fact_item("", {"Are you open on Saturday?", "What are the hours on Saturday?"}, "till one"),
+        fact_item("Hub 3", {"What does the red lamp of the Hub 3 mean?"}, "it is full")}});
+  // As near as can be, by all cosines.
+  AcceptanceRule rule = acceptance_rule();
+  const auto best = [&](const std::string& question) {
+    const auto asked = store.read({question, {}, false}, any_word);
+    std::vector<float> vectors;
+    for (const std::string& text : asked.texts) {
+      const auto v = vector_of(text);
+      vectors.insert(vectors.end(), v.begin(), v.end());
+    }
+    return store.choose(asked, vectors.data(), rule, 0).best;
+  };
+  for (const char* question :
+       {"Are you open on Sunday?", "What does the green lamp of the Hub 3 mean?"}) {
+    const Candidate with = best(question);
+    EXPECT_TRUE(with.contrast) << question;
+    EXPECT_EQ(answer(store, question), "-") << question;
+    rule.contrast = 0;
+    EXPECT_GT(best(question).probability, with.probability) << question;
+    rule = acceptance_rule();
+  }
+  // The very words are accepted, and so is what differs in nothing that tells.
+  for (const char* question : {"Are you open on Saturday?", "What are the hours on Saturday"}) {
+    EXPECT_FALSE(best(question).contrast) << question;
+    EXPECT_EQ(answer(store, question), "till one") << question;
+  }
+  // The subject's words are not the question's.
+  const FactStore red =
+      store_of({{fact_item("Red Lion", {"When was the Red Lion built?"}, "1700"),
+                 fact_item("Blue Lion", {"When was the Blue Lion built?"}, "1800")}});
+  EXPECT_EQ(answer(red, "When was the Blue Lion built?"), "1800");
+  EXPECT_FALSE(choose(red, "When was that Red Lion built?").best.contrast);
+}
+
 TEST(FactStore, CautionAcceptsLessAndNeverMore) {
   const FactStore store = store_of({kHub});
   const Question near{"How heavy is that Hub 3 there?", {}, false};
