@@ -390,7 +390,7 @@ class Contrasts:
         digit = lambda form: "0" <= form[0] <= "9"
         if digit(a) != digit(b) or not is_content(a) or not is_content(b) or any(a in f for f in frames):
             return False
-        of_a, of_b = ([p[:2] for p in self.places(x)] for x in (a, b))
+        of_a, of_b = ([p[:2] for p in self.places(x) or self.places(x + "s")] for x in (a, b))  # "upstair" was "upstairs"
         if set(of_a) & set(of_b):
             return False
         return all(b in f for f in frames) or any(c == d for c, _ in of_a for d, _ in of_b)

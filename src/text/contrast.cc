@@ -113,6 +113,12 @@ std::string singular(const std::string& form) {
   return form;
 }
 
+// Of what singular() made: "upstair" was "upstairs".
+std::span<const Place> places_of_singular(const std::string& form) {
+  const auto places = places_of(form);
+  return places.empty() ? places_of(form + "s") : places;
+}
+
 // What a number counts, as people write it.
 std::string unit_of(const std::string& word) {
   static const std::unordered_map<std::string, std::string> kUnits = {{"min", "minute"},
@@ -255,12 +261,20 @@ TaughtContrasts::Members TaughtContrasts::members_of(std::string_view text) {
 
 void TaughtContrasts::add(std::span<const std::string> wordings) {
   Fact fact;
+  fact.first = wordings_.size();
   // By class and member: how many wordings hold it.
   std::map<std::pair<std::string, std::string>, size_t> held;
   for (const std::string& text : wordings) {
     for (auto& member : members_of(text)) ++held[std::move(member)];
-    fact.wordings.push_back(singulars_of(text));
+    const std::vector<std::string> words = singulars_of(text);
+    wordings_.emplace_back(words_.size(), words.size());
+    for (const std::string& word : words) {
+      const auto [it, fresh] = numbers_.try_emplace(word, static_cast<uint32_t>(names_.size()));
+      if (fresh) names_.push_back(word);
+      words_.push_back(it->second);
+    }
   }
+  fact.last = wordings_.size();
   std::set<std::string> fixed;
   for (const auto& [member, times] : held)
     if (times == wordings.size()) fixed.insert(member.first);
@@ -272,10 +286,15 @@ void TaughtContrasts::add(std::span<const std::string> wordings) {
 std::vector<bool> TaughtContrasts::with(std::string_view question) const {
   const Members members = members_of(question);
   const std::vector<std::string> words = singulars_of(question);
+  std::vector<uint32_t> ids;
+  for (const std::string& word : words) {
+    const auto it = numbers_.find(word);
+    ids.push_back(it == numbers_.end() ? UINT32_MAX : it->second);
+  }
   std::vector<bool> out;
   out.reserve(facts_.size());
   for (const Fact& fact : facts_)
-    out.push_back(by_class(members, fact.fixed) || by_frame(words, fact));
+    out.push_back(by_class(members, fact.fixed) || by_frame(words, ids, fact));
   return out;
 }
 
@@ -293,31 +312,34 @@ bool TaughtContrasts::by_class(const Members& asked, const Members& fixed) {
   return false;
 }
 
-bool TaughtContrasts::by_frame(const std::vector<std::string>& asked, const Fact& fact) {
-  const auto holds = [](const std::vector<std::string>& words, const std::string& word) {
+bool TaughtContrasts::by_frame(const std::vector<std::string>& asked, Ids asked_ids,
+                               const Fact& fact) const {
+  if (asked.size() < kShortestFrame) return false;
+  const auto holds = [this](size_t i, uint32_t word) {
+    const Ids words = wording(i);
     return std::find(words.begin(), words.end(), word) != words.end();
   };
-  if (asked.size() < kShortestFrame) return false;
-  for (const std::vector<std::string>& wording : fact.wordings) {
-    if (wording.size() != asked.size()) continue;
+  for (size_t w = fact.first; w < fact.last; ++w) {
+    const Ids words = wording(w);
+    if (words.size() != asked.size()) continue;
     size_t at = 0, differ = 0;
     for (size_t i = 0; i < asked.size() && differ < 2; ++i)
-      if (asked[i] != wording[i]) {
+      if (asked_ids[i] != words[i]) {
         at = i;
         ++differ;
       }
     if (differ != 1) continue;
-    const std::string &a = asked[at], &b = wording[at];
+    const std::string &a = asked[at], &b = names_[words[at]];
     if (is_digit(a.front()) != is_digit(b.front()) || !is_content_word(a) || !is_content_word(b))
       continue;
-    const auto of_a = places_of(a), of_b = places_of(b);
+    const auto of_a = places_of_singular(a), of_b = places_of_singular(b);
     if (shares_class(of_a, of_b, true)) continue;
-    const auto& all = fact.wordings;
-    if (std::any_of(all.begin(), all.end(), [&](const auto& words) { return holds(words, a); }))
-      continue;
-    if (shares_class(of_a, of_b, false) ||
-        std::all_of(all.begin(), all.end(), [&](const auto& words) { return holds(words, b); }))
-      return true;
+    bool has_a = false, all_have_b = true;
+    for (size_t i = fact.first; i < fact.last; ++i) {
+      has_a |= holds(i, asked_ids[at]);
+      all_have_b &= holds(i, words[at]);
+    }
+    if (!has_a && (all_have_b || shares_class(of_a, of_b, false))) return true;
   }
   return false;
 }

@@ -13,10 +13,12 @@
 // Non-goals: synonyms, languages other than English, negation.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <span>
 #include <string>
 #include <string_view>
+#include <unordered_map>
 #include <utility>
 #include <vector>
 
@@ -38,13 +40,21 @@ class TaughtContrasts {
   using Members = std::vector<std::pair<std::string, std::string>>;
   struct Fact {
     Members fixed;  // of the classes of which all wordings hold one member: what any holds
-    std::vector<std::vector<std::string>> wordings;  // their words in the singular
+    size_t first = 0, last = 0;  // of wordings_
   };
+  using Ids = std::span<const uint32_t>;
   static Members members_of(std::string_view text);
   static bool by_class(const Members& asked, const Members& fixed);
-  static bool by_frame(const std::vector<std::string>& asked, const Fact& fact);
+  bool by_frame(const std::vector<std::string>& asked, Ids asked_ids, const Fact& fact) const;
+  Ids wording(size_t i) const {
+    return Ids(words_).subspan(wordings_[i].first, wordings_[i].second);
+  }
 
   std::vector<Fact> facts_;
+  std::vector<std::pair<size_t, size_t>> wordings_;  // where in words_, and how many
+  std::vector<uint32_t> words_;                      // in the singular, by number
+  std::vector<std::string> names_;                   // of a number
+  std::unordered_map<std::string, uint32_t> numbers_;
 };
 
 }  // namespace accrete

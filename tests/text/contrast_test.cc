@@ -74,6 +74,8 @@ TEST(Contrast, OneWordInAnothersPlace) {
   const Texts hill = {"What is the highest peak there?", "What is the highest mountain there?"};
   EXPECT_FALSE(contrast("What is the highest hill there?", hill));
   EXPECT_TRUE(contrast("What is the lowest peak there?", hill));
+  EXPECT_TRUE(contrast("Where is the room upstairs?",
+                       {"Where is the room downstairs?", "Which room is on the floor?"}));
   // Other words for one thing.
   EXPECT_FALSE(contrast("Where do you keep the little box?", {"Where do you keep the small box?"}));
 }
