@@ -6,6 +6,7 @@
 #include <unordered_map>
 #include <unordered_set>
 
+#include "base/format.h"
 #include "text/wording.h"
 
 namespace accrete {
@@ -244,7 +245,7 @@ TaughtContrasts::Members TaughtContrasts::members_of(std::string_view text) {
     if (i + 1 < forms.size()) counted(i + 1);
     if (i > 0) counted(i - 1);
     if (units.empty() && i > 0) units.push_back(forms[i - 1]);
-    for (const std::string& unit : units) found["#" + unit_of(unit)].push_back({value});
+    for (const std::string& unit : units) found[accrete::format("#{}", unit_of(unit))].push_back({value});
   }
   Members out;
   for (const auto& [of_class, places] : found) {
