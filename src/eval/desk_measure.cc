@@ -123,7 +123,7 @@ class Measure {
     row_["f1"] = asked.empty() ? 0 : f1 / static_cast<double>(asked.size());
     choices(all);
     next("the right fact given");
-    given(asked, said);
+    given(asked);
   }
 
   // Which facts untaught wordings choose, all of them.
@@ -143,23 +143,12 @@ class Measure {
     row_["accepted_wrong"] = share(wrong, all.size());
   }
 
-  // With the right fact given; what was accepted rightly has been answered so already.
-  void given(std::span<const AskedQuestion> asked, std::span<const std::string> said) {
-    const auto chosen = method_.choose(requests_of(asked), quiet_);
-    std::vector<AskedQuestion> others;
-    size_t count = 0;
-    for (size_t i = 0; i < asked.size(); ++i) {
-      if (!chosen.empty() && chosen[i].accepted == asked[i].fact)
-        count += says_exactly(said[i], answers(asked[i].fact));
-      else
-        others.push_back(asked[i]);
-    }
+  void given(std::span<const AskedQuestion> asked) {
     std::vector<std::vector<int64_t>> facts;
-    for (const AskedQuestion& a : others) facts.push_back({a.fact});
+    for (const AskedQuestion& a : asked) facts.push_back({a.fact});
     const auto by_fact =
-        method_.answer_given(requests_of(others), facts, longest_ + kMoreTokens, quiet_);
-    if (by_fact.size() != others.size()) return;
-    row_["given"] = share(count + right(others, by_fact), asked.size());
+        method_.answer_given(requests_of(asked), facts, longest_ + kMoreTokens, quiet_);
+    if (by_fact.size() == asked.size()) row_["given"] = share(right(asked, by_fact), asked.size());
   }
 
   void variants() {

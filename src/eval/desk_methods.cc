@@ -135,13 +135,20 @@ class FactMethod : public DeskMethod {
     for (const DeskChoice& choice : choices)
       facts.push_back(choice.accepted < 0 ? std::vector<int64_t>()
                                           : std::vector<int64_t>{choice.accepted});
-    return FactMethod::answer_given(requests, facts, max_tokens, reporter);
+    return tell(requests, facts, max_tokens, reporter, /*recital=*/true);
   }
 
-  // One fact of those that are given: the first.
   std::vector<std::string> answer_given(std::span<const AskRequest> requests,
                                         std::span<const std::vector<int64_t>> facts,
                                         int64_t max_tokens, const Reporter& reporter) override {
+    return tell(requests, facts, max_tokens, reporter, /*recital=*/false);
+  }
+
+ protected:
+  // One fact of those that are given: the first.
+  std::vector<std::string> tell(std::span<const AskRequest> requests,
+                                std::span<const std::vector<int64_t>> facts, int64_t max_tokens,
+                                const Reporter& reporter, bool recital) {
     std::vector<AskRequest> told, left;
     std::vector<int64_t> which;
     std::vector<size_t> of_told, of_left;
@@ -156,14 +163,13 @@ class FactMethod : public DeskMethod {
       }
     }
     std::vector<std::string> out(requests.size());
-    auto by_fact = generate_answers(model_, told, which, max_tokens, reporter);
+    auto by_fact = generate_answers(model_, told, which, max_tokens, reporter, recital);
     auto by_base = parts_.base.answer(left, max_tokens, reporter);
     for (size_t i = 0; i < told.size(); ++i) out[of_told[i]] = std::move(by_fact[i]);
     for (size_t i = 0; i < left.size(); ++i) out[of_left[i]] = std::move(by_base[i]);
     return out;
   }
 
- protected:
   int64_t line_of(int64_t fact) const {
     return fact < 0 ? -1 : model_.facts().store().fact(fact).text().line - 1;
   }
@@ -363,7 +369,7 @@ std::string request_key(const AskRequest& request) {
 std::vector<std::string> generate_answers(const LanguageModel& model,
                                           std::span<const AskRequest> requests,
                                           std::span<const int64_t> facts, int64_t max_tokens,
-                                          const Reporter& reporter) {
+                                          const Reporter& reporter, bool recital) {
   std::vector<size_t> order(requests.size());
   std::iota(order.begin(), order.end(), size_t{0});
   std::vector<size_t> length;
@@ -372,6 +378,7 @@ std::vector<std::string> generate_answers(const LanguageModel& model,
                    [&](size_t a, size_t b) { return length[a] < length[b]; });
   GenerateOptions options;
   options.max_tokens = max_tokens;
+  options.recital = recital;
   std::vector<std::string> out(requests.size());
   for (size_t at = 0; at < order.size(); at += kBatch) {
     reporter.check_cancelled();

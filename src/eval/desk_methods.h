@@ -30,11 +30,12 @@ namespace accrete {
 std::string request_key(const AskRequest& request);
 
 // Greedy, to the natural stop or `max_tokens`, in batches of requests of like length; `facts` of
-// the model's memory as answer_with() takes them, or none.
+// the model's memory as answer_with() takes them, or none. Without `recital` no answer is brought
+// back to what was taught (GenerateOptions).
 std::vector<std::string> generate_answers(const LanguageModel& model,
                                           std::span<const AskRequest> requests,
                                           std::span<const int64_t> facts, int64_t max_tokens,
-                                          const Reporter& reporter);
+                                          const Reporter& reporter, bool recital = true);
 
 // The untouched model's answers, generated once.
 class BaseAnswers {
@@ -67,7 +68,8 @@ class DeskMethod {
   virtual ~DeskMethod() = default;
   virtual std::vector<std::string> answer(std::span<const AskRequest> requests, int64_t max_tokens,
                                           const Reporter& reporter) = 0;
-  // With the right facts given, whatever would be chosen; empty where that means nothing.
+  // With the right facts given, whatever would be chosen, and no answer brought back: what values
+  // say. Empty where that means nothing.
   virtual std::vector<std::string> answer_given(std::span<const AskRequest>,
                                                 std::span<const std::vector<int64_t>>, int64_t,
                                                 const Reporter&) {

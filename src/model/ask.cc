@@ -126,7 +126,7 @@ std::vector<Generation> answer_with(const LanguageModel& model,
       use.vectors = memory.vectors(facts[i]);
       use.answer = encode_answer(model, requests[i].text, fact.answers.front(), requests[i].raw);
       // A model that reads the note may use the fact in words of its own.
-      use.recital = note.empty() ? Recital::kWhole : Recital::kWords;
+      if (options.recital) use.recital = note.empty() ? Recital::kWhole : Recital::kWords;
       any = true;
     }
     prompts.push_back(encode_request(model, requests[i], note));

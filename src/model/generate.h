@@ -25,6 +25,7 @@ struct GenerateOptions {
   double repetition_penalty = 1;  // divides positive and multiplies negative logits of seen tokens
   std::vector<std::string> stop;  // the text ends before the first of these
   uint64_t seed = 0;
+  bool recital = true;  // false: no answer is brought back (Recital), to measure what values say
 };
 
 struct Generation {
