@@ -1,0 +1,498 @@
+// What accrete is told and what it reports, as plain data: the options and reports of the C++
+// interface (accrete.h), of the workspace that does the work, of the command line and the server.
+// As JSON: src/workspace/json.h, which has the same names.
+//
+// A share is in [0, 1]. Updates are named by their id (16 hex digits); where one is asked for, the
+// beginning of an id and a tag will do too.
+//
+// Non-goals: behaviour; types of libtorch or of a JSON library.
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <functional>
+#include <map>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace accrete::api {
+
+// "0.1.0": of the library, also recorded with every update.
+std::string_view version();
+
+// How far a long operation is.
+struct Progress {
+  std::string_view stage;  // "fit keys", "write", ...: one after the other
+  int64_t done = 0;        // of `total`, in whatever the stage counts
+  int64_t total = 0;       // 0: not known
+  std::string detail;      // "loss 0.31", ...; may be empty
+};
+
+// For long operations; both may be empty. They are called by the thread that called the operation.
+struct Callbacks {
+  std::function<void(const Progress&)> progress;
+  // Asked between steps, a few times a second. True: the operation throws kInterrupted.
+  std::function<bool()> cancelled;
+};
+
+// --- Making a model --------------------------------------------------------------------------
+
+struct RetrofitOptions {
+  // The sentence encoder that reads questions, a folder of the BERT family. Empty: the one that is
+  // installed with accrete, or the one that $ACCRETE_READER names.
+  std::filesystem::path reader = {};
+  std::optional<int64_t> block = {};  // whose output values are added to; empty: chosen by depth
+  std::string tell = {};              // "value", "note", "both"; empty: by what the model can
+  double caution = 0;                 // above 0: accept fewer questions as taught; log-odds
+  std::string device = "cpu";         // "cpu", "cuda", "cuda:N"
+  std::string dtype = "float32";      // "float32", "bfloat16", "float16"
+  int threads = 0;                    // 0: every core this process may use
+};
+
+struct RetrofitReport {
+  std::string model;   // the new folder
+  int64_t block = 0;   // whose output values are added to
+  std::string tell;    // how an accepted fact is told
+  std::string reader;  // its digest
+  double seconds = 0;
+};
+
+struct UpgradeReport {
+  struct Update {
+    std::string old, id;  // of the update before and now; `id` empty: nothing of it was taught
+    std::string source;   // where its lessons came from
+    int64_t facts = 0;    // taught again
+  };
+  // What could not be taught again: running text and conversations, of which an update keeps the
+  // beginning alone, and what a teach refuses.
+  struct Left {
+    std::string update, source;
+    int64_t line = 0;  // 0: a whole update
+    std::string what, why;
+  };
+  std::string model;  // the new folder
+  std::vector<Update> updates;
+  std::vector<Left> left;
+  std::vector<std::string> probes;  // measured anew; their floors stay
+};
+
+struct OpenOptions {
+  std::string device = "cpu";     // "cpu", "cuda", "cuda:N"
+  std::string dtype = "float32";  // "float32", "bfloat16", "float16"
+  int threads = 0;                // of the whole process; 0: every core it may use
+};
+
+// What an open model is.
+struct Info {
+  std::string base;  // digest that memory.json has of it; empty: a model without a memory
+  std::string kind;  // "questions": a memory of facts; "rows": memory layers; empty: none
+  // Of a memory of facts:
+  std::string reader;  // digest
+  std::string tell;    // "value", "note", "both"
+  int64_t block = 0;
+  double caution = 0;
+  int64_t facts = 0, wordings = 0;
+  // Of the state:
+  std::string state;    // its name: equal names, equal states
+  int64_t updates = 0;  // active
+  bool chat = false;    // it has a chat template
+};
+
+// --- Asking ----------------------------------------------------------------------------------
+
+struct Message {
+  std::string role = {};  // "system", "user", "assistant"
+  std::string content = {};
+};
+
+// A question, or a conversation whose last message is the user's. Fill in one of the two.
+struct Request {
+  std::string prompt = {};
+  std::vector<Message> messages = {};
+};
+
+struct AskOptions {
+  int64_t max_tokens = 256;            // longest answer
+  double temperature = 0;              // 0: greedy, always the same answer
+  int64_t top_k = 0;                   // choose among the k best tokens; 0: all
+  double top_p = 1;                    // choose within this probability mass, (0, 1]
+  double min_p = 0;                    // drop tokens below this share of the best one's probability
+  double repetition_penalty = 1;       // > 1: say less of what was said; 1: off
+  std::vector<std::string> stop = {};  // the answer ends before the first of these
+  uint64_t seed = 0;                   // matters with temperature > 0
+  bool raw = false;                    // continue the prompt as it is, without the chat template
+  double caution = 0;                  // above 0: accept fewer questions as taught; log-odds
+  bool explain = false;                // say what the answer leans on
+};
+
+// Why a question was answered by what was taught, or was not. Of a model with a memory of facts.
+struct FactExplanation {
+  struct Candidate {
+    std::string update, source;  // where it was taught; behind a fold, the update that it came with
+    int64_t line = 0;            // of the source
+    std::string wording;         // the taught one that lies nearest
+    std::string subject;         // may be empty
+    std::string answer;
+    bool leave = false;        // it has no answer: the question is left to the model
+    double probability = 0;    // that it is meant
+    double masked_cosine = 0;  // of question and wording, without the subject
+    double whole_cosine = 0;   // with it
+  };
+  bool accepted = false;
+  std::optional<Candidate> nearest;  // the accepted one, or the one that was not
+  std::optional<Candidate> runner_up;
+  double needed = 0;  // the probability that accepts
+  bool left = false;  // not accepted because a question that is left to the model lies nearer
+};
+
+// Which updates an answer leans on. Of a model with memory layers.
+struct RowExplanation {
+  struct Line {
+    int64_t line = 0;
+    std::string question, answer;
+    double similarity = 0;
+  };
+  struct Influence {
+    std::string update, tag, source;
+    double effect = 0;  // nats: log p(answer) with all updates less that without this one
+    std::vector<Line> lines;
+  };
+  double log_probability = 0;       // of the answer
+  double base_log_probability = 0;  // without any update
+  std::vector<Influence> updates;   // greatest effect first
+};
+
+struct Explanation {  // one of the two
+  std::optional<FactExplanation> fact;
+  std::optional<RowExplanation> rows;
+};
+
+struct Answer {
+  std::string text;
+  bool fact = false;       // it was answered by what was taught
+  bool has_facts = false;  // the model has a memory of facts at all
+  int64_t tokens = 0;
+  std::string finish_reason;               // "stop": it ended; "length": max_tokens were written
+  std::optional<Explanation> explanation;  // with AskOptions::explain
+};
+
+struct EvalOptions {
+  bool raw = false;    // prompts as they are, without the chat template
+  bool asked = false;  // ask in the phrasings that are never taught
+  int64_t max_tokens = 48;
+  double caution = 0;
+  uint64_t seed = 0;
+};
+
+struct EvalReport {
+  struct Question {
+    std::string prompt, answer, output;
+    bool exact = false;
+    double f1 = 0;
+    bool begins = false;  // with an answer
+  };
+  struct Shares {
+    double exact = 0, f1 = 0, begins = 0;
+    std::optional<double> by_facts;  // answered by what was taught
+  };
+  int64_t items = 0;
+  std::optional<double> bits_per_byte;  // of the texts, if there are any
+  std::optional<Shares> shares;         // of the questions, if there are any
+  std::vector<Question> questions;
+};
+
+// --- Teaching --------------------------------------------------------------------------------
+
+// One thing to learn, as one line of a teach set: a fact (prompts and answers), a conversation
+// (messages) or running text. Fill in one of the three kinds.
+struct Item {
+  std::vector<std::string> prompts = {};  // phrasings of one question; several make it stick better
+  std::vector<std::string> answers = {};  // the first is taught, the others count as right too
+  std::string subject = {};               // whom it is about, as in the prompts; empty: found
+  bool verbatim = false;                  // its answer is written word for word
+  bool leave = false;                     // without answers: a question that is left to the model
+  std::vector<std::string> asked = {};    // phrasings to measure with, never taught; may be empty
+  std::vector<Message> messages = {};     // ends with the assistant, whose turns are learned
+  std::string text = {};
+};
+
+struct TeachOptions {
+  bool raw = false;   // prompts as they are, without the chat template: for sentences to complete
+  uint64_t seed = 0;  // the same seed, set and state give the same update
+  double max_seconds = 0;  // refuse rather than take longer; 0: no limit
+  int64_t steps = 0;       // of a fact's value at most; 0: by the model
+  double rate = 0;         // first step length of values; 0: by the model
+  // Of models with memory layers:
+  int64_t slots = 0;  // rows per memory layer at most; 0: by the size of the set
+  // Which slots are written: "interference", or for comparison "tfidf", "gradient", "fisher", "kl",
+  // "tf", "random", "all".
+  std::string ranking = "interference";
+  double lambda = 1e-5;     // learning (small, 1e-6) against keeping (large, 1e-4)
+  int64_t neighbours = 20;  // prompts about other subjects that are kept, per phrasing
+  bool gated = true;        // false: the update speaks everywhere
+  double text_share = 0.5;  // of a text's tokens, the rarest, that it may speak at; 1: everywhere
+  bool stepwise = false;    // preconditioned steps for facts too
+};
+
+struct Change {
+  double before = 0;
+  double after = 0;
+};
+
+// What a probe of the model measured: a share, or bits per byte for running text.
+struct Kept {
+  double before = 0;
+  double after = 0;
+  double kept = 1;              // `after` relative to the probe's base; 1: nothing was lost
+  std::optional<double> floor;  // smallest `kept` that is allowed; empty: none
+};
+
+// A correction: what an active update answers otherwise.
+struct Conflict {
+  std::string question;
+  std::string answer;  // of the new set
+  int64_t line = 0;    // in the new set
+  std::string update;
+  int64_t update_line = 0;  // in the set that it was taught from
+  std::string update_answer;
+  std::string update_source;
+};
+
+// Slots that an update writes and an earlier one wrote too.
+struct Overlap {
+  std::string update, tag, source;
+  int64_t shared = 0;
+  double share = 0;   // of the rows of the new update
+  double cosine = 0;  // of both updates' rows there
+};
+
+// What an update would change about a probe. Exact for a memory of facts.
+struct Forecast {
+  int64_t examples = 0;      // of the probe
+  int64_t touched = 0;       // that read something else
+  int64_t tried = 0;         // of these, scored exactly
+  double now = 0;            // the probe's score
+  double predicted = 0;      // change of the score; low <= predicted <= high
+  double low = 0, high = 0;  // about 90 %
+  double first_order = 0, second_order = 0;
+};
+
+struct PlanReport {
+  struct Probe {
+    Forecast forecast;
+    std::optional<double> floor;
+    bool holds = true;  // whether the floor would
+  };
+  int64_t items = 0;
+  std::map<std::string, Probe> probes;
+  int64_t rows = 0;        // that a teach would write
+  int64_t parameters = 0;  // numbers in them
+  std::vector<Overlap> overlaps;
+  std::vector<Conflict> conflicts;
+  int64_t companions = 0;            // facts of earlier updates that would be learned along
+  std::vector<std::string> remarks;  // on the set, in words
+  double seconds = 0;
+};
+
+struct TeachReport {
+  std::string update;  // id, for log() and the command line
+  int64_t items = 0;
+  Change learned;                    // in the taught phrasings
+  std::optional<Change> asked;       // in those that are asked and never taught, if there are any
+  std::map<std::string, Kept> kept;  // by probe
+  std::vector<Conflict> conflicts;
+  int64_t companions = 0;                    // facts of earlier updates that were learned along
+  std::map<std::string, Forecast> forecast;  // by probe; made before `kept` was measured
+  std::vector<Overlap> overlaps;             // most slots first
+  std::string change;                        // what was changed to hold the floors; may be empty
+  std::vector<int64_t> dropped;              // lines that were left out for them
+  std::vector<std::string> remarks;          // on the set, in words
+  double check_share = 0;                    // of the steps' time that looking at probes took
+  int64_t rows = 0;                          // keys and value vectors written
+  int64_t parameters = 0;                    // numbers in them
+  int64_t teach_tokens = 0;                  // passed forward and backward
+  double seconds = 0;
+  double measuring_seconds = 0;  // of these
+  int64_t peak_bytes = 0;        // largest resident memory of the process so far
+};
+
+// --- What was taught ---------------------------------------------------------------------------
+
+// One update in the ledger.
+struct UpdateInfo {
+  std::string id;      // 16 hex digits
+  std::string time;    // UTC, ISO 8601
+  bool active = true;  // false: undone
+  int64_t items = 0;
+  int64_t rows = 0;
+  std::string source;  // the teach set's path, or "memory"
+  std::string tag;     // may be empty
+  int64_t order = 0;   // 1, 2, ...
+  std::string digest;  // of the teach set
+  std::string parent;  // the update before it when it was made; empty: the base
+  uint64_t seed = 0;
+  std::string method;
+  std::string tool_version;
+  std::string measurements;  // a JSON object: learned, kept, seconds, ...
+};
+
+// An update with what it was taught.
+struct UpdateDetails {
+  struct Lesson {
+    int64_t line = 0;
+    std::vector<std::string> prompts, answers;  // of a fact
+    std::string subject;                        // may be empty
+    std::string excerpt;                        // of a text or conversation
+  };
+  UpdateInfo update;
+  std::vector<Lesson> taught;
+};
+
+// What undo, redo and revert did.
+struct ActiveReport {
+  std::string done;              // "undone", "redone", "reverted", "activated"
+  std::vector<std::string> ids;  // undone: newest first; redone: oldest first
+  int64_t active = 0;            // updates that are active now
+};
+
+struct TagReport {
+  std::string id;
+  std::string tag;  // empty: it was taken away
+};
+
+// SHA-256 in hex, over the names, types, shapes and bytes of every tensor. Equal: the same model.
+struct Digest {
+  std::string base;   // what teaching never changes
+  std::string state;  // with the active updates
+};
+
+// Two sets of facts, or of rows, side by side.
+struct DiffReport {
+  struct Line {
+    std::string question, a, b;  // answers; empty: not there
+  };
+  struct Facts {
+    int64_t a = 0, b = 0, shared = 0;
+    std::vector<Line> changed, only_a, only_b;
+  };
+  struct Block {
+    int64_t block = 0;
+    int64_t rows_a = 0, rows_b = 0, shared = 0;
+    double norm_a = 0, norm_b = 0, norm_difference = 0;
+  };
+  struct Rows {
+    Block all;  // summed
+    std::vector<Block> blocks;
+    double cosine = 0;                     // over the shared rows
+    int64_t anchors_a = 0, anchors_b = 0;  // places that it speaks at
+    int64_t anchors_near = 0;              // of a, within `radius` of one of b
+    double radius = 0;                     // the gate's
+  };
+  std::string a, b;  // full names
+  std::optional<Facts> facts;
+  std::optional<Rows> rows;
+};
+
+struct AuditReport {
+  struct FactUpdate {
+    std::string id, tag, source;
+    int64_t facts = 0;   // in the state; the others were corrected or taught again since
+    int64_t taught = 0;  // in its file
+    int64_t wordings = 0;
+    int64_t bytes = 0;  // of its file
+  };
+  struct Subject {
+    std::string subject;  // empty: facts about nothing in particular
+    int64_t facts = 0;
+  };
+  struct Facts {
+    int64_t facts = 0, wordings = 0;
+    int64_t left = 0;  // questions that are left to the model, among `facts`
+    int64_t bytes = 0;
+    std::vector<FactUpdate> updates;  // in ledger order
+    std::vector<Subject> subjects;    // most facts first
+  };
+  struct RowUpdate {
+    std::string id, tag, source;
+    int64_t items = 0, rows = 0;
+    int64_t exclusive = 0;  // that no other active update writes
+    int64_t anchors = 0;    // 0: it speaks everywhere
+    double norm = 0, largest_row = 0;
+  };
+  struct Block {
+    int64_t block = 0, used = 0, slots = 0;
+    double norm = 0, largest_row = 0;
+  };
+  struct Shared {
+    std::string a, b;
+    int64_t shared = 0;
+    double cosine = 0;
+  };
+  struct Contested {
+    int64_t block = 0, slot = 0;
+    std::vector<std::string> updates;
+    double norm = 0, sum_of_norms = 0;
+  };
+  struct Rows {
+    std::vector<RowUpdate> updates;  // in ledger order
+    std::vector<Block> blocks;
+    std::vector<Shared> overlaps;      // most shared slots first
+    std::vector<Contested> contested;  // most updates first
+  };
+  std::optional<Facts> facts;  // one of the two
+  std::optional<Rows> rows;
+  std::vector<std::string> anomalies;  // in words
+};
+
+struct CompactReport {
+  std::vector<std::string> updates;         // the folds that were committed
+  std::vector<std::string> folded;          // what they stand for, in ledger order
+  std::string digest_before, digest_after;  // of the state; equal
+  int64_t rows_before = 0, rows_after = 0;
+  int64_t bytes_before = 0, bytes_after = 0;  // of the update files that a model reads
+};
+
+struct ExportReport {
+  std::string folder;
+  std::vector<std::string> updates;  // ids, in ledger order
+  std::vector<std::string> files;    // names in the folder, sorted
+};
+
+// --- Probes --------------------------------------------------------------------------------------
+
+// What must be kept: a named set of items with what the model scored when it was made.
+struct ProbeOptions {
+  std::string name;             // letters, digits, '_', '.', '-'
+  std::optional<double> floor;  // smallest share of today's score that a teach may leave
+  bool raw = false;             // prompts as they are, without the chat template
+  bool replace = false;         // a probe of that name
+};
+
+struct ProbeInfo {
+  std::string name;
+  int64_t items = 0;
+  double base = 0;  // its score when it was made
+  std::optional<double> floor;
+};
+
+struct DiscoverReport {
+  std::string name;
+  int64_t asked = 0;
+  int64_t kept = 0;  // answered right, and in the probe
+};
+
+struct CheckReport {
+  struct Probe {
+    std::string name;
+    double base = 0, now = 0;
+    double kept = 1;  // `now` relative to `base`
+    std::optional<double> floor;
+    bool holds = true;
+  };
+  std::vector<Probe> probes;  // by name
+  bool holds = true;          // all of them
+};
+
+}  // namespace accrete::api
