@@ -41,6 +41,7 @@ breaks() {
 }
 
 breaks "an upward include" ".ci/run layers" "echo '#include \"learn/teach.h\"' >>src/io/tensor.cc" "must not use src/learn"
+breaks "a verb that goes around the workspace" ".ci/run layers" "echo '#include \"model/ask.h\"' >>src/cli/ask.cc" "to the layers between"
 breaks "a circle of files" ".ci/run layers" "sed -i 's|^#pragma once|&\n#include \"io/gguf_to_hf.h\"|' src/io/gguf.h" "a circle of files"
 breaks "libtorch in a layer without it" ".ci/run layers" "echo '#include <ATen/ATen.h>' >>src/text/bpe.cc" "does without libtorch"
 breaks "an exception that nobody needs" ".ci/run layers" "sed -i '/#include \"eval\/score.h\"/d' src/learn/teach.cc" "not needed any more"

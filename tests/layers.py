@@ -3,10 +3,12 @@
 
 usage: layers.py [SOURCE_DIR]
 
-Fails on: a file of no layer; an include of a layer further down in the table; libtorch where the table says no;
+Fails on: a file of no layer; an include of a layer further down in the table, or of one that the table of detours keeps
+from it; libtorch where the table says no;
 an include in quotes that is no file of the tree; a circle of files; an exception of the list that is not needed.
 Plain Python, nothing to install.
 """
+import fnmatch
 import re
 import sys
 from pathlib import Path
@@ -31,8 +33,8 @@ def rows(mark):
 
 
 def layer_of(file):
-    """The row of the longest folder that holds `file` (a path below ROOT); None."""
-    inside = [i for i, folder in enumerate(folders) if file.startswith(folder + "/")]
+    """The row of the longest folder (or name without its ending) that holds `file`, a path below ROOT; None."""
+    inside = [i for i, folder in enumerate(folders) if file.startswith((folder + "/", folder + "."))]
     return max(inside, key=lambda i: len(folders[i]), default=None)
 
 
@@ -65,8 +67,10 @@ without_libtorch = [row[2] == "no" for row in layers]
 for row in layers:
     if row[2] not in ("yes", "no"):
         problems.append(f"{TABLE}: {row[0]}: libtorch is yes or no, not {row[2]!r}")
-    if not (ROOT / row[0]).is_dir():
+    if not (ROOT / row[0]).is_dir() and not (ROOT / (row[0] + ".h")).is_file():
         problems.append(f"{TABLE}: there is no folder {row[0]}")
+detours = [(row[0] + "/", tuple(folder.strip(" `") + "/" for folder in row[1].split(",")), tuple(name.strip(" `") for name in row[2].split(",")))
+           for row in rows("layer detours")]
 exceptions = {(row[0], row[1]) for row in rows("layer exceptions")}
 
 files = sorted(p for top in ("src", "include") for p in (ROOT / top).rglob("*") if p.suffix in SUFFIXES)
@@ -92,6 +96,10 @@ for path in files:
         includes += 1
         graph[name].append(found)
         other = layer_of(found)
+        for folder, others, spared in detours:
+            if (name.startswith(folder) and found.startswith(others)
+                    and not any(fnmatch.fnmatch(name[len(folder):], pattern) for pattern in spared)):
+                problems.append(f"{where}: {folder} leaves {found} to the layers between (the detours of {TABLE.name})")
         if other is None or other <= own:
             continue
         if (name, what) in exceptions:

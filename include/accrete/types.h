@@ -139,6 +139,7 @@ struct FactExplanation {
     double probability = 0;    // that it is meant
     double masked_cosine = 0;  // of question and wording, without the subject
     double whole_cosine = 0;   // with it
+    bool contrast = false;     // a word of the question asks for another thing ("red" for "green")
   };
   bool accepted = false;
   std::optional<Candidate> nearest;  // the accepted one, or the one that was not

@@ -1,16 +1,12 @@
-// The public header as the library's own sources see it, and what they share.
+// What the sources of the public interface share.
 //
 // Non-goals: anything of the interface itself (include/accrete/accrete.h).
 #pragma once
 
-// accrete::TeachOptions and others are the library's own types here, the interface's are in api::.
-#define ACCRETE_INTERNAL
-#include "accrete/accrete.h"
-#undef ACCRETE_INTERNAL
-
 #include <exception>
 #include <new>
 
+#include "accrete/types.h"
 #include "base/error.h"
 #include "base/progress.h"
 

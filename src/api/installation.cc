@@ -3,7 +3,7 @@
 #include <cstdlib>
 #include <system_error>
 
-#include "api/facade.h"
+#include "accrete/types.h"
 #include "base/format.h"
 
 namespace accrete {

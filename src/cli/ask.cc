@@ -1,22 +1,26 @@
-#include "model/ask.h"
-
+// ask and chat.
+#include <algorithm>
 #include <cstdio>
 #include <iostream>
 #include <nlohmann/json.hpp>
 
 #include "base/error.h"
 #include "base/format.h"
-#include "base/interrupt.h"
 #include "cli/cli.h"
-#include "learn/explain.h"
-#include "learn/fact_inspect.h"
-#include "model/fact_memory.h"
 #include "text/wording.h"
+#include "workspace/json.h"
+#include "workspace/workspace.h"
 
 namespace accrete::cli {
 namespace {
 
-void add_sampling(CLI::App& verb, GenerateOptions& o) {
+// What ask and chat take alike.
+void add_sampling(CLI::App& verb, api::AskOptions& o) {
+  verb.add_option("--caution", o.caution,
+                  "Above 0: take fewer questions for what was taught, below 0: more; added to the "
+                  "model's own")
+      ->type_name("X")
+      ->capture_default_str();
   verb.add_option("--max-tokens", o.max_tokens, "Longest answer")
       ->type_name("TOKENS")
       ->check(CLI::PositiveNumber)
@@ -35,94 +39,54 @@ void add_sampling(CLI::App& verb, GenerateOptions& o) {
   verb.add_option("--stop", o.stop, "End before this text; may be repeated")->type_name("TEXT");
 }
 
-void add_caution(CLI::App& verb, double& caution) {
-  verb.add_option("--caution", caution,
-                  "Above 0: take fewer questions for what was taught, below 0: more; added to the "
-                  "model's own")
-      ->type_name("X")
-      ->capture_default_str();
-}
-
-void add_explanation(const Explanation& e, nlohmann::ordered_json& json, std::string& text) {
-  nlohmann::ordered_json updates = nlohmann::ordered_json::array();
-  for (const Influence& u : e.updates) {
-    nlohmann::ordered_json lines = nlohmann::ordered_json::array();
-    for (const SourceLine& line : u.lines)
-      lines.push_back({{"line", line.line},
-                       {"question", line.question},
-                       {"answer", line.answer},
-                       {"similarity", line.similarity}});
-    updates.push_back({{"id", u.update},
-                       {"tag", u.tag},
-                       {"source", u.source},
-                       {"effect", u.effect},
-                       {"lines", lines}});
-  }
-  json["explain"] = {{"log_probability", e.log_probability},
-                     {"base_log_probability", e.base_log_probability},
-                     {"updates", updates}};
-  text += accrete::format("\nlog p(answer) {:.2f}; without any update {:.2f}\n", e.log_probability,
-                          e.base_log_probability);
+std::string to_text(const api::RowExplanation& e) {
+  std::string text = accrete::format("\nlog p(answer) {:.2f}; without any update {:.2f}\n",
+                                     e.log_probability, e.base_log_probability);
   if (e.updates.empty()) text += "no update speaks here: the base knows it\n";
   constexpr size_t kMost = 5;
   for (size_t i = 0; i < std::min(kMost, e.updates.size()); ++i) {
-    const Influence& u = e.updates[i];
+    const auto& u = e.updates[i];
     text += accrete::format("{:+8.2f}  update {}  {}\n", u.effect, u.update, u.source);
-    for (const SourceLine& line : u.lines)
+    for (const auto& line : u.lines)
       text += accrete::format("          line {}: {} {}\n", line.line, line.question, line.answer);
   }
+  return text;
 }
 
-// What a candidate is, for people who ask why.
-nlohmann::ordered_json candidate_json(const FactMemory& memory, const Ledger& ledger,
-                                      const Candidate& c) {
-  const StoredFact& fact = memory.store().fact(c.fact);
-  const TaughtItem& item = fact.text();
-  const UpdateRecord origin = origin_of(ledger, fact);
-  nlohmann::ordered_json json = {
-      {"update", origin.id},       {"source", origin.source},
-      {"line", item.line},         {"wording", item.prompts[static_cast<size_t>(c.key)]},
-      {"subject", item.subject},   {"probability", c.probability},
-      {"masked_cosine", c.masked}, {"whole_cosine", c.whole},
-      {"contrast", c.contrast}};
-  if (!item.leave) json["answer"] = item.answers.front();
-  return json;
-}
-
-std::string candidate_text(const FactMemory& memory, const Ledger& ledger, const Candidate& c) {
-  const StoredFact& fact = memory.store().fact(c.fact);
-  const TaughtItem& item = fact.text();
-  const UpdateRecord origin = origin_of(ledger, fact);
+std::string to_text(const api::FactExplanation::Candidate& c) {
   return accrete::format(
       "update {}, line {} of {}: \"{}\" -> {}\n  probability {:.3f}, cosine {:.3f} masked, "
       "{:.3f} whole\n{}",
-      origin.id, item.line, origin.source, item.prompts[static_cast<size_t>(c.key)],
-      item.leave ? "left to the model" : item.answers.front(), c.probability, c.masked, c.whole,
+      c.update, c.line, c.source, c.wording, c.leave ? "left to the model" : c.answer,
+      c.probability, c.masked_cosine, c.whole_cosine,
       c.contrast ? "  a word of the question asks for another thing\n" : "");
 }
 
-void add_choice(const FactMemory& memory, const Ledger& ledger, const Choice& choice,
-                nlohmann::ordered_json& json, std::string& text) {
-  nlohmann::ordered_json out = {{"accepted", choice.fact >= 0}};
-  if (choice.best.fact >= 0) {
-    out[choice.fact >= 0 ? "fact" : "nearest"] = candidate_json(memory, ledger, choice.best);
-    text += choice.fact >= 0 ? "\nby the fact of " : "\nby the model itself; nearest is ";
-    text += candidate_text(memory, ledger, choice.best);
-    out["needed"] = choice.needed;
-    if (choice.fact < 0)
-      text += choice.left ? "  a question that is left to the model lies nearer\n"
-                          : accrete::format(
-                                "  {:.3f} was needed; is it the fact that was meant, teach it with "
-                                "this wording too\n",
-                                choice.needed);
+std::string to_text(const api::FactExplanation& e) {
+  std::string text;
+  if (!e.nearest) {
+    text = "\nby the model itself: nothing that was taught is about this\n";
   } else {
-    text += "\nby the model itself: nothing that was taught is about this\n";
+    text = e.accepted ? "\nby the fact of " : "\nby the model itself; nearest is ";
+    text += to_text(*e.nearest);
+    if (!e.accepted)
+      text += e.left ? "  a question that is left to the model lies nearer\n"
+                     : accrete::format(
+                           "  {:.3f} was needed; is it the fact that was meant, teach it with "
+                           "this wording too\n",
+                           e.needed);
   }
-  if (choice.runner_up.fact >= 0) {
-    out["runner_up"] = candidate_json(memory, ledger, choice.runner_up);
-    text += "next: " + candidate_text(memory, ledger, choice.runner_up);
-  }
-  json["explain"] = out;
+  if (e.runner_up) text += "next: " + to_text(*e.runner_up);
+  return text;
+}
+
+// Writes an answer while it is made; not with --json.
+Workspace::Stream printer(const Common& common) {
+  if (common.json) return nullptr;
+  return [](size_t, std::string_view text) {
+    std::fwrite(text.data(), 1, text.size(), stdout);
+    std::fflush(stdout);
+  };
 }
 
 }  // namespace
@@ -130,18 +94,16 @@ void add_choice(const FactMemory& memory, const Ledger& ledger, const Choice& ch
 void add_ask(CLI::App& app, Common& common, Run& run) {
   struct State {
     std::string model, prompt;
-    bool raw = false, explain = false;
-    double caution = 0;
-    GenerateOptions options;
+    api::AskOptions options;
   };
   auto state = std::make_shared<State>();
   auto* verb = app.add_subcommand("ask", "Ask the model once; streams the answer");
   verb->add_option("MODEL", state->model, "A model folder")->type_name("FOLDER")->required();
   verb->add_option("PROMPT", state->prompt, "The question")->type_name("TEXT")->required();
-  verb->add_flag("--raw", state->raw, "Continue the prompt as it is, without the chat template");
-  verb->add_flag("--explain", state->explain,
+  verb->add_flag("--raw", state->options.raw,
+                 "Continue the prompt as it is, without the chat template");
+  verb->add_flag("--explain", state->options.explain,
                  "Name the updates and the lines taught that the answer leans on");
-  add_caution(*verb, state->caution);
   add_sampling(*verb, state->options);
   add_common(*verb, common,
              "accrete ask my-model \"Where was Ada Lovelace born?\" --max-tokens 32");
@@ -149,33 +111,16 @@ void add_ask(CLI::App& app, Common& common, Run& run) {
     run = [state, &common] {
       if (identity_of(state->prompt).empty())
         throw Error(ErrorCode::kInvalidArgument, "the question is empty", "ask something");
-      const LanguageModel model = LanguageModel::open(state->model, common.open);
-      const std::vector<AskRequest> requests = {single_question(model, state->prompt, state->raw)};
-      AskOptions how;
-      how.generate = state->options;
-      how.generate.seed = common.seed;
-      how.caution = state->caution;
-      StreamFn stream;
-      if (!common.json)
-        stream = [](size_t, std::string_view text) {
-          std::fwrite(text.data(), 1, text.size(), stdout);
-          std::fflush(stdout);
-        };
-      const auto asked = ask(model, requests, how, stream, common.reporter()).front();
-      const Generation& out = asked.generation;
-      nlohmann::ordered_json json = {
-          {"text", out.text}, {"tokens", out.tokens.size()}, {"finish_reason", out.finish_reason}};
+      state->options.seed = common.seed;
+      const auto workspace = Workspace::open(state->model, common.open);
+      const api::Answer answer =
+          workspace.ask({state->prompt, {}}, state->options, printer(common), common.reporter());
       std::string text = "\n";
-      if (model.has_facts()) json["fact"] = asked.choice.fact >= 0;
-      if (state->explain && model.has_facts()) {
-        const Ledger ledger = Ledger::open(state->model, Ledger::Mode::kRead);
-        add_choice(model.facts(), ledger, asked.choice, json, text);
-      } else if (state->explain) {
-        const Ledger ledger = Ledger::open(state->model, Ledger::Mode::kRead);
-        add_explanation(explain(model, load_members(ledger), state->prompt, out.text, state->raw),
-                        json, text);
-      }
-      common.print(json, text);
+      if (answer.explanation && answer.explanation->fact)
+        text += to_text(*answer.explanation->fact);
+      if (answer.explanation && answer.explanation->rows)
+        text += to_text(*answer.explanation->rows);
+      common.print(to_json(answer), text);
       return 0;
     };
   });
@@ -184,48 +129,32 @@ void add_ask(CLI::App& app, Common& common, Run& run) {
 void add_chat(CLI::App& app, Common& common, Run& run) {
   struct State {
     std::string model, system;
-    double caution = 0;
-    GenerateOptions options;
+    api::AskOptions options;
   };
   auto state = std::make_shared<State>();
   auto* verb = app.add_subcommand("chat", "Talk with the model; an empty line or Ctrl-D ends it");
   verb->add_option("MODEL", state->model, "A model folder")->type_name("FOLDER")->required();
   verb->add_option("--system", state->system,
                    "System message, before the first turn; default: the template's");
-  add_caution(*verb, state->caution);
   add_sampling(*verb, state->options);
   add_common(*verb, common, "accrete chat my-model --system \"You answer in one sentence.\"");
   verb->callback([state, &common, &run] {
     run = [state, &common] {
-      const LanguageModel model = LanguageModel::open(state->model, common.open);
-      if (!model.uses_chat(false))
-        throw Error(ErrorCode::kUnsupported, "this model has no chat template",
-                    "use `accrete ask --raw`");
+      const auto workspace = Workspace::open(state->model, common.open);
+      workspace.require_chat();
       state->options.seed = common.seed;
-      std::vector<Message> messages;
-      if (!state->system.empty()) messages.push_back({"system", state->system});
+      api::Request request;
+      if (!state->system.empty()) request.messages.push_back({"system", state->system});
       nlohmann::ordered_json turns = nlohmann::ordered_json::array();
       for (std::string line;;) {
         if (!common.json) std::fputs("> ", stderr);
         if (!std::getline(std::cin, line) || line.empty()) break;
-        messages.push_back({"user", line});
-        StreamFn stream;
-        if (!common.json)
-          stream = [](size_t, std::string_view text) {
-            std::fwrite(text.data(), 1, text.size(), stdout);
-            std::fflush(stdout);
-          };
-        AskRequest request;
-        request.messages = messages;
-        AskOptions how;
-        how.generate = state->options;
-        how.caution = state->caution;
-        const auto asked = ask(model, {&request, 1}, how, stream).front();
-        const Generation& out = asked.generation;
+        request.messages.push_back({"user", line});
+        const api::Answer answer = workspace.ask(request, state->options, printer(common));
         if (!common.json) std::fputs("\n", stdout);
-        messages.push_back({"assistant", out.text});
-        turns.push_back({{"user", line}, {"assistant", out.text}});
-        if (model.has_facts()) turns.back()["fact"] = asked.choice.fact >= 0;
+        request.messages.push_back({"assistant", answer.text});
+        turns.push_back({{"user", line}, {"assistant", answer.text}});
+        if (answer.has_facts) turns.back()["fact"] = answer.fact;
       }
       common.print({{"turns", turns}}, "");
       return 0;

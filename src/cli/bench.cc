@@ -151,7 +151,7 @@ int bench_facts_of_questions(const BenchFacts& state, const Common& common, Lang
 int bench_facts(const BenchFacts& state, const Common& common) {
   const auto data = data_folder();
   const auto reporter = common.reporter();
-  LanguageModel model = LanguageModel::open(state.model, common.open);
+  LanguageModel model = LanguageModel::open(state.model, open_options(common));
   if (model.has_facts()) return bench_facts_of_questions(state, common, std::move(model));
   model.set_overlay({});
   TeachOptions options = state.options;

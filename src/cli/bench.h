@@ -2,8 +2,18 @@
 #pragma once
 
 #include "cli/cli.h"
+#include "model/open_options.h"
 
 namespace accrete::cli {
+
+// As the library opens models.
+inline OpenOptions open_options(const Common& common) {
+  OpenOptions open;
+  open.device = common.open.device;
+  open.dtype = common.open.dtype;
+  open.threads = common.open.threads;
+  return open;
+}
 
 void add_bench_forgetting(CLI::App& bench, Common& common, Run& run);
 void add_bench_desk(CLI::App& bench, Common& common, Run& run);

@@ -139,8 +139,8 @@ int bench_desk(const BenchDesk& state, const Common& common) {
   options.seeds = state.seeds;
   options.first_seed = common.seed;
   options.work = state.work;
-  options.open = common.open;
-  OpenOptions open = common.open;
+  options.open = open_options(common);
+  OpenOptions open = open_options(common);
   open.with_updates = false;
   const LanguageModel model = LanguageModel::open(state.model, open);
   OrderedJson json = run_desk(model, options, common.reporter());

@@ -6,6 +6,7 @@
 #include "base/file.h"
 #include "base/format.h"
 #include "base/rng.h"
+#include "cli/bench.h"
 #include "cli/cli.h"
 #include "learn/explain.h"
 #include "model/ask.h"
@@ -76,8 +77,9 @@ int bench_explain_facts(const BenchExplain& state, const Common& common,
 
 int bench_explain(const BenchExplain& state, const Common& common) {
   if (has_fact_memory(state.model))
-    return bench_explain_facts(state, common, LanguageModel::open(state.model, common.open));
-  OpenOptions bare = common.open;
+    return bench_explain_facts(state, common,
+                               LanguageModel::open(state.model, open_options(common)));
+  OpenOptions bare = open_options(common);
   bare.with_updates = false;
   const LanguageModel model = LanguageModel::open(state.model, bare);
   const auto active = load_members(Ledger::open(state.model, Ledger::Mode::kRead));

@@ -9,6 +9,7 @@
 #include "base/error.h"
 #include "base/file.h"
 #include "base/format.h"
+#include "cli/bench.h"
 #include "cli/cli.h"
 #include "eval/correlation.h"
 #include "eval/forgetting_data.h"
@@ -164,7 +165,7 @@ int bench_forecast(const BenchForecast& state, const Common& common) {
   const auto start = std::chrono::steady_clock::now();
   const auto data = data_folder();
   const Reporter reporter = common.reporter();
-  LanguageModel model = LanguageModel::open(state.model, common.open);
+  LanguageModel model = LanguageModel::open(state.model, open_options(common));
   model.set_overlay({});
   const AccessLog log = load_background(state.model, model.memory().keys);
   const auto names = load_names(state.model);

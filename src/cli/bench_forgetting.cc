@@ -30,7 +30,7 @@ int bench_forgetting(const BenchForgetting& state, const Common& common) {
   for (const auto& name : state.schedules) options.schedules.push_back(parse_schedule(name));
   options.seeds = state.seeds;
   options.max_seconds = state.max_seconds;
-  OpenOptions open = common.open;
+  OpenOptions open = open_options(common);
   open.with_updates = false;
   LanguageModel model = LanguageModel::open(state.model, open);
   options.profile = forgetting_profile(state.profile, model.net().config().memory.has_value());

@@ -17,6 +17,7 @@
 #include "base/file.h"
 #include "base/format.h"
 #include "base/sha256.h"
+#include "cli/bench.h"
 #include "cli/cli.h"
 #include "eval/forgetting_data.h"
 #include "eval/forgetting_plan.h"
@@ -245,7 +246,7 @@ int bench_sequence(BenchSequence state, const Common& common) {
                                   {"hyper", nlohmann::ordered_json::parse(state.hyper)},
                                   {"passes", state.passes},
                                   {"earlier_weight", state.earlier_weight}};
-  OpenOptions bare = common.open;
+  OpenOptions bare = open_options(common);
   bare.with_updates = false;
   LanguageModel base = LanguageModel::open(state.work, bare);
   TeachOptions options;
@@ -342,7 +343,7 @@ int bench_sequence(BenchSequence state, const Common& common) {
     } else {
       options.seed = common.seed + static_cast<uint64_t>(k);
       try {
-        const TeachResult r = teach(state.work, set, common.open, options, reporter);
+        const TeachResult r = teach(state.work, set, open_options(common), options, reporter);
         s["id"] = r.update;
         s["seconds"] = r.seconds;
         s["rows"] = r.rows;
@@ -365,7 +366,7 @@ int bench_sequence(BenchSequence state, const Common& common) {
         points.push_back(measure(state, common, stream, known, k + 1, base, reporter));
       } else {
         const auto begin = std::chrono::steady_clock::now();
-        const LanguageModel model = LanguageModel::open(state.work, common.open);
+        const LanguageModel model = LanguageModel::open(state.work, open_options(common));
         const double open_seconds =
             std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
         points.push_back(measure(state, common, stream, known, k + 1, model, reporter));

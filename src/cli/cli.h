@@ -3,6 +3,9 @@
 // Contract (design §9): with --json one JSON object on standard output; progress and messages on
 // standard error. Exit status 0 done, 1 failed or refused, 2 wrong usage.
 //
+// A verb parses and prints. The work is the workspace's (workspace/workspace.h), which makes the
+// JSON too; only benchmarks and pretraining reach below it.
+//
 // The program itself (main.cc) knows no tensors: it runs the verbs that need none and loads the
 // library of all verbs (verbs.cc), and with it libtorch, for the others.
 #pragma once
@@ -17,8 +20,8 @@
 #include <string>
 #include <vector>
 
+#include "accrete/types.h"
 #include "base/progress.h"
-#include "model/open_options.h"
 
 namespace accrete::cli {
 
@@ -31,11 +34,12 @@ struct Common {
   bool json = false;
   bool quiet = false;
   uint64_t seed = 0;
-  OpenOptions open;
+  api::OpenOptions open;
 
   // Progress on standard error (a bar on a terminal, plain lines in a pipe, nothing with --quiet),
   // and Ctrl-C.
   Reporter reporter() const;
+  api::Callbacks callbacks() const;  // the same for the public interface
   // Prints the result: the object with --json, `text` otherwise.
   void print(const nlohmann::ordered_json& object, const std::string& text) const;
 };

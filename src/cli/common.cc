@@ -74,6 +74,17 @@ Reporter Common::reporter() const {
   return reporter;
 }
 
+api::Callbacks Common::callbacks() const {
+  const Reporter own = reporter();
+  api::Callbacks callbacks;
+  if (own.progress)
+    callbacks.progress = [own](const api::Progress& p) {
+      own.progress({p.stage, p.done, p.total, p.detail});
+    };
+  callbacks.cancelled = own.cancelled;
+  return callbacks;
+}
+
 void Common::print(const nlohmann::ordered_json& object, const std::string& text) const {
   const std::string out =
       json ? object.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace) + "\n" : text;

@@ -1,7 +1,10 @@
-#include "model/export.h"
+// export: a folder for transformers.
+#include <nlohmann/json.hpp>
 
 #include "base/format.h"
 #include "cli/cli.h"
+#include "workspace/json.h"
+#include "workspace/workspace.h"
 
 namespace accrete::cli {
 
@@ -16,15 +19,15 @@ void add_export(CLI::App& app, Common& common, Run& run) {
   add_common(*verb, common, "accrete export my-model my-model-hf");
   verb->callback([state, &common, &run] {
     run = [state, &common] {
-      const auto result = export_model(state->model, state->out, common.reporter());
+      const auto workspace = Workspace::open(state->model, common.open);
+      const auto result = workspace.export_to(state->out, common.reporter());
       const std::string how =
           result.updates.empty()
               ? "the base alone, no update is active"
               : accrete::format("{} update{}; load it with trust_remote_code=True",
                                 result.updates.size(), result.updates.size() == 1 ? "" : "s");
-      common.print(
-          {{"folder", state->out}, {"updates", result.updates}, {"files", result.files}},
-          accrete::format("{}: {}\n  {}\n", state->out, how, accrete::joined(result.files, "  ")));
+      common.print(to_json(result), accrete::format("{}: {}\n  {}\n", result.folder, how,
+                                                    accrete::joined(result.files, "  ")));
       return 0;
     };
   });

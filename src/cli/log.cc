@@ -1,31 +1,11 @@
+// log and show: what was taught, from the ledger alone.
 #include <nlohmann/json.hpp>
 
-#include "base/error.h"
 #include "cli/cli.h"
-#include "ledger/ledger.h"
+#include "workspace/history.h"
+#include "workspace/json.h"
 
 namespace accrete::cli {
-namespace {
-
-nlohmann::ordered_json record_json(const UpdateRecord& r) {
-  return {{"id", r.id},
-          {"order", r.order},
-          {"time", r.time},
-          {"items", r.items},
-          {"active", r.active},
-          {"source", r.source},
-          {"digest", r.source_digest},
-          {"parent", r.parent},
-          {"seed", r.seed},
-          {"method", r.method},
-          {"rows", r.rows},
-          {"tag", r.tag},
-          {"tool_version", r.tool_version},
-          {"measurements", r.measurements}};
-}
-
-}  // namespace
-
 void add_log(CLI::App& app, Common& common, Run& run) {
   struct State {
     std::string model, id;
@@ -36,16 +16,13 @@ void add_log(CLI::App& app, Common& common, Run& run) {
   add_common(*verb, common, "accrete log my-model --json");
   verb->callback([state, &common, &run] {
     run = [state, &common] {
-      const Ledger ledger = Ledger::open(state->model, Ledger::Mode::kRead);
-      nlohmann::ordered_json json = nlohmann::ordered_json::array();
+      const auto updates = History(state->model).log();
       std::vector<std::vector<std::string>> rows = {
           {"UPDATE", "TIME", "ITEMS", "", "TAG", "SOURCE"}};
-      for (const auto& r : ledger.updates()) {
-        json.push_back(record_json(r));
-        rows.push_back({r.id, r.time, std::to_string(r.items), r.active ? "active" : "undone",
-                        r.tag, r.source});
-      }
-      common.print({{"updates", json}}, json.empty() ? "nothing was taught yet\n" : table(rows));
+      for (const auto& u : updates)
+        rows.push_back({u.id, u.time, std::to_string(u.items), u.active ? "active" : "undone",
+                        u.tag, u.source});
+      common.print(to_json(updates), updates.empty() ? "nothing was taught yet\n" : table(rows));
       return 0;
     };
   });
@@ -56,20 +33,7 @@ void add_log(CLI::App& app, Common& common, Run& run) {
   add_common(*show, common, "accrete show my-model 3f2a");
   show->callback([state, &common, &run] {
     run = [state, &common] {
-      const Ledger ledger = Ledger::open(state->model, Ledger::Mode::kRead);
-      auto json = record_json(ledger.find(state->id));
-      // What was taught is in the update's file.
-      json["taught"] = nlohmann::ordered_json::array();
-      for (const TaughtItem& item : ledger.load(json["id"].get<std::string>()).taught.items) {
-        nlohmann::ordered_json entry = {{"line", item.line}};
-        if (!item.prompts.empty()) {
-          entry["prompts"] = item.prompts;
-          entry["answers"] = item.answers;
-        }
-        if (!item.subject.empty()) entry["subject"] = item.subject;
-        if (!item.excerpt.empty()) entry["excerpt"] = item.excerpt;
-        json["taught"].push_back(entry);
-      }
+      const auto json = to_json(History(state->model).show(state->id));
       common.print(json, json.dump(2) + "\n");
       return 0;
     };

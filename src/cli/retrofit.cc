@@ -1,18 +1,17 @@
-#include <chrono>
+// retrofit: a new model folder.
+#include <nlohmann/json.hpp>
 
-#include "api/find_reader.h"
-#include "base/error.h"
+#include "accrete/model.h"
 #include "base/format.h"
 #include "cli/cli.h"
-#include "learn/retrofit_facts.h"
+#include "workspace/json.h"
 
 namespace accrete::cli {
 
 void add_retrofit(CLI::App& app, Common& common, Run& run) {
   struct State {
-    std::string source, model, reader, tell;
-    std::optional<int64_t> block;
-    RetrofitFactsOptions options;
+    std::string source, model;
+    api::RetrofitOptions options;
   };
   auto state = std::make_shared<State>();
   auto* verb = app.add_subcommand(
@@ -23,14 +22,14 @@ void add_retrofit(CLI::App& app, Common& common, Run& run) {
   verb->add_option("MODEL", state->model, "The new model's folder")
       ->type_name("FOLDER")
       ->required();
-  verb->add_option("--reader", state->reader,
+  verb->add_option("--reader", state->options.reader,
                    "The sentence encoder that reads questions, a folder of the BERT family; "
                    "default: the one that comes along")
       ->type_name("FOLDER");
-  verb->add_option("--block", state->block,
+  verb->add_option("--block", state->options.block,
                    "The block whose output values are added to, from 0; default: by depth")
       ->type_name("N");
-  verb->add_option("--tell", state->tell,
+  verb->add_option("--tell", state->options.tell,
                    "How the model is told an accepted fact; default: by what the model can")
       ->type_name("{value,note,both}");
   verb->add_option("--caution", state->options.caution,
@@ -40,23 +39,14 @@ void add_retrofit(CLI::App& app, Common& common, Run& run) {
   add_common(*verb, common, "accrete retrofit SmolLM2-135M-Instruct.gguf my-model");
   verb->callback([state, &common, &run] {
     run = [state, &common] {
-      const auto start = std::chrono::steady_clock::now();
-      RetrofitFactsOptions& options = state->options;
-      options.reader = find_reader(state->reader);
-      options.block = state->block;
-      if (!state->tell.empty()) options.tell = parse_tell(state->tell);
-      options.open = common.open;
-      options.tool_version = kVersion;
-      const auto result = retrofit_facts(state->source, state->model, options, common.reporter());
-      const double seconds =
-          std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
-      common.print({{"model", state->model},
-                    {"block", result.block},
-                    {"tell", tell_name(result.tell)},
-                    {"reader", result.reader_digest},
-                    {"seconds", seconds}},
+      api::RetrofitOptions& options = state->options;
+      options.device = common.open.device;
+      options.dtype = common.open.dtype;
+      options.threads = common.open.threads;
+      const auto r = api::retrofit(state->source, state->model, options, common.callbacks());
+      common.print(to_json(r),
                    accrete::format("{}: facts are told by {} at block {}; made in {:.1f} s\n",
-                                   state->model, tell_name(result.tell), result.block, seconds));
+                                   r.model, r.tell, r.block, r.seconds));
       return 0;
     };
   });

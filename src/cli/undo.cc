@@ -1,22 +1,23 @@
 // undo, redo, revert and tag: what is active, and what it is called. The ledger alone answers, in
 // milliseconds; `accrete digest` proves the state.
+#include <nlohmann/json.hpp>
+
 #include "base/error.h"
 #include "base/format.h"
 #include "cli/cli.h"
-#include "ledger/ledger.h"
+#include "workspace/history.h"
+#include "workspace/json.h"
 
 namespace accrete::cli {
 namespace {
 
-void print(const Common& common, const Ledger& ledger, const char* what,
-           const std::vector<std::string>& ids) {
-  const size_t active = ledger.active().size();
+void print(const Common& common, const api::ActiveReport& r) {
   std::string text;
-  for (const auto& id : ids) text += accrete::format("{} {}\n", what, id);
-  common.print({{what, ids}, {"active", active}},
-               text + accrete::format(
-                          "{} active\n",
-                          active == 1 ? "1 update is" : accrete::format("{} updates are", active)));
+  for (const auto& id : r.ids) text += accrete::format("{} {}\n", r.done, id);
+  common.print(to_json(r),
+               text + accrete::format("{} active\n",
+                                      r.active == 1 ? "1 update is"
+                                                    : accrete::format("{} updates are", r.active)));
 }
 
 void add_steps(CLI::App& app, Common& common, Run& run) {
@@ -34,19 +35,8 @@ void add_steps(CLI::App& app, Common& common, Run& run) {
     add_common(*verb, common, accrete::format("accrete {} my-model 2", name));
     verb->callback([state, undo, &common, &run] {
       run = [state, undo, &common] {
-        Ledger ledger = Ledger::open(state->model, Ledger::Mode::kWrite);
-        if (undo) {
-          print(common, ledger, "undone", ledger.undo(state->count));
-          return 0;
-        }
-        const auto ids = ledger.redo(state->count);
-        try {
-          for (const auto& id : ids) (void)ledger.load(id);  // its file must be there and whole
-        } catch (...) {
-          (void)ledger.undo(static_cast<int64_t>(ids.size()));
-          throw;
-        }
-        print(common, ledger, "redone", ids);
+        const History history(state->model);
+        print(common, undo ? history.undo(state->count) : history.redo(state->count));
         return 0;
       };
     });
@@ -69,16 +59,7 @@ void add_revert(CLI::App& app, Common& common, Run& run) {
   add_common(*verb, common, "accrete revert my-model 3f2a && accrete revert my-model 3f2a --again");
   verb->callback([state, &common, &run] {
     run = [state, &common] {
-      Ledger ledger = Ledger::open(state->model, Ledger::Mode::kWrite);
-      const UpdateRecord record = ledger.find(state->id);
-      if (record.active == state->again)
-        throw Error(ErrorCode::kInvalidArgument,
-                    accrete::format("update {} is {} already", record.id,
-                                    state->again ? "active" : "taken back"),
-                    state->again ? "`accrete log` shows which are not" : "--again brings it back");
-      if (state->again) (void)ledger.load(record.id);  // its file must be there and whole
-      ledger.set_active(record.id, state->again);
-      print(common, ledger, state->again ? "activated" : "reverted", {record.id});
+      print(common, History(state->model).revert(state->id, state->again));
       return 0;
     };
   });
@@ -101,17 +82,9 @@ void add_tag(CLI::App& app, Common& common, Run& run) {
       if (state->name.empty() != state->remove)
         throw Error(ErrorCode::kInvalidArgument, "a tag needs a name",
                     "give NAME, or --remove to take the tag away");
-      if (state->name == "base" || state->name == "state")
-        throw Error(
-            ErrorCode::kInvalidArgument,
-            accrete::format("\"{}\" cannot be a tag: diff has a meaning for it", state->name),
-            "choose another name");
-      Ledger ledger = Ledger::open(state->model, Ledger::Mode::kWrite);
-      const std::string id = ledger.find(state->id).id;
-      ledger.tag(id, state->name);
-      common.print({{"id", id}, {"tag", state->name}},
-                   state->remove ? accrete::format("{} has no tag now\n", id)
-                                 : accrete::format("{} is {} now\n", id, state->name));
+      const api::TagReport r = History(state->model).tag(state->id, state->name);
+      common.print(to_json(r), state->remove ? accrete::format("{} has no tag now\n", r.id)
+                                             : accrete::format("{} is {} now\n", r.id, r.tag));
       return 0;
     };
   });

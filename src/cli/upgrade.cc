@@ -1,46 +1,31 @@
-#include "api/upgrade.h"
-
+// upgrade: a model of an earlier accrete made anew.
 #include <nlohmann/json.hpp>
 
-#include "api/find_reader.h"
-#include "base/error.h"
+#include "accrete/model.h"
 #include "base/format.h"
 #include "cli/cli.h"
+#include "workspace/json.h"
 
 namespace accrete::cli {
 namespace {
 
-std::string as_text(const std::string& model, const UpgradeResult& r) {
+std::string to_text(const api::UpgradeReport& r) {
   int64_t facts = 0;
-  for (const UpgradedUpdate& u : r.updates) facts += u.facts;
-  std::string out = accrete::format("{}: {} facts of {} update{} taught again\n", model, facts,
+  for (const auto& u : r.updates) facts += u.facts;
+  std::string out = accrete::format("{}: {} facts of {} update{} taught again\n", r.model, facts,
                                     r.updates.size(), r.updates.size() == 1 ? "" : "s");
   std::vector<std::vector<std::string>> rows;
-  for (const UpgradedUpdate& u : r.updates)
+  for (const auto& u : r.updates)
     rows.push_back(
         {u.old, u.id.empty() ? "-" : u.id, accrete::format("{} facts", u.facts), u.source});
   out += table(rows);
   rows.clear();
-  for (const LeftLesson& l : r.left)
+  for (const auto& l : r.left)
     rows.push_back({"not taught",
                     l.line > 0 ? accrete::format("update {}, line {}", l.update, l.line)
                                : accrete::format("update {}", l.update),
                     l.what, l.why});
   return out + table(rows);
-}
-
-nlohmann::ordered_json as_json(const std::string& model, const UpgradeResult& r) {
-  nlohmann::ordered_json updates = nlohmann::ordered_json::array(),
-                         left = nlohmann::ordered_json::array();
-  for (const UpgradedUpdate& u : r.updates)
-    updates.push_back({{"old", u.old}, {"update", u.id}, {"source", u.source}, {"facts", u.facts}});
-  for (const LeftLesson& l : r.left)
-    left.push_back({{"update", l.update},
-                    {"source", l.source},
-                    {"line", l.line},
-                    {"what", l.what},
-                    {"why", l.why}});
-  return {{"model", model}, {"updates", updates}, {"left", left}, {"probes", r.probes}};
 }
 
 }  // namespace
@@ -64,15 +49,14 @@ void add_upgrade(CLI::App& app, Common& common, Run& run) {
   add_common(*verb, common, "accrete upgrade old-model my-model");
   verb->callback([state, &common, &run] {
     run = [state, &common] {
-      RetrofitFactsOptions options;
-      options.reader = find_reader(state->reader);
-      options.open = common.open;
-      options.tool_version = kVersion;
-      TeachOptions how;
-      how.seed = common.seed;
-      how.tool_version = kVersion;
-      const auto result = upgrade(state->source, state->model, options, how, common.reporter());
-      common.print(as_json(state->model, result), as_text(state->model, result));
+      api::RetrofitOptions options;
+      options.reader = state->reader;
+      options.device = common.open.device;
+      options.dtype = common.open.dtype;
+      options.threads = common.open.threads;
+      const auto r =
+          api::upgrade(state->source, state->model, options, common.seed, common.callbacks());
+      common.print(to_json(r), to_text(r));
       return 0;
     };
   });

@@ -10,7 +10,7 @@
 #include "eval/desk_methods.h"
 #include "eval/probe.h"
 #include "eval/text_metrics.h"
-#include "learn/fact_teach.h"
+#include "learn/teach.h"
 #include "ledger/ledger.h"
 
 namespace accrete {
@@ -107,10 +107,10 @@ nlohmann::ordered_json measure_corrections(const LanguageModel& model, const Ope
     return generate_answers(now, all.requests, facts, longest + kSpareTokens, reporter);
   };
   const TeachResult first =
-      teach_facts(work.path(), dataset_of("desk/taught", set.taught), open, options, reporter);
+      teach(work.path(), dataset_of("desk/taught", set.taught), open, options, reporter);
   const auto before = answers();
   const TeachResult second =
-      teach_facts(work.path(), dataset_of("desk/corrected", corrected), open, options, reporter);
+      teach(work.path(), dataset_of("desk/corrected", corrected), open, options, reporter);
   const auto after = answers();
 
   struct Share {

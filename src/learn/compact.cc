@@ -27,7 +27,8 @@ std::string digest_with(LanguageModel& model, const std::vector<const Update*>& 
 
 CompactResult compact(const std::filesystem::path& folder, const OpenOptions& open,
                       const std::string& tool_version, const Reporter& reporter) {
-  if (has_fact_memory(folder)) return compact_facts(folder, open, tool_version, reporter);
+  if (has_fact_memory(folder))
+    return compact_facts(folder, open_in_state(folder, open), tool_version, reporter);
   Ledger ledger = Ledger::open(folder, Ledger::Mode::kWrite);
   const auto earlier = load_earlier(ledger);
   OpenOptions bare = open;

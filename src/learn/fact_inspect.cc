@@ -134,13 +134,13 @@ std::vector<TaughtItem> facts_named(const Ledger& ledger, const std::string& nam
   return out;
 }
 
-CompactResult compact_facts(const fs::path& folder, const OpenOptions& open,
+CompactResult compact_facts(const fs::path& folder, const ModelInState& model_in,
                             const std::string& tool_version, const Reporter& reporter) {
   Ledger ledger = Ledger::open(folder, Ledger::Mode::kWrite);
   const auto active = ledger.active();
   if (active.size() < 2)
     throw Error(ErrorCode::kRefused, "there is nothing to fold", "it takes two active updates");
-  LanguageModel model = LanguageModel::open(folder, open);
+  LanguageModel model = model_in(ledger, active);
   CompactResult result;
   result.digest_before = model.state_digest();
   Update fold;

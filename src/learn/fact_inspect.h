@@ -13,7 +13,7 @@
 #include "learn/compact.h"
 #include "ledger/ledger.h"
 #include "memory/fact_store.h"
-#include "model/open_options.h"
+#include "model/language_model.h"
 
 namespace accrete {
 
@@ -54,7 +54,7 @@ std::vector<TaughtItem> facts_named(const Ledger& ledger, const std::string& nam
                                     const std::string& except = {});
 
 // Folds all active updates into one of the facts that the state has. As compact() says.
-CompactResult compact_facts(const std::filesystem::path& folder, const OpenOptions& open,
+CompactResult compact_facts(const std::filesystem::path& folder, const ModelInState& model_in,
                             const std::string& tool_version, const Reporter& reporter);
 
 // The update that first taught a fact of the state: behind a fold, the member that it came with.

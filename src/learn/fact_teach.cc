@@ -39,11 +39,11 @@ struct FactSession {
   std::vector<WatchedFactProbe> probes;
   std::vector<Conflict> conflicts;
 
-  FactSession(const fs::path& folder, const Dataset& data, const OpenOptions& open, bool raw,
+  FactSession(const fs::path& folder, const Dataset& data, const ModelInState& model_in, bool raw,
               Ledger::Mode mode, const Reporter& reporter)
       : ledger(Ledger::open(folder, mode)),
         snapshot(ledger.snapshot()),
-        model(LanguageModel::open(folder, open, ledger, snapshot.active)),
+        model(model_in(ledger, snapshot.active)),
         lessons(make_fact_lessons(model, data, raw)) {
     for (Probe& probe : probes_of(ledger, snapshot)) {
       WatchedFactProbe watched;
@@ -401,6 +401,17 @@ struct Trial {
   size_t left = 0;
 };
 
+// The state that the commit of `update` made.
+std::shared_ptr<const LanguageModel> state_after(const FactSession& session, Update update,
+                                                 const UpdateRecord& committed) {
+  auto active = session.snapshot.active;
+  active.push_back(committed);
+  auto after = std::make_shared<LanguageModel>(session.model);
+  after->use_facts(session.model.facts().plus(committed.id, std::move(update)));
+  after->name_state(state_key(active));
+  return after;
+}
+
 // Asks the session's probes under the proposal. Those that it would answer wrongly are left to the
 // model, which becomes part of the proposal.
 Trial try_proposal(FactSession& session, FactProposal& proposal, const Reporter& reporter) {
@@ -418,11 +429,11 @@ Trial try_proposal(FactSession& session, FactProposal& proposal, const Reporter&
 
 }  // namespace
 
-PlanResult plan_facts(const fs::path& folder, const Dataset& data, const OpenOptions& open,
+PlanResult plan_facts(const fs::path& folder, const Dataset& data, const ModelInState& model_in,
                       const TeachOptions& options, const Reporter& reporter) {
   const Clock clock;
   const Reporter timed = with_limit(reporter, options.max_seconds, clock);
-  FactSession session(folder, data, open, options.raw, Ledger::Mode::kRead, timed);
+  FactSession session(folder, data, model_in, options.raw, Ledger::Mode::kRead, timed);
   PlanResult result;
   result.items = static_cast<int64_t>(data.items.size());
   result.conflicts = session.conflicts;
@@ -441,11 +452,11 @@ PlanResult plan_facts(const fs::path& folder, const Dataset& data, const OpenOpt
   return result;
 }
 
-TeachResult teach_facts(const fs::path& folder, const Dataset& data, const OpenOptions& open,
+TeachResult teach_facts(const fs::path& folder, const Dataset& data, const ModelInState& model_in,
                         const TeachOptions& options, const Reporter& reporter) {
   const Clock clock;
   const Reporter timed = with_limit(reporter, options.max_seconds, clock);
-  FactSession session(folder, data, open, options.raw, Ledger::Mode::kWrite, timed);
+  FactSession session(folder, data, model_in, options.raw, Ledger::Mode::kWrite, timed);
   const LanguageModel& model = session.model;
   const auto& lessons = session.lessons.facts;
   TeachResult result;
@@ -559,7 +570,9 @@ TeachResult teach_facts(const fs::path& folder, const Dataset& data, const OpenO
   metadata["learned"] =
       accrete::format("{:.6f} -> {:.6f}", result.learned_before, result.learned_after);
   forget_weights(model.net());
-  result.update = session.ledger.commit(proposal.update, record).id;
+  const UpdateRecord committed = session.ledger.commit(proposal.update, record);
+  result.update = committed.id;
+  result.after = state_after(session, std::move(proposal.update), committed);
   result.seconds = clock.seconds();
   result.peak_bytes = peak_memory_bytes();
   reporter.report("done", 1, 1);

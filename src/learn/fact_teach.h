@@ -26,11 +26,12 @@ FactProposal propose_facts(const LanguageModel& model, std::span<const FactLesso
 // Keys of one wording each, appended to `facts`.
 void append_keys(const Reader& reader, std::span<const TaughtItem> items, UpdateFacts& facts);
 
+// `model_in` is called once, after the ledger of `folder` was opened.
 TeachResult teach_facts(const std::filesystem::path& folder, const Dataset& data,
-                        const OpenOptions& open, const TeachOptions& options,
+                        const ModelInState& model_in, const TeachOptions& options,
                         const Reporter& reporter);
 PlanResult plan_facts(const std::filesystem::path& folder, const Dataset& data,
-                      const OpenOptions& open, const TeachOptions& options,
+                      const ModelInState& model_in, const TeachOptions& options,
                       const Reporter& reporter);
 
 }  // namespace accrete

@@ -279,7 +279,8 @@ void check_teach_set(const Dataset& data) {
 
 PlanResult plan(const std::filesystem::path& folder, const Dataset& data, const OpenOptions& open,
                 const TeachOptions& options, const Reporter& reporter) {
-  if (has_fact_memory(folder)) return plan_facts(folder, data, open, options, reporter);
+  if (has_fact_memory(folder))
+    return plan_facts(folder, data, open_in_state(folder, open), options, reporter);
   const Clock clock;
   const Reporter timed = with_limit(reporter, options.max_seconds, clock);
   check_teach_set(data);
@@ -310,7 +311,8 @@ PlanResult plan(const std::filesystem::path& folder, const Dataset& data, const 
 
 TeachResult teach(const std::filesystem::path& folder, const Dataset& data, const OpenOptions& open,
                   const TeachOptions& given, const Reporter& reporter) {
-  if (has_fact_memory(folder)) return teach_facts(folder, data, open, given, reporter);
+  if (has_fact_memory(folder))
+    return teach_facts(folder, data, open_in_state(folder, open), given, reporter);
   const Clock clock;
   const Reporter timed = with_limit(reporter, given.max_seconds, clock);
   check_teach_set(data);

@@ -10,6 +10,7 @@
 #include <cstdint>
 #include <filesystem>
 #include <map>
+#include <memory>
 #include <optional>
 #include <string>
 #include <vector>
@@ -64,6 +65,8 @@ struct TeachResult {
   double seconds = 0;
   double measuring_seconds = 0;  // of these: what was answered before, and is now
   int64_t peak_bytes = 0;        // largest resident memory of the process
+  // The model in the state that was committed; null for memory layers.
+  std::shared_ptr<const LanguageModel> after;
 };
 
 // A teach up to the forecast.

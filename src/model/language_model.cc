@@ -181,7 +181,25 @@ LanguageModel LanguageModel::open(const std::filesystem::path& folder, const Ope
       m.use_overlay(overlay_from(m, *ledger, std::move(read)));
     }
   }
+  m.state_ = options.with_updates ? state_key(records) : state_key({});
   return m;
+}
+
+ModelInState open_in_state(const std::filesystem::path& folder, const OpenOptions& options) {
+  return [folder, options](const Ledger& ledger, const std::vector<UpdateRecord>& active) {
+    return LanguageModel::open(folder, options, ledger, active);
+  };
+}
+
+LanguageModel LanguageModel::in_state(const Ledger& ledger,
+                                      const std::vector<UpdateRecord>& active) const {
+  LanguageModel out = *this;
+  std::string key = state_key(active);
+  if (key == state_) return out;
+  if (facts_) out.use_facts(facts_->with(load_facts(ledger, active)));
+  if (memory_) out.use_overlay(overlay_from(*this, ledger, read_active(ledger, active, false)));
+  out.state_ = std::move(key);
+  return out;
 }
 
 Accesses Memory::lookup(const at::Tensor& x, const at::Tensor& mask) const {
@@ -203,6 +221,7 @@ void LanguageModel::use_facts(FactMemory facts) {
     require_fit(fact.vectors() == 0 || fact.update->facts.width == net_.config().width, folder_);
   }
   facts_ = std::make_shared<const FactMemory>(std::move(facts));
+  state_.clear();
 }
 
 const Memory& LanguageModel::memory() const {
@@ -337,6 +356,7 @@ Overlay LanguageModel::load_overlay(const Ledger& ledger, bool from_updates) con
 void LanguageModel::use_overlay(Overlay overlay) {
   (void)memory();  // throws when there is none
   memory_->overlay = std::move(overlay);
+  state_.clear();
   memory_->overlay.copy_to(net_.device());
 }
 

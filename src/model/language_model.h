@@ -3,7 +3,8 @@
 //
 // Opening a folder reads the base by memory map, the memory layers of `accrete/` if there are any,
 // and puts the active updates of the ledger together to the overlay, always from the base, so that
-// a state is reproducible bit for bit.
+// a state is reproducible bit for bit. Copies share the tensors: a model that nobody changes is a
+// state that any number of threads may ask.
 //
 // Non-goals: changing anything on disk (learn/, ledger/), sampling (generate.h).
 #pragma once
@@ -11,6 +12,7 @@
 #include <ATen/core/Tensor.h>
 
 #include <filesystem>
+#include <functional>
 #include <map>
 #include <optional>
 #include <span>
@@ -64,6 +66,14 @@ class LanguageModel {
   // In the state that these updates of `ledger` make, in ledger order, whatever it says by now.
   static LanguageModel open(const std::filesystem::path& folder, const OpenOptions& options,
                             const Ledger& ledger, const std::vector<UpdateRecord>& active);
+
+  // The same network in the state that these updates of its ledger make: a copy that shares every
+  // tensor of the base, and reads no update where it is in that state already.
+  LanguageModel in_state(const Ledger& ledger, const std::vector<UpdateRecord>& active) const;
+  // The name of the state (ledger.h, state_key); empty when what was taught was put in place by
+  // hand (use_facts, set_overlay and their like).
+  const std::string& state() const { return state_; }
+  void name_state(std::string key) { state_ = std::move(key); }
 
   const std::filesystem::path& folder() const { return folder_; }
   const Transformer& net() const { return net_; }
@@ -129,6 +139,7 @@ class LanguageModel {
                             const Ledger* given, std::vector<UpdateRecord> records);
 
   std::filesystem::path folder_;
+  std::string state_;
   Transformer net_;
   Tokenizer tokenizer_ = Tokenizer();
   std::optional<ChatTemplate> chat_;
@@ -136,6 +147,12 @@ class LanguageModel {
   std::optional<Memory> memory_;
   std::shared_ptr<const FactMemory> facts_;
 };
+
+// The folder's model in the state that these updates of its ledger make: opened for that, or one
+// that is open put into that state.
+using ModelInState =
+    std::function<LanguageModel(const Ledger& ledger, const std::vector<UpdateRecord>& active)>;
+ModelInState open_in_state(const std::filesystem::path& folder, const OpenOptions& options);
 
 at::Device parse_device(const std::string& name);
 at::ScalarType parse_dtype(const std::string& name);

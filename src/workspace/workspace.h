@@ -3,7 +3,7 @@
 //
 //   auto workspace = Workspace::open("my-model");
 //   auto report = workspace.teach(read_dataset("facts.jsonl"));
-//   auto answer = workspace.ask({{"How heavy is the Pellor 300?"}}).front();
+//   auto answer = workspace.ask({"How heavy is the Pellor 300?"});
 //
 // The network is opened once, when it is first needed; verbs that need none never open it. What was
 // taught is a state apart from it: a `State` is a model that nothing changes, and all states of a

@@ -1,11 +1,13 @@
 // The public interface on a tiny model: made, taught, asked, taken back.
+#include "accrete/model.h"
+
 #include <gmock/gmock.h>
 
+#include <fstream>
 #include <nlohmann/json.hpp>
 
 #include "../base/testing.h"
 #include "../model/tiny_chat_model.h"
-#include "api/facade.h"
 #include "base/format.h"
 
 namespace accrete {
@@ -125,6 +127,100 @@ TEST_F(ApiModel, OthersAreFollowedAfterReload) {
   EXPECT_FALSE(other.ask(kHeavy, asked).fact);
   other.reload();
   EXPECT_TRUE(other.ask(kHeavy, asked).fact);
+}
+
+// What the command line has verbs for.
+TEST_F(ApiModel, PlannedProbedLookedAtFoldedExported) {
+  api::Model model = fresh();
+  const auto write = [&](const std::string& name, const std::string& text) {
+    std::ofstream(*folder_ / name) << text;
+    return *folder_ / name;
+  };
+  const fs::path facts = write("facts.jsonl", R"({"question": ")" + kHeavy +
+                                                  R"(", "answer": "b", "subject": "Zorb"})"
+                                                  "\n");
+  const api::Info none = model.info();
+  EXPECT_EQ(none.kind, "questions");
+  EXPECT_EQ(none.tell, "value");
+  EXPECT_EQ(none.block, 1);
+  EXPECT_EQ(none.base.size(), 64U);
+  EXPECT_EQ(none.reader.size(), 64U);
+  EXPECT_TRUE(none.chat);
+  EXPECT_EQ(none.facts, 0);
+
+  // A probe of the model's own answer; what it does not answer right makes none.
+  api::AskOptions raw;
+  raw.raw = true;
+  raw.max_tokens = 1;
+  const std::string said = model.ask("Orro", raw).text;
+  ASSERT_EQ(said.size(), 1U) << said;
+  const nlohmann::json known = {{"question", "Orro"}, {"answer", said}};
+  api::ProbeOptions probe;
+  probe.name = "known";
+  probe.raw = true;
+  probe.floor = 0.5;
+  EXPECT_EQ(model.add_probe(write("known.jsonl", known.dump() + "\n"), probe).items, 1);
+  expect_error(ErrorCode::kConflict, [&] { model.add_probe(*folder_ / "known.jsonl", probe); });
+  api::ProbeOptions other = probe;
+  other.name = "other";
+  expect_error(ErrorCode::kRefused, [&] { model.discover_probe(facts, other); });
+  ASSERT_EQ(model.probes().size(), 1U);
+  EXPECT_EQ(model.probes()[0].floor, 0.5);
+
+  const api::PlanReport plan = model.plan(facts, quick());
+  EXPECT_EQ(plan.items, 1);
+  EXPECT_TRUE(plan.probes.at("known").holds);
+  EXPECT_EQ(plan.parameters, 6 * 48);
+  EXPECT_TRUE(model.log().empty());
+
+  const std::string first = model.teach(facts, quick()).update;
+  api::Item item;
+  item.prompts = {kHeavy};
+  item.answers = {"c"};
+  item.subject = "Zorb";
+  EXPECT_EQ(model.plan(std::vector{item}, quick()).conflicts.size(), 1U);
+  const api::TeachReport second = model.teach(std::vector{item}, quick());
+  EXPECT_EQ(second.conflicts.at(0).update, first);
+  EXPECT_EQ(second.kept.at("known").kept, 1);
+  const api::CheckReport check = model.check();
+  ASSERT_EQ(check.probes.size(), 1U);
+  EXPECT_TRUE(check.holds);
+  EXPECT_EQ(check.probes[0].now, check.probes[0].base);
+
+  model.tag(first, "prices");
+  EXPECT_EQ(model.show("prices").update.id, first);
+  EXPECT_EQ(model.show("prices").taught.at(0).prompts.at(0), kHeavy);
+  EXPECT_EQ(model.log().at(0).tag, "prices");
+  expect_error(ErrorCode::kInvalidArgument, [&] { model.tag(first, "state"); });
+  expect_error(ErrorCode::kNotFound, [&] { model.show("nothing"); });
+  const api::DiffReport diff = model.diff("prices", second.update);
+  EXPECT_EQ(diff.a, first);
+  ASSERT_EQ(diff.facts->changed.size(), 1U);
+  EXPECT_EQ(diff.facts->changed[0].b, "c");
+  EXPECT_EQ(model.audit().facts->facts, 1);
+  EXPECT_EQ(model.info().facts, 1);
+  EXPECT_EQ(model.explain(kHeavy).fact->nearest->update, second.update);
+  EXPECT_EQ(model.ask({{"user", "Zorb."}, {"assistant", "Yes?"}, {"user", kHeavy}}).text, "c");
+  const api::EvalReport eval = model.eval(facts);
+  EXPECT_EQ(eval.shares->by_facts, 1);
+  EXPECT_EQ(eval.questions.at(0).output, "c");
+  EXPECT_EQ(eval.shares->exact, 0);
+
+  EXPECT_EQ(model.revert(second.update), second.update);
+  EXPECT_EQ(model.ask(kHeavy).text, "b");
+  expect_error(ErrorCode::kInvalidArgument, [&] { model.revert(second.update); });
+  model.revert(second.update, true);
+  const std::string state = model.digest().state;
+  const api::CompactReport fold = model.compact();
+  EXPECT_EQ(fold.folded, (std::vector<std::string>{first, second.update}));
+  EXPECT_EQ(model.digest().state, state);
+  EXPECT_EQ(model.ask(kHeavy).text, "c");
+  expect_error(ErrorCode::kRefused, [&] { model.compact(); });
+  const api::ExportReport exported = model.export_to(*folder_ / "exported");
+  EXPECT_EQ(exported.updates, fold.updates);
+  EXPECT_TRUE(fs::exists(*folder_ / "exported" / "config.json"));
+  model.remove_probe("known");
+  EXPECT_TRUE(model.probes().empty());
 }
 
 TEST_F(ApiModel, WhatIsRefusedChangesNothing) {

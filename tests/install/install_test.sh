@@ -16,12 +16,12 @@ unset ACCRETE_DATA LD_LIBRARY_PATH
 
 [[ $("$prefix/bin/accrete" --version) == "accrete "[0-9]* ]] || fail "--version"
 for file in share/accrete/background.txt.zst share/doc/accrete/LICENSE include/accrete/accrete.h \
-    include/accrete/error.h share/bash-completion/completions/accrete \
+    include/accrete/error.h include/accrete/model.h include/accrete/types.h share/bash-completion/completions/accrete \
     share/zsh/site-functions/_accrete share/fish/vendor_completions.d/accrete.fish; do
   [ -s "$prefix/$file" ] || fail "$file is not installed"
 done
 # The headers stand alone: nothing of the source tree, no tensors.
-! grep -rEn '#include "(base|io|model|learn)/|ATen|torch/' "$prefix/include" || fail "a header needs the sources"
+! grep -rEn '#include "(base|io|model|learn|workspace)/|ATen|torch/' "$prefix/include" || fail "a header needs the sources"
 # No file of the package names a place of this machine's.
 ! grep -rn "$torch\|$build" "$prefix"/lib*/cmake "$prefix"/lib/*/cmake 2>/dev/null || fail "the package names a machine's path"
 

@@ -1,0 +1,45 @@
+// What the workspace's sources share: the open model and its state.
+//
+// Non-goals: anything for others (workspace.h).
+#pragma once
+
+#include <memory>
+#include <mutex>
+#include <vector>
+
+#include "ledger/ledger.h"
+#include "model/language_model.h"
+#include "workspace/workspace.h"
+
+namespace accrete {
+
+struct Workspace::Impl {
+  std::filesystem::path folder;
+  OpenOptions options;
+  History history;
+
+  Impl(std::filesystem::path path, const api::OpenOptions& given);
+
+  // See workspace.h.
+  State now();
+  bool refresh();
+  // A state of the folder's model, whichever: for its network. Opened without updates if need be.
+  State any();
+  // The state that these updates of `ledger` make. It becomes now() if nothing is open yet.
+  State at(const Ledger& ledger, const std::vector<UpdateRecord>& active);
+  ModelInState in_state() {
+    return [this](const Ledger& ledger, const std::vector<UpdateRecord>& active) {
+      return *at(ledger, active);
+    };
+  }
+  void publish(State state);
+
+ private:
+  State current() const;
+
+  mutable std::mutex guard_;  // of current_, for as long as a pointer takes to copy
+  std::mutex opening_;        // held while a state is made that may become current_
+  State current_, bare_;      // bare_: the network without updates, where that came first
+};
+
+}  // namespace accrete

@@ -1,0 +1,295 @@
+// The state of a workspace, and what changes it.
+#include "workspace/workspace.h"
+
+#include <nlohmann/json.hpp>
+
+#include "base/error.h"
+#include "base/format.h"
+#include "base/sha256.h"
+#include "learn/compact.h"
+#include "learn/fact_inspect.h"
+#include "learn/fact_teach.h"
+#include "learn/teach.h"
+#include "model/fact_memory.h"
+#include "model/memory_files.h"
+#include "workspace/impl.h"
+
+namespace accrete {
+namespace {
+
+TeachOptions inner_options(const api::TeachOptions& given) {
+  TeachOptions inner;
+  inner.ranking = parse_ranking(given.ranking);
+  inner.slots = given.slots;
+  inner.raw = given.raw;
+  inner.seed = given.seed;
+  inner.max_seconds = given.max_seconds;
+  if (given.steps > 0) inner.values.steps = inner.facts.steps = given.steps;
+  if (given.rate > 0) inner.values.rate = inner.facts.rate = given.rate;
+  inner.deposit.lambda = inner.rows.lambda = given.lambda;
+  inner.neighbours = given.neighbours;
+  inner.gated = given.gated;
+  inner.text_share = given.text_share;
+  inner.stepwise = given.stepwise;
+  inner.tool_version = api::version();
+  return inner;
+}
+
+api::Forecast plain(const ProbeForecast& f) {
+  return {f.examples, f.touched, f.tried,       f.now,         f.predicted,
+          f.low,      f.high,    f.first_order, f.second_order};
+}
+
+std::vector<api::Conflict> plain(const std::vector<Conflict>& all) {
+  std::vector<api::Conflict> out;
+  for (const Conflict& c : all)
+    out.push_back(
+        {c.question, c.answer, c.line, c.update, c.update_line, c.update_answer, c.update_source});
+  return out;
+}
+
+std::vector<api::Overlap> plain(const std::vector<Overlap>& all) {
+  std::vector<api::Overlap> out;
+  for (const Overlap& o : all)
+    out.push_back({o.update, o.tag, o.source, o.shared, o.share, o.cosine});
+  return out;
+}
+
+api::TeachReport plain(const TeachResult& r) {
+  api::TeachReport out;
+  out.update = r.update;
+  out.items = r.items;
+  out.learned = {r.learned_before, r.learned_after};
+  if (r.asked_before && r.asked_after) out.asked = {*r.asked_before, *r.asked_after};
+  for (const auto& [name, k] : r.kept) out.kept[name] = {k.before, k.after, k.kept, k.floor};
+  out.conflicts = plain(r.conflicts);
+  out.companions = r.companions;
+  for (const auto& [name, f] : r.forecast) out.forecast[name] = plain(f);
+  out.overlaps = plain(r.overlaps);
+  out.change = r.change;
+  out.dropped = r.dropped_lines;
+  out.remarks = r.remarks;
+  out.check_share = r.check_share;
+  out.rows = r.rows;
+  out.parameters = r.parameters;
+  out.teach_tokens = r.teach_tokens;
+  out.seconds = r.seconds;
+  out.measuring_seconds = r.measuring_seconds;
+  out.peak_bytes = r.peak_bytes;
+  return out;
+}
+
+// As a line of a teach set: so that what is refused in a file is refused here, in the same words.
+std::string to_line(const api::Item& item, size_t number) {
+  nlohmann::ordered_json line = nlohmann::ordered_json::object();
+  if (!item.prompts.empty()) line["prompts"] = item.prompts;
+  if (!item.answers.empty()) line["answers"] = item.answers;
+  if (!item.subject.empty()) line["subject"] = item.subject;
+  if (!item.asked.empty()) line["asked"] = item.asked;
+  if (item.verbatim) line["verbatim"] = true;
+  if (item.leave) line["leave"] = true;
+  for (const api::Message& m : item.messages)
+    line["messages"].push_back({{"role", m.role}, {"content", m.content}});
+  if (!item.text.empty()) line["text"] = item.text;
+  const int kinds = (!item.prompts.empty() || !item.answers.empty() || !item.asked.empty()) +
+                    !item.messages.empty() + !item.text.empty();
+  if (kinds > 1)
+    throw Error(ErrorCode::kInvalidArgument,
+                accrete::format("item {} is of more than one kind", number),
+                "make one item each of a fact, a conversation, a text");
+  try {
+    return line.dump();
+  } catch (const nlohmann::json::exception&) {
+    throw Error(ErrorCode::kInvalidArgument, accrete::format("item {} is not UTF-8", number));
+  }
+}
+
+}  // namespace
+
+Dataset dataset_of(const std::vector<api::Item>& items) {
+  if (items.empty()) throw Error(ErrorCode::kInvalidArgument, "there is nothing to teach");
+  Dataset data;
+  data.path = "memory";
+  std::string text;
+  for (size_t i = 0; i < items.size(); ++i) {
+    const std::string line = to_line(items[i], i + 1);
+    data.items.push_back(parse_item(line, "memory", static_cast<int64_t>(i) + 1));
+    text += line + "\n";
+  }
+  data.digest = sha256_hex(text);
+  return data;
+}
+
+Workspace::Impl::Impl(std::filesystem::path path, const api::OpenOptions& given)
+    : folder(std::move(path)), history(folder) {
+  options.device = given.device;
+  options.dtype = given.dtype;
+  options.threads = given.threads;
+}
+
+Workspace::State Workspace::Impl::current() const {
+  const std::lock_guard lock(guard_);
+  return current_;
+}
+
+void Workspace::Impl::publish(State state) {
+  const std::lock_guard lock(guard_);
+  current_ = std::move(state);
+}
+
+Workspace::State Workspace::Impl::now() {
+  if (State state = current()) return state;
+  const std::lock_guard lock(opening_);
+  if (State state = current()) return state;
+  State state = bare_;
+  if (!state) {
+    state = std::make_shared<const LanguageModel>(LanguageModel::open(folder, options));
+  } else if (state->has_facts() || state->has_memory()) {
+    const Ledger ledger = Ledger::open(folder, Ledger::Mode::kRead);
+    state = std::make_shared<const LanguageModel>(state->in_state(ledger, ledger.active()));
+  }
+  publish(state);
+  return state;
+}
+
+bool Workspace::Impl::refresh() {
+  const std::lock_guard lock(opening_);
+  const State state = current();
+  if (!state || (!state->has_facts() && !state->has_memory())) return false;
+  const Ledger ledger = Ledger::open(folder, Ledger::Mode::kRead);
+  const auto active = ledger.active();
+  if (state->state() == state_key(active)) return false;
+  publish(std::make_shared<const LanguageModel>(state->in_state(ledger, active)));
+  return true;
+}
+
+Workspace::State Workspace::Impl::any() {
+  if (State state = current()) return state;
+  const std::lock_guard lock(opening_);
+  if (State state = current()) return state;
+  if (!bare_) {
+    OpenOptions bare = options;
+    bare.with_updates = false;
+    bare_ = std::make_shared<const LanguageModel>(LanguageModel::open(folder, bare));
+  }
+  return bare_;
+}
+
+Workspace::State Workspace::Impl::at(const Ledger& ledger,
+                                     const std::vector<UpdateRecord>& active) {
+  const std::lock_guard lock(opening_);
+  State known = current();
+  if (!known) known = bare_;
+  if (known && known->state() == state_key(active)) return known;
+  if (known) return std::make_shared<const LanguageModel>(known->in_state(ledger, active));
+  known =
+      std::make_shared<const LanguageModel>(LanguageModel::open(folder, options, ledger, active));
+  publish(known);
+  return known;
+}
+
+Workspace::Workspace(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
+Workspace::Workspace(Workspace&&) noexcept = default;
+Workspace& Workspace::operator=(Workspace&&) noexcept = default;
+Workspace::~Workspace() = default;
+
+Workspace Workspace::open(std::filesystem::path folder, const api::OpenOptions& options) {
+  return Workspace(std::make_unique<Impl>(std::move(folder), options));
+}
+
+const std::filesystem::path& Workspace::folder() const {
+  return impl_->folder;
+}
+const History& Workspace::history() const {
+  return impl_->history;
+}
+Workspace::State Workspace::now() const {
+  return impl_->now();
+}
+bool Workspace::refresh() {
+  return impl_->refresh();
+}
+
+api::TeachReport Workspace::teach(const Dataset& data, const api::TeachOptions& options,
+                                  const Reporter& reporter) {
+  const TeachOptions inner = inner_options(options);
+  const bool facts = has_fact_memory(impl_->folder);
+  const TeachResult result =
+      facts ? teach_facts(impl_->folder, data, impl_->in_state(), inner, reporter)
+            : accrete::teach(impl_->folder, data, impl_->options, inner, reporter);
+  if (result.after)
+    impl_->publish(result.after);
+  else
+    impl_->refresh();
+  return plain(result);
+}
+
+api::PlanReport Workspace::plan(const Dataset& data, const api::TeachOptions& options,
+                                const Reporter& reporter) const {
+  const TeachOptions inner = inner_options(options);
+  const bool facts = has_fact_memory(impl_->folder);
+  const PlanResult r = facts ? plan_facts(impl_->folder, data, impl_->in_state(), inner, reporter)
+                             : accrete::plan(impl_->folder, data, impl_->options, inner, reporter);
+  api::PlanReport out;
+  out.items = r.items;
+  for (const auto& [name, f] : r.forecast)
+    out.probes[name] = {plain(f), r.floors.at(name), r.holds.at(name)};
+  out.rows = r.rows;
+  out.parameters = r.parameters;
+  out.overlaps = plain(r.overlaps);
+  out.conflicts = plain(r.conflicts);
+  out.companions = r.companions;
+  out.remarks = r.remarks;
+  out.seconds = r.seconds;
+  return out;
+}
+
+api::ActiveReport Workspace::undo(int64_t n) {
+  auto report = impl_->history.undo(n);
+  impl_->refresh();
+  return report;
+}
+
+api::ActiveReport Workspace::redo(int64_t n) {
+  auto report = impl_->history.redo(n);
+  impl_->refresh();
+  return report;
+}
+
+api::ActiveReport Workspace::revert(const std::string& id, bool again) {
+  auto report = impl_->history.revert(id, again);
+  impl_->refresh();
+  return report;
+}
+
+api::CompactReport Workspace::compact(const Reporter& reporter) {
+  const std::string version(api::version());
+  const CompactResult r = has_fact_memory(impl_->folder)
+                              ? compact_facts(impl_->folder, impl_->in_state(), version, reporter)
+                              : accrete::compact(impl_->folder, impl_->options, version, reporter);
+  impl_->refresh();
+  return {r.updates,     r.folded,     r.digest_before, r.digest_after,
+          r.rows_before, r.rows_after, r.bytes_before,  r.bytes_after};
+}
+
+api::Info Workspace::info() const {
+  const State state = impl_->now();
+  api::Info info;
+  info.state = state->state();
+  info.chat = state->chat().has_value();
+  if (!state->has_facts() && !state->has_memory()) return info;
+  info.base = load_memory_info(impl_->folder).value("base_digest", "");
+  info.kind = state->has_facts() ? "questions" : "rows";
+  for (const api::UpdateInfo& update : impl_->history.log()) info.updates += update.active;
+  if (!state->has_facts()) return info;
+  const FactMemory& facts = state->facts();
+  info.reader = facts.info().reader_digest;
+  info.tell = tell_name(facts.info().tell);
+  info.block = facts.info().sites.block;
+  info.caution = facts.info().caution;
+  info.facts = facts.store().size();
+  for (int64_t i = 0; i < info.facts; ++i) info.wordings += facts.store().fact(i).keys();
+  return info;
+}
+
+}  // namespace accrete
