@@ -4,6 +4,7 @@
 #include <system_error>
 
 #include "accrete/types.h"
+#include "base/error.h"
 #include "base/format.h"
 
 namespace accrete {

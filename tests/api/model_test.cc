@@ -170,7 +170,7 @@ TEST_F(ApiModel, PlannedProbedLookedAtFoldedExported) {
   const api::PlanReport plan = model.plan(facts, quick());
   EXPECT_EQ(plan.items, 1);
   EXPECT_TRUE(plan.probes.at("known").holds);
-  EXPECT_EQ(plan.parameters, 6 * 48);
+  EXPECT_EQ(plan.parameters, 3 * 48);
   EXPECT_TRUE(model.log().empty());
 
   const std::string first = model.teach(facts, quick()).update;

@@ -268,14 +268,14 @@ TEST(WorkspaceOfRows, FollowsItsLedger) {
   Workspace workspace = Workspace::open(folder / "model", on_one_thread());
   const Workspace::State before = workspace.now();
   api::Item item;
-  item.subject = "Zorbel";
-  item.prompts = {"Zorbel ", "So Zorbel "};
-  item.answers = {"b"};
+  item.subject = "Olbert";
+  item.prompts = {"Olbert ", "So Olbert "};
+  item.answers = {"q"};
   api::TeachOptions how;
   how.raw = true;
   how.neighbours = 2;
   how.rate = 2;
-  how.steps = 60;
+  how.steps = 80;
   const auto report = workspace.teach(dataset_of({item}), how);
   const Workspace::State after = workspace.now();
   EXPECT_NE(after->state(), before->state());
