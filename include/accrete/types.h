@@ -94,9 +94,8 @@ struct Info {
   int64_t block = 0;
   double caution = 0;
   int64_t facts = 0, wordings = 0;
-  // Of the state:
-  std::string state;    // its name: equal names, equal states
-  int64_t updates = 0;  // active
+  std::string state;    // the name of the state: equal names, equal states
+  int64_t updates = 0;  // that are active by the ledger
   bool chat = false;    // it has a chat template
 };
 

@@ -32,10 +32,14 @@ struct Workspace::Impl {
       return *at(ledger, active);
     };
   }
-  void publish(State state);
+  // Null until something was opened.
+  State current() const;
+  // `made` becomes now(), unless `begun` is not any more what this began with: then the ledger says
+  // what is newer.
+  void follow(const State& begun, State made);
 
  private:
-  State current() const;
+  void publish(State state);
 
   mutable std::mutex guard_;  // of current_, for as long as a pointer takes to copy
   std::mutex opening_;        // held while a state is made that may become current_

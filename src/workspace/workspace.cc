@@ -137,6 +137,17 @@ void Workspace::Impl::publish(State state) {
   current_ = std::move(state);
 }
 
+void Workspace::Impl::follow(const State& begun, State made) {
+  {
+    const std::lock_guard lock(opening_);
+    if (made && (!begun || begun == current())) {
+      publish(std::move(made));
+      return;
+    }
+  }
+  refresh();
+}
+
 Workspace::State Workspace::Impl::now() {
   if (State state = current()) return state;
   const std::lock_guard lock(opening_);
@@ -214,13 +225,11 @@ api::TeachReport Workspace::teach(const Dataset& data, const api::TeachOptions& 
                                   const Reporter& reporter) {
   const TeachOptions inner = inner_options(options);
   const bool facts = has_fact_memory(impl_->folder);
+  const State begun = impl_->current();
   const TeachResult result =
       facts ? teach_facts(impl_->folder, data, impl_->in_state(), inner, reporter)
             : accrete::teach(impl_->folder, data, impl_->options, inner, reporter);
-  if (result.after)
-    impl_->publish(result.after);
-  else
-    impl_->refresh();
+  impl_->follow(begun, result.after);
   return plain(result);
 }
 
