@@ -124,6 +124,8 @@ struct AskOptions {
   bool raw = false;                    // continue the prompt as it is, without the chat template
   double caution = 0;                  // above 0: accept fewer questions as taught; log-odds
   bool explain = false;                // say what the answer leans on
+  // The answer to what was not taught, word for word; empty: the model answers it.
+  std::string otherwise = {};
 };
 
 // Why a question was answered by what was taught, or was not. Of a model with a memory of facts.

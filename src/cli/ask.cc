@@ -21,6 +21,11 @@ void add_sampling(CLI::App& verb, api::AskOptions& o) {
                   "model's own")
       ->type_name("X")
       ->capture_default_str();
+  verb.add_option("--otherwise", o.otherwise,
+                  "Say this where nothing taught was asked for; default: the model answers")
+      ->type_name("TEXT");
+  verb.add_flag("--explain", o.explain,
+                "Name the updates and the lines taught that the answer leans on");
   verb.add_option("--max-tokens", o.max_tokens, "Longest answer")
       ->type_name("TOKENS")
       ->check(CLI::PositiveNumber)
@@ -80,6 +85,13 @@ std::string to_text(const api::FactExplanation& e) {
   return text;
 }
 
+// Of an answer that was asked with --explain.
+std::string explanation_of(const api::Answer& answer) {
+  if (!answer.explanation) return {};
+  return answer.explanation->fact ? to_text(*answer.explanation->fact)
+                                  : to_text(*answer.explanation->rows);
+}
+
 // Writes an answer while it is made; not with --json.
 Workspace::Stream printer(const Common& common) {
   if (common.json) return nullptr;
@@ -102,8 +114,6 @@ void add_ask(CLI::App& app, Common& common, Run& run) {
   verb->add_option("PROMPT", state->prompt, "The question")->type_name("TEXT")->required();
   verb->add_flag("--raw", state->options.raw,
                  "Continue the prompt as it is, without the chat template");
-  verb->add_flag("--explain", state->options.explain,
-                 "Name the updates and the lines taught that the answer leans on");
   add_sampling(*verb, state->options);
   add_common(*verb, common,
              "accrete ask my-model \"Where was Ada Lovelace born?\" --max-tokens 32");
@@ -115,12 +125,7 @@ void add_ask(CLI::App& app, Common& common, Run& run) {
       const auto workspace = Workspace::open(state->model, common.open);
       const api::Answer answer =
           workspace.ask({state->prompt, {}}, state->options, printer(common), common.reporter());
-      std::string text = "\n";
-      if (answer.explanation && answer.explanation->fact)
-        text += to_text(*answer.explanation->fact);
-      if (answer.explanation && answer.explanation->rows)
-        text += to_text(*answer.explanation->rows);
-      common.print(to_json(answer), text);
+      common.print(to_json(answer), "\n" + explanation_of(answer));
       return 0;
     };
   });
@@ -151,10 +156,11 @@ void add_chat(CLI::App& app, Common& common, Run& run) {
         if (!std::getline(std::cin, line) || line.empty()) break;
         request.messages.push_back({"user", line});
         const api::Answer answer = workspace.ask(request, state->options, printer(common));
-        if (!common.json) std::fputs("\n", stdout);
+        if (!common.json) std::fputs(("\n" + explanation_of(answer)).c_str(), stdout);
         request.messages.push_back({"assistant", answer.text});
         turns.push_back({{"user", line}, {"assistant", answer.text}});
         if (answer.has_facts) turns.back()["fact"] = answer.fact;
+        if (answer.explanation) turns.back()["explain"] = to_json(answer)["explain"];
       }
       common.print({{"turns", turns}}, "");
       return 0;

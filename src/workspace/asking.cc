@@ -26,6 +26,7 @@ AskOptions inner_options(const api::AskOptions& given) {
   inner.generate.stop = given.stop;
   inner.generate.seed = given.seed;
   inner.caution = given.caution;
+  inner.otherwise = given.otherwise;
   return inner;
 }
 
