@@ -101,6 +101,28 @@ std::vector<Choice> choose_facts(const LanguageModel& model, std::span<const Ask
   return model.facts().choose(questions, caution);
 }
 
+PreparedAsk prepare_ask(const LanguageModel& model, const AskRequest& request, int64_t fact) {
+  PreparedAsk out;
+  std::string note;
+  if (fact >= 0) {
+    const FactMemory& memory = model.facts();
+    const TaughtItem& item = memory.store().fact(fact).text();
+    if (item.verbatim) {  // written as it is: the network is not asked
+      say_as_it_is(model, item.answers.front(), out.word_for_word.emplace());
+      return out;
+    }
+    note = note_of(memory.info().tell, item);
+    FactUse& use = out.fact.emplace();
+    use.sites = memory.info().sites;
+    use.vectors = memory.vectors(fact);
+    use.answer = encode_answer(model, request.text, item.answers.front(), request.raw);
+    // A model that reads the note may use the fact in words of its own.
+    use.recital = note.empty() ? Recital::kWhole : Recital::kWords;
+  }
+  out.prompt = encode_request(model, request, note);
+  return out;
+}
+
 std::vector<Generation> answer_with(const LanguageModel& model,
                                     std::span<const AskRequest> requests,
                                     std::span<const int64_t> facts, const GenerateOptions& options,
@@ -111,26 +133,15 @@ std::vector<Generation> answer_with(const LanguageModel& model,
   std::vector<size_t> of;
   bool any = false;
   for (size_t i = 0; i < requests.size(); ++i) {
-    FactUse use;
-    std::string note;
-    if (i < facts.size() && facts[i] >= 0) {
-      const FactMemory& memory = model.facts();
-      const TaughtItem& fact = memory.store().fact(facts[i]).text();
-      if (fact.verbatim) {  // written as it is: the network is not asked
-        say_as_it_is(model, fact.answers.front(), out[i]);
-        if (stream) stream(i, out[i].text);
-        continue;
-      }
-      note = note_of(memory.info().tell, fact);
-      use.sites = memory.info().sites;
-      use.vectors = memory.vectors(facts[i]);
-      use.answer = encode_answer(model, requests[i].text, fact.answers.front(), requests[i].raw);
-      // A model that reads the note may use the fact in words of its own.
-      if (options.recital) use.recital = note.empty() ? Recital::kWhole : Recital::kWords;
-      any = true;
+    PreparedAsk one = prepare_ask(model, requests[i], i < facts.size() ? facts[i] : -1);
+    if (one.word_for_word) {
+      out[i] = std::move(*one.word_for_word);
+      if (stream) stream(i, out[i].text);
+      continue;
     }
-    prompts.push_back(encode_request(model, requests[i], note));
-    uses.push_back(std::move(use));
+    any = any || one.fact.has_value();
+    prompts.push_back(std::move(one.prompt));
+    uses.push_back(one.fact ? std::move(*one.fact) : FactUse{});
     of.push_back(i);
   }
   if (prompts.empty()) return out;

@@ -10,6 +10,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -47,6 +48,15 @@ std::string note_of(Tell tell, const TaughtItem& fact);
 // What a fact's answer is behind a prompt, in tokens: the end of the turn or text included.
 std::vector<int32_t> encode_answer(const LanguageModel& model, const std::string& prompt_text,
                                    const std::string& answer, bool raw);
+
+// What a request becomes once it is known which fact answers it.
+struct PreparedAsk {
+  std::vector<int32_t> prompt;
+  std::optional<FactUse> fact;              // absent: the model answers by itself
+  std::optional<Generation> word_for_word;  // a verbatim answer: the network is not asked
+};
+// `fact` -1: none. Throws kInvalidArgument (an empty prompt) and as ChatTemplate::render does.
+PreparedAsk prepare_ask(const LanguageModel& model, const AskRequest& request, int64_t fact);
 
 struct AskOptions {
   GenerateOptions generate;

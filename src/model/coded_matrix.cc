@@ -72,6 +72,15 @@ void CodedMatrix::product_to(at::Tensor& out, const at::Tensor& x) const {
       [&](int64_t begin, int64_t end) { kernels::coded_product(rows_, begin, end, from, n, to); });
 }
 
+void CodedMatrix::each_product_to(at::Tensor& out, const at::Tensor& x) const {
+  const int64_t n = x.size(0);
+  const float* from = x.const_data_ptr<float>();
+  float* to = out.mutable_data_ptr<float>();
+  at::parallel_for(
+      0, rows_.rows, std::max<int64_t>(1, kGrain / (n * rows_.columns)),
+      [&](int64_t begin, int64_t end) { kernels::coded_products(rows_, begin, end, from, n, to); });
+}
+
 void CodedMatrix::back_product_to(at::Tensor& out, const at::Tensor& y) const {
   const int64_t n = y.size(0);
   if (n > kFew)

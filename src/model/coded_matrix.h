@@ -37,6 +37,8 @@ class CodedMatrix {
   // The same into `out` [n, out], of x [n, in]; and back: y W, [n, out] to `out` [n, in]. All are
   // contiguous float32 on the CPU.
   void product_to(at::Tensor& out, const at::Tensor& x) const;
+  // The same with every row as product_to gives it alone, bit for bit, whatever rows are beside it.
+  void each_product_to(at::Tensor& out, const at::Tensor& x) const;
   void back_product_to(at::Tensor& out, const at::Tensor& y) const;
   // W [out, in] in float32, and in bfloat16 with no copy in float32 beside it.
   at::Tensor values() const;

@@ -4,86 +4,15 @@
 #include <c10/core/InferenceMode.h>
 
 #include <algorithm>
-#include <cctype>
-#include <cmath>
-#include <numeric>
 
 #include "base/error.h"
 #include "base/format.h"
 #include "base/rng.h"
 #include "model/answer_pass.h"
+#include "model/answer_writer.h"
 
 namespace accrete {
 namespace {
-
-void check_sampling(const GenerateOptions& o) {
-  const auto bad = [](const char* what) { throw Error(ErrorCode::kInvalidArgument, what); };
-  if (o.max_tokens < 1) bad("max-tokens must be at least 1");
-  if (!(o.temperature >= 0)) bad("temperature must be 0 (greedy) or more");
-  if (o.top_k < 0) bad("top-k must be 0 (off) or more");
-  if (!(o.top_p > 0 && o.top_p <= 1)) bad("top-p must be in (0, 1]");
-  if (!(o.min_p >= 0 && o.min_p <= 1)) bad("min-p must be in [0, 1]");
-  if (!(o.repetition_penalty > 0)) bad("repetition-penalty must be positive");
-  for (const auto& s : o.stop)
-    if (s.empty()) bad("a stop string must not be empty");
-}
-
-// One prompt's state while it is decoded.
-struct Row {
-  Rng rng;
-  StreamDecoder decoder;
-  std::vector<int32_t> seen;  // prompt and output, for the repetition penalty
-  Generation out;
-  size_t emitted = 0;  // bytes of out.text handed to the stream
-  bool done = false;
-};
-
-// Draws from the row's logits [V] (changed in place).
-int32_t sample(std::span<float> logits, Row& row, const GenerateOptions& o) {
-  if (o.repetition_penalty != 1) {
-    std::vector<int32_t> ids = row.seen;
-    std::sort(ids.begin(), ids.end());
-    ids.erase(std::unique(ids.begin(), ids.end()), ids.end());
-    for (int32_t id : ids) {
-      float& v = logits[static_cast<size_t>(id)];
-      v = v > 0 ? v / static_cast<float>(o.repetition_penalty)
-                : v * static_cast<float>(o.repetition_penalty);
-    }
-  }
-  const auto best = std::max_element(logits.begin(), logits.end());
-  if (o.temperature == 0) return static_cast<int32_t>(best - logits.begin());
-
-  std::vector<int32_t> order(logits.size());
-  std::iota(order.begin(), order.end(), 0);
-  const auto higher = [&](int32_t a, int32_t b) {
-    const float x = logits[static_cast<size_t>(a)], y = logits[static_cast<size_t>(b)];
-    return x > y || (x == y && a < b);
-  };
-  if (o.top_k > 0 && static_cast<size_t>(o.top_k) < order.size()) {
-    std::partial_sort(order.begin(), order.begin() + o.top_k, order.end(), higher);
-    order.resize(static_cast<size_t>(o.top_k));
-  } else {
-    std::sort(order.begin(), order.end(), higher);
-  }
-  std::vector<double> p(order.size());
-  double total = 0;
-  for (size_t i = 0; i < order.size(); ++i)
-    total += p[i] = std::exp((logits[static_cast<size_t>(order[i])] - *best) / o.temperature);
-  size_t keep = p.size();
-  if (o.min_p > 0)
-    while (keep > 1 && p[keep - 1] < o.min_p * p[0]) --keep;
-  if (o.top_p < 1) {
-    double sum = 0;
-    size_t n = 0;
-    while (n < keep && sum < o.top_p * total) sum += p[n++];
-    keep = std::max<size_t>(n, 1);
-  }
-  const double kept = std::accumulate(p.begin(), p.begin() + static_cast<ptrdiff_t>(keep), 0.0);
-  double u = row.rng.uniform() * kept;
-  for (size_t i = 0; i < keep; ++i)
-    if ((u -= p[i]) < 0) return order[i];
-  return order[keep - 1];
-}
 
 // Tokens that all prompts begin with, less at least `left` that each has left. 0 where it saves
 // little.
@@ -100,49 +29,6 @@ int64_t shared_prefix(std::span<const std::vector<int32_t>> prompts, size_t left
   }
   const auto n = static_cast<int64_t>(shared);
   return n >= kWorthwhile ? n : 0;
-}
-
-// Appends text; cuts at a stop string. Holds back what may yet become one.
-void append_text(Row& row, const std::string& piece, const GenerateOptions& o, bool last,
-                 size_t index, const StreamFn& stream) {
-  const size_t before = row.out.text.size();
-  row.out.text += piece;
-  size_t hold = 0;
-  for (const auto& stop : o.stop) {
-    const size_t from = before > stop.size() ? before - stop.size() : 0;
-    const size_t at = row.out.text.find(stop, from);
-    if (at != std::string::npos) {
-      row.out.text.resize(at);
-      row.out.finish_reason = "stop";
-      row.done = true;
-      last = true;
-    }
-    hold = std::max(hold, stop.size() - 1);
-  }
-  const size_t size = row.out.text.size();
-  const size_t final_end = last ? size : (size > hold ? size - hold : 0);
-  if (stream && final_end > row.emitted)
-    stream(index, std::string_view(row.out.text).substr(row.emitted, final_end - row.emitted));
-  row.emitted = std::max(row.emitted, std::min(final_end, size));
-}
-
-// Whether a token goes on with the word or number before it.
-bool within_word(const Tokenizer& tokenizer, int32_t id) {
-  const std::string text = tokenizer.decode({&id, 1}, /*skip_special=*/true);
-  const auto c = static_cast<unsigned char>(text.empty() ? ' ' : text.front());
-  return std::isalnum(c) != 0 || c >= 0x80;
-}
-
-// The token of the answer that row `said` should go on with instead of `id`, or `id`.
-int32_t kept_to(const FactUse& fact, std::span<const int32_t> said, int32_t id,
-                const Tokenizer& tokenizer) {
-  if (fact.recital == Recital::kFree || said.empty() || said.size() >= fact.answer.size() ||
-      !std::equal(said.begin(), said.end(), fact.answer.begin()))
-    return id;
-  const int32_t taught = fact.answer[said.size()];
-  const bool must = fact.recital == Recital::kWhole || within_word(tokenizer, id) ||
-                    within_word(tokenizer, taught);
-  return must ? taught : id;
 }
 
 // What the prompts' facts add in each pass.
@@ -175,18 +61,12 @@ class FactSide {
     return places_.empty() ? nullptr : &side_;
   }
   // The pass over the token that each row wrote last.
-  const FfnSide* behind(std::span<const Row> rows) {
+  const FfnSide* behind(std::span<const AnswerWriter> rows) {
     places_.clear();
     for (size_t b = 0; b < facts_.size(); ++b) {
-      const FactUse& fact = facts_[b];
-      const auto& said = rows[b].out.tokens;
-      const auto n = static_cast<int64_t>(said.size());
-      if (!fact.vectors.defined() || rows[b].done || n % fact.sites.every != 0) continue;
-      const int64_t j = fact.sites.at_end + n / fact.sites.every - 1;
-      if (j >= fact.vectors.size(0) || said.size() > fact.answer.size() ||
-          !std::equal(said.begin(), said.end(), fact.answer.begin()))
-        continue;
-      places_.push_back({static_cast<int64_t>(b), 0, fact.vectors[j]});
+      if (rows[b].done()) continue;
+      if (const int64_t j = vector_behind(facts_[b], rows[b].out().tokens); j >= 0)
+        places_.push_back({static_cast<int64_t>(b), 0, facts_[b].vectors[j]});
     }
     return places_.empty() ? nullptr : &side_;
   }
@@ -226,14 +106,13 @@ std::vector<Generation> generate(const LanguageModel& model,
                 "shorten the prompt");
 
   const std::vector<int64_t> stops = model.stop_ids();
-  std::vector<Row> rows;
-  for (int64_t b = 0; b < B; ++b)
-    rows.push_back({Rng(options.seed).split(static_cast<uint64_t>(b)),
-                    StreamDecoder(model.tokenizer()),
-                    prompts[static_cast<size_t>(b)],
-                    {},
-                    0,
-                    false});
+  std::vector<AnswerWriter> rows;
+  std::vector<AnswerWriter::Emit> emit(prompts.size());
+  for (size_t b = 0; b < prompts.size(); ++b) {
+    rows.emplace_back(model.tokenizer(), options, facts.empty() ? nullptr : &facts[b],
+                      Rng(options.seed).split(b), prompts[b]);
+    if (stream) emit[b] = [&stream, b](std::string_view text) { stream(b, text); };
+  }
 
   const auto device = net.device();
   AnswerPass pass(model, /*cached=*/true);
@@ -284,25 +163,11 @@ std::vector<Generation> generate(const LanguageModel& model,
     if (reporter.cancelled && reporter.cancelled()) break;
     bool all_done = true;
     for (int64_t b = 0; b < B; ++b) {
-      Row& row = rows[static_cast<size_t>(b)];
-      if (row.done) continue;
-      int32_t id = sample({logits.data_ptr<float>() + b * V, static_cast<size_t>(V)}, row, options);
-      if (!facts.empty()) {
-        const int32_t drawn = id;
-        id = kept_to(facts[static_cast<size_t>(b)], row.out.tokens, drawn, model.tokenizer());
-        row.out.brought_back |= id != drawn;
-      }
-      next.data_ptr<int64_t>()[b] = id;
-      if (std::find(stops.begin(), stops.end(), id) != stops.end()) {
-        row.out.finish_reason = "stop";
-        row.done = true;
-        append_text(row, row.decoder.finish(), options, true, static_cast<size_t>(b), stream);
-        continue;
-      }
-      row.seen.push_back(id);
-      row.out.tokens.push_back(id);
-      append_text(row, row.decoder.push(id), options, false, static_cast<size_t>(b), stream);
-      all_done &= row.done;
+      const auto i = static_cast<size_t>(b);
+      if (rows[i].done()) continue;
+      next.data_ptr<int64_t>()[b] =
+          rows[i].next({logits.data_ptr<float>() + b * V, static_cast<size_t>(V)}, stops, emit[i]);
+      all_done &= rows[i].done();
     }
     if (all_done || step + 1 == steps) break;
     next_positions = next_positions + 1;
@@ -316,13 +181,8 @@ std::vector<Generation> generate(const LanguageModel& model,
   }
   std::vector<Generation> out;
   for (size_t b = 0; b < rows.size(); ++b) {
-    Row& row = rows[b];
-    if (!row.done) {
-      row.out.finish_reason = "length";
-      append_text(row, row.decoder.finish(), options, true, b, stream);
-      if (row.done) row.out.finish_reason = "stop";
-    }
-    out.push_back(std::move(row.out));
+    rows[b].cut(emit[b]);
+    out.push_back(rows[b].take());
   }
   return out;
 }

@@ -99,6 +99,7 @@ class Transformer {
 
  private:
   friend class PackedPass;  // the same blocks for packed rows (packed_pass.h)
+  friend class StepPass;    // the same blocks for one token of many texts (step_pass.h)
   struct Block {
     at::Tensor attention_norm, ffn_norm;
     Linear q, k, v, o;

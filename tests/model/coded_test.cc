@@ -84,6 +84,31 @@ TEST(Coded, ProductsAreThoseOfTheValues) {
     }
 }
 
+// What a server needs: a row among any others is that row alone, to the bit.
+TEST(Coded, EachRowIsWhatItIsAlone) {
+  at::manual_seed(4);
+  using Kind = CodedRows::Kind;
+  const std::tuple<Kind, int64_t, bool> kinds[] = {{Kind::kCodes4, 32, true},
+                                                   {Kind::kCodes8, 32, true},
+                                                   {Kind::kCodes8, 32, false},
+                                                   {Kind::kCodes8, 16, false},
+                                                   {Kind::kBFloat16, 32, false}};
+  for (const auto& [kind, block, minima] : kinds) {
+    const Coded c = random_coded(kind, 37, 576, block, minima);
+    const CodedMatrix matrix(c.rows);
+    const auto x = at::randn({70, 576});
+    std::vector<at::Tensor> alone;
+    for (int64_t i = 0; i < 70; ++i) alone.push_back(matrix.product(x.narrow(0, i, 1)));
+    for (const int64_t n : {1, 2, 3, 7, 8, 9, 33, 64, 70}) {
+      auto got = at::full({n, 37}, NAN);
+      matrix.each_product_to(got, x.narrow(0, 0, n));
+      for (int64_t i = 0; i < n; ++i)
+        ASSERT_TRUE(at::equal(got[i], alone[static_cast<size_t>(i)][0]))
+            << static_cast<int>(kind) << " row " << i << " of " << n;
+    }
+  }
+}
+
 // A matrix whose values are turned into float32 in several parts.
 TEST(Coded, ManyRowsOfALargeMatrix) {
   at::manual_seed(5);

@@ -191,6 +191,84 @@ void Product(const CodedRows& w, int64_t begin, int64_t end, const float* x, int
   }
 }
 
+// One row of w against N rows of x, each with the two chains of sums that a single row has: the
+// result of a row does not depend on N. Written out for the compiler to keep them in registers.
+template <size_t N, class Row>
+void EachRow(const CodedRows& w, size_t begin, size_t end, const float* x, float* y) {
+  const Tag d;
+  const size_t lanes = hn::Lanes(d), columns = static_cast<size_t>(w.columns);
+  const auto stride = static_cast<size_t>(w.rows);
+  const float* HWY_RESTRICT from = x;
+  for (size_t r = begin; r < end; ++r) {
+    const Row row(w, r);
+    V a0 = hn::Zero(d), a1 = a0, a2 = a0, a3 = a0, a4 = a0, a5 = a0, a6 = a0, a7 = a0;
+    V b0 = a0, b1 = a0, b2 = a0, b3 = a0, b4 = a0, b5 = a0, b6 = a0, b7 = a0;
+    for (size_t b = 0; b < columns / 32; ++b) {
+      if (b % Row::kBlocksALine == 0) row.Fetch(b);
+      for (size_t i = 0; i < 16; i += lanes) {
+        const Pair v = row.Values(b, i);
+        const float* low = from + b * 32 + i;
+        const float* high = low + 16;
+        const auto add = [&](size_t k, V& s, V& t) HWY_ATTR {
+          s = hn::MulAdd(v.low, hn::LoadU(d, low + k * columns), s);
+          t = hn::MulAdd(v.high, hn::LoadU(d, high + k * columns), t);
+        };
+        add(0, a0, b0);
+        if constexpr (N > 1) add(1, a1, b1);
+        if constexpr (N > 2) {
+          add(2, a2, b2);
+          add(3, a3, b3);
+        }
+        if constexpr (N > 4) {
+          add(4, a4, b4);
+          add(5, a5, b5);
+          add(6, a6, b6);
+          add(7, a7, b7);
+        }
+      }
+    }
+    const auto store = [&](size_t k, V s, V t) HWY_ATTR {
+      y[k * stride + r] = hn::GetLane(hn::SumOfLanes(d, hn::Add(s, t)));
+    };
+    store(0, a0, b0);
+    if constexpr (N > 1) store(1, a1, b1);
+    if constexpr (N > 2) {
+      store(2, a2, b2);
+      store(3, a3, b3);
+    }
+    if constexpr (N > 4) {
+      store(4, a4, b4);
+      store(5, a5, b5);
+      store(6, a6, b6);
+      store(7, a7, b7);
+    }
+  }
+}
+
+// Rows of w that stay in the first cache while the rows of x go by.
+constexpr size_t kStay = 16;
+
+template <class Row>
+void Products(const CodedRows& w, int64_t begin, int64_t end, const float* x, int64_t n, float* y) {
+  // As many rows of x as there are registers for two sums each.
+  constexpr int64_t kMost = HWY_MAX_BYTES >= 64 ? 8 : 4;
+  for (auto from = static_cast<size_t>(begin); from < static_cast<size_t>(end); from += kStay) {
+    const size_t to = std::min(from + kStay, static_cast<size_t>(end));
+    const float* in = x;
+    float* out = y;
+    for (int64_t left = n; left > 0;) {
+      const int64_t some = left >= kMost ? kMost : left >= 4 ? 4 : left >= 2 ? 2 : 1;
+      if (some == 8) EachRow<8, Row>(w, from, to, in, out);
+      if (some == 4) EachRow<4, Row>(w, from, to, in, out);
+      if (some == 2) EachRow<2, Row>(w, from, to, in, out);
+      if (some == 1) EachRow<1, Row>(w, from, to, in, out);
+      left -= some;
+      in += some * w.columns;
+      out += some * w.rows;
+    }
+  }
+}
+
 // Rows of x that are summed up together, and how many blocks of 32 columns: what stays in the first
 // cache, in memory of this thread. Were it summed up in x, where another thread's columns begin in
 // the line after these, what the processor fetches ahead would be that thread's.
@@ -293,6 +371,11 @@ void Forward(const CodedRows& w, int64_t begin, int64_t end, const float* x, int
   WithRow(w, [&]<class Row>(Row*) { Product<Row>(w, begin, end, x, n, y); });
 }
 
+void ForwardEach(const CodedRows& w, int64_t begin, int64_t end, const float* x, int64_t n,
+                 float* y) {
+  WithRow(w, [&]<class Row>(Row*) { Products<Row>(w, begin, end, x, n, y); });
+}
+
 void Back(const CodedRows& w, int64_t begin, int64_t end, const float* y, int64_t n, float* x) {
   WithRow(w, [&]<class Row>(Row*) { BackProducts<Row>(w, begin, end, y, n, x); });
 }
@@ -313,6 +396,13 @@ HWY_EXPORT(Forward);
 void coded_product(const CodedRows& w, int64_t begin, int64_t end, const float* x, int64_t n,
                    float* y) {
   HWY_DYNAMIC_DISPATCH(Forward)(w, begin, end, x, n, y);
+}
+
+HWY_EXPORT(ForwardEach);
+
+void coded_products(const CodedRows& w, int64_t begin, int64_t end, const float* x, int64_t n,
+                    float* y) {
+  HWY_DYNAMIC_DISPATCH(ForwardEach)(w, begin, end, x, n, y);
 }
 
 HWY_EXPORT(Back);

@@ -32,6 +32,10 @@ struct CodedRows {
 void coded_product(const CodedRows& w, int64_t begin, int64_t end, const float* x, int64_t n,
                    float* y);
 
+// The same with row i of y as coded_product gives it for n = 1, bit for bit, for any n.
+void coded_products(const CodedRows& w, int64_t begin, int64_t end, const float* x, int64_t n,
+                    float* y);
+
 // What comes back through it: x[i, c] = sum over r of y[i, r] w[r, c] for i < n and begin <= c <
 // end, multiples of 32; x and y as above.
 void coded_back_product(const CodedRows& w, int64_t begin, int64_t end, const float* y, int64_t n,
