@@ -12,6 +12,7 @@ pkg_check_modules(utf8proc REQUIRED IMPORTED_TARGET libutf8proc)
 if(NOT ACCRETE_FUZZ)
   pkg_check_modules(tomlplusplus REQUIRED IMPORTED_TARGET tomlplusplus)
   find_package(CLI11 REQUIRED)
+  find_package(Boost 1.74 REQUIRED)  # headers: Asio and Beast
   pkg_check_modules(hwy REQUIRED IMPORTED_TARGET libhwy)
 
   # at::parallel_for is made by the compiler of who calls it: without OpenMP's flag it is a plain

@@ -11,7 +11,7 @@ say() { printf 'setup: %s\n' "$*"; }
 die() { printf 'setup: %s\n  try: %s\n' "$1" "$2" >&2; exit 1; }
 
 packages=(g++ cmake ninja-build pkg-config ccache unzip xz-utils python3 python3-venv libcli11-dev nlohmann-json3-dev
-  libfmt-dev libsqlite3-dev libpcre2-dev libzstd-dev libutf8proc-dev libsodium-dev libhwy-dev libtomlplusplus-dev libgtest-dev libgmock-dev)
+  libfmt-dev libsqlite3-dev libpcre2-dev libzstd-dev libutf8proc-dev libsodium-dev libhwy-dev libtomlplusplus-dev libboost-dev libgtest-dev libgmock-dev)
 # What only tests need: zstd looks into packed data, the shells read their completion scripts. What only CI needs: clang has the fuzzer.
 case "${1:-}" in
   tests) packages+=(zstd zsh fish) ;;
@@ -59,9 +59,9 @@ if [ -z "${Torch_DIR:-}${CMAKE_PREFIX_PATH:-}" ] && ! compgen -G '.venv/lib/pyth
     die "torch 2.13.0 cannot be installed" "give a libtorch with Torch_DIR=.../share/cmake/Torch, or set ACCRETE_TORCH_INDEX"
 fi
 
-if [ -n "${1:-}" ] && ! .venv/bin/python -c 'import torch, transformers, gguf, tokenizers, safetensors, accelerate, tensorboard' 2>/dev/null; then
+if [ -n "${1:-}" ] && ! .venv/bin/python -c 'import torch, transformers, gguf, tokenizers, safetensors, accelerate, tensorboard, openai' 2>/dev/null; then
   say "installing the Python packages of the parity tests"
-  pip install --no-warn-conflicts 'filelock' 'typing-extensions' 'sympy' 'networkx' 'jinja2' 'fsspec' numpy transformers==5.23.0 tokenizers==0.23.3 safetensors gguf==0.19.0 psutil tensorboard==2.20.0 &&
+  pip install --no-warn-conflicts 'filelock' 'typing-extensions' 'sympy' 'networkx' 'jinja2' 'fsspec' numpy transformers==5.23.0 tokenizers==0.23.3 safetensors gguf==0.19.0 psutil tensorboard==2.20.0 openai==3.57.0 &&
     pip install --no-warn-conflicts --no-deps accelerate==1.15.0 ||
     die "the Python packages of the parity tests cannot be installed" "check the network"
 fi

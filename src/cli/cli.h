@@ -33,6 +33,7 @@ inline constexpr const char* kRankings = "{interference,tfidf,gradient,fisher,kl
 struct Common {
   bool json = false;
   bool quiet = false;
+  std::string progress = "text";  // or json: one object an event
   uint64_t seed = 0;
   api::OpenOptions open;
 
@@ -88,6 +89,8 @@ void add_eval(CLI::App& app, Common& common, Run& run);
 void add_pretrain(CLI::App& app, Common& common, Run& run);
 void add_export(CLI::App& app, Common& common, Run& run);
 void add_completion(CLI::App& app, Common& common, Run& run);
+void add_serve(CLI::App& app, Common& common, Run& run);
+void add_key(CLI::App& app, Common& common, Run& run);
 std::string completion_script(const CLI::App& app, const std::string& shell);
 
 }  // namespace accrete::cli

@@ -65,7 +65,14 @@ class ProgressPrinter {
 
 Reporter Common::reporter() const {
   Reporter reporter;
-  if (!quiet) {
+  if (progress == "json") {
+    reporter.progress = [](const ProgressEvent& e) {
+      const nlohmann::ordered_json event = {
+          {"stage", e.stage}, {"done", e.done}, {"total", e.total}, {"detail", e.detail}};
+      std::fprintf(stderr, "%s\n",
+                   event.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace).c_str());
+    };
+  } else if (!quiet) {
     auto printer = std::make_shared<ProgressPrinter>();
     reporter.progress = [printer](const ProgressEvent& e) { (*printer)(e); };
   }

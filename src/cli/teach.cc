@@ -28,8 +28,13 @@ struct TeachArguments {
 };
 
 // What teach and plan take alike.
-void add_options(CLI::App& verb, TeachArguments& state) {
+void add_options(CLI::App& verb, TeachArguments& state, Common& common) {
   api::TeachOptions& o = state.options;
+  verb.add_option("--progress", common.progress,
+                  "How progress is said: text, or json: one object a line for programs")
+      ->type_name("{text,json}")
+      ->check(CLI::IsMember({"text", "json"}))
+      ->capture_default_str();
   verb.add_option("MODEL", state.model, "A model folder made by retrofit")
       ->type_name("FOLDER")
       ->required();
@@ -143,7 +148,7 @@ void add_teach(CLI::App& app, Common& common, Run& run) {
   auto* verb = app.add_subcommand(
       "teach",
       "Teach a set in one transaction: write few rows, validate, commit or change nothing");
-  add_options(*verb, *state);
+  add_options(*verb, *state, common);
   add_common(*verb, common, "accrete teach my-model facts.jsonl --max-seconds 600");
   verb->callback([state, &common, &run] {
     run = [state, &common] {
@@ -161,7 +166,7 @@ void add_plan(CLI::App& app, Common& common, Run& run) {
   auto state = std::make_shared<TeachArguments>();
   auto* verb = app.add_subcommand(
       "plan", "What a teach would do to every probe, which slots and updates it meets; no change");
-  add_options(*verb, *state);
+  add_options(*verb, *state, common);
   add_common(*verb, common, "accrete plan my-model facts.jsonl");
   verb->callback([state, &common, &run] {
     run = [state, &common] {

@@ -17,6 +17,7 @@ if not os.path.exists(os.path.join(source, "models", "SmolLM2-135M-Instruct.Q4_1
 MARK = re.compile(r"<!-- run by tests/docs/commands\.py -->\s*```sh\n(.*?)```", re.S)
 # What a document's blocks must print, each in this order.
 EXPECTED = {"README.md": [["known: ", "learned", "2.4 kg", "post office", "by the fact of", "249 euros", "2.4 kg", "corrects", "199 euros", "known", "undone", "249 euros"]],
+            "docs/server.md": [["Paris", '"state":"committed"', '"content":"2.4 kg"', '"decision":"fact"', "data: [DONE]", '"active":true', '"undone":["', '"decision":"model"', '"status":"ok"']],
             "docs/pretrain.md": [["stopped after step", "tiny: ", "held out: "], ["Portuguese"]]}
 
 for name, expected in EXPECTED.items():

@@ -1,0 +1,103 @@
+// Teaching, planning and checking beside the answers: each in a child process, one at a time.
+//
+// A teach runs as `accrete teach`, so the ledger's promises hold whatever happens to it or to the
+// server. It runs at low priority. Afterwards the new state is served, and only then is the job
+// said to be committed. Jobs are kept in memory: after a restart the ledger says what was
+// committed.
+//
+// Non-goals: several folders, schedules.
+#pragma once
+
+#include <condition_variable>
+#include <cstdint>
+#include <deque>
+#include <filesystem>
+#include <functional>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <nlohmann/json.hpp>
+#include <optional>
+#include <string>
+#include <thread>
+#include <vector>
+
+namespace accrete::serve {
+
+enum class JobKind { kTeach, kPlan, kCheck };
+
+struct JobEvent {
+  int64_t number = 0;  // 1, 2, ... of its job
+  std::string name;    // progress, probe, learned; the last is the state that it ended in
+  nlohmann::ordered_json data;
+};
+
+// What a job is at one moment.
+struct JobReport {
+  std::string id;
+  std::string state;  // queued, running, committed, refused, failed, cancelled; of a plan or check
+                      // done
+  nlohmann::ordered_json json;    // all of it, for clients
+  nlohmann::ordered_json result;  // what the verb reported
+  nlohmann::ordered_json error;   // {code, message, hint}; null: none
+  bool ended() const { return state != "queued" && state != "running"; }
+};
+
+class Jobs {
+ public:
+  struct Options {
+    std::string program;           // accrete itself
+    std::filesystem::path folder;  // of the model, absolute
+    size_t queue = 64;
+    size_t kept = 1000;  // ended jobs that are remembered
+    int niceness = 15;
+    std::vector<std::string> arguments;  // of every child, such as --threads N
+  };
+  // `committed` is called before a teach that changed something is said to be; `ended` after every
+  // job with its kind and state. Both on the jobs' thread.
+  Jobs(Options options, std::function<void()> committed,
+       std::function<void(JobKind, const std::string& state)> ended);
+  ~Jobs();
+  Jobs(const Jobs&) = delete;
+  Jobs& operator=(const Jobs&) = delete;
+
+  // `data`: the lines of a teach set (not of a check). `source` names it in the ledger. Returns the
+  // job's id; nullopt: the queue is full or the server is ending. `idempotency` may be empty: with
+  // one that was used for the same data the job of then is returned. Throws kConflict when it was
+  // used for other data.
+  std::optional<std::string> submit(JobKind kind, const std::string& source, std::string data,
+                                    int64_t items, const std::vector<std::string>& arguments,
+                                    const std::string& idempotency);
+  std::optional<JobReport> find(const std::string& id) const;
+  nlohmann::ordered_json list() const;  // newest first
+  // Events from number `after` + 1 on, and from then on each new one; the last has the ended state.
+  // false from `f` ends it. Called on the jobs' thread or, for what is there, on this one.
+  bool watch(const std::string& id, int64_t after, std::function<bool(const JobEvent&)> f);
+  // Asks it to stop; false: there is none or it has ended.
+  bool cancel(const std::string& id);
+  // Stops what runs, drops what waits, takes nothing more. Waits for the child.
+  void stop();
+
+ private:
+  struct Job;
+  void work();
+  void run(const std::shared_ptr<Job>& job);
+  void emit(Job& job, const std::string& name, nlohmann::ordered_json data);
+  nlohmann::ordered_json json_of(const Job& job) const;
+
+  Options options_;
+  std::function<void()> committed_;
+  std::function<void(JobKind, const std::string&)> ended_;
+  std::filesystem::path scratch_;
+  mutable std::mutex mutex_;
+  std::condition_variable wake_;
+  std::map<std::string, std::shared_ptr<Job>> jobs_;
+  std::deque<std::shared_ptr<Job>> order_;  // oldest first
+  std::deque<std::shared_ptr<Job>> waiting_;
+  std::map<std::string, std::pair<std::string, std::string>> used_;  // key: digest of data, job
+  int64_t made_ = 0;
+  bool stopping_ = false;
+  std::thread thread_;
+};
+
+}  // namespace accrete::serve

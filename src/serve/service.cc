@@ -1,0 +1,322 @@
+#include "serve/service.h"
+
+#include <ATen/ATen.h>
+#include <ATen/core/grad_mode.h>
+
+#include <chrono>
+
+#include "base/error.h"
+#include "base/file.h"
+#include "base/format.h"
+#include "learn/fact_inspect.h"
+#include "learn/fact_lessons.h"
+#include "learn/teach.h"
+#include "ledger/ledger.h"
+#include "model/ask.h"
+#include "model/chat_tokens.h"
+#include "model/fact_memory.h"
+#include "model/memory_files.h"
+#include "text/unicode.h"
+
+namespace accrete::serve {
+namespace {
+
+nlohmann::ordered_json record_json(const UpdateRecord& r) {
+  return {{"id", r.id},
+          {"object", "memory.update"},
+          {"order", r.order},
+          {"time", r.time},
+          {"items", r.items},
+          {"active", r.active},
+          {"source", r.source},
+          {"parent", r.parent},
+          {"tag", r.tag},
+          {"rows", r.rows},
+          {"measurements", r.measurements}};
+}
+
+nlohmann::ordered_json candidate_json(const FactMemory& memory, const Ledger& ledger,
+                                      const Candidate& c) {
+  const StoredFact& fact = memory.store().fact(c.fact);
+  const TaughtItem& item = fact.text();
+  const UpdateRecord origin = origin_of(ledger, fact);
+  return {{"id", origin.id},
+          {"source", origin.source},
+          {"line", item.line},
+          {"question", item.prompts[static_cast<size_t>(c.key)]},
+          {"answer",
+           item.leave ? nlohmann::ordered_json() : nlohmann::ordered_json(item.answers.front())},
+          {"score", c.probability}};
+}
+
+}  // namespace
+
+struct Service::State {
+  LanguageModel model;
+  std::string key;  // state_key of what is active
+  std::string fingerprint;
+};
+
+namespace {
+
+std::string fingerprint_of(const std::string& base, const std::string& key) {
+  return accrete::format("accrete-{}-{}", base.substr(0, 8), key.substr(0, 12));
+}
+
+}  // namespace
+
+Service::Service(const std::filesystem::path& folder, const OpenOptions& open)
+    : folder_(std::filesystem::absolute(folder).lexically_normal()) {
+  if (folder_.filename().empty()) folder_ = folder_.parent_path();
+  name_ = folder_.filename().string();
+  created_ = std::chrono::duration_cast<std::chrono::seconds>(
+                 std::chrono::system_clock::now().time_since_epoch())
+                 .count();
+  const Ledger ledger = Ledger::open(folder_, Ledger::Mode::kRead);
+  const auto active = ledger.active();
+  LanguageModel model = LanguageModel::open(folder_, open, ledger, active);
+  if (!StepPass::supports(model.net()))
+    throw Error(ErrorCode::kUnsupported, "a server computes in float32 on the CPU",
+                "leave out --device and --dtype");
+  if (has_memory_files(folder_))
+    base_digest_ = load_memory_info(folder_).value("base_digest", std::string());
+  if (base_digest_.empty()) base_digest_ = model.base_digest();
+  const std::string key = state_key(active);
+  // The reader is opened now, not at somebody's first question.
+  if (model.has_facts()) (void)model.facts().reader();
+  state_ = std::make_shared<const State>(
+      State{std::move(model), key, fingerprint_of(base_digest_, key)});
+}
+
+Service::~Service() = default;
+
+std::shared_ptr<const Service::State> Service::state() const {
+  const std::lock_guard lock(mutex_);
+  return state_;
+}
+
+std::shared_ptr<const LanguageModel> Service::network() const {
+  const auto now = state();
+  return {now, &now->model};
+}
+
+std::string Service::fingerprint() const {
+  return state()->fingerprint;
+}
+
+bool Service::refresh() {
+  const std::lock_guard one(refreshing_);
+  const Ledger ledger = Ledger::open(folder_, Ledger::Mode::kRead);
+  const auto active = ledger.active();
+  const std::string key = state_key(active);
+  const auto now = state();
+  if (key == now->key) return false;
+  LanguageModel model = now->model;
+  if (model.has_facts())
+    model.use_facts(model.facts().with(load_facts(ledger, active)));
+  else if (model.has_memory())
+    model.use_overlay(model.load_overlay(ledger));
+  auto next = std::make_shared<const State>(
+      State{std::move(model), key, fingerprint_of(base_digest_, key)});
+  const std::lock_guard lock(mutex_);
+  state_ = std::move(next);
+  return true;
+}
+
+PreparedQuery Service::prepare(const Query& query) const {
+  const auto now = state();
+  PreparedQuery out;
+  out.model = {now, &now->model};
+  out.fingerprint = now->fingerprint;
+  const LanguageModel& model = now->model;
+  AskRequest request;
+  request.raw = !query.chat;
+  request.messages = query.messages;
+  request.text = query.text;
+  Choice choice;
+  const bool asks = query.chat || !query.question.empty() || query.tokens.empty();
+  if (query.facts && asks) {
+    AskRequest asked = request;
+    if (!query.question.empty()) asked = single_question(model, query.question, false);
+    choice = choose_facts(model, {&asked, 1}, query.caution).front();
+  }
+  out.accepted = choice.fact >= 0;
+  if (query.tokens.empty()) {
+    PreparedAsk ready = prepare_ask(model, request, choice.fact);
+    out.prompt = std::move(ready.prompt);
+    out.fact = std::move(ready.fact);
+    out.word_for_word = std::move(ready.word_for_word);
+  } else {
+    if (out.accepted) {
+      request.text = detokenize(query.tokens);
+      PreparedAsk ready = prepare_ask(model, request, choice.fact);
+      out.fact = std::move(ready.fact);
+      out.word_for_word = std::move(ready.word_for_word);
+    }
+    out.prompt = query.tokens;
+  }
+  if (out.accepted) out.updates = model.facts().store().fact(choice.fact).update_id;
+  if (!query.explain) return out;
+  const Ledger ledger = Ledger::open(folder_, Ledger::Mode::kRead);
+  auto updates = nlohmann::ordered_json::array();
+  if (out.accepted) {
+    updates.push_back(candidate_json(model.facts(), ledger, choice.best));
+    updates.back()["margin"] =
+        choice.best.probability - (choice.runner_up.fact >= 0 ? choice.runner_up.probability : 0);
+  }
+  out.explanation = {{"decision", out.accepted  ? "fact"
+                                  : choice.left ? "left"
+                                                : "model"},
+                     {"updates", updates},
+                     {"needed", choice.needed}};
+  if (!out.accepted && choice.best.fact >= 0)
+    out.explanation["nearest"] = candidate_json(model.facts(), ledger, choice.best);
+  if (choice.runner_up.fact >= 0)
+    out.explanation["runner_up"] = candidate_json(model.facts(), ledger, choice.runner_up);
+  return out;
+}
+
+std::vector<int32_t> Service::tokenize(const std::string& text, bool opening) const {
+  const auto now = state();
+  const Tokenizer& tokenizer = now->model.tokenizer();
+  return opening ? tokenizer.encode_text(text) : tokenizer.encode(text);
+}
+
+std::string Service::detokenize(const std::vector<int32_t>& tokens) const {
+  return state()->model.tokenizer().decode(tokens);
+}
+
+std::string Service::token_text(int32_t id) const {
+  const std::string text = state()->model.tokenizer().decode({&id, 1});
+  if (unicode::valid_prefix(text) == text.size()) return text;
+  std::string out = "bytes:";
+  for (const char c : text) out += accrete::format("\\x{:02x}", static_cast<unsigned char>(c));
+  return out;
+}
+
+nlohmann::ordered_json Service::tokenizer_info() const {
+  const auto now = state();
+  const Tokenizer& tokenizer = now->model.tokenizer();
+  const auto name = [&](std::optional<int32_t> id) -> nlohmann::ordered_json {
+    if (!id) return nullptr;
+    return tokenizer.decode({&*id, 1});
+  };
+  nlohmann::ordered_json out = {
+      {"eos_token", name(tokenizer.eos())},   {"bos_token", name(tokenizer.bos())},
+      {"pad_token", name(tokenizer.eos())},   {"chat_template", nullptr},
+      {"vocab_size", tokenizer.vocab_size()}, {"max_model_len", positions()}};
+  const auto config = folder_ / "tokenizer_config.json", jinja = folder_ / "chat_template.jinja";
+  if (std::filesystem::exists(config)) {
+    const auto json = nlohmann::json::parse(read_file(config), nullptr, false);
+    if (json.is_object() && json.contains("chat_template") && json["chat_template"].is_string())
+      out["chat_template"] = json["chat_template"];
+    for (const char* token : {"pad_token", "unk_token"}) {
+      if (!json.is_object() || !json.contains(token)) continue;
+      const auto& value = json[token];
+      out[token] = value.is_object() ? value.value("content", nlohmann::json()) : value;
+    }
+  }
+  if (std::filesystem::exists(jinja)) out["chat_template"] = read_file(jinja);
+  return out;
+}
+
+int64_t Service::positions() const {
+  return state()->model.net().config().max_positions;
+}
+
+bool Service::can_chat() const {
+  return state()->model.uses_chat(false);
+}
+
+std::vector<std::vector<float>> Service::embed(const std::vector<std::string>& texts) const {
+  const at::NoGradGuard no_gradients;
+  const auto now = state();
+  if (!now->model.has_facts())
+    throw Error(ErrorCode::kUnsupported, "this model has no reader",
+                "models that `accrete retrofit` makes have one");
+  const auto vectors = now->model.facts().reader().read(texts).contiguous();
+  std::vector<std::vector<float>> out;
+  for (int64_t i = 0; i < vectors.size(0); ++i) {
+    const float* row = vectors.const_data_ptr<float>() + i * vectors.size(1);
+    out.emplace_back(row, row + vectors.size(1));
+  }
+  return out;
+}
+
+int64_t Service::check_set(const std::string& lines, const std::string& name) const {
+  const auto now = state();
+  const Dataset data = parse_dataset(std::as_bytes(std::span(lines)), name);
+  if (now->model.has_facts())
+    (void)make_fact_lessons(now->model, data, /*raw=*/false);
+  else
+    check_teach_set(data);
+  return static_cast<int64_t>(data.items.size());
+}
+
+nlohmann::ordered_json Service::updates() const {
+  auto out = nlohmann::ordered_json::array();
+  for (const UpdateRecord& record : Ledger::open(folder_, Ledger::Mode::kRead).updates())
+    out.push_back(record_json(record));
+  return out;
+}
+
+nlohmann::ordered_json Service::update(const std::string& id) const {
+  const Ledger ledger = Ledger::open(folder_, Ledger::Mode::kRead);
+  const UpdateRecord record = ledger.find(id);
+  nlohmann::ordered_json out = record_json(record);
+  out["taught"] = nlohmann::ordered_json::array();
+  for (const TaughtItem& item : ledger.load(record.id).taught.items) {
+    nlohmann::ordered_json one = {{"line", item.line}};
+    if (!item.prompts.empty()) one["questions"] = item.prompts;
+    if (!item.answers.empty()) one["answers"] = item.answers;
+    if (!item.subject.empty()) one["subject"] = item.subject;
+    if (!item.excerpt.empty()) one["excerpt"] = item.excerpt;
+    if (item.verbatim) one["verbatim"] = true;
+    if (item.leave) one["leave"] = true;
+    out["taught"].push_back(std::move(one));
+  }
+  return out;
+}
+
+std::vector<std::string> Service::undo(int64_t count) {
+  std::vector<std::string> ids;
+  {
+    Ledger ledger = Ledger::open(folder_, Ledger::Mode::kWrite);
+    ids = ledger.undo(count);
+  }
+  refresh();
+  return ids;
+}
+
+std::vector<std::string> Service::redo(int64_t count) {
+  std::vector<std::string> ids;
+  {
+    Ledger ledger = Ledger::open(folder_, Ledger::Mode::kWrite);
+    ids = ledger.redo(count);
+    try {
+      for (const auto& id : ids) (void)ledger.load(id);  // its file must be there and whole
+    } catch (...) {
+      (void)ledger.undo(static_cast<int64_t>(ids.size()));
+      throw;
+    }
+  }
+  refresh();
+  return ids;
+}
+
+void Service::set_active(const std::string& id, bool active) {
+  {
+    Ledger ledger = Ledger::open(folder_, Ledger::Mode::kWrite);
+    const UpdateRecord record = ledger.find(id);
+    if (record.active == active)
+      throw Error(
+          ErrorCode::kConflict,
+          accrete::format("update {} is {} already", record.id, active ? "active" : "taken back"),
+          "GET /v1/memory/updates says which are active");
+    if (active) (void)ledger.load(record.id);
+    ledger.set_active(record.id, active);
+  }
+  refresh();
+}
+
+}  // namespace accrete::serve
