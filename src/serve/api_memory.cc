@@ -67,19 +67,19 @@ nlohmann::ordered_json ids_json(const char* what, const std::vector<std::string>
 
 void Api::teach(Call call) {
   const double wait = wait_of(call.request, 0);
-  std::string lines = lines_of(call.request.body);
-  aside(std::move(call), [this, wait, lines = std::move(lines)](const Call& c) {
+  aside(std::move(call), [this, wait](const Call& c) {
+    std::string lines = lines_of(c.request.body);
     const int64_t items = service_->check_set(lines, "facts.jsonl");
-    start_job(c, JobKind::kTeach, lines, items, wait);
+    start_job(c, JobKind::kTeach, std::move(lines), items, wait);
   });
 }
 
 void Api::plan(Call call) {
   const double wait = wait_of(call.request, 600);
-  std::string lines = lines_of(call.request.body);
-  aside(std::move(call), [this, wait, lines = std::move(lines)](const Call& c) {
+  aside(std::move(call), [this, wait](const Call& c) {
+    std::string lines = lines_of(c.request.body);
     const int64_t items = service_->check_set(lines, "facts.jsonl");
-    start_job(c, JobKind::kPlan, lines, items, wait);
+    start_job(c, JobKind::kPlan, std::move(lines), items, wait);
   });
 }
 
@@ -89,6 +89,7 @@ void Api::check(Call call) {
 }
 
 void Api::start_job(Call call, JobKind kind, std::string data, int64_t items, double wait) {
+  call.request.body.clear();  // it would be kept as long as its client waits
   std::string idempotency;
   if (const std::string* key = call.request.header("idempotency-key"))
     idempotency = call.key + "\n" + *key;

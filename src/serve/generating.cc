@@ -53,13 +53,21 @@ std::vector<StepRequest> Generating::prepare() {
   std::vector<StepRequest> rows;
   std::vector<std::pair<size_t, Generation>> said;
   for (size_t q = 0; q < request_.queries.size(); ++q) {
+    const auto too_long = [&](int64_t count, const char* what) {
+      return RequestError(400, "context_length_exceeded", request_.chat ? "messages" : "prompt",
+                          accrete::format("the prompt has {} {}, the model {} positions", count,
+                                          what, service.positions()),
+                          "shorten the prompt");
+    };
+    // A book is not cut into tokens to find that it is one.
+    auto bytes = static_cast<int64_t>(request_.queries[q].text.size());
+    for (const Message& message : request_.queries[q].messages)
+      bytes += static_cast<int64_t>(message.content.size());
+    if (bytes > service.most_bytes()) throw too_long(bytes, "bytes");
     PreparedQuery ready = service.prepare(request_.queries[q]);
     const auto tokens = static_cast<int64_t>(ready.prompt.size());
     if (!ready.word_for_word && tokens + (request_.write ? 1 : 0) > service.positions())
-      throw RequestError(400, "context_length_exceeded", request_.chat ? "messages" : "prompt",
-                         accrete::format("the prompt has {} tokens, the model {} positions", tokens,
-                                         service.positions()),
-                         "shorten the prompt");
+      throw too_long(tokens, "tokens");
     if (q == 0) {
       fingerprint_ = ready.fingerprint;
       updates_ = ready.updates;

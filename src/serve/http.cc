@@ -160,6 +160,10 @@ class Connection : public std::enable_shared_from_this<Connection> {
     if (chunked_ && !head_only_) push("0\r\n\r\n");
     finish();
   }
+  // A stream that nobody will end: its client sees that it is torn.
+  void abort(uint64_t reply) {
+    if (reply == reply_ && begun_) close();
+  }
   void drain() {
     if (state_ == State::kIdle) close();
   }
@@ -380,7 +384,11 @@ class Connection::Reply : public HttpReply {
         gone_(std::move(gone)) {}
   // A reply that nobody made would keep its client waiting.
   ~Reply() override {
-    if (!answered_) send(server_->handlers.refuse(500, "the request was dropped"));
+    if (answered_) return;
+    if (begun_)
+      post([](Connection& c, uint64_t n) { c.abort(n); });
+    else
+      send(server_->handlers.refuse(500, "the request was dropped"));
   }
 
   void send(HttpResponse response) override {
@@ -390,6 +398,7 @@ class Connection::Reply : public HttpReply {
     });
   }
   void begin(HttpResponse head) override {
+    begun_ = true;
     post([head = std::move(head)](Connection& c, uint64_t n) { c.begin(n, head); });
   }
   void write(std::string piece) override {
@@ -426,7 +435,7 @@ class Connection::Reply : public HttpReply {
   std::shared_ptr<HttpServer::Impl> server_;
   uint64_t number_;
   std::shared_ptr<std::atomic<bool>> gone_;
-  std::atomic<bool> answered_{false};
+  std::atomic<bool> begun_{false}, answered_{false};
 };
 
 void Connection::work() {

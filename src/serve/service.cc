@@ -3,6 +3,7 @@
 #include <ATen/ATen.h>
 #include <ATen/core/grad_mode.h>
 
+#include <algorithm>
 #include <chrono>
 
 #include "base/error.h"
@@ -82,6 +83,10 @@ Service::Service(const std::filesystem::path& folder, const OpenOptions& open)
     base_digest_ = load_memory_info(folder_).value("base_digest", std::string());
   if (base_digest_.empty()) base_digest_ = model.base_digest();
   const std::string key = state_key(active);
+  size_t longest = 1;
+  for (int32_t id = 0; id < model.tokenizer().vocab_size(); ++id)
+    longest = std::max(longest, model.tokenizer().decode({&id, 1}).size());
+  most_bytes_ = model.net().config().max_positions * static_cast<int64_t>(longest);
   // The reader is opened now, not at somebody's first question.
   if (model.has_facts()) (void)model.facts().reader();
   state_ = std::make_shared<const State>(

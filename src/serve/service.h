@@ -70,6 +70,8 @@ class Service {
   std::string token_text(int32_t id) const;
   nlohmann::ordered_json tokenizer_info() const;
   int64_t positions() const;
+  // A text of more bytes has more tokens than the model has positions, however it is cut.
+  int64_t most_bytes() const { return most_bytes_; }
   bool can_chat() const;
   // The reader's. Throws kUnsupported when there is none.
   std::vector<std::vector<float>> embed(const std::vector<std::string>& texts) const;
@@ -91,7 +93,7 @@ class Service {
 
   std::filesystem::path folder_;
   std::string name_;
-  int64_t created_ = 0;
+  int64_t created_ = 0, most_bytes_ = 0;
   std::string base_digest_;
   mutable std::mutex mutex_;
   std::shared_ptr<const State> state_;

@@ -268,6 +268,8 @@ TEST_F(ApiTest, BadInputHasItsStatusAndNamesItsField) {
        400, "100000"},
       {"a prompt too long", "POST", "/v1/completions", "{\"prompt\": " + many + "}", 400,
        "context_length_exceeded"},
+      {"a book", "POST", "/v1/completions", "{\"prompt\": \"" + std::string(1 << 20, 'a') + "\"}",
+       400, "context_length_exceeded"},
       {"nothing to write", "POST", "/v1/completions", R"({"prompt": "a", "max_tokens": 0})", 400,
        "echo"},
       {"tokens that are none", "POST", "/detokenize", R"({"tokens": "abc"})", 400, "tokens"},
