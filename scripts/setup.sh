@@ -12,10 +12,10 @@ die() { printf 'setup: %s\n  try: %s\n' "$1" "$2" >&2; exit 1; }
 
 packages=(g++ cmake ninja-build pkg-config ccache unzip xz-utils python3 python3-venv libcli11-dev nlohmann-json3-dev
   libfmt-dev libsqlite3-dev libpcre2-dev libzstd-dev libutf8proc-dev libsodium-dev libhwy-dev libtomlplusplus-dev libboost-dev libgtest-dev libgmock-dev)
-# What only tests need: zstd looks into packed data, the shells read their completion scripts. What only CI needs: clang has the fuzzer.
+# What only tests need: zstd looks into packed data, curl asks the server, the shells read their completion scripts. What only CI needs: clang has the fuzzer, the server's page is used in Chromium.
 case "${1:-}" in
-  tests) packages+=(zstd zsh fish) ;;
-  ci) packages+=(zstd zsh fish clang libclang-rt-dev) ;;
+  tests) packages+=(zstd zsh fish curl) ;;
+  ci) packages+=(zstd zsh fish curl clang libclang-rt-dev chromium) ;;
 esac
 missing=()
 if command -v dpkg-query >/dev/null; then

@@ -50,7 +50,7 @@ class Jobs {
     std::filesystem::path folder;  // of the model, absolute
     size_t queue = 64;
     size_t kept = 1000;  // ended jobs that are remembered
-    int niceness = 15;
+    int niceness = 10;
     std::vector<std::string> arguments;  // of every child, such as --threads N
   };
   // `committed` is called before a teach that changed something is said to be; `ended` after every

@@ -44,7 +44,7 @@ def start(*arguments):
     return process, json.loads(line)["url"]
 
 
-def get(url, path, key="none", method="GET", body=None, timeout=120):
+def get(url, path, key="none", method="GET", body=None, timeout=600):
     request = urllib.request.Request(url.removesuffix("/v1") + path, method=method, data=body, headers={"Authorization": f"Bearer {key}"})
     with urllib.request.urlopen(request, timeout=timeout) as response:
         text = response.read().decode()
@@ -65,7 +65,7 @@ with tempfile.TemporaryDirectory() as work:
     asked = {q: json.loads(run("ask", model, q, "--json", "--quiet", "--max-tokens", "24"))["text"] for q in QUESTIONS}
     server, url = start(model)
     try:
-        client = openai.OpenAI(base_url=url, api_key="none", max_retries=0, timeout=120)
+        client = openai.OpenAI(base_url=url, api_key="none", max_retries=0, timeout=300)
         assert [m.id for m in client.models.list().data] == ["my-model"]
 
         def ask(question, tokens=24, **more):
@@ -153,14 +153,14 @@ with tempfile.TemporaryDirectory() as work:
         lines = "\n".join(json.dumps(f) for f in FACTS).encode()
         job = get(url, "/v1/memory/facts", method="POST", body=lines)
         assert job["state"] in ("queued", "running"), job
-        with urllib.request.urlopen(url + f"/memory/jobs/{job['job']}/events", timeout=300) as events:
+        with urllib.request.urlopen(url + f"/memory/jobs/{job['job']}/events", timeout=900) as events:
             seen = [line.split(": ", 1)[1].strip() for line in events.read().decode().splitlines() if line.startswith("event: ")]
         assert seen[-1] == "committed" and "progress" in seen and "learned" in seen, seen
         after = ask(WEIGHT)  # without a restart
         assert after == "2.4 kg", after
         ends.set()
         for thread in askers:
-            thread.join(timeout=120)
+            thread.join(timeout=600)
         assert not failures, failures[:3]
         assert texts <= {before, after}, texts
         first.sort()
@@ -177,7 +177,7 @@ with tempfile.TemporaryDirectory() as work:
         assert json.loads(run("ask", model, WEIGHT, "--json", "--quiet"))["text"] == after
 
         # A plan changes nothing; undo, redo and one update by its id.
-        plan = get(url, "/v1/memory/plan", method="POST", body=json.dumps({"items": [{"questions": FACTS[1]["questions"][:2], "answer": "199 euros"}]}).encode(), timeout=300)
+        plan = get(url, "/v1/memory/plan", method="POST", body=json.dumps({"items": [{"questions": FACTS[1]["questions"][:2], "answer": "199 euros"}]}).encode(), timeout=900)
         assert plan["state"] == "done" and plan["report"]["conflicts"][0]["answer"] == "199 euros", plan
         assert get(url, "/v1/memory/undo", method="POST", body=b"")["undone"] == [updates[0]["id"]]
         assert ask(WEIGHT) == before
@@ -202,7 +202,7 @@ with tempfile.TemporaryDirectory() as work:
         server.send_signal(signal.SIGTERM)
         got += list(stream)
         assert got[-1].choices[0].finish_reason in ("stop", "length"), got[-1]
-        assert server.wait(timeout=30) == 0
+        assert server.wait(timeout=90) == 0
     finally:
         server.kill()
         server.wait()
@@ -219,7 +219,7 @@ with tempfile.TemporaryDirectory() as work:
         run("key", "revoke", keys, "anna")
         expect(openai.AuthenticationError, lambda: openai.OpenAI(base_url=url, api_key=key, max_retries=0).models.list())
         server.send_signal(signal.SIGTERM)
-        assert server.wait(timeout=30) == 0
+        assert server.wait(timeout=90) == 0
     finally:
         server.kill()
         server.wait()
