@@ -50,90 +50,48 @@ nlohmann::ordered_json candidate_json(const FactMemory& memory, const Ledger& le
           {"score", c.probability}};
 }
 
-}  // namespace
-
-struct Service::State {
-  LanguageModel model;
-  std::string key;  // state_key of what is active
-  std::string fingerprint;
-};
-
-namespace {
-
 std::string fingerprint_of(const std::string& base, const std::string& key) {
   return accrete::format("accrete-{}-{}", base.substr(0, 8), key.substr(0, 12));
 }
 
+std::filesystem::path whole_path(const std::filesystem::path& folder) {
+  const auto path = std::filesystem::absolute(folder).lexically_normal();
+  return path.filename().empty() ? path.parent_path() : path;
+}
+
 }  // namespace
 
-Service::Service(const std::filesystem::path& folder, const OpenOptions& open)
-    : folder_(std::filesystem::absolute(folder).lexically_normal()) {
-  if (folder_.filename().empty()) folder_ = folder_.parent_path();
-  name_ = folder_.filename().string();
+Service::Service(const std::filesystem::path& folder, const api::OpenOptions& open)
+    : folder_(whole_path(folder)),
+      workspace_(Workspace::open(folder_, open)),
+      name_(folder_.filename().string()) {
   created_ = std::chrono::duration_cast<std::chrono::seconds>(
                  std::chrono::system_clock::now().time_since_epoch())
                  .count();
-  const Ledger ledger = Ledger::open(folder_, Ledger::Mode::kRead);
-  const auto active = ledger.active();
-  LanguageModel model = LanguageModel::open(folder_, open, ledger, active);
-  if (!StepPass::supports(model.net()))
+  const auto now = workspace_.now();
+  if (!StepPass::supports(now->net()))
     throw Error(ErrorCode::kUnsupported, "a server computes in float32 on the CPU",
                 "leave out --device and --dtype");
   if (has_memory_files(folder_))
     base_digest_ = load_memory_info(folder_).value("base_digest", std::string());
-  if (base_digest_.empty()) base_digest_ = model.base_digest();
-  const std::string key = state_key(active);
+  if (base_digest_.empty()) base_digest_ = now->base_digest();
   size_t longest = 1;
-  for (int32_t id = 0; id < model.tokenizer().vocab_size(); ++id)
-    longest = std::max(longest, model.tokenizer().decode({&id, 1}).size());
-  most_bytes_ = model.net().config().max_positions * static_cast<int64_t>(longest);
+  for (int32_t id = 0; id < now->tokenizer().vocab_size(); ++id)
+    longest = std::max(longest, now->tokenizer().decode({&id, 1}).size());
+  most_bytes_ = now->net().config().max_positions * static_cast<int64_t>(longest);
   // The reader is opened now, not at somebody's first question.
-  if (model.has_facts()) (void)model.facts().reader();
-  state_ = std::make_shared<const State>(
-      State{std::move(model), key, fingerprint_of(base_digest_, key)});
-}
-
-Service::~Service() = default;
-
-std::shared_ptr<const Service::State> Service::state() const {
-  const std::lock_guard lock(mutex_);
-  return state_;
-}
-
-std::shared_ptr<const LanguageModel> Service::network() const {
-  const auto now = state();
-  return {now, &now->model};
+  if (now->has_facts()) (void)now->facts().reader();
 }
 
 std::string Service::fingerprint() const {
-  return state()->fingerprint;
-}
-
-bool Service::refresh() {
-  const std::lock_guard one(refreshing_);
-  const Ledger ledger = Ledger::open(folder_, Ledger::Mode::kRead);
-  const auto active = ledger.active();
-  const std::string key = state_key(active);
-  const auto now = state();
-  if (key == now->key) return false;
-  LanguageModel model = now->model;
-  if (model.has_facts())
-    model.use_facts(model.facts().with(load_facts(ledger, active)));
-  else if (model.has_memory())
-    model.use_overlay(model.load_overlay(ledger));
-  auto next = std::make_shared<const State>(
-      State{std::move(model), key, fingerprint_of(base_digest_, key)});
-  const std::lock_guard lock(mutex_);
-  state_ = std::move(next);
-  return true;
+  return fingerprint_of(base_digest_, workspace_.now()->state());
 }
 
 PreparedQuery Service::prepare(const Query& query) const {
-  const auto now = state();
   PreparedQuery out;
-  out.model = {now, &now->model};
-  out.fingerprint = now->fingerprint;
-  const LanguageModel& model = now->model;
+  out.model = workspace_.now();
+  const LanguageModel& model = *out.model;
+  out.fingerprint = fingerprint_of(base_digest_, model.state());
   AskRequest request;
   request.raw = !query.chat;
   request.messages = query.messages;
@@ -182,17 +140,17 @@ PreparedQuery Service::prepare(const Query& query) const {
 }
 
 std::vector<int32_t> Service::tokenize(const std::string& text, bool opening) const {
-  const auto now = state();
-  const Tokenizer& tokenizer = now->model.tokenizer();
+  const auto now = workspace_.now();
+  const Tokenizer& tokenizer = now->tokenizer();
   return opening ? tokenizer.encode_text(text) : tokenizer.encode(text);
 }
 
 std::string Service::detokenize(const std::vector<int32_t>& tokens) const {
-  return state()->model.tokenizer().decode(tokens);
+  return workspace_.now()->tokenizer().decode(tokens);
 }
 
 std::string Service::token_text(int32_t id) const {
-  const std::string text = state()->model.tokenizer().decode({&id, 1});
+  const std::string text = workspace_.now()->tokenizer().decode({&id, 1});
   if (unicode::valid_prefix(text) == text.size()) return text;
   std::string out = "bytes:";
   for (const char c : text) out += accrete::format("\\x{:02x}", static_cast<unsigned char>(c));
@@ -200,8 +158,8 @@ std::string Service::token_text(int32_t id) const {
 }
 
 nlohmann::ordered_json Service::tokenizer_info() const {
-  const auto now = state();
-  const Tokenizer& tokenizer = now->model.tokenizer();
+  const auto now = workspace_.now();
+  const Tokenizer& tokenizer = now->tokenizer();
   const auto name = [&](std::optional<int32_t> id) -> nlohmann::ordered_json {
     if (!id) return nullptr;
     return tokenizer.decode({&*id, 1});
@@ -226,20 +184,20 @@ nlohmann::ordered_json Service::tokenizer_info() const {
 }
 
 int64_t Service::positions() const {
-  return state()->model.net().config().max_positions;
+  return workspace_.now()->net().config().max_positions;
 }
 
 bool Service::can_chat() const {
-  return state()->model.uses_chat(false);
+  return workspace_.now()->uses_chat(false);
 }
 
 std::vector<std::vector<float>> Service::embed(const std::vector<std::string>& texts) const {
   const at::NoGradGuard no_gradients;
-  const auto now = state();
-  if (!now->model.has_facts())
+  const auto now = workspace_.now();
+  if (!now->has_facts())
     throw Error(ErrorCode::kUnsupported, "this model has no reader",
                 "models that `accrete retrofit` makes have one");
-  const auto vectors = now->model.facts().reader().read(texts).contiguous();
+  const auto vectors = now->facts().reader().read(texts).contiguous();
   std::vector<std::vector<float>> out;
   for (int64_t i = 0; i < vectors.size(0); ++i) {
     const float* row = vectors.const_data_ptr<float>() + i * vectors.size(1);
@@ -249,10 +207,10 @@ std::vector<std::vector<float>> Service::embed(const std::vector<std::string>& t
 }
 
 int64_t Service::check_set(const std::string& lines, const std::string& name) const {
-  const auto now = state();
+  const auto now = workspace_.now();
   const Dataset data = parse_dataset(std::as_bytes(std::span(lines)), name);
-  if (now->model.has_facts())
-    (void)make_fact_lessons(now->model, data, /*raw=*/false);
+  if (now->has_facts())
+    (void)make_fact_lessons(*now, data, /*raw=*/false);
   else
     check_teach_set(data);
   return static_cast<int64_t>(data.items.size());
@@ -284,44 +242,21 @@ nlohmann::ordered_json Service::update(const std::string& id) const {
 }
 
 std::vector<std::string> Service::undo(int64_t count) {
-  std::vector<std::string> ids;
-  {
-    Ledger ledger = Ledger::open(folder_, Ledger::Mode::kWrite);
-    ids = ledger.undo(count);
-  }
-  refresh();
-  return ids;
+  return workspace_.undo(count).ids;
 }
 
 std::vector<std::string> Service::redo(int64_t count) {
-  std::vector<std::string> ids;
-  {
-    Ledger ledger = Ledger::open(folder_, Ledger::Mode::kWrite);
-    ids = ledger.redo(count);
-    try {
-      for (const auto& id : ids) (void)ledger.load(id);  // its file must be there and whole
-    } catch (...) {
-      (void)ledger.undo(static_cast<int64_t>(ids.size()));
-      throw;
-    }
-  }
-  refresh();
-  return ids;
+  return workspace_.redo(count).ids;
 }
 
 void Service::set_active(const std::string& id, bool active) {
-  {
-    Ledger ledger = Ledger::open(folder_, Ledger::Mode::kWrite);
-    const UpdateRecord record = ledger.find(id);
-    if (record.active == active)
-      throw Error(
-          ErrorCode::kConflict,
-          accrete::format("update {} is {} already", record.id, active ? "active" : "taken back"),
-          "GET /v1/memory/updates says which are active");
-    if (active) (void)ledger.load(record.id);
-    ledger.set_active(record.id, active);
-  }
-  refresh();
+  const UpdateRecord update = Ledger::open(folder_, Ledger::Mode::kRead).find(id);
+  if (update.active == active)
+    throw Error(
+        ErrorCode::kConflict,
+        accrete::format("update {} is {} already", update.id, active ? "active" : "taken back"),
+        "GET /v1/memory/updates says which are active");
+  workspace_.revert(update.id, /*again=*/active);
 }
 
 }  // namespace accrete::serve

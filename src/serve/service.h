@@ -1,8 +1,5 @@
-// What a server serves: a model folder that is opened once, its state of now, and what was taught.
-//
-// A state is shared and never changes; a new one is built beside it, sharing the network's tensors,
-// and put in its place between two requests. This is the only file of the server that knows models,
-// ledgers and memories of facts.
+// What a server serves: a workspace, a request made ready under its state of now, and what was
+// taught. This is the only file of the server that knows models, ledgers and memories of facts.
 //
 // Non-goals: HTTP, threads (all calls are safe from any), teaching (jobs.h starts a process for
 // it).
@@ -10,15 +7,14 @@
 
 #include <filesystem>
 #include <memory>
-#include <mutex>
 #include <nlohmann/json.hpp>
 #include <optional>
 #include <string>
 #include <vector>
 
 #include "io/dataset.h"
-#include "model/open_options.h"
 #include "model/step_loop.h"
+#include "workspace/workspace.h"
 
 namespace accrete::serve {
 
@@ -47,22 +43,21 @@ struct PreparedQuery {
 
 class Service {
  public:
-  // Throws as LanguageModel::open does, kUnsupported where no texts can be written side by side.
-  Service(const std::filesystem::path& folder, const OpenOptions& open);
-  ~Service();
+  // Throws as Workspace::now does, kUnsupported where no texts can be written side by side.
+  Service(const std::filesystem::path& folder, const api::OpenOptions& open);
 
   const std::filesystem::path& folder() const { return folder_; }  // absolute
   const std::string& name() const { return name_; }
   int64_t created() const { return created_; }  // seconds since 1970
-  // The network of all states.
-  std::shared_ptr<const LanguageModel> network() const;
+  // The state of now; all states share the network.
+  std::shared_ptr<const LanguageModel> network() const { return workspace_.now(); }
   std::string fingerprint() const;
 
   // Throws kInvalidArgument, kUnsupported.
   PreparedQuery prepare(const Query& query) const;
   // Looks whether the ledger says another state, and serves that from now on. Throws as
   // Ledger::load does; then the state of before is served.
-  bool refresh();
+  bool refresh() { return workspace_.refresh(); }
 
   std::vector<int32_t> tokenize(const std::string& text, bool opening) const;
   std::string detokenize(const std::vector<int32_t>& tokens) const;
@@ -88,16 +83,11 @@ class Service {
   void set_active(const std::string& id, bool active);
 
  private:
-  struct State;
-  std::shared_ptr<const State> state() const;
-
   std::filesystem::path folder_;
+  Workspace workspace_;
   std::string name_;
   int64_t created_ = 0, most_bytes_ = 0;
   std::string base_digest_;
-  mutable std::mutex mutex_;
-  std::shared_ptr<const State> state_;
-  std::mutex refreshing_;
 };
 
 }  // namespace accrete::serve

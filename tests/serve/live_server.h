@@ -104,7 +104,7 @@ class LiveServer {
  public:
   explicit LiveServer(const std::filesystem::path& model, serve::ApiOptions options = {},
                       serve::HttpLimits limits = {}) {
-    OpenOptions open;
+    api::OpenOptions open;
     open.threads = 1;
     if (options.program.empty()) options.program = "/bin/false";
     api_ = std::make_unique<serve::Api>(std::make_shared<serve::Service>(model, open), options);
