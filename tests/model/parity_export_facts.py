@@ -95,7 +95,7 @@ ASKED = [
     ("什么是数据库？", None),
     ("What’s 12 + 30?", None),
     ("The capital of Norvia is", None),  # taught raw
-    ("   ", None),
+    ("?", None),
 ]
 ASKED_RAW = [
     ("The capital of Norvia is", "Tarnsk."),
