@@ -252,6 +252,14 @@ def name_goes_on(text, words, begin, end):
     return any(not w.capital for w in rest) and not any(w.capital and w.form in FUNCTION_WORDS for w in rest)
 
 
+THEM, THEIRS = {"it", "he", "she", "they", "him", "her", "them"}, {"its", "his", "their"}
+
+
+def changes_topic(forms, news):
+    """Whether a message speaks of something new: none of what was spoken of is meant by it (src/memory/fact_store.cc)."""
+    return any(form in news for form in forms) and not any(form in THEM | THEIRS for form in forms)
+
+
 def with_name(text, name):
     """"And how heavy is it?" about somebody named before: "how heavy is NAME?" (src/memory/fact_store.cc)."""
     words, begin = words_of(text), 0
@@ -259,8 +267,8 @@ def with_name(text, name):
         words = words[1:]
         begin = words[0].begin
     for word in words:
-        theirs = word.form in ("its", "his", "their")
-        if theirs or word.form in ("it", "he", "she", "they", "him", "her", "them"):
+        theirs = word.form in THEIRS
+        if theirs or word.form in THEM:
             return text[begin:word.begin] + name + ("'s" if theirs else "") + text[word.end:]
     end = words[-1].end if words else len(text)
     return text[begin:end] + " of " + name + text[end:]
@@ -389,6 +397,8 @@ class Contrasts:
         a, b = differ[0]
         digit = lambda form: "0" <= form[0] <= "9"
         if digit(a) != digit(b) or not is_content(a) or not is_content(b) or any(a in f for f in frames):
+            return False
+        if UNITS.get(a, a) == UNITS.get(b, b):  # "min", "minute"
             return False
         of_a, of_b = ([p[:2] for p in self.places(x) or self.places(x + "s")] for x in (a, b))  # "upstair" was "upstairs"
         if set(of_a) & set(of_b):
@@ -642,10 +652,11 @@ class Facts:
         forms = forms_of(text)
         subjects = self.named_in(text, raw)
         named = bool(subjects) or names_somebody(text)  # be it somebody unknown
-        for message in reversed(earlier):  # nobody: whom was spoken of last
-            if named or subjects:
-                break
+        follows = not named and not changes_topic(forms, {"a", "an"})
+        for message in reversed(earlier) if follows else ():  # nobody: whom was spoken of last
             subjects = self.named_in(plain_question(message), raw)[-1:]
+            if subjects or changes_topic(forms_of(plain_question(message)), {"a", "an", "i", "we", "you", "my", "our", "your"}):
+                break
         evidence = []
         for subject in ([None] if self.open else []) + subjects:
             group = self.group(subject, raw)

@@ -17,7 +17,7 @@ using std::chrono::milliseconds;
 using Clock = std::chrono::steady_clock;
 
 struct ServeArguments {
-  std::string model, host = "127.0.0.1", keys;
+  std::string model, host = "127.0.0.1", keys, otherwise;
   std::vector<std::string> allow_hosts;
   uint16_t port = 8080;
   int64_t rows = 64, queue = 256;
@@ -35,6 +35,7 @@ int serve_model(const ServeArguments& a, const Common& common) {
   options.host = a.host;
   options.allow_hosts = a.allow_hosts;
   options.keys = a.keys;
+  options.otherwise = a.otherwise;
   options.program = std::filesystem::read_symlink("/proc/self/exe").string();
   options.child_arguments = {"--threads", std::to_string(common.open.threads), "--seed",
                              std::to_string(common.seed)};
@@ -88,6 +89,11 @@ void add_serve(CLI::App& app, Common& common, Run& run) {
                    "A name that clients call this server by; may be repeated")
       ->envname("ACCRETE_SERVE_ALLOW_HOST")
       ->type_name("NAME");
+  verb->add_option(
+          "--otherwise", state->otherwise,
+          "What a chat is answered where nothing taught was asked for; default: the model answers")
+      ->envname("ACCRETE_SERVE_OTHERWISE")
+      ->type_name("TEXT");
   verb->add_option("--rows", state->rows, "Answers that are written at the same time")
       ->envname("ACCRETE_SERVE_ROWS")
       ->check(CLI::Range(1, 1024))
@@ -121,7 +127,7 @@ void add_key(CLI::App& app, Common& common, Run& run) {
       ->type_name("{ask,teach,undo,admin}")
       ->check(CLI::IsMember({"ask", "teach", "undo", "admin"}))
       ->capture_default_str();
-  add_common(*add, common, "accrete key add keys.jsonl anna --scope ask --scope teach");
+  add_common(*add, common, "accrete key add keys.jsonl desk --scope ask --scope teach");
   add->callback([state, &common, &run] {
     run = [state, &common] {
       std::vector<serve::Scope> scopes;
@@ -155,7 +161,7 @@ void add_key(CLI::App& app, Common& common, Run& run) {
   auto* revoke = verb->add_subcommand("revoke", "Take a key away; a server sees it at once");
   revoke->add_option("FILE", state->file, "The file of keys")->required();
   revoke->add_option("NAME", state->name, "Whose key it was")->required();
-  add_common(*revoke, common, "accrete key revoke keys.jsonl anna");
+  add_common(*revoke, common, "accrete key revoke keys.jsonl desk");
   revoke->callback([state, &common, &run] {
     run = [state, &common] {
       serve::revoke_key(state->file, state->name);

@@ -1,5 +1,6 @@
 // undo, redo, revert and tag: what is active, and what it is called. The ledger alone answers, in
 // milliseconds; `accrete digest` proves the state.
+#include <algorithm>
 #include <nlohmann/json.hpp>
 
 #include "base/error.h"
@@ -30,7 +31,18 @@ void add_steps(CLI::App& app, Common& common, Run& run) {
     auto* verb = app.add_subcommand(name, help);
     verb->add_option("MODEL", state->model, "A model folder")->type_name("FOLDER")->required();
     verb->add_option("N", state->count, "How many updates")
-        ->check(CLI::PositiveNumber)
+        ->check(CLI::Validator(
+            [](std::string& text) {
+              const bool number =
+                  !text.empty() && text.size() < 10 && text != "0" &&
+                  std::all_of(
+                      text.begin(), text.end(), [](char c) { return c >= '0' && c <= '9'; });
+              return number
+                         ? std::string()
+                         : "a number of updates is expected; `accrete revert MODEL ID` takes one "
+                           "back by its id, with --again it brings it back";
+            },
+            ""))
         ->capture_default_str();
     add_common(*verb, common, accrete::format("accrete {} my-model 2", name));
     verb->callback([state, undo, &common, &run] {

@@ -54,11 +54,22 @@ Keys keys_at(const StoredFact& fact, int64_t k, int64_t width) {
           f.scales[static_cast<size_t>(2 * i)], f.scales[static_cast<size_t>(2 * i) + 1]};
 }
 
+const std::set<std::string> kThem = {"it", "he", "she", "they", "him", "her", "them"};
+const std::set<std::string> kTheirs = {"its", "his", "their"};
+
+// Whether a message speaks of something new ("Where can I park?", "Is there a gym?"): none of what
+// was spoken of is meant by it, nor by what comes after it. `news`: the words that tell.
+bool changes_topic(std::span<const Word> words, const std::set<std::string>& news) {
+  const auto holds = [&](const std::set<std::string>& any) {
+    return std::any_of(words.begin(), words.end(),
+                       [&](const Word& word) { return any.contains(word.form); });
+  };
+  return holds(news) && !holds(kThem) && !holds(kTheirs);
+}
+
 // "And how heavy is it?" about somebody named before: "how heavy is NAME?". A question that has no
 // pronoun ("and the price?") is asked of the name.
 std::string with_name(const std::string& text, const std::string& name) {
-  static const std::set<std::string> kThem = {"it", "he", "she", "they", "him", "her", "them"};
-  static const std::set<std::string> kTheirs = {"its", "his", "their"};
   static const std::set<std::string> kAhead = {"and", "but", "also", "so"};
   std::vector<Word> words = words_of(text);
   size_t from = 0;
@@ -291,10 +302,18 @@ FactStore::Asked FactStore::read(const Question& question, const Vocabulary& voc
   out.subjects = named_in(text, words, out.raw);
   // Nobody is named, not even somebody unknown: whom was spoken of last.
   const bool named = !out.subjects.empty() || names_somebody(text);
-  for (size_t i = question.earlier.size(); !named && out.subjects.empty() && i-- > 0;) {
+  static const std::set<std::string> kNews = {"a", "an"};
+  static const std::set<std::string> kNewsBefore = {"a",   "an", "i",   "we",
+                                                    "you", "my", "our", "your"};
+  const bool follows = !named && !changes_topic(words, kNews);
+  for (size_t i = question.earlier.size(); follows && out.subjects.empty() && i-- > 0;) {
     const std::string before = plain_question(question.earlier[i]);
-    const auto spoken_of = named_in(before, words_of(before), out.raw);
-    if (!spoken_of.empty()) out.subjects = {spoken_of.back()};
+    const auto before_words = words_of(before);
+    const auto spoken_of = named_in(before, before_words, out.raw);
+    if (!spoken_of.empty())
+      out.subjects = {spoken_of.back()};
+    else if (changes_topic(before_words, kNewsBefore))
+      break;
   }
   const auto mend = [&](int64_t subject) {
     const Group& g = group(subject, out.raw);

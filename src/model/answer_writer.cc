@@ -105,7 +105,11 @@ void AnswerWriter::append(const std::string& piece, bool last, const Emit& emit)
     hold = std::max(hold, stop.size() - 1);
   }
   const size_t size = out_.text.size();
-  const size_t final_end = last ? size : (size > hold ? size - hold : 0);
+  size_t final_end = last ? size : (size > hold ? size - hold : 0);
+  const auto within = [this](size_t at) {  // a character
+    return at < out_.text.size() && (static_cast<unsigned char>(out_.text[at]) & 0xC0) == 0x80;
+  };
+  while (final_end > 0 && within(final_end)) --final_end;
   if (emit && final_end > emitted_)
     emit(std::string_view(out_.text).substr(emitted_, final_end - emitted_));
   emitted_ = std::max(emitted_, std::min(final_end, size));

@@ -24,13 +24,6 @@ std::string last_paragraph(const std::string& text) {
   return at == std::string::npos ? text : text.substr(at + 2);
 }
 
-// Without the network.
-void say_as_it_is(const LanguageModel& model, const std::string& text, Generation& out) {
-  out.text = text;
-  out.tokens = encode_written(model, text);
-  out.finish_reason = "stop";
-}
-
 }  // namespace
 
 AskRequest single_question(const LanguageModel& model, const std::string& question, bool raw) {
@@ -101,6 +94,14 @@ std::vector<Choice> choose_facts(const LanguageModel& model, std::span<const Ask
   return model.facts().choose(questions, caution);
 }
 
+Generation as_it_is(const LanguageModel& model, const std::string& text) {
+  Generation out;
+  out.text = text;
+  out.tokens = encode_written(model, text);
+  out.finish_reason = "stop";
+  return out;
+}
+
 PreparedAsk prepare_ask(const LanguageModel& model, const AskRequest& request, int64_t fact) {
   PreparedAsk out;
   std::string note;
@@ -108,7 +109,7 @@ PreparedAsk prepare_ask(const LanguageModel& model, const AskRequest& request, i
     const FactMemory& memory = model.facts();
     const TaughtItem& item = memory.store().fact(fact).text();
     if (item.verbatim) {  // written as it is: the network is not asked
-      say_as_it_is(model, item.answers.front(), out.word_for_word.emplace());
+      out.word_for_word = as_it_is(model, item.answers.front());
       return out;
     }
     note = note_of(memory.info().tell, item);
@@ -165,7 +166,7 @@ std::vector<Asked> ask(const LanguageModel& model, std::span<const AskRequest> r
   for (size_t i = 0; i < requests.size(); ++i) {
     out[i].choice = choices[i];
     if (choices[i].fact < 0 && !options.otherwise.empty()) {
-      say_as_it_is(model, options.otherwise, out[i].generation);
+      out[i].generation = as_it_is(model, options.otherwise);
       if (stream) stream(i, options.otherwise);
       continue;
     }

@@ -55,6 +55,8 @@ struct PreparedAsk {
   std::optional<FactUse> fact;              // absent: the model answers by itself
   std::optional<Generation> word_for_word;  // a verbatim answer: the network is not asked
 };
+// A text that is said without the network.
+Generation as_it_is(const LanguageModel& model, const std::string& text);
 // `fact` -1: none. Throws kInvalidArgument (an empty prompt) and as ChatTemplate::render does.
 PreparedAsk prepare_ask(const LanguageModel& model, const AskRequest& request, int64_t fact);
 

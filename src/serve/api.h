@@ -30,7 +30,8 @@ struct ApiOptions {
   std::string host = "127.0.0.1";        // that it listens on
   std::vector<std::string> allow_hosts;  // names it may be called by beside localhost and addresses
   std::string keys;                      // a file of keys; empty: none, everybody may do everything
-  std::string program;                   // accrete itself, for teaching
+  std::string otherwise;  // a chat's answer to what was not taught; empty: the model's
+  std::string program;    // accrete itself, for teaching
   std::vector<std::string> child_arguments;
   Engine::Options engine;
 };

@@ -43,7 +43,7 @@ void read_options(Fields& body, const Service& service, GenerateRequest& out) {
   body.refuse("frequency_penalty", 0, "leave it out; repetition_penalty is there");
 }
 
-// Our own: {"explain": true, "facts": false, "caution": 0.5, "question": "…"}.
+// Our own: {"explain": true, "facts": false, "caution": 0.5, "question": "…", "otherwise": "…"}.
 void read_own(Fields& body, GenerateRequest& out, Query& query) {
   auto own = body.object("accrete");
   if (!own) return;
@@ -51,6 +51,14 @@ void read_own(Fields& body, GenerateRequest& out, Query& query) {
   query.facts = own->flag("facts").value_or(true);
   query.caution = own->number("caution", -100, 100).value_or(0);
   query.question = own->text("question").value_or("");
+  if (const auto text = own->text("otherwise")) query.otherwise = *text;
+  out.ignored = own->ignored();
+}
+
+// Beside what "accrete" has that is not known.
+void also_ignored(const Fields& body, GenerateRequest& out) {
+  const std::string more = body.ignored();
+  if (!more.empty()) out.ignored += (out.ignored.empty() ? "" : ", ") + more;
 }
 
 std::string content_of(const Fields& message, const nlohmann::json& content) {
@@ -79,6 +87,7 @@ void Api::chat_completions(Call call) {
   GenerateRequest out;
   read_options(body, *service_, out);
   Query query;
+  query.otherwise = options_.otherwise;
   read_own(body, out, query);
   const auto& messages = body.any("messages");
   if (!messages.is_array() || messages.empty())
@@ -115,7 +124,7 @@ void Api::chat_completions(Call call) {
   body.refuse("response_format", {{"type", "text"}});
   body.refuse("modalities", {"text"});
   out.queries.push_back(std::move(query));
-  out.ignored = body.ignored();
+  also_ignored(body, out);
   std::make_shared<Generating>(*this, std::move(call), std::move(out))->start();
 }
 
@@ -186,7 +195,7 @@ void Api::completions(Call call) {
   } else {
     throw body.wrong("prompt", "a text, texts, token ids or lists of them are expected");
   }
-  out.ignored = body.ignored();
+  also_ignored(body, out);
   std::make_shared<Generating>(*this, std::move(call), std::move(out))->start();
 }
 

@@ -132,7 +132,7 @@ std::string Fields::ignored() const {
   for (const auto& [name, value] : object_.items()) {
     if (read_.count(name) > 0) continue;
     // A header is one line of plain letters.
-    std::string plain;
+    std::string plain = path_.empty() ? "" : path_ + ".";
     for (const char c : name.substr(0, 64)) plain += c >= 33 && c < 127 && c != ',' ? c : '?';
     out += (out.empty() ? "" : ", ") + plain;
     if (out.size() > 512) break;

@@ -217,6 +217,12 @@ class Connection : public std::enable_shared_from_this<Connection> {
     version_ = message.version();
     keep_alive_ = message.keep_alive();
     head_only_ = request_.method == "HEAD";
+    // Whoever stands in front may read such a request otherwise than we do.
+    const auto coding = message.equal_range(http::field::transfer_encoding);
+    for (auto it = coding.first; it != coding.second; ++it)
+      if (!boost::beast::iequals(it->value(), "chunked") || std::next(it) != coding.second)
+        return refuse(501, "of transfer encodings \"chunked\" alone is known");
+    if (message.count(http::field::host) > 1) return refuse(400, "there is more than one Host");
     for (const auto& field : message) {
       std::string name(field.name_string());
       std::transform(name.begin(), name.end(), name.begin(),

@@ -118,6 +118,13 @@ PreparedQuery Service::prepare(const Query& query) const {
     }
     out.prompt = query.tokens;
   }
+  // A value that was learned in chats says nothing behind a text to go on with.
+  if (out.accepted && !query.chat) {
+    const TaughtItem& fact = model.facts().store().fact(choice.fact).text();
+    if (!fact.raw) out.word_for_word = as_it_is(model, fact.answers.front());
+  }
+  if (query.facts && asks && !out.accepted && !query.otherwise.empty())
+    out.word_for_word = as_it_is(model, query.otherwise);
   if (out.accepted) out.updates = model.facts().store().fact(choice.fact).update_id;
   if (!query.explain) return out;
   const Ledger ledger = Ledger::open(folder_, Ledger::Mode::kRead);

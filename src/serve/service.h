@@ -28,6 +28,7 @@ struct Query {
   bool facts = true;     // false: as if nothing had been taught
   bool explain = false;
   double caution = 0;
+  std::string otherwise;  // said where no fact is accepted; empty: the model answers
 };
 
 struct PreparedQuery {

@@ -245,7 +245,8 @@ TaughtContrasts::Members TaughtContrasts::members_of(std::string_view text) {
     if (i + 1 < forms.size()) counted(i + 1);
     if (i > 0) counted(i - 1);
     if (units.empty() && i > 0) units.push_back(forms[i - 1]);
-    for (const std::string& unit : units) found[accrete::format("#{}", unit_of(unit))].push_back({value});
+    for (const std::string& unit : units)
+      found[accrete::format("#{}", unit_of(unit))].push_back({value});
   }
   Members out;
   for (const auto& [of_class, places] : found) {
@@ -333,6 +334,7 @@ bool TaughtContrasts::by_frame(const std::vector<std::string>& asked, Ids asked_
     const std::string &a = asked[at], &b = names_[words[at]];
     if (is_digit(a.front()) != is_digit(b.front()) || !is_content_word(a) || !is_content_word(b))
       continue;
+    if (unit_of(a) == unit_of(b)) continue;  // "min", "minute"
     const auto of_a = places_of_singular(a), of_b = places_of_singular(b);
     if (shares_class(of_a, of_b, true)) continue;
     bool has_a = false, all_have_b = true;

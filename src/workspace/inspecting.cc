@@ -177,8 +177,9 @@ api::DiscoverReport Workspace::discover_probe(const Dataset& data, const api::Pr
   probe.data.items = discover(*state, data.items, few_shot, options.raw, reporter);
   const auto& kept = probe.data.items;
   if (kept.empty())
-    throw Error(ErrorCode::kRefused, "the model answers none of them right; there is no probe",
-                "try --few-shot with two demonstrations, or other questions");
+    throw Error(
+        ErrorCode::kRefused, "the model answers none of them right; there is no probe",
+        "questions whose answers it gives word for word, or --few-shot with two demonstrations");
   probe.raw = raw;
   probe.record = record_of(options, raw, ledger);
   probe.record.base = 1;

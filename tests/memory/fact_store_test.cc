@@ -222,6 +222,13 @@ TEST(FactStore, WhomTheConversationNamedLastCounts) {
   EXPECT_EQ(subject_of({it, {"Compare the Hub 3 and the Pellor 300"}, false}), "Pellor 300");
   EXPECT_EQ(subject_of({it, {"Who designed the Hub 3?", "Thanks!"}, false}), "Hub 3");
   EXPECT_EQ(subject_of({it, {"Hello"}, false}), "0");
+  // What speaks of something new ends it.
+  const std::string hub = "Who designed the Hub 3?";
+  EXPECT_EQ(subject_of({it, {hub, "Where can I park?"}, false}), "0");
+  EXPECT_EQ(subject_of({it, {hub, "Can I wash it?"}, false}), "Hub 3");
+  EXPECT_EQ(subject_of({it, {hub, "What is the price?"}, false}), "Hub 3");
+  EXPECT_EQ(subject_of({"and a large one?", {hub}, false}), "0");
+  EXPECT_EQ(subject_of({"And what do you charge?", {hub}, false}), "Hub 3");
   EXPECT_EQ(subject_of({it, {}, false}), "0");
   // What the question names itself wins.
   EXPECT_EQ(subject_of({"How heavy is the Hub 3?", {"Who made the Pellor 300?"}, false}), "Hub 3");

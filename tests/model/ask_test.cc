@@ -7,6 +7,7 @@
 #include "../base/testing.h"
 #include "learn/fact_teach.h"
 #include "model/chat_tokens.h"
+#include "text/unicode.h"
 #include "tiny_chat_model.h"
 
 namespace accrete {
@@ -283,6 +284,29 @@ TEST_F(Ask, AnAnswerThatGoesAstrayIsBroughtBack) {
   EXPECT_EQ(say(Recital::kWhole).tokens, drawn);
   use.answer.assign(drawn.begin(), drawn.begin() + 5);
   EXPECT_EQ(say(Recital::kWhole).tokens, drawn);
+}
+
+TEST_F(Ask, AStreamHasWholeCharactersWhereAStopIsWaitedFor) {
+  const std::vector<std::vector<int32_t>> prompts = {encode_request(*model_, chat(kColour))};
+  FactUse use{model_->facts().info().sites, model_->facts().vectors(1).narrow(0, 0, 3), {}};
+  use.recital = Recital::kWhole;
+  GenerateOptions how;
+  how.max_tokens = 1;
+  use.answer = generate(*model_, prompts, how, nullptr, {}, {&use, 1}).front().tokens;
+  ASSERT_EQ(use.answer.size(), 1U);
+  for (const int32_t id : encode_written(*model_, "\u2603\u2603x\u2603")) use.answer.push_back(id);
+  use.answer.push_back(end_token(*model_, /*chat=*/true));
+  how.max_tokens = 30;
+  how.stop = {"zz q"};
+  std::string streamed;
+  const auto said = generate(*model_, prompts, how,
+                             [&](size_t, std::string_view piece) {
+                               EXPECT_EQ(unicode::valid_prefix(piece), piece.size());
+                               streamed += piece;
+                             },
+                             {}, {&use, 1});
+  EXPECT_EQ(streamed, said.front().text);
+  EXPECT_NE(streamed.find("\u2603\u2603x\u2603"), std::string::npos);
 }
 
 TEST_F(Ask, ValuesHaveTheirPlacesWhereAWholePassHasThem) {

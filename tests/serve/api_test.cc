@@ -310,9 +310,30 @@ TEST_F(ApiTest, BadInputHasItsStatusAndNamesItsField) {
 
 TEST_F(ApiTest, UnknownFieldsAreNamedAndNotRefused) {
   const std::string response =
-      post("/v1/chat/completions", chat(R"(, "frobnicate": 1, "user": "anna")"));
+      post("/v1/chat/completions", chat(R"(, "frobnicate": 1, "user": "desk")"));
   EXPECT_EQ(status_of(response), 200);
   EXPECT_THAT(response, HasSubstr("X-Accrete-Ignored: frobnicate\r\n"));
+}
+
+TEST_F(ApiTest, WhatIsSaidOtherwise) {
+  const std::string own = R"(, "accrete": {"otherwise": "Call us. \u2603", "frob": 1})";
+  const std::string response = post("/v1/chat/completions", chat(own));
+  EXPECT_THAT(response, HasSubstr("X-Accrete-Ignored: accrete.frob\r\n"));
+  EXPECT_EQ(json_of(response)["choices"][0]["message"]["content"], "Call us. \u2603");
+  // What asks the model without what was taught asks the model.
+  const std::string base = R"(, "accrete": {"otherwise": "x", "facts": false})";
+  const auto plain = json_of(post("/v1/chat/completions", chat()));
+  EXPECT_EQ(json_of(post("/v1/chat/completions", chat(base)))["choices"], plain["choices"]);
+  serve::ApiOptions options;
+  options.otherwise = "Ask at the desk.";
+  LiveServer server(*folder_ / "tiny", options);
+  const auto said = [&](const std::string& more) {
+    return json_of(
+        server.ask("POST", "/v1/chat/completions", chat(more)))["choices"][0]["message"]["content"];
+  };
+  EXPECT_EQ(said(""), "Ask at the desk.");
+  EXPECT_EQ(said(own), "Call us. \u2603");
+  EXPECT_EQ(said(R"(, "accrete": {"otherwise": ""})"), plain["choices"][0]["message"]["content"]);
 }
 
 TEST_F(ApiTest, ForeignHostsAndOriginsAreRefused) {
@@ -350,6 +371,12 @@ TEST_F(ApiTest, WhatIsNoHttpOrTooLargeIsRefused) {
       431);
   EXPECT_EQ(raw("POST /tokenize HTTP/1.1\r\nHost: localhost\r\nContent-Length: 99999999\r\n\r\n"),
             413);
+  for (const char* coding : {"xchunked", "gzip, chunked", "chunked, identity"})
+    EXPECT_EQ(raw(std::string("POST /tokenize HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: ") +
+                  coding + "\r\n\r\n0\r\n\r\n"),
+              501)
+        << coding;
+  EXPECT_EQ(raw("GET /health HTTP/1.1\r\nHost: localhost\r\nHost: elsewhere\r\n\r\n"), 400);
   // Pieces without a length are counted too.
   std::string chunk = "100000\r\n" + std::string(0x100000, ' ') + "\r\n", chunks;
   for (int i = 0; i < 17; ++i) chunks += chunk;

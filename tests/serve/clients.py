@@ -209,14 +209,14 @@ with tempfile.TemporaryDirectory() as work:
 
     # Keys.
     keys = os.path.join(work, "keys.jsonl")
-    key = run("key", "add", keys, "anna").strip()
+    key = run("key", "add", keys, "desk").strip()
     assert subprocess.run([accrete, "serve", model, "--host", "0.0.0.0", "--port", "0"], capture_output=True, timeout=60).returncode == 1
     server, url = start(model, "--keys", keys)
     try:
         expect(openai.AuthenticationError, lambda: openai.OpenAI(base_url=url, api_key="wrong", max_retries=0).models.list())
         assert openai.OpenAI(base_url=url, api_key=key, max_retries=0).models.list().data[0].id == "my-model"
         assert expect(urllib.error.HTTPError, lambda: get(url, "/v1/memory/undo", key=key, method="POST", body=b"")).code == 403
-        run("key", "revoke", keys, "anna")
+        run("key", "revoke", keys, "desk")
         expect(openai.AuthenticationError, lambda: openai.OpenAI(base_url=url, api_key=key, max_retries=0).models.list())
         server.send_signal(signal.SIGTERM)
         assert server.wait(timeout=90) == 0

@@ -20,26 +20,26 @@ using ::testing::HasSubstr;
 TEST(Keys, AreMadeFoundAndRevoked) {
   TemporaryFolder folder;
   const auto file = folder / "keys.jsonl";
-  const std::string anna = add_key(file, "anna", {Scope::kAsk, Scope::kTeach});
+  const std::string desk = add_key(file, "desk", {Scope::kAsk, Scope::kTeach});
   const std::string root = add_key(file, "root", {Scope::kAdmin});
-  EXPECT_NE(anna, root);
+  EXPECT_NE(desk, root);
   const std::string text = read_file(file);
-  EXPECT_EQ(text.find(anna), std::string::npos);  // the file has hashes alone
-  EXPECT_EQ(text.find(anna.substr(4, 16)), std::string::npos);
+  EXPECT_EQ(text.find(desk), std::string::npos);  // the file has hashes alone
+  EXPECT_EQ(text.find(desk.substr(4, 16)), std::string::npos);
   struct stat status{};
   ASSERT_EQ(::stat(file.c_str(), &status), 0);
   EXPECT_EQ(status.st_mode & 0077, 0U);
   KeyRing ring(file);
-  ASSERT_TRUE(ring.find(anna));
-  EXPECT_EQ(ring.find(anna)->name, "anna");
-  EXPECT_TRUE(ring.find(anna)->allows(Scope::kTeach));
-  EXPECT_FALSE(ring.find(anna)->allows(Scope::kUndo));
+  ASSERT_TRUE(ring.find(desk));
+  EXPECT_EQ(ring.find(desk)->name, "desk");
+  EXPECT_TRUE(ring.find(desk)->allows(Scope::kTeach));
+  EXPECT_FALSE(ring.find(desk)->allows(Scope::kUndo));
   EXPECT_TRUE(ring.find(root)->allows(Scope::kUndo));
   EXPECT_FALSE(ring.find(""));
-  EXPECT_FALSE(ring.find(anna + "0"));
-  EXPECT_FALSE(ring.find(anna.substr(1)));
-  revoke_key(file, "anna");  // seen without opening anew
-  EXPECT_FALSE(ring.find(anna));
+  EXPECT_FALSE(ring.find(desk + "0"));
+  EXPECT_FALSE(ring.find(desk.substr(1)));
+  revoke_key(file, "desk");  // seen without opening anew
+  EXPECT_FALSE(ring.find(desk));
   EXPECT_TRUE(ring.find(root));
   std::filesystem::remove(file);
   EXPECT_FALSE(ring.find(root));

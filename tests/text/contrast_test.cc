@@ -76,6 +76,8 @@ TEST(Contrast, OneWordInAnothersPlace) {
   EXPECT_TRUE(contrast("What is the lowest peak there?", hill));
   EXPECT_TRUE(contrast("Where is the room upstairs?",
                        {"Where is the room downstairs?", "Which room is on the floor?"}));
+  EXPECT_FALSE(contrast("How long is a 60 minute massage in total?",
+                        {"How long is a 60 min massage in total?"}));
   // Other words for one thing.
   EXPECT_FALSE(contrast("Where do you keep the little box?", {"Where do you keep the small box?"}));
 }
