@@ -63,8 +63,9 @@ TEST(Json, Answers) {
   auto json = to_json(a);
   EXPECT_EQ(keys(json), "text tokens finish_reason fact explain");
   EXPECT_EQ(keys(json["explain"]), "accepted fact needed");
-  EXPECT_EQ(keys(json["explain"]["fact"]),
-            "update source line wording subject probability masked_cosine whole_cosine contrast answer");
+  EXPECT_EQ(
+      keys(json["explain"]["fact"]),
+      "update source line wording subject probability masked_cosine whole_cosine contrast answer");
   why.accepted = false;
   best.leave = true;
   json = to_json(a);
