@@ -11,4 +11,8 @@ jobs=${JOBS:-$(nproc)}
 cmake --preset "$preset" >/dev/null
 cmake --build "build-$preset" -j "$jobs" --target "${layers[@]/%/_tests}"
 export UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1 TSAN_OPTIONS=halt_on_error=1
-scripts/run_tests.sh --test-dir "build-$preset" -j "$jobs" -R "^($(IFS='|'; echo "${layers[*]}"))/[A-Z]"
+# A program under ThreadSanitizer has a thread of the sanitizer's beside its own: it cannot enter the namespace that a small
+# disk is mounted in, and its children are killed before they have begun. Both are tested under the other sanitizer.
+leave_out=()
+[ "$preset" != tsan ] || leave_out=(-E 'Storage\.FullDisk|LedgerCrash\.Killed')
+scripts/run_tests.sh --test-dir "build-$preset" -j "$jobs" -R "^($(IFS='|'; echo "${layers[*]}"))/[A-Z]" "${leave_out[@]}"
