@@ -124,17 +124,19 @@ PreparedAsk prepare_ask(const LanguageModel& model, const AskRequest& request, i
   return out;
 }
 
-std::vector<Generation> answer_with(const LanguageModel& model,
-                                    std::span<const AskRequest> requests,
-                                    std::span<const int64_t> facts, const GenerateOptions& options,
-                                    const StreamFn& stream, const Reporter& reporter) {
-  std::vector<Generation> out(requests.size());
+namespace {
+
+// What is said word for word needs no network; the others are answered in one batch.
+std::vector<Generation> answer_prepared(const LanguageModel& model, std::vector<PreparedAsk> asks,
+                                        const GenerateOptions& options, const StreamFn& stream,
+                                        const Reporter& reporter) {
+  std::vector<Generation> out(asks.size());
   std::vector<std::vector<int32_t>> prompts;
   std::vector<FactUse> uses;
   std::vector<size_t> of;
   bool any = false;
-  for (size_t i = 0; i < requests.size(); ++i) {
-    PreparedAsk one = prepare_ask(model, requests[i], i < facts.size() ? facts[i] : -1);
+  for (size_t i = 0; i < asks.size(); ++i) {
+    PreparedAsk& one = asks[i];
     if (one.word_for_word) {
       out[i] = std::move(*one.word_for_word);
       if (stream) stream(i, out[i].text);
@@ -154,30 +156,33 @@ std::vector<Generation> answer_with(const LanguageModel& model,
   return out;
 }
 
+}  // namespace
+
+std::vector<Generation> answer_with(const LanguageModel& model,
+                                    std::span<const AskRequest> requests,
+                                    std::span<const int64_t> facts, const GenerateOptions& options,
+                                    const StreamFn& stream, const Reporter& reporter) {
+  std::vector<PreparedAsk> asks;
+  for (size_t i = 0; i < requests.size(); ++i)
+    asks.push_back(prepare_ask(model, requests[i], i < facts.size() ? facts[i] : -1));
+  return answer_prepared(model, std::move(asks), options, stream, reporter);
+}
+
 std::vector<Asked> ask(const LanguageModel& model, std::span<const AskRequest> requests,
                        const AskOptions& options, const StreamFn& stream,
                        const Reporter& reporter) {
   std::vector<Choice> choices(requests.size());
   if (options.facts) choices = choose_facts(model, requests, options.caution);
-  std::vector<Asked> out(requests.size());
-  std::vector<AskRequest> answered;
-  std::vector<int64_t> facts;
-  std::vector<size_t> of;
+  std::vector<PreparedAsk> asks;
   for (size_t i = 0; i < requests.size(); ++i) {
-    out[i].choice = choices[i];
-    if (choices[i].fact < 0 && !options.otherwise.empty()) {
-      out[i].generation = as_it_is(model, options.otherwise);
-      if (stream) stream(i, options.otherwise);
-      continue;
-    }
-    answered.push_back(requests[i]);
-    facts.push_back(choices[i].fact);
-    of.push_back(i);
+    if (choices[i].fact < 0 && !options.otherwise.empty())
+      asks.push_back({{}, std::nullopt, as_it_is(model, options.otherwise)});
+    else
+      asks.push_back(prepare_ask(model, requests[i], choices[i].fact));
   }
-  StreamFn own;
-  if (stream) own = [&](size_t i, std::string_view text) { stream(of[i], text); };
-  auto made = answer_with(model, answered, facts, options.generate, own, reporter);
-  for (size_t i = 0; i < made.size(); ++i) out[of[i]].generation = std::move(made[i]);
+  auto made = answer_prepared(model, std::move(asks), options.generate, stream, reporter);
+  std::vector<Asked> out;
+  for (size_t i = 0; i < made.size(); ++i) out.push_back({std::move(made[i]), choices[i]});
   return out;
 }
 

@@ -104,20 +104,15 @@ PreparedQuery Service::prepare(const Query& query) const {
     choice = choose_facts(model, {&asked, 1}, query.caution).front();
   }
   out.accepted = choice.fact >= 0;
-  if (query.tokens.empty()) {
+  const bool tokens = !query.tokens.empty();
+  if (!tokens || out.accepted) {
+    if (tokens) request.text = detokenize(query.tokens);
     PreparedAsk ready = prepare_ask(model, request, choice.fact);
     out.prompt = std::move(ready.prompt);
     out.fact = std::move(ready.fact);
     out.word_for_word = std::move(ready.word_for_word);
-  } else {
-    if (out.accepted) {
-      request.text = detokenize(query.tokens);
-      PreparedAsk ready = prepare_ask(model, request, choice.fact);
-      out.fact = std::move(ready.fact);
-      out.word_for_word = std::move(ready.word_for_word);
-    }
-    out.prompt = query.tokens;
   }
+  if (tokens) out.prompt = query.tokens;
   // A value that was learned in chats says nothing behind a text to go on with.
   if (out.accepted && !query.chat) {
     const TaughtItem& fact = model.facts().store().fact(choice.fact).text();
