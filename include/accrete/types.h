@@ -293,8 +293,9 @@ struct PlanReport {
   int64_t parameters = 0;  // numbers in them
   std::vector<Overlap> overlaps;
   std::vector<Conflict> conflicts;
-  int64_t companions = 0;            // facts of earlier updates that would be learned along
-  std::vector<std::string> remarks;  // on the set, in words
+  int64_t companions = 0;                   // facts of earlier updates that would be learned along
+  std::vector<std::string> remarks;         // on the set, in words
+  std::map<std::string, int64_t> subjects;  // of facts: how many each has; "": those without one
   double seconds = 0;
 };
 
@@ -311,6 +312,7 @@ struct TeachReport {
   std::string change;                        // what was changed to hold the floors; may be empty
   std::vector<int64_t> dropped;              // lines that were left out for them
   std::vector<std::string> remarks;          // on the set, in words
+  std::map<std::string, int64_t> subjects;   // of facts: how many each has; "": those without one
   double check_share = 0;                    // of the steps' time that looking at probes took
   int64_t rows = 0;                          // keys and value vectors written
   int64_t parameters = 0;                    // numbers in them

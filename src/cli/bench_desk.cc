@@ -165,10 +165,11 @@ void add_bench_desk(CLI::App& bench, Common& common, Run& run) {
       ->check(CLI::IsMember({"dev", "test"}))
       ->capture_default_str();
   verb->add_option("--profile", state->profile,
-                   "quick: minutes; hour: an hour on two cores; full: everything, every rate of "
+                   "quick: minutes; rates: finetuning at every rate, few questions; hour: an hour "
+                   "on two cores; full: everything, every rate of "
                    "finetuning, three seeds: for a GPU or days")
-      ->type_name("{quick,hour,full}")
-      ->check(CLI::IsMember({"quick", "hour", "full"}))
+      ->type_name("{quick,rates,hour,full}")
+      ->check(CLI::IsMember({"quick", "rates", "hour", "full"}))
       ->capture_default_str();
   verb->add_option("--seeds", state->seeds, "How many seeds, from --seed on; 0: the profile's")
       ->check(CLI::NonNegativeNumber)

@@ -100,6 +100,22 @@ void add_overlaps(Rows& rows, const std::vector<api::Overlap>& overlaps) {
     rows.push_back({"", accrete::format("and with {} more", overlaps.size() - kMost)});
 }
 
+// Whom the facts are about, the most first.
+void add_subjects(Rows& rows, const std::map<std::string, int64_t>& subjects) {
+  constexpr size_t kMost = 6;
+  std::vector<std::pair<int64_t, std::string>> named;
+  for (const auto& [name, n] : subjects)
+    if (!name.empty()) named.emplace_back(-n, name);
+  std::sort(named.begin(), named.end());
+  std::string text;
+  for (size_t i = 0; i < std::min(kMost, named.size()); ++i)
+    text += accrete::format("{}{} ({})", i > 0 ? ", " : "", named[i].second, -named[i].first);
+  if (named.size() > kMost) text += accrete::format(" and {} more", named.size() - kMost);
+  if (const auto none = subjects.find(""); none != subjects.end())
+    text += accrete::format("{}no name ({})", text.empty() ? "" : ", ", none->second);
+  if (!text.empty()) rows.push_back({"about", text});
+}
+
 // On standard error, beside the result.
 void print_remarks(const std::vector<std::string>& remarks) {
   for (const std::string& remark : remarks) std::fprintf(stderr, "note: %s\n", remark.c_str());
@@ -108,6 +124,7 @@ void print_remarks(const std::vector<std::string>& remarks) {
 std::string to_text(const api::TeachReport& r) {
   Rows rows = {
       {"update", r.update}, {"items", std::to_string(r.items)}, {"learned", change(r.learned)}};
+  add_subjects(rows, r.subjects);
   if (r.asked) rows.push_back({"other wording", change(*r.asked)});
   for (const auto& [name, k] : r.kept)
     rows.push_back({"kept " + name, accrete::format("{:.4f} -> {:.4f}  ({} of its base)", k.before,
@@ -121,7 +138,7 @@ std::string to_text(const api::TeachReport& r) {
   if (r.companions > 0)
     rows.push_back(
         {"kept along", accrete::format("{} facts about the same subjects", r.companions)});
-  if (r.parameters > 0)
+  if (r.subjects.empty() && r.parameters > 0)
     rows.push_back({"written", accrete::format("{} rows, {} parameters", r.rows, r.parameters)});
   rows.push_back({"cost", accrete::format("{:.1f} s, {:.2f} GB at most", r.seconds,
                                           static_cast<double>(r.peak_bytes) / 1e9)});
@@ -130,12 +147,13 @@ std::string to_text(const api::TeachReport& r) {
 
 std::string to_text(const api::PlanReport& r) {
   Rows rows = {{"items", std::to_string(r.items)}};
+  add_subjects(rows, r.subjects);
   for (const auto& [name, probe] : r.probes) add_forecast(rows, name, probe.forecast);
   for (const auto& [name, probe] : r.probes)
     if (!probe.holds) rows.push_back({"floor " + name, "WOULD BREAK"});
   add_conflicts(rows, r.conflicts);
   add_overlaps(rows, r.overlaps);
-  if (r.parameters > 0)
+  if (r.subjects.empty() && r.parameters > 0)
     rows.push_back(
         {"would write", accrete::format("{} rows, {} parameters", r.rows, r.parameters)});
   return table(rows);

@@ -254,6 +254,16 @@ DeskProfile desk_profile(const std::string& name) {
                   .use_tokens = 96,
                   .few_tokens = 24};
     out.parts = {{"thing12", both, 0}, {"shop", both, 0}};
+  } else if (name == "rates") {
+    out.grid = true;
+    out.limits = {.taught = 12,
+                  .untaught = 72,
+                  .variants = 1,
+                  .unchanged = 12,
+                  .use = 1,
+                  .use_tokens = 16,
+                  .few_tokens = 24};
+    out.parts = {{"thing12", {"lora", "full"}, 0}, {"thing36", {"lora", "full"}, 0}};
   } else if (name == "hour") {
     out.limits = {.taught = 108,
                   .untaught = 200,
@@ -292,7 +302,7 @@ DeskProfile desk_profile(const std::string& name) {
                  {"corrections", {"accrete"}, 0}};
   } else {
     throw Error(ErrorCode::kInvalidArgument, accrete::format("there is no profile \"{}\"", name),
-                "use quick, hour or full");
+                "use quick, rates, hour or full");
   }
   return out;
 }

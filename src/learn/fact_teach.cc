@@ -8,6 +8,8 @@
 #include "base/error.h"
 #include "base/format.h"
 #include "eval/fact_probe.h"
+#include "learn/fact_corrections.h"
+#include "learn/fact_keys.h"
 #include "learn/teach_clock.h"
 #include "model/fact_memory.h"
 #include "model/weight_pages.h"
@@ -17,12 +19,6 @@ namespace accrete {
 namespace {
 
 namespace fs = std::filesystem;
-
-std::string quoted(const std::string& text) {
-  return accrete::format("\"{}\"", excerpt_of(text, 80));
-}
-
-constexpr size_t kMostRemarks = 20;
 
 // One probe and how it stands before and after.
 struct WatchedFactProbe {
@@ -54,72 +50,8 @@ struct FactSession {
       watched.before = fact_probe_state(model, watched.probe, watched.base, reporter);
       probes.push_back(std::move(watched));
     }
-    find_corrections();
-  }
-
-  // What the facts that are there answer otherwise. A fact is replaced when most wordings of the
-  // new one are accepted as it, and one of them lies close to one of its own.
-  void find_corrections() {
-    constexpr double kClose = 0.85;  // cosine, the subject masked
-    const FactStore& store = model.facts().store();
-    if (store.empty()) return;
-    std::vector<AskRequest> requests;
-    for (const FactLesson& lesson : lessons.facts)
-      for (size_t i = 0; i < lesson.item.prompts.size(); ++i)
-        requests.push_back(request_of(lesson, lesson.item.prompts[i], lesson.before[i]));
-    const auto choices = choose_facts(model, requests);
-    size_t at = 0;
-    for (FactLesson& lesson : lessons.facts) {
-      std::map<int64_t, size_t> times;
-      std::map<int64_t, double> closest;
-      std::set<int64_t> asked_before;  // in the very words
-      const size_t n = lesson.item.prompts.size();
-      for (size_t i = 0; i < n; ++i) {
-        const Choice& c = choices[at + i];
-        const int64_t f = c.left ? c.left_to : c.fact;
-        if (f < 0) continue;
-        ++times[f];
-        if (!c.left) closest[f] = std::max(closest[f], c.best.masked);
-        for (const std::string& prompt : store.fact(f).text().prompts)
-          if (name_key(plain_question(prompt)) == name_key(plain_question(lesson.item.prompts[i])))
-            asked_before.insert(f);
-      }
-      at += n;
-      for (const auto& [f, count] : times) {
-        const TaughtItem& old = store.fact(f).text();
-        const std::string& update = store.fact(f).update_id;
-        const bool same =
-            old.leave == lesson.item.leave &&
-            (lesson.item.leave || same_text(old.answers.front(), lesson.item.answers.front()));
-        if (same) continue;
-        // A question that is left to the model takes no other wording of a fact with it.
-        if (lesson.item.leave && !old.leave && count < old.prompts.size()) continue;
-        if (asked_before.contains(f) || (2 * count > n && closest[f] >= kClose)) {
-          lesson.item.replaces.push_back(store.fact(f).id);
-          if (old.leave || lesson.item.leave) continue;
-          conflicts.push_back({lesson.item.prompts.front(), lesson.item.answers.front(),
-                               lesson.item.line, update, old.line, old.answers.front(),
-                               source_of(update)});
-          // What asked for the old answer asks for the new one.
-          for (const std::string& prompt : old.prompts) take_wording(lesson, prompt, old.subject);
-        } else if (lessons.remarks.size() < kMostRemarks) {
-          lessons.remarks.push_back(accrete::format(
-              "line {} lies near {} of update {}, which stays and says otherwise; if it corrects "
-              "that, teach it with that question among its own",
-              lesson.item.line, quoted(old.prompts.front()), update));
-        }
-      }
-    }
-  }
-
-  // One more wording of a lesson, unless it is there or names another subject.
-  static void take_wording(FactLesson& lesson, const std::string& prompt,
-                           const std::string& subject) {
-    if (name_key(subject) != name_key(lesson.item.subject)) return;
-    for (const std::string& own : lesson.item.prompts)
-      if (name_key(own) == name_key(prompt)) return;
-    lesson.item.prompts.push_back(prompt);
-    lesson.before.emplace_back();
+    conflicts =
+        find_corrections(model, lessons, [this](const std::string& id) { return source_of(id); });
   }
 
   std::string source_of(const std::string& id) const {
@@ -133,70 +65,6 @@ std::vector<TaughtItem> items_of(std::span<const FactLesson> lessons) {
   std::vector<TaughtItem> out;
   for (const FactLesson& lesson : lessons) out.push_back(lesson.item);
   return out;
-}
-
-// Facts whose wordings ask different things, and pairs of facts that lie closer to one another than
-// to themselves.
-void remark_on_keys(const UpdateFacts& facts, const std::vector<TaughtItem>& items,
-                    std::vector<std::string>& remarks) {
-  constexpr double kFar = 0.25, kNear = 0.80;
-  const int64_t w = facts.key_width;
-  struct Wording {
-    size_t item, prompt;
-  };
-  std::map<std::string, std::vector<int64_t>> by_subject;
-  std::vector<Wording> wordings;
-  for (size_t i = 0; i < items.size(); ++i)
-    for (size_t p = 0; p < items[i].prompts.size(); ++p) {
-      by_subject[(items[i].raw ? "raw " : "") + name_key(items[i].subject)].push_back(
-          static_cast<int64_t>(wordings.size()));
-      wordings.push_back({i, p});
-    }
-  const auto all =
-      at::from_blob(const_cast<int8_t*>(facts.masked.data()), {facts.keys(), w}, at::kChar)
-          .to(at::kFloat);
-  const auto scales =
-      at::from_blob(const_cast<float*>(facts.scales.data()), {facts.keys(), 2}, at::kFloat);
-  const auto keys = all * scales.select(1, 1).unsqueeze(1);
-  std::set<std::pair<size_t, size_t>> told;
-  for (const auto& [subject, which] : by_subject) {
-    constexpr size_t kMost = 4000;  // of one subject: beyond that the pairs are too many
-    if (which.size() < 2 || which.size() > kMost) continue;
-    const auto own = keys.index_select(0, at::tensor(which, at::kLong));
-    const auto cosine = own.matmul(own.t()).contiguous();
-    const auto n = static_cast<int64_t>(which.size());
-    const float* c = cosine.const_data_ptr<float>();
-    for (int64_t a = 0; a < n; ++a) {
-      const Wording& wa = wordings[static_cast<size_t>(which[static_cast<size_t>(a)])];
-      double mine = -1, other = -1;
-      size_t whose = 0;
-      for (int64_t b = 0; b < n; ++b) {
-        if (a == b) continue;
-        const Wording& wb = wordings[static_cast<size_t>(which[static_cast<size_t>(b)])];
-        const double x = c[a * n + b];
-        if (wb.item == wa.item) {
-          mine = std::max(mine, x);
-        } else if (x > other) {
-          other = x;
-          whose = wb.item;
-        }
-      }
-      const TaughtItem& item = items[wa.item];
-      if (remarks.size() >= kMostRemarks) return;
-      if (mine > -1 && mine < kFar)
-        remarks.push_back(
-            accrete::format("line {}: {} seems to ask something else than its other wordings",
-                            item.line, quoted(item.prompts[wa.prompt])));
-      if (other > kNear && other > mine && !item.leave && !items[whose].leave &&
-          !same_text(item.answers.front(), items[whose].answers.front()) &&
-          told.insert(std::minmax(wa.item, whose)).second)
-        remarks.push_back(accrete::format(
-            "lines {} and {} lie close to one another ({} and {}): more wordings of both help to "
-            "tell them apart",
-            item.line, items[whose].line, quoted(item.prompts[wa.prompt]),
-            quoted(items[whose].prompts.front())));
-    }
-  }
 }
 
 // Questions of probes that the new facts would answer wrongly, as facts that leave them to the
@@ -315,45 +183,6 @@ void append_left(const Reader& reader, std::vector<TaughtItem> left, Update& upd
 
 }  // namespace
 
-void append_keys(const Reader& reader, std::span<const TaughtItem> items, UpdateFacts& facts) {
-  std::vector<std::string> texts;
-  std::vector<size_t> whole, masked, answers;  // indices of texts: by wording, by fact
-  for (const TaughtItem& item : items) {
-    for (const std::string& prompt : item.prompts) {
-      AskRequest request;
-      request.raw = item.raw;
-      if (item.raw)
-        request.text = prompt;
-      else
-        request.messages.push_back({"user", prompt});
-      const std::string text = plain_question(question_of(request).text);
-      std::string without = mask_name(text, item.subject);
-      whole.push_back(texts.size());
-      texts.push_back(text);
-      masked.push_back(without == text ? whole.back() : texts.size());
-      if (without != text) texts.push_back(std::move(without));
-    }
-    answers.push_back(texts.size());
-    texts.push_back(item.leave ? std::string()
-                               : mask_name(plain_question(item.answers.front()), item.subject));
-  }
-  if (texts.empty()) return;
-  const auto vectors = reader.read(texts, /*words_only=*/true).contiguous();
-  const int64_t w = vectors.size(1);
-  const float* rows = vectors.const_data_ptr<float>();
-  facts.key_width = w;
-  std::vector<int8_t> key(static_cast<size_t>(w));
-  const auto append = [&](size_t text, std::vector<int8_t>& to, std::vector<float>& scales) {
-    scales.push_back(quantize_key(rows + static_cast<int64_t>(text) * w, w, key.data()));
-    to.insert(to.end(), key.begin(), key.end());
-  };
-  for (size_t i = 0; i < whole.size(); ++i) {
-    append(whole[i], facts.whole, facts.scales);
-    append(masked[i], facts.masked, facts.scales);
-  }
-  for (const size_t text : answers) append(text, facts.answers, facts.answer_scales);
-}
-
 FactProposal propose_facts(const LanguageModel& model, std::span<const FactLesson> lessons,
                            const FactValueOptions& options, const Reporter& reporter) {
   const FactMemoryInfo& info = model.facts().info();
@@ -429,6 +258,45 @@ Trial try_proposal(FactSession& session, FactProposal& proposal, const Reporter&
 
 }  // namespace
 
+namespace {
+
+// Keys of lessons, without values.
+Update keys_alone(const LanguageModel& model, std::span<const FactLesson> lessons) {
+  Update out;
+  out.taught.items = items_of(lessons);
+  append_keys(model.facts().reader(), out.taught.items, out.facts);
+  out.facts.vectors.assign(lessons.size(), 0);
+  return out;
+}
+
+bool any_touched(const std::vector<WatchedFactProbe>& probes) {
+  for (const WatchedFactProbe& watched : probes)
+    if (watched.after.id != watched.before.id) return true;
+  return false;
+}
+
+// How many vectors the lessons' values have.
+int64_t vectors_of(const LanguageModel& model, std::span<const FactLesson> lessons) {
+  const FactMemoryInfo& info = model.facts().info();
+  int64_t out = 0;
+  for (size_t i = 0; i < lessons.size(); ++i) {
+    const auto examples = fact_examples(model, lessons[i], static_cast<int64_t>(i), info.tell);
+    if (examples.empty()) continue;
+    const FactExample& e = examples.front();
+    out += info.sites.vectors(static_cast<int64_t>(e.tokens.size()) - e.prompt);
+  }
+  return out;
+}
+
+// How many facts each subject has, as it was given or found; "" for those without.
+std::map<std::string, int64_t> subjects_of(std::span<const FactLesson> lessons) {
+  std::map<std::string, int64_t> out;
+  for (const FactLesson& lesson : lessons) ++out[lesson.item.subject];
+  return out;
+}
+
+}  // namespace
+
 PlanResult plan_facts(const fs::path& folder, const Dataset& data, const ModelInState& model_in,
                       const TeachOptions& options, const Reporter& reporter) {
   const Clock clock;
@@ -437,10 +305,19 @@ PlanResult plan_facts(const fs::path& folder, const Dataset& data, const ModelIn
   PlanResult result;
   result.items = static_cast<int64_t>(data.items.size());
   result.conflicts = session.conflicts;
-  FactProposal proposal = propose_facts(session.model, session.lessons.facts, options.facts, timed);
-  result.rows = rows_of(proposal.update);
-  result.parameters = static_cast<int64_t>(proposal.update.facts.values.size());
-  try_proposal(session, proposal, timed);
+  // Keys say which questions would be answered otherwise. Values are learned where a probe has one.
+  FactProposal proposal{keys_alone(session.model, session.lessons.facts)};
+  ask_probes(with_update(session.model, proposal.update), session.probes, timed);
+  if (any_touched(session.probes)) {
+    proposal = propose_facts(session.model, session.lessons.facts, options.facts, timed);
+    try_proposal(session, proposal, timed);
+  } else {
+    remark_on_keys(proposal.update.facts, proposal.update.taught.items, session.lessons.remarks);
+  }
+  const int64_t vectors = vectors_of(session.model, session.lessons.facts);
+  result.rows = proposal.update.facts.keys() + vectors;
+  result.parameters = vectors * session.model.net().config().width;
+  result.subjects = subjects_of(session.lessons.facts);
   result.forecast = forecasts(session.probes);
   for (const WatchedFactProbe& watched : session.probes) {
     result.floors[watched.probe.record.name] = watched.probe.record.floor;
@@ -536,6 +413,7 @@ TeachResult teach_facts(const fs::path& folder, const Dataset& data, const Model
   result.rows = rows_of(proposal.update);
   result.parameters = static_cast<int64_t>(proposal.update.facts.values.size());
   result.teach_tokens = proposal.tokens;
+  result.subjects = subjects_of(lessons);
   result.remarks = session.lessons.remarks;
   UpdateRecord record;
   record.items = static_cast<int64_t>(lessons.size());

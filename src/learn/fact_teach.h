@@ -23,8 +23,6 @@ struct FactProposal {
 // `model` with its facts now. Throws kInterrupted.
 FactProposal propose_facts(const LanguageModel& model, std::span<const FactLesson> lessons,
                            const FactValueOptions& options, const Reporter& reporter);
-// Keys of one wording each, appended to `facts`.
-void append_keys(const Reader& reader, std::span<const TaughtItem> items, UpdateFacts& facts);
 
 // `model_in` is called once, after the ledger of `folder` was opened.
 TeachResult teach_facts(const std::filesystem::path& folder, const Dataset& data,

@@ -57,8 +57,10 @@ struct TeachResult {
   std::string change;                  // what the guard changed about the proposal; empty: nothing
   std::vector<int64_t> dropped_lines;  // facts it left out
   std::vector<std::string> remarks;    // on the set, in words
-  double check_share = 0;              // of the time of the steps that looking at probes took
-  int64_t companions = 0;              // facts of earlier updates that were learned along
+  // Of facts: how many each subject has, as given or found; "": none. Empty for memory layers.
+  std::map<std::string, int64_t> subjects;
+  double check_share = 0;  // of the time of the steps that looking at probes took
+  int64_t companions = 0;  // facts of earlier updates that were learned along
   int64_t rows = 0;
   int64_t parameters = 0;    // rows x width
   int64_t teach_tokens = 0;  // tokens passed forward and backward
@@ -81,6 +83,7 @@ struct PlanResult {
   std::vector<Conflict> conflicts;
   int64_t companions = 0;
   std::vector<std::string> remarks;
+  std::map<std::string, int64_t> subjects;  // as a TeachResult's
   double seconds = 0;
 };
 

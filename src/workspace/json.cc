@@ -184,6 +184,7 @@ Json to_json(const api::TeachReport& r) {
   json["change"] = r.change;
   json["dropped"] = r.dropped;
   json["remarks"] = r.remarks;
+  if (!r.subjects.empty()) json["subjects"] = r.subjects;
   json["check_share"] = r.check_share;
   json["rows"] = r.rows;
   json["parameters"] = r.parameters;
@@ -207,6 +208,7 @@ Json to_json(const api::PlanReport& r) {
   json["conflicts"] = conflicts(r.conflicts);
   json["companions"] = r.companions;
   json["remarks"] = r.remarks;
+  if (!r.subjects.empty()) json["subjects"] = r.subjects;
   json["seconds"] = r.seconds;
   return json;
 }

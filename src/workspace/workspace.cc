@@ -69,6 +69,7 @@ api::TeachReport plain(const TeachResult& r) {
   out.change = r.change;
   out.dropped = r.dropped_lines;
   out.remarks = r.remarks;
+  out.subjects = r.subjects;
   out.check_share = r.check_share;
   out.rows = r.rows;
   out.parameters = r.parameters;
@@ -249,6 +250,7 @@ api::PlanReport Workspace::plan(const Dataset& data, const api::TeachOptions& op
   out.conflicts = plain(r.conflicts);
   out.companions = r.companions;
   out.remarks = r.remarks;
+  out.subjects = r.subjects;
   out.seconds = r.seconds;
   return out;
 }

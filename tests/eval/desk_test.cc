@@ -344,7 +344,7 @@ TEST(DeskScores, MeansTakeTheBestSettingOfTheFirstSeed) {
 }
 
 TEST(DeskProfiles, NameWhatThereIs) {
-  for (const char* name : {"quick", "hour", "full"}) {
+  for (const char* name : {"quick", "rates", "hour", "full"}) {
     for (const auto& part : desk_profile(name).parts) {
       EXPECT_NE(std::find(desk_sections().begin(), desk_sections().end(), part.section),
                 desk_sections().end());

@@ -1,0 +1,197 @@
+#include "learn/fact_corrections.h"
+
+#include <cmath>
+#include <map>
+#include <set>
+
+#include "base/format.h"
+#include "learn/fact_keys.h"
+#include "model/fact_memory.h"
+#include "text/wording.h"
+
+namespace accrete {
+namespace {
+
+// A log-odds above what was needed, in the mean over wordings, on both sides. On the development
+// half of data/desk .5 finds 81 % of corrections in other wordings and takes 1 % of neighbours for
+// one.
+constexpr double kMargin = 0.5;
+
+double log_odds(double p) {
+  constexpr double kLeast = 1e-12;
+  return std::log(std::max(p, kLeast) / std::max(1 - p, kLeast));
+}
+
+// How wordings ask for one fact.
+struct Votes {
+  size_t accepted = 0, best = 0;
+  double margin = 0;  // summed over those whose best it is
+  bool word_for_word = false;
+
+  void add(const Choice& choice) {
+    ++best;
+    margin += log_odds(choice.best.probability) - log_odds(choice.needed);
+  }
+  bool most_of(size_t n) const { return 2 * accepted > n; }
+  bool sure() const { return best > 0 && margin >= kMargin * static_cast<double>(best); }
+};
+
+struct Pending {
+  size_t lesson = 0;
+  int64_t old = -1;
+};
+
+class Finder {
+ public:
+  Finder(const LanguageModel& model, FactLessons& lessons,
+         const std::function<std::string(const std::string&)>& source_of)
+      : model_(model), store_(model.facts().store()), lessons_(lessons), source_of_(source_of) {}
+
+  std::vector<Conflict> run() {
+    if (store_.empty()) return {};
+    std::vector<AskRequest> requests;
+    for (const FactLesson& lesson : lessons_.facts)
+      for (size_t i = 0; i < lesson.item.prompts.size(); ++i)
+        requests.push_back(request_of(lesson, lesson.item.prompts[i], lesson.before[i]));
+    const auto choices = choose_facts(model_, requests);
+    std::vector<Pending> pending;
+    for (size_t l = 0, at = 0; l < lessons_.facts.size(); ++l) {
+      const size_t n =
+          lessons_.facts[l].item.prompts.size();  // grows where wordings are taken over
+      look(l, std::span(choices).subspan(at, n), pending);
+      at += n;
+    }
+    for (const auto& [p, taken] : taken_back(pending)) {
+      if (taken)
+        replace(lessons_.facts[p.lesson], p.old);
+      else
+        remark(lessons_.facts[p.lesson], p.old);
+    }
+    return std::move(conflicts_);
+  }
+
+ private:
+  // What a lesson's wordings ask for in what is there.
+  void look(size_t l, std::span<const Choice> choices, std::vector<Pending>& pending) {
+    FactLesson& lesson = lessons_.facts[l];
+    const size_t n = choices.size();
+    std::map<int64_t, Votes> votes;
+    for (size_t i = 0; i < n; ++i) {
+      const Choice& c = choices[i];
+      if (!c.left && c.best.fact >= 0) votes[c.best.fact].add(c);
+      const int64_t f = c.left ? c.left_to : c.fact;
+      if (f < 0) continue;
+      Votes& v = votes[f];
+      ++v.accepted;
+      for (const std::string& prompt : store_.fact(f).text().prompts)
+        v.word_for_word |=
+            name_key(plain_question(prompt)) == name_key(plain_question(lesson.item.prompts[i]));
+    }
+    for (const auto& [f, v] : votes) {
+      if (v.accepted == 0) continue;
+      const TaughtItem& old = store_.fact(f).text();
+      const bool same = old.leave == lesson.item.leave &&
+                        (old.leave || same_text(old.answers.front(), lesson.item.answers.front()));
+      if (same) continue;
+      // A question that is left to the model takes no other wording of a fact with it.
+      if (lesson.item.leave && !old.leave && v.accepted < old.prompts.size()) continue;
+      const bool either_left = old.leave || lesson.item.leave;
+      if (v.word_for_word || (either_left && v.most_of(n)))
+        replace(lesson, f);
+      else if (v.most_of(n) && v.sure())
+        pending.push_back({l, f});
+      else
+        remark(lesson, f);
+    }
+  }
+
+  // Of each whether the old wordings ask for the new fact when it stands in the old one's place.
+  std::vector<std::pair<Pending, bool>> taken_back(const std::vector<Pending>& pending) const {
+    if (pending.empty()) return {};
+    Update update;
+    std::vector<AskRequest> requests;
+    for (const Pending& p : pending) {
+      const StoredFact& old = store_.fact(p.old);
+      TaughtItem item = lessons_.facts[p.lesson].item;
+      item.replaces = {old.id};
+      update.taught.items.push_back(std::move(item));
+      update.facts.vectors.push_back(0);
+      for (const std::string& prompt : old.text().prompts) {
+        AskRequest& request = requests.emplace_back();
+        request.raw = old.text().raw;
+        if (request.raw)
+          request.text = prompt;
+        else
+          request.messages.push_back({"user", prompt});
+      }
+    }
+    append_keys(model_.facts().reader(), update.taught.items, update.facts);
+    LanguageModel trial = model_;
+    trial.use_facts(model_.facts().plus("", std::move(update)));
+    const FactStore& store = trial.facts().store();
+    const auto choices = choose_facts(trial, requests);
+    std::vector<std::pair<Pending, bool>> out;
+    for (size_t p = 0, at = 0; p < pending.size(); ++p) {
+      const size_t n = store_.fact(pending[p].old).text().prompts.size();
+      Votes votes;
+      const auto is_new = [&](int64_t f) {
+        return f >= 0 && store.fact(f).update_id.empty() && store.fact(f).item == p;
+      };
+      for (size_t i = at; i < at + n; ++i) {
+        if (is_new(choices[i].best.fact)) votes.add(choices[i]);
+        votes.accepted += is_new(choices[i].fact);
+      }
+      at += n;
+      out.emplace_back(pending[p], votes.most_of(n) && votes.sure());
+    }
+    return out;
+  }
+
+  void replace(FactLesson& lesson, int64_t f) {
+    const StoredFact& fact = store_.fact(f);
+    const TaughtItem& old = fact.text();
+    lesson.item.replaces.push_back(fact.id);
+    if (old.leave || lesson.item.leave) return;
+    conflicts_.push_back({lesson.item.prompts.front(), lesson.item.answers.front(),
+                          lesson.item.line, fact.update_id, old.line, old.answers.front(),
+                          source_of_(fact.update_id)});
+    // What asked for the old answer asks for the new one.
+    for (const std::string& prompt : old.prompts) take_wording(lesson, prompt, old.subject);
+  }
+
+  // One more wording of a lesson, unless it is there or names another subject.
+  static void take_wording(FactLesson& lesson, const std::string& prompt,
+                           const std::string& subject) {
+    if (name_key(subject) != name_key(lesson.item.subject)) return;
+    for (const std::string& own : lesson.item.prompts)
+      if (name_key(own) == name_key(prompt)) return;
+    lesson.item.prompts.push_back(prompt);
+    lesson.before.emplace_back();
+  }
+
+  void remark(const FactLesson& lesson, int64_t f) {
+    if (lessons_.remarks.size() >= kMostRemarks) return;
+    const TaughtItem& old = store_.fact(f).text();
+    lessons_.remarks.push_back(accrete::format(
+        "line {} lies near {} of update {}, which stays{}; if it corrects that, teach it with that "
+        "question among its own",
+        lesson.item.line, quoted(old.prompts.front()), store_.fact(f).update_id,
+        old.leave ? std::string() : accrete::format(" and says {}", quoted(old.answers.front()))));
+  }
+
+  const LanguageModel& model_;
+  const FactStore& store_;
+  FactLessons& lessons_;
+  const std::function<std::string(const std::string&)>& source_of_;
+  std::vector<Conflict> conflicts_;
+};
+
+}  // namespace
+
+std::vector<Conflict> find_corrections(
+    const LanguageModel& model, FactLessons& lessons,
+    const std::function<std::string(const std::string&)>& source_of) {
+  return Finder(model, lessons, source_of).run();
+}
+
+}  // namespace accrete
