@@ -168,6 +168,18 @@ def lower(text):
     return "".join(c.lower() if "A" <= c <= "Z" else c for c in text)
 
 
+def find_name(text, name):
+    """[(begin, end)] of every occurrence of a name."""
+    words, wanted, out, i = words_of(text), forms_of(name), [], 0
+    while wanted and i + len(wanted) <= len(words):
+        if [word.form for word in words[i:i + len(wanted)]] == wanted:
+            out.append((words[i].begin, words[i + len(wanted) - 1].end))
+            i += len(wanted)
+        else:
+            i += 1
+    return out
+
+
 def mask_name(text, name):
     """`text` with `name`, and an article before it, replaced by "something"."""
     words, wanted = words_of(text), forms_of(name)
@@ -346,28 +358,35 @@ class Contrasts:
                     return self.words[stem]
         return []
 
-    def of(self, text):
-        """class -> the members that a text holds; of numbers the class is what they count."""
-        forms, found = forms_of(text), {}
+    def members(self, forms):
+        """[(first, last, class, member)] of words; of numbers the class is what they count."""
+        out = []
         for i, form in enumerate(forms):
             for second, gap, c, m in self.phrases.get(form, ()):
                 if second in forms[i + 1:i + 2 + gap]:
-                    found.setdefault(c, []).append({m})
+                    out.append((i, forms.index(second, i + 1) + 1, c, m))
             if i > 0 and forms[i - 1] == "how":
                 continue
-            here = {}
-            for c, m, frame in self.places(form):
-                if not frame:
-                    here.setdefault(c, set()).add(m)
-            for c, members in here.items():
-                found.setdefault(c, []).append(members)
+            out += [(i, i + 1, c, m) for c, m, frame in self.places(form) if not frame]
             value, units = number_in(form)
             if value:
                 units += [f for f in forms[i + 1:i + 2] + forms[max(i - 1, 0):i]
                           if f not in FUNCTION_WORDS and not "0" <= f[0] <= "9"]
                 for unit in units or forms[max(i - 1, 0):i]:
                     unit = singular(unit)
-                    found.setdefault("#" + UNITS.get(unit, unit), []).append({value})
+                    out.append((i, i + 1, "#" + UNITS.get(unit, unit), value))
+        return out
+
+    def of(self, text):
+        """class -> the members that a text holds."""
+        found, word = {}, {}
+        for first, last, c, m in self.members(forms_of(text)):
+            if last == first + 1 and not str(c).startswith("#"):
+                if word.get(c) == first:  # a word of several members
+                    found[c][-1].add(m)
+                    continue
+                word[c] = first
+            found.setdefault(c, []).append({m})
         # "Easter holidays" are Easter's: what stands for several counts where nothing stands for one.
         return {c: set().union(*([p for p in places if len(p) == 1] or places)) for c, places in found.items()}
 
@@ -404,6 +423,58 @@ class Contrasts:
         if set(of_a) & set(of_b):
             return False
         return all(b in f for f in frames) or any(c == d for c, _ in of_a for d, _ in of_b)
+
+
+# A question that leaves out what was asked just before (src/text/follow_up.cc).
+
+PREPOSITIONS = set("for on in at with without from to during by per after before until till via through under over".split())
+WHOLE = set("""what when where who whom whose which why how is are was were do does did can could will would should may might must has
+    have had i we you he she it they him her them its his their tell show give there""".split())
+
+
+def follow_up(fragment, before, name, name_before, contrasts):
+    """"And on Sunday?" behind "When is the bar open on Saturday?": "When is the bar open on Sunday?"; "" where it is none of this kind."""
+    rest, words = words_of(fragment), words_of(before)
+    first = 1 if rest and rest[0].form in ("and", "or", "but", "so") else 0
+    if [w.form for w in rest[first:first + 2]] in (["what", "about"], ["how", "about"]):
+        first += 2
+    rest = rest[first:]
+    while rest and rest[-1].form in ("then", "too", "instead"):
+        rest.pop()
+    if not rest or len(rest) > (6 if first else 3) or any(w.form in WHOLE for w in rest) or len(words) < 2:
+        return ""
+    covered, edits = [False] * len(rest), []
+    spans = find_name(before, name_before) if name_before else []
+    if name:
+        if not spans:
+            return ""
+        for begin, end in find_name(fragment, name):
+            covered = [c or (w.begin >= begin and w.end <= end) for c, w in zip(covered, rest)]
+        edits += [(begin, end, name) for begin, end in spans]
+    members = [m for m in contrasts.members([w.form for w in words])
+               if not any(words[m[0]].begin < end and words[m[1] - 1].end > begin for begin, end in spans)]
+    for f, l, c, m in contrasts.members([w.form for w in rest]):
+        other = None if covered[f] else next((o for o in members if o[2] == c), None)
+        if other is None:
+            continue
+        covered[f:l] = [True] * (l - f)
+        if other[3] != m:
+            edits.append((words[other[0]].begin, words[other[1] - 1].end, fragment[rest[f].begin:rest[l - 1].end]))
+    known = {w.form for w in words} | {"one", "ones"}
+    if edits and all(c or not is_content(w.form) or w.form in known for c, w in zip(covered, rest)):
+        out, at = "", 0
+        for begin, end, text in sorted(edits, key=lambda e: e[0]):
+            if begin >= at:
+                out, at = out + before[at:begin] + text, end
+        return out + before[at:]
+    if name or rest[0].form not in PREPOSITIONS:
+        return ""
+    tail = fragment[rest[0].begin:rest[-1].end]
+    for i in range(len(words) - 1, max(len(words) - 6, 0), -1):
+        if words[i].form == rest[0].form:
+            return before[:words[i].begin] + tail + before[words[-1].end:]
+    return before[:words[-1].end] + " " + tail + before[words[-1].end:]
+
 
 
 def is_content(form):
@@ -646,9 +717,20 @@ class Facts:
             at += max(length, 1)
         return out
 
+    def whole_question(self, question, earlier, raw):
+        """The question with what it leaves out of those before it."""
+        def last_name(text):
+            named = self.named_in(text, raw)
+            return self.subjects[named[-1]][0] if named else ""
+        before = ""
+        for message in [*earlier[-6:], question]:
+            text = plain_question(message)
+            before = (follow_up(text, before, last_name(text), last_name(before), self.contrasts) if before else "") or text
+        return before
+
     def choose(self, question, earlier, raw, caution):
         """The choice for a question, behind the user's earlier messages."""
-        text = plain_question(question)
+        text = self.whole_question(question, earlier, raw)
         forms = forms_of(text)
         subjects = self.named_in(text, raw)
         named = bool(subjects) or names_somebody(text)  # be it somebody unknown

@@ -1,13 +1,14 @@
 """Tunes the reader to tell which fact a question asks for, and whether it asks for one that was taught.
 
-usage: tune_reader.py [--minutes 26] [--seed 0] [--threads 2] [--check]
+usage: tune_reader.py [--minutes 26] [--seed 0] [--threads 2] [--go-on] [--check]
 
 From models/all-MiniLM-L6-v2 and data/reader/questions.jsonl (facts in seven wordings, about a hundred things and offices; none of
 the benchmark's) and half of CLINC150's intents it makes data/reader/adapter, a LoRA of the encoder's linear layers as peft saves it.
-An episode is what a teach is: some facts of one thing with one to three wordings each are taught, others of the same thing are not; a
-question is asked in a wording that was not taught. The score is that of src/memory/fact_store.cc and acceptance.h, so the loss is of
+An episode is what a teach is: some facts of one thing with one to three wordings each are taught, others of the same thing are not, half of
+these neighbours of what is taught (facts stand beside their neighbours in the file); questions are asked in wordings that were not taught. The score is that of src/memory/fact_store.cc and acceptance.h, so the loss is of
 the very decision: which fact (cross-entropy), accepted or not (logistic), and not far from the published encoder (cosine).
-It stops by the clock, so two runs differ; the files in the tree are one run's. --check tells how the encoder does on the development
+It stops by the clock, so two runs differ; the files in the tree are of two runs, 26 minutes and then --go-on, which begins at the
+adapter that is there, for MINUTES_MORE. --check tells how the encoder does on the development
 half of data/desk, which nothing is learned from. fit_acceptance.py then fits data/reader/acceptance.json to it.
 """
 
@@ -185,20 +186,28 @@ def episode_groups():
 def episode(group, groups, unrelated, rng):
     """-> subject, taught wordings, answers, questions, the fact of each question (-1: none)."""
     subject, facts = group
-    n = min(len(facts) - 4, rng.choice([6, 12, 18, 24, 30, 36]))
-    facts = rng.sample(facts, len(facts))
+    n = min(len(facts) - 4, rng.choice([1, 3, 6, 12, 18, 24, 30, 36]))
+    order = rng.sample(range(len(facts)), len(facts))
+    chosen, others = order[:n], order[n:]
+    beside = [i for i in others if any(abs(i - j) <= 2 for j in chosen)]
+    most = max(4, n // 2)
+    left = beside[: most // 2 + 1]
+    left += [i for i in others if i not in left][: most - len(left)]
+    each = 2 if n <= 18 else 1  # questions about a fact
     taught, questions, of = [], [], []
-    for i, (_, wordings) in enumerate(facts[:n]):
+    for i, wordings in enumerate(facts[j][1] for j in chosen):
         known = rng.sample(wordings, len(wordings))
         if len(wordings) <= 10 and rng.random() < 0.5:  # the plain ones are taught, the others asked
             known = rng.sample(wordings[:3], 3) + rng.sample(wordings[3:], len(wordings) - 3)
         k = rng.choice([1, 2, 3, 3])
         taught.append(known[:k])
-        questions.append(rng.choice(known[k:]))
-        of.append(i)
-    for _, wordings in facts[n : n + max(4, n // 2)]:
-        questions.append(rng.choice(wordings))
-        of.append(-1)
+        asked = rng.sample(known[k:], min(each, len(known) - k))
+        questions += asked
+        of += [i] * len(asked)
+    for j in left:
+        asked = rng.sample(facts[j][1], each)
+        questions += asked
+        of += [-1] * len(asked)
     named = [g for g in groups if g[0]]
     if not subject:
         for _ in range(max(4, n // 4)):
@@ -209,15 +218,15 @@ def episode(group, groups, unrelated, rng):
         name = rng.choice(named)[0]
         put = lambda text: re.sub(re.escape(subject), lambda _: name, text, flags=re.I)
         taught, questions, subject = [[put(w) for w in t] for t in taught], [put(q) for q in questions], name
-    return subject, taught, [a for a, _ in facts[:n]], questions, torch.tensor(of)
+    return subject, taught, [facts[j][0] for j in chosen], questions, torch.tensor(of)
 
 
-def tune(encoder, minutes, seed):
+def tune(encoder, minutes, seed, most_rate):
     rng = random.Random(seed)
     groups = [(s, [f for f in facts if len(f[1]) >= 5]) for s, facts in episode_groups()]
     unrelated = [row["question"] for row in lines("questions/dev.jsonl")]
     weights = nn.Parameter(torch.tensor(START))
-    optimizer = torch.optim.AdamW([{"params": encoder.parameters(), "most": RATE}, {"params": [weights], "most": 2e-2}], betas=(0.9, 0.98), weight_decay=0)
+    optimizer = torch.optim.AdamW([{"params": encoder.parameters(), "most": most_rate}, {"params": [weights], "most": 2e-2}], betas=(0.9, 0.98), weight_decay=0)
     begin, step, order, seen = time.time(), 0, [], []
     while (share := (time.time() - begin) / 60 / minutes) < 1:
         for group in optimizer.param_groups:
@@ -317,6 +326,7 @@ def main():
     parser.add_argument("--minutes", type=float, default=26)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=os.cpu_count())
+    parser.add_argument("--go-on", action="store_true", help="begin at the adapter that is there, at half the rate")
     parser.add_argument("--check", action="store_true", help="only measure the adapter that is there")
     given = parser.parse_args()
     torch.set_num_threads(given.threads)
@@ -324,7 +334,9 @@ def main():
     encoder = Encoder()
     weights = torch.tensor(START)
     if not given.check:
-        weights = tune(encoder, given.minutes, given.seed)
+        if given.go_on:
+            encoder.load(ADAPTER)
+        weights = tune(encoder, given.minutes, given.seed, RATE / 2 if given.go_on else RATE)
         encoder.save(ADAPTER)
         print("weights of the decision while tuning:", weights.numpy().round(2))
     encoder.load(ADAPTER)

@@ -145,6 +145,7 @@ struct FactExplanation {
   bool accepted = false;
   std::optional<Candidate> nearest;  // the accepted one, or the one that was not
   std::optional<Candidate> runner_up;
+  std::string read;   // the question as it was compared: slips mended, what it left out filled in
   double needed = 0;  // the probability that accepts
   bool left = false;  // not accepted because a question that is left to the model lies nearer
 };

@@ -73,7 +73,7 @@ std::string to_text(const api::FactExplanation& e) {
     text = "\nby the model itself: nothing that was taught is about this\n";
   } else {
     text = e.accepted ? "\nby the fact of " : "\nby the model itself; nearest is ";
-    text += to_text(*e.nearest);
+    text += to_text(*e.nearest) + "  asked as \"" + e.read + "\"\n";
     if (!e.accepted)
       text += e.left ? "  a question that is left to the model lies nearer\n"
                      : accrete::format(

@@ -306,7 +306,8 @@ PlanResult plan_facts(const fs::path& folder, const Dataset& data, const ModelIn
   result.items = static_cast<int64_t>(data.items.size());
   result.conflicts = session.conflicts;
   // Keys say which questions would be answered otherwise. Values are learned where a probe has one.
-  FactProposal proposal{keys_alone(session.model, session.lessons.facts)};
+  FactProposal proposal;
+  proposal.update = keys_alone(session.model, session.lessons.facts);
   ask_probes(with_update(session.model, proposal.update), session.probes, timed);
   if (any_touched(session.probes)) {
     proposal = propose_facts(session.model, session.lessons.facts, options.facts, timed);

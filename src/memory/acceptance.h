@@ -11,6 +11,7 @@
 
 #include <cstdint>
 #include <span>
+#include <string>
 #include <string_view>
 
 namespace accrete {
@@ -47,6 +48,7 @@ struct Choice {
   Candidate runner_up;   // the best of the others
   bool left = false;     // a question that is left to the model lies nearer than the best
   int64_t left_to = -1;  // that one
+  std::string read;      // the question as it was compared with the best; set by FactStore::choose
 };
 
 // What decide() weighs by and asks for: an exported model carries it along.

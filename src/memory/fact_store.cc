@@ -9,6 +9,7 @@
 #include "base/error.h"
 #include "base/format.h"
 #include "text/contrast.h"
+#include "text/follow_up.h"
 #include "text/wording.h"
 
 namespace accrete {
@@ -293,10 +294,30 @@ std::vector<int64_t> FactStore::named_in(const std::string& text, std::span<cons
   return out;
 }
 
+// The question with what it leaves out of those before it (text/follow_up.h).
+std::string FactStore::whole_question(const Question& question) const {
+  constexpr size_t kMost = 6;  // messages that are looked back at
+  const auto last_name = [&](const std::string& text) {
+    const auto named = named_in(text, words_of(text), question.raw);
+    return named.empty() ? std::string() : subject_name(named.back());
+  };
+  const auto& earlier = question.earlier;
+  std::string before;
+  for (size_t i = earlier.size() - std::min(kMost, earlier.size()); i <= earlier.size(); ++i) {
+    std::string text = plain_question(i < earlier.size() ? earlier[i] : question.text);
+    if (!before.empty())
+      if (std::string whole = follow_up(text, before, last_name(text), last_name(before));
+          !whole.empty())
+        text = std::move(whole);
+    before = std::move(text);
+  }
+  return before;
+}
+
 FactStore::Asked FactStore::read(const Question& question, const Vocabulary& vocabulary) const {
   Asked out;
   out.raw = question.raw;
-  const std::string text = plain_question(question.text);
+  const std::string text = whole_question(question);
   const auto words = words_of(text);
   for (const Word& word : words) out.key += (out.key.empty() ? "" : " ") + word.form;
   out.subjects = named_in(text, words, out.raw);
@@ -367,17 +388,22 @@ void FactStore::gather(int64_t subject, const std::string& text, const float* wh
 Choice FactStore::choose(const Asked& asked, const float* vectors, const AcceptanceRule& rule,
                          double caution) const {
   std::vector<Evidence> evidence;
+  std::map<int64_t, size_t> read;  // by subject, of asked.texts
   size_t text = 0;
   if (!open_.empty()) {
+    read[-1] = text;
     gather(-1, asked.texts[text++], vectors, vectors, asked, evidence);
     vectors += key_width_;
   }
   for (const int64_t subject : asked.subjects) {
+    read[subject] = text;
     gather(subject, asked.texts[text + 1], vectors, vectors + key_width_, asked, evidence);
     text += 2;
     vectors += 2 * key_width_;
   }
-  return decide(evidence, rule, caution);
+  Choice out = decide(evidence, rule, caution);
+  if (out.best.fact >= 0) out.read = asked.texts[read.at(fact(out.best.fact).subject)];
+  return out;
 }
 
 }  // namespace accrete

@@ -95,6 +95,7 @@ class FactStore {
   int64_t subject_of(const std::string& name);
   std::vector<int64_t> named_in(const std::string& text, std::span<const Word> words,
                                 bool raw) const;
+  std::string whole_question(const Question& question) const;
   // What the facts of one subject are compared by; made at the first question about it.
   struct Group;
   struct Groups;

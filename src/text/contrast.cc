@@ -215,38 +215,52 @@ std::string_view contrast_table() {
   return kTable;
 }
 
-TaughtContrasts::Members TaughtContrasts::members_of(std::string_view text) {
-  const std::vector<std::string> forms = forms_of(text);
-  // By class, of each place in the text what it stands for.
-  std::map<std::string, std::vector<std::set<std::string>>> found;
-  for (size_t i = 0; i < forms.size(); ++i) {
-    const std::string& form = forms[i];
+std::vector<ClassMember> class_members(std::span<const Word> words) {
+  std::vector<ClassMember> out;
+  for (size_t i = 0; i < words.size(); ++i) {
+    const std::string& form = words[i].form;
     if (const auto it = table().phrases.find(form); it != table().phrases.end())
-      for (const Phrase& phrase : it->second) {
-        const size_t end = std::min(i + 2 + phrase.gap, forms.size());
-        if (std::find(forms.begin() + static_cast<int64_t>(i) + 1,
-                      forms.begin() + static_cast<int64_t>(end),
-                      phrase.second) != forms.begin() + static_cast<int64_t>(end))
-          found[std::to_string(phrase.place.of_class)].push_back(
-              {std::to_string(phrase.place.member)});
-      }
-    if (i > 0 && forms[i - 1] == "how") continue;  // "how long" asks for the measure
-    std::map<std::string, std::set<std::string>> here;
+      for (const Phrase& phrase : it->second)
+        for (size_t k = i + 1; k < std::min(i + 2 + phrase.gap, words.size()); ++k)
+          if (words[k].form == phrase.second) {
+            out.push_back({i, k + 1, std::to_string(phrase.place.of_class),
+                           std::to_string(phrase.place.member)});
+            break;
+          }
+    if (i > 0 && words[i - 1].form == "how") continue;  // "how long" asks for the measure
     for (const Place& place : places_of(form))
       if (!place.frame_alone)
-        here[std::to_string(place.of_class)].insert(std::to_string(place.member));
-    for (auto& [of_class, members] : here) found[of_class].push_back(std::move(members));
+        out.push_back({i, i + 1, std::to_string(place.of_class), std::to_string(place.member)});
     std::vector<std::string> units;
     const std::string value = number_in(form, units);
     if (value.empty()) continue;
     const auto counted = [&](size_t k) {
-      if (!is_function_word(forms[k]) && !is_digit(forms[k].front())) units.push_back(forms[k]);
+      if (!is_function_word(words[k].form) && !is_digit(words[k].form.front()))
+        units.push_back(words[k].form);
     };
-    if (i + 1 < forms.size()) counted(i + 1);
+    if (i + 1 < words.size()) counted(i + 1);
     if (i > 0) counted(i - 1);
-    if (units.empty() && i > 0) units.push_back(forms[i - 1]);
+    if (units.empty() && i > 0) units.push_back(words[i - 1].form);
     for (const std::string& unit : units)
-      found[accrete::format("#{}", unit_of(unit))].push_back({value});
+      out.push_back({i, i + 1, accrete::format("#{}", unit_of(unit)), value});
+  }
+  return out;
+}
+
+TaughtContrasts::Members TaughtContrasts::members_of(std::string_view text) {
+  // By class, of each place in the text what it stands for: a word may stand for several members.
+  std::map<std::string, std::vector<std::set<std::string>>> found;
+  std::map<std::string, size_t> last_word;
+  for (ClassMember& m : class_members(words_of(text))) {
+    auto& places = found[m.of_class];
+    const bool word = m.last == m.first + 1 && !m.of_class.starts_with('#');
+    const auto it = last_word.find(m.of_class);
+    if (word && it != last_word.end() && it->second == m.first) {
+      places.back().insert(std::move(m.member));
+      continue;
+    }
+    if (word) last_word[m.of_class] = m.first;
+    places.push_back({std::move(m.member)});
   }
   Members out;
   for (const auto& [of_class, places] : found) {

@@ -22,10 +22,22 @@
 #include <utility>
 #include <vector>
 
+#include "text/wording.h"
+
 namespace accrete {
 
 // The table as it is written, for who reads it without this library.
 std::string_view contrast_table();
+
+// Words [first, last) of a text that are a member of a class. A class of numbers is "#" and what
+// they count.
+struct ClassMember {
+  size_t first = 0, last = 0;
+  std::string of_class, member;
+};
+// In order of the text; a word may be a member of several classes. None of those that count in a
+// frame alone.
+std::vector<ClassMember> class_members(std::span<const Word> words);
 
 // Texts are plain questions (wording.h) with the subject masked.
 class TaughtContrasts {

@@ -55,6 +55,7 @@ api::FactExplanation plain(const FactMemory& memory, const Ledger& ledger, const
   out.accepted = choice.fact >= 0;
   out.needed = choice.needed;
   out.left = choice.left;
+  out.read = choice.read;
   if (choice.best.fact >= 0) out.nearest = plain(memory, ledger, choice.best);
   if (choice.runner_up.fact >= 0) out.runner_up = plain(memory, ledger, choice.runner_up);
   return out;

@@ -121,6 +121,7 @@ Json to_json(const api::Explanation& e) {
     Json json = {{"accepted", e.fact->accepted}};
     if (e.fact->nearest) {
       json[e.fact->accepted ? "fact" : "nearest"] = candidate(*e.fact->nearest);
+      json["read"] = e.fact->read;
       json["needed"] = e.fact->needed;
     }
     if (e.fact->runner_up) json["runner_up"] = candidate(*e.fact->runner_up);

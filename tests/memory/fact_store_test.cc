@@ -400,5 +400,26 @@ TEST(FactStore, AnotherWidthIsRefused) {
   EXPECT_NE(message.find("other"), std::string::npos) << message;
 }
 
+TEST(FactStore, AFollowUpIsReadAsTheQuestionItLeavesOut) {
+  FactStore store;
+  store = store.with(
+      "a", update_of({fact_item({"When is the bar open on Sunday?"}, "2 pm"),
+                      fact_item({"How big is the Otter Suite?"}, "30 m2", "Otter Suite"),
+                      fact_item({"How big is the Kestrel Room?"}, "22 m2", "Kestrel Room")}));
+  const auto read = [&](std::vector<std::string> earlier, const std::string& text) {
+    return store.read({text, std::move(earlier), false}, Vocabulary());
+  };
+  EXPECT_EQ(read({"When is the bar open on Saturday?"}, "And on Sunday?").texts.front(),
+            "When is the bar open on Sunday?");
+  EXPECT_EQ(
+      read({"When is the bar open on Saturday?", "And on Friday?"}, "and on Sunday").texts.front(),
+      "When is the bar open on Sunday?");
+  const auto asked = read({"How big is the Otter Suite?"}, "And the Kestrel Room?");
+  ASSERT_EQ(asked.subjects.size(), 1U);
+  EXPECT_EQ(store.subject_name(asked.subjects.front()), "Kestrel Room");
+  EXPECT_EQ(asked.key, "how big is the kestrel room");
+  EXPECT_EQ(read({}, "And on Sunday?").texts.front(), "And on Sunday?");
+}
+
 }  // namespace
 }  // namespace accrete

@@ -111,6 +111,8 @@ TALKS = [
     ["I have a Corvane 6.", "How heavy is it?"],
     ["Tell me about the Corvane 5.", "and its colour?", "how heavy is the Corvane 9", "And the weight?"],
     ["Is the Corvane 5 or the Orvessa K3 on sale?", "How do I reset it?", "What is your legal notice?"],
+    ["How heavy is the Corvane 5?", "And the Corvane 6?", "what about the Corvane 7?", "And without batteries?"],
+    ["When do you open on Mondays?", "And on Sundays?", "and in winter?", "On Sundays?"],
 ]
 
 
@@ -196,6 +198,8 @@ with tempfile.TemporaryDirectory() as work:
     talks = [talk(path("m"), model, turns) for turns in TALKS]
     assert talks[0] == ["186 g", "dark green", None], talks
     assert talks[1][1] == "240 g" and talks[3][2] == NOTICE, talks
+    assert talks[4][:3] == ["186 g", "240 g", None], talks  # "And the Corvane 6?"
+    assert talks[5][1] == "On Sundays we are open from ten to four.", talks
     text, fact = model.say(FACTS[4]["questions"][0], max_new_tokens=64)
     assert text == LONG and fact["subject"] == "Orvessa K3", text
     # Caution beyond every probability: the base, which is also what plain generate says.
