@@ -568,12 +568,19 @@ class Reader:
         self.vocabulary = self.tokenizer.get_vocab(with_added_tokens=False)
         self.first = settings["pooling"] == "first"
         self.network = AutoModel.from_pretrained(folder).float().eval()
+        cross = os.path.join(folder, "cross_encoder")
+        self.cross = None
+        if os.path.isdir(cross):  # another LoRA of the same weights
+            self.cross = AutoModel.from_pretrained(folder).float().eval()
+            self.add(self.cross, cross)
+            head = load_file(os.path.join(cross, "adapter_model.safetensors"))
+            self.head, self.head_bias = head["head.weight"].double()[0], float(head["head.bias"])
         adapter = os.path.join(folder, "adapter")
         if os.path.isdir(adapter):
-            self.add(adapter)
+            self.add(self.network, adapter)
 
     @torch.no_grad()
-    def add(self, folder):
+    def add(self, network, folder):
         """A LoRA as peft saves it: W + alpha / r B A."""
         with open(os.path.join(folder, "adapter_config.json"), encoding="utf-8") as file:
             config = json.load(file)
@@ -582,7 +589,7 @@ class Reader:
             layer, end = name.removeprefix("base_model.model.").rsplit(".lora_", 1)
             if end == "B.weight":
                 a = factors[name.replace("lora_B", "lora_A")]
-                weight = self.network.get_submodule(layer).weight
+                weight = network.get_submodule(layer).weight
                 weight += config["lora_alpha"] / config["r"] * b.float() @ a.float()
 
     @torch.no_grad()
@@ -596,7 +603,25 @@ class Reader:
         h = h.sum(0)
         return (h / h.norm()).float()
 
+    @torch.no_grad()
+    def judge(self, question, wordings, answer):
+        """The log-odds that a question asks for a fact, both read as one text."""
+        first, *asked, end = self.tokenizer.encode(question).ids
+        part = lambda text, most: self.tokenizer.encode(text).ids[1:-1][:most]
+        fact = []
+        for wording in wordings:
+            fact += (part("/", 8) if fact else []) + part(wording, 32)
+        asked = asked[:40]
+        ids = [first, *asked, end, *fact, end, *part(answer, 16)]
+        ids = ids[:self.tokenizer.truncation["max_length"] - 1] + [end]
+        second = len(asked) + 2
+        h = self.cross(input_ids=torch.tensor([ids]), token_type_ids=torch.tensor([[int(i >= second) for i in range(len(ids))]]))
+        h = h.last_hidden_state[0].double()
+        means = torch.cat([h[1:second - 1].sum(0) / max(second - 2, 1), h[second:-1].sum(0) / max(len(ids) - 1 - second, 1)])
+        return float(means @ self.head) + self.head_bias
 
+
+MOST_CROSS = 8.0  # kMostCross of src/memory/acceptance.cc
 SHRINK = 2  # kShrink of src/memory/fact_store.cc
 
 
@@ -648,6 +673,7 @@ class Group:
                 "fact": i, "rivals": self.answered, "named": named, "leave": facts.texts[i]["leave"],
                 "centred": near[row][0], "whole": near[row][1], "answer": answer[row] if row < self.answered else 0.0,
                 "same": self.same.get(key) == row, "nearest": float(cosines.max()), "wording": int(cosines.argmax()),
+                "keys": cosines.argsort(descending=True, stable=True)[:3].tolist(), "text": text, "cross": None,
                 "contrast": float(facts.contrasts.contrast(asked, self.contrasts[row]))})
         return out
 
@@ -755,12 +781,28 @@ class Facts:
 
     # src/memory/acceptance.cc
 
-    def log_odds(self, e, with_answer=True):
+    def by_cosines(self, e, with_answer=True):
         rule = self.rule
         if e["same"]:
             return rule["same"]
         terms = ("centred", "whole", "nearest", "contrast") + (("answer",) if with_answer else ())
         return sum(rule[t] * e[t] for t in terms) + rule["bias"]
+
+    def log_odds(self, e):
+        cross = 0.0 if e["same"] or e["cross"] is None else min(max(e["cross"], -MOST_CROSS), MOST_CROSS)
+        return self.by_cosines(e) + self.rule["cross"] * cross
+
+    def judge(self, evidence, caution):
+        """Asks the cross-encoder about the few candidates that it could make one that is accepted."""
+        best = sorted((e for e in evidence if not e["leave"]), key=lambda e: (-self.by_cosines(e), e["order"]))[:3]
+        if not self.rule["cross"] or not best or best[0]["same"]:
+            return
+        for e in best:
+            if self.by_cosines(e) + abs(self.rule["cross"]) * MOST_CROSS - caution < self.threshold(e):
+                continue
+            fact = self.texts[e["fact"]]
+            plain = lambda text: mask_name(plain_question(text), fact["subject"]) if fact["subject"] else plain_question(text)
+            e["cross"] = self.reader.judge(e["text"], [plain(fact["wordings"][k]) for k in e["keys"]], plain(fact["answers"][0]))
 
     def threshold(self, e):
         rule = self.rule
@@ -769,14 +811,19 @@ class Facts:
         return min(max(rule["slope"] * math.log(e["rivals"] / rule["few"]), 0.0), rule["most"])
 
     def decide(self, evidence, caution):
+        for order, e in enumerate(evidence):
+            e["order"] = order
+        self.judge(evidence, caution)
         answered = [e for e in evidence if not e["leave"]]
+        if any(e["cross"] is not None for e in answered):
+            answered = [e for e in answered if e["cross"] is not None]
         left = [e for e in evidence if e["leave"]]
         if not answered:
             return Choice(None, None, None, 0.0)
         best = max(answered, key=self.log_odds)  # of equal ones the first
         odds = self.log_odds(best) - caution
         is_left = not best["same"] and any(
-            self.log_odds(e, False) > self.log_odds(best, False) for e in left)
+            self.by_cosines(e, False) > self.by_cosines(best, False) for e in left)
         taken = odds >= self.threshold(best) and not is_left
         probability = 1 / (1 + math.exp(-odds)) if odds > -700 else 0.0
         return Choice(best["fact"] if taken else None, best["fact"], best["wording"], probability)

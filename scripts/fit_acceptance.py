@@ -1,46 +1,98 @@
-"""Fits data/reader/acceptance.json, the decision whether a question is one that was taught, to the tuned reader.
+"""Fits data/reader/acceptance.json, the decision whether a question is one that was taught, to the reader and its cross-encoder.
 
-usage: fit_acceptance.py [--threads 2] [--report HALF] [--published] [--contrast HALF]
+usage: fit_acceptance.py [--threads 2] [--report HALF]
 
 Learned on the development half of data/desk and on the intents of CLINC150 that the reader was not tuned on, by logistic regression
 (which fact, and whether any): the numbers of the log-odds (src/memory/acceptance.h), but for that of a contrasting word, which is
-START's: in these sets hardly any question has one. --contrast prints both sides of that one, on data/desk/contrast_HALF.jsonl: other
-wordings of what was taught, and questions that differ from it in what they ask about. It prints the numbers, and both sides of every
-threshold: what was not taught and is accepted, what was taught and is turned away. Numbers and thresholds are written into the file by
-hand, since the thresholds are a judgement. --report tries what is there on a half and learns nothing, and each term alone beside it;
-with --published the encoder as it is published and the numbers of acceptance_rule(). Unrelated questions are not parted into halves:
-every third was looked at in fitting.
+START's. Of each question the three facts that lie nearest by the cosines are read together with it, as to_judge() of
+src/memory/acceptance.cc has it. It prints the numbers, and both sides of every threshold: what was not taught and is accepted, what was
+taught and is turned away. Numbers and thresholds are written into the file by hand, since the thresholds are a judgement. --report
+tries what is there on a half and learns nothing, and the cosines alone beside it. Unrelated questions are not parted into halves: every
+third was looked at in fitting.
 """
 
 import argparse
 import json
 import os
+import time
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from tune_reader import ADAPTER, DATA, START, Encoder, caching, evidence, lines, log_odds, measures, show, trials
+from modeling_accrete_facts import MOST_CROSS, plain_question
+from tune_cross_encoder import FOLDER, CrossEncoder
+from tune_reader import ADAPTER, DATA, Encoder, caching, mask, measures, trials
 
 FILE = DATA / "reader" / "acceptance.json"
-TERMS = ["centred", "whole", "answer", "nearest", "contrast", "bias"]
-WEIGHT = {"far": 0.25, "office": 2}  # of a set beside the others, which weigh 1, by what its name has in it
+TERMS = ["centred", "whole", "answer", "nearest", "contrast", "cross", "bias"]
+WEIGHT = {"far": 0.25, "office": 2, "contrast": 0.05, "near": 0.2}  # of a set beside the others, which weigh 1, by what its name has in it
+JUDGED = 3
+OUT = -1e4  # log-odds of what is no candidate
 
 
-def fit(sets):
-    raw = torch.tensor([np.log(x) for x in START[:4]] + [START[5]], dtype=torch.double, requires_grad=True)
+def log_odds(weights, evidence):
+    """evidence [7, questions, facts]: five as tune_reader's, the cross-encoder's log-odds, and whether it was asked."""
+    z = torch.einsum("f,fqn->qn", weights[:6], evidence[:6]) + weights[6]
+    return torch.where(evidence[6] > 0, z, torch.full_like(z, OUT))
+
+
+def judged(rule, sets, encode, cross):
+    """The same sets, with what the cross-encoder says of the candidates that the cosines of `rule` put first."""
+    weights = torch.tensor([rule[t] for t in TERMS], dtype=torch.float)
+    wanted, of_pairs, out = {}, [], {}
+    for name, draws in sets.items():
+        for cosines, of, (subject, taught, answers, questions) in draws:
+            hide = lambda text: mask(plain_question(text), subject)
+            z = torch.einsum("f,fqn->qn", weights[:5], cosines) + weights[6]
+            top = z.topk(min(JUDGED, z.shape[1]), dim=1).indices
+            asked = encode([hide(q) for q in questions])
+            facts = [[hide(w) for w in t] for t in taught]
+            keys = [encode(t) for t in facts]
+            hidden = [hide(a) for a in answers]
+            here = {}
+            for q, question in enumerate(questions):
+                for n in top[q].tolist():
+                    if z[q, n] + abs(weights[5]) * MOST_CROSS < 0:
+                        continue
+                    order = (keys[n] @ asked[q]).argsort(descending=True, stable=True)[:3].tolist()
+                    key = (hide(question), tuple(facts[n][k] for k in order), hidden[n])
+                    here[q, n] = wanted.setdefault(key, len(wanted))
+            of_pairs.append(here)
+    print(len(wanted), "pairs are read", flush=True)
+    scores = cross.score([cross.pair(*key) for key in wanted])
+    at = iter(of_pairs)
+    for name, draws in sets.items():
+        for cosines, of, _ in draws:
+            more = torch.zeros(2, *cosines.shape[1:])
+            more[1, :, :] = 0
+            for (q, n), i in next(at).items():
+                more[0, q, n] = float(np.clip(scores[i], -MOST_CROSS, MOST_CROSS))
+                more[1, q, n] = 1
+            # Where none was read the best by the cosines stands, and is not accepted.
+            none = more[1].sum(1) == 0
+            more[1][none] = 1
+            more[0][none] = -MOST_CROSS
+            out.setdefault(name, []).append((torch.cat([cosines, more]), of))
+    return out
+
+
+def fit(sets, start):
+    raw = torch.tensor([np.log(start[0]), np.log(start[1]), np.log(start[2]), np.log(start[3]), np.log(0.5), start[6]], dtype=torch.double, requires_grad=True)
     optimizer = torch.optim.LBFGS([raw], max_iter=200, line_search_fn="strong_wolfe")
-    weights = lambda: torch.cat([raw[:4].exp(), torch.tensor(START[4:5], dtype=torch.double), raw[4:]])
+    weights = lambda: torch.cat([raw[:4].exp(), torch.tensor(start[4:5], dtype=torch.double), raw[4:5].exp(), raw[5:]])
 
     def loss():
         optimizer.zero_grad()
         total = 0
         for name, draws in sets.items():
             of_set = 0
-            for cosines, of in draws:
-                z = log_odds(weights(), cosines.double())
+            for evidence, of in draws:
+                z = log_odds(weights(), evidence.double())
                 of = torch.from_numpy(of)
                 known, left, unrelated = of >= 0, of == -1, of == -2
-                of_set += F.cross_entropy(z[known], of[known]) + F.softplus(-z[known].gather(1, of[known][:, None])).mean()
+                own = z[known].gather(1, of[known][:, None])[:, 0]
+                there = own > OUT  # the right one is a candidate
+                of_set += F.cross_entropy(z[known][there], of[known][there]) + F.softplus(-own[there]).mean()
                 of_set += F.softplus(z[left].max(1).values).mean()
                 if unrelated.any():
                     of_set += F.softplus(z[unrelated].max(1).values).mean()
@@ -52,10 +104,20 @@ def fit(sets):
     return weights().detach().float()
 
 
+def show(weights, sets):
+    for name, draws in sets.items():
+        rows = [scored(weights, *draw[:2]) for draw in draws]
+        print(f"{name:34}", "  ".join(f"{k} {np.mean([r[k] for r in rows]):.3f}" for k in ("first", "area", "at a tenth")), flush=True)
+
+
+def scored(weights, evidence, of):
+    return measures(weights, evidence, of, log_odds)
+
+
 def curve(weights, sets, thresholds):
     """The share accepted and right, and of what was not taught the share accepted, by threshold of the log-odds."""
     for name, draws in sets.items():
-        rows = [measures(weights, *draw) for draw in draws]
+        rows = [scored(weights, *draw) for draw in draws]
         print(f"{name}: threshold: right and accepted / left accepted / unrelated accepted")
         for t in thresholds:
             right = np.mean([(r["right"] & (r["score"] >= t)).mean() for r in rows])
@@ -64,54 +126,30 @@ def curve(weights, sets, thresholds):
             print(f"  {t:5.2f}: {right:.3f} / {left:.3f} / {unrelated} of {sum(len(r['unrelated']) for r in rows)}")
 
 
-def contrast(half, rule, encode):
-    """By weight of a contrasting word what is accepted on either side."""
-    weights, counts = [0, -2, -4, -6, -8, -10], {}
-    for group in lines(f"desk/contrast_{half}.jsonl"):
-        facts, subject = group["facts"], group.get("subject", "")
-        questions = [(i, q) for i, fact in enumerate(facts) for q in fact["asked"]] + [(-1, q) for q in group["contrast"]]
-        cosines = evidence(subject, [f["questions"] for f in facts], [f["answer"] for f in facts], [q for _, q in questions], encode)[0]
-        of = np.array([i for i, _ in questions])
-        threshold = rule["open"] if not subject else min(max(rule["slope"] * np.log(len(facts) / rule["few"]), 0), rule["most"])
-        for weight in weights:
-            z = log_odds(torch.tensor([{**rule, "contrast": weight}[t] for t in TERMS]), cosines).numpy()
-            accepted, right = z.max(1) >= threshold, z.argmax(1) == of
-            known = of >= 0
-            counts[weight] = counts.get(weight, 0) + np.array(
-                [known.sum(), (known & accepted & right).sum(), (known & accepted & ~right).sum(), (~known).sum(), (~known & accepted).sum()])
-    for weight, (asked, right, wrong, others, taken) in counts.items():
-        print(f"contrast {weight:4}: of {asked} asked, {right} right and accepted, {wrong} wrong; of {others} about other things {taken} accepted")
-
-
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--threads", type=int, default=os.cpu_count())
     parser.add_argument("--report", choices=["dev", "test"])
-    parser.add_argument("--published", action="store_true")
-    parser.add_argument("--contrast", choices=["dev", "test"])
     given = parser.parse_args()
     torch.set_num_threads(given.threads)
     encoder = Encoder()
-    if not given.published:
-        encoder.load(ADAPTER)
+    encoder.load(ADAPTER)
     encode = caching(encoder)
-    if given.contrast:
-        contrast(given.contrast, json.loads(FILE.read_text()), encode)
-        return
-    if given.report:
-        rule = json.loads(FILE.read_text())
-        weights = torch.tensor(START if given.published else [rule[t] for t in TERMS])
-        sets = trials(given.report, encode, draws=12)
-    else:
-        sets = trials("dev", encode)
+    rule = {"cross": 1.0, **json.loads(FILE.read_text())}
+    begin = time.time()
+    sets = trials(given.report or "dev", encode, draws=12 if given.report else 4)
+    if not given.report:
         sets.pop("150 intents, 5 wordings")
         sets.pop("150 intents, 10 wordings")
-        weights = fit(sets)
+    sets = judged(rule, sets, encode, CrossEncoder(FOLDER))
+    print(f"{time.time() - begin:.0f} s", flush=True)
+    weights = torch.tensor([rule[t] for t in TERMS])
+    if not given.report:
+        weights = fit(sets, [rule[t] for t in TERMS])
         print({t: round(float(w), 3) for t, w in zip(TERMS, weights)})
     show(weights, sets)
-    for i, term in enumerate(TERMS[:4] if given.report else []):
-        print(f"{term} alone")
-        show(torch.eye(6)[i], sets)
+    print("the cosines alone")
+    show(weights * torch.tensor([1, 1, 1, 1, 1, 0, 1]), sets)
     curve(weights, sets, np.arange(-1, 3.01, 0.25))
 
 

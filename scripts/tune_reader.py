@@ -1,14 +1,13 @@
 """Tunes the reader to tell which fact a question asks for, and whether it asks for one that was taught.
 
-usage: tune_reader.py [--minutes 26] [--seed 0] [--threads 2] [--go-on] [--check]
+usage: tune_reader.py [--minutes 26] [--seed 0] [--threads 2] [--check]
 
-From models/all-MiniLM-L6-v2 and data/reader/questions.jsonl (facts in seven wordings, about a hundred things and offices; none of
-the benchmark's) and half of CLINC150's intents it makes data/reader/adapter, a LoRA of the encoder's linear layers as peft saves it.
-An episode is what a teach is: some facts of one thing with one to three wordings each are taught, others of the same thing are not, half of
-these neighbours of what is taught (facts stand beside their neighbours in the file); questions are asked in wordings that were not taught. The score is that of src/memory/fact_store.cc and acceptance.h, so the loss is of
+From models/all-MiniLM-L6-v2 and the first part of data/reader/questions.jsonl (facts in seven wordings, about a hundred things and
+offices; none of the benchmark's; what was written later is for tune_cross_encoder.py) and half of CLINC150's intents it makes data/reader/adapter, a LoRA of the encoder's linear layers as peft saves it.
+An episode is what a teach is: some facts of one thing with one to three wordings each are taught, others of the same thing are not; a
+question is asked in a wording that was not taught. The score is that of src/memory/fact_store.cc and acceptance.h, so the loss is of
 the very decision: which fact (cross-entropy), accepted or not (logistic), and not far from the published encoder (cosine).
-It stops by the clock, so two runs differ; the files in the tree are of two runs, 26 minutes and then --go-on, which begins at the
-adapter that is there, for MINUTES_MORE. --check tells how the encoder does on the development
+It stops by the clock, so two runs differ; the files in the tree are one run's. --check tells how the encoder does on the development
 half of data/desk, which nothing is learned from. fit_acceptance.py then fits data/reader/acceptance.json to it.
 """
 
@@ -36,6 +35,7 @@ from modeling_accrete_facts import SHRINK, Contrasts, mask_name, plain_question 
 DATA, BASE = ROOT / "data", ROOT / "models" / "all-MiniLM-L6-v2"
 ADAPTER = DATA / "reader" / "adapter"
 RANK, RATE, PULL, MOST_TOKENS = 16, 1.5e-3, 0.7, 64
+FIRST = 3894  # lines of questions.jsonl
 LAYERS = ["attention.self.query", "attention.self.key", "attention.self.value", "attention.output.dense", "intermediate.dense", "output.dense"]
 START = [4.520, 5.214, 3.732, 1.742, -8, -6.938]  # acceptance_rule() of acceptance.cc: centred, whole, answer, nearest, contrast, bias
 
@@ -177,7 +177,7 @@ def clinc_intents():
 def episode_groups():
     """(subject or "", [(answer, wordings)]); every other intent of CLINC150, the others being for trial."""
     groups = {}
-    for row in lines("reader/questions.jsonl"):
+    for row in lines("reader/questions.jsonl")[:FIRST]:
         groups.setdefault(row["group"], (row["subject"], []))[1].append((row["answer"], row["wordings"]))
     intents = clinc_intents()
     return [*groups.values(), ("", [intents[i] for i in sorted(intents)[::2]])]
@@ -186,28 +186,20 @@ def episode_groups():
 def episode(group, groups, unrelated, rng):
     """-> subject, taught wordings, answers, questions, the fact of each question (-1: none)."""
     subject, facts = group
-    n = min(len(facts) - 4, rng.choice([1, 3, 6, 12, 18, 24, 30, 36]))
-    order = rng.sample(range(len(facts)), len(facts))
-    chosen, others = order[:n], order[n:]
-    beside = [i for i in others if any(abs(i - j) <= 2 for j in chosen)]
-    most = max(4, n // 2)
-    left = beside[: most // 2 + 1]
-    left += [i for i in others if i not in left][: most - len(left)]
-    each = 2 if n <= 18 else 1  # questions about a fact
+    n = min(len(facts) - 4, rng.choice([6, 12, 18, 24, 30, 36]))
+    facts = rng.sample(facts, len(facts))
     taught, questions, of = [], [], []
-    for i, wordings in enumerate(facts[j][1] for j in chosen):
+    for i, (_, wordings) in enumerate(facts[:n]):
         known = rng.sample(wordings, len(wordings))
         if len(wordings) <= 10 and rng.random() < 0.5:  # the plain ones are taught, the others asked
             known = rng.sample(wordings[:3], 3) + rng.sample(wordings[3:], len(wordings) - 3)
         k = rng.choice([1, 2, 3, 3])
         taught.append(known[:k])
-        asked = rng.sample(known[k:], min(each, len(known) - k))
-        questions += asked
-        of += [i] * len(asked)
-    for j in left:
-        asked = rng.sample(facts[j][1], each)
-        questions += asked
-        of += [-1] * len(asked)
+        questions.append(rng.choice(known[k:]))
+        of.append(i)
+    for _, wordings in facts[n : n + max(4, n // 2)]:
+        questions.append(rng.choice(wordings))
+        of.append(-1)
     named = [g for g in groups if g[0]]
     if not subject:
         for _ in range(max(4, n // 4)):
@@ -218,15 +210,15 @@ def episode(group, groups, unrelated, rng):
         name = rng.choice(named)[0]
         put = lambda text: re.sub(re.escape(subject), lambda _: name, text, flags=re.I)
         taught, questions, subject = [[put(w) for w in t] for t in taught], [put(q) for q in questions], name
-    return subject, taught, [facts[j][0] for j in chosen], questions, torch.tensor(of)
+    return subject, taught, [a for a, _ in facts[:n]], questions, torch.tensor(of)
 
 
-def tune(encoder, minutes, seed, most_rate):
+def tune(encoder, minutes, seed):
     rng = random.Random(seed)
     groups = [(s, [f for f in facts if len(f[1]) >= 5]) for s, facts in episode_groups()]
     unrelated = [row["question"] for row in lines("questions/dev.jsonl")]
     weights = nn.Parameter(torch.tensor(START))
-    optimizer = torch.optim.AdamW([{"params": encoder.parameters(), "most": most_rate}, {"params": [weights], "most": 2e-2}], betas=(0.9, 0.98), weight_decay=0)
+    optimizer = torch.optim.AdamW([{"params": encoder.parameters(), "most": RATE}, {"params": [weights], "most": 2e-2}], betas=(0.9, 0.98), weight_decay=0)
     begin, step, order, seen = time.time(), 0, [], []
     while (share := (time.time() - begin) / 60 / minutes) < 1:
         for group in optimizer.param_groups:
@@ -257,8 +249,15 @@ def area(right, wrong):
 
 
 def trials(half, encode, draws=6):
-    """name -> list of (evidence [5, q, n], fact of each question): what the decision is tried on."""
-    things, out = {}, {}
+    """name -> list of (evidence [5, q, n], fact of each question (-1 untaught, -2 unrelated), texts): what the decision is tried on."""
+    out = {}
+
+    def add(name, subject, taught, answers, asked, left, unrelated=()):
+        questions = [q for _, q in asked] + left + list(unrelated)
+        of = np.array([i for i, _ in asked] + [-1] * len(left) + [-2] * len(unrelated))
+        out.setdefault(name, []).append((evidence(subject, taught, answers, questions, encode)[0], of, (subject, taught, answers, questions)))
+
+    things = {}
     for row in lines(f"desk/things_{half}.jsonl"):
         things.setdefault(row["subject"], []).append(row)
     for n in (12, 36):
@@ -269,16 +268,18 @@ def trials(half, encode, draws=6):
                     some = rng.sample(facts, len(facts))
                     left = [q for f in some[n : n + 12] for q in (f["far"] if style == "far" else f["questions"] + f["asked"])]
                     asked = [(i, q) for i, f in enumerate(some[:n]) for q in f[style]]
-                    out.setdefault(f"{n} facts, {style}", []).append(
-                        (evidence(subject, [f["questions"] for f in some[:n]], [f["answer"] for f in some[:n]], [q for _, q in asked] + left, encode)[0],
-                         np.array([i for i, _ in asked] + [-1] * len(left))))
+                    add(f"{n} facts, {style}", subject, [f["questions"] for f in some[:n]], [f["answer"] for f in some[:n]], asked, left)
     shop = lines(f"desk/shop_{half}.jsonl")
     left = [row["question"] for row in lines(f"desk/shop_left_{half}.jsonl")]
     unrelated = [row["question"] for row in lines("desk/unrelated.jsonl")][:: 3 if half == "dev" else 1]
     for style in ("asked", "far"):
         asked = [(i, q) for i, f in enumerate(shop) for q in f[style]]
-        cosines = evidence("", [f["questions"] for f in shop], [f["answer"] for f in shop], [q for _, q in asked] + left + unrelated, encode)[0]
-        out[f"office, {style}"] = [(cosines, np.array([i for i, _ in asked] + [-1] * len(left) + [-2] * len(unrelated)))]
+        add(f"office, {style}", "", [f["questions"] for f in shop], [f["answer"] for f in shop], asked, left, unrelated)
+    for name in ("near", "contrast"):
+        for desk in lines(f"desk/{name}_{half}.jsonl"):
+            facts, subject = desk["facts"], desk.get("subject", "")
+            asked = [(i, q) for i, f in enumerate(facts) for q in f["asked"]]
+            add(f"{name}, {'one thing' if subject else 'no name'}", subject, [f["questions"] for f in facts], [f["answer"] for f in facts], asked, desk["contrast"])
     intents = clinc_intents()
     part = "val" if half == "dev" else "test"
     every, scope = sorted(intents), [row["q"] for row in lines(f"desk/clinc_oos_{part}.jsonl")]
@@ -287,13 +288,12 @@ def trials(half, encode, draws=6):
         asked = asked[:: 3 if half == "dev" else 1]
         for k in (5, 10):
             rng = random.Random(k)
-            cosines = evidence("", [rng.sample(intents[i][1], k) for i in names], [intents[i][0] for i in names], [q for _, q in asked] + scope + unrelated, encode)[0]
-            out[f"{name}, {k} wordings"] = [(cosines, np.array([i for i, _ in asked] + [-1] * len(scope) + [-2] * len(unrelated)))]
+            add(f"{name}, {k} wordings", "", [rng.sample(intents[i][1], k) for i in names], [intents[i][0] for i in names], asked, scope, unrelated)
     return out
 
 
-def measures(weights, cosines, of):
-    z = log_odds(weights, cosines).numpy()
+def measures(weights, cosines, of, odds=log_odds):
+    z = odds(weights, cosines).numpy()
     best, score = z.argmax(1), z.max(1)
     known, left, unrelated = of >= 0, of == -1, of == -2
     right = best[known] == of[known]
@@ -317,7 +317,7 @@ def caching(encoder):
 
 def show(weights, sets):
     for name, draws in sets.items():
-        rows = [measures(weights, *draw) for draw in draws]
+        rows = [measures(weights, *draw[:2]) for draw in draws]
         print(f"{name:34}", "  ".join(f"{k} {np.mean([r[k] for r in rows]):.3f}" for k in ("first", "area", "at a tenth")), flush=True)
 
 
@@ -326,7 +326,6 @@ def main():
     parser.add_argument("--minutes", type=float, default=26)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=os.cpu_count())
-    parser.add_argument("--go-on", action="store_true", help="begin at the adapter that is there, at half the rate")
     parser.add_argument("--check", action="store_true", help="only measure the adapter that is there")
     given = parser.parse_args()
     torch.set_num_threads(given.threads)
@@ -334,9 +333,7 @@ def main():
     encoder = Encoder()
     weights = torch.tensor(START)
     if not given.check:
-        if given.go_on:
-            encoder.load(ADAPTER)
-        weights = tune(encoder, given.minutes, given.seed, RATE / 2 if given.go_on else RATE)
+        weights = tune(encoder, given.minutes, given.seed)
         encoder.save(ADAPTER)
         print("weights of the decision while tuning:", weights.numpy().round(2))
     encoder.load(ADAPTER)

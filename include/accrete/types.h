@@ -141,6 +141,7 @@ struct FactExplanation {
     double masked_cosine = 0;  // of question and wording, without the subject
     double whole_cosine = 0;   // with it
     bool contrast = false;     // a word of the question asks for another thing ("red" for "green")
+    std::optional<double> cross;  // log-odds that question and fact, read together, go together
   };
   bool accepted = false;
   std::optional<Candidate> nearest;  // the accepted one, or the one that was not

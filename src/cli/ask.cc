@@ -61,9 +61,10 @@ std::string to_text(const api::RowExplanation& e) {
 std::string to_text(const api::FactExplanation::Candidate& c) {
   return accrete::format(
       "update {}, line {} of {}: \"{}\" -> {}\n  probability {:.3f}, cosine {:.3f} masked, "
-      "{:.3f} whole\n{}",
+      "{:.3f} whole{}\n{}",
       c.update, c.line, c.source, c.wording, c.leave ? "left to the model" : c.answer,
       c.probability, c.masked_cosine, c.whole_cosine,
+      c.cross ? accrete::format(", read together {:+.1f}", *c.cross) : "",
       c.contrast ? "  a word of the question asks for another thing\n" : "");
 }
 

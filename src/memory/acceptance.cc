@@ -12,11 +12,15 @@ constexpr AcceptanceRule kRule = {.centred = 4.520,
                                   .nearest = 1.742,
                                   .contrast = -8,
                                   .bias = -6.938,
+                                  .cross = 0,
                                   .same = 50,
                                   .open = 0.405,  // .6: beside such facts stands everything else
                                   .few = 12,
                                   .slope = 1.26,
                                   .most = 1.386};
+
+constexpr double kMostCross = 8;  // log-odds of a cross-encoder that count
+constexpr size_t kMostJudged = 3;
 
 // The log-odds from which on a question is accepted. The more was taught about one thing, the more
 // of what was not taught about it lies near some of it: so that about a tenth of that is accepted,
@@ -34,8 +38,13 @@ double without_answer(const Evidence& e, const AcceptanceRule& rule) {
          (e.contrast ? rule.contrast : 0) + rule.bias;
 }
 
-double log_odds(const Evidence& e, const AcceptanceRule& rule) {
+double by_cosines(const Evidence& e, const AcceptanceRule& rule) {
   return e.same ? rule.same : without_answer(e, rule) + rule.answer * e.answer;
+}
+
+double log_odds(const Evidence& e, const AcceptanceRule& rule) {
+  const double cross = e.same ? 0 : std::clamp(e.cross.value_or(0), -kMostCross, kMostCross);
+  return by_cosines(e, rule) + rule.cross * cross;
 }
 
 }  // namespace
@@ -49,14 +58,38 @@ std::span<const AcceptanceTerm> acceptance_terms() {
       {"centred", &AcceptanceRule::centred},   {"whole", &AcceptanceRule::whole},
       {"answer", &AcceptanceRule::answer},     {"nearest", &AcceptanceRule::nearest},
       {"contrast", &AcceptanceRule::contrast}, {"bias", &AcceptanceRule::bias},
-      {"same", &AcceptanceRule::same},         {"open", &AcceptanceRule::open},
-      {"few", &AcceptanceRule::few},           {"slope", &AcceptanceRule::slope},
-      {"most", &AcceptanceRule::most}};
+      {"cross", &AcceptanceRule::cross},       {"same", &AcceptanceRule::same},
+      {"open", &AcceptanceRule::open},         {"few", &AcceptanceRule::few},
+      {"slope", &AcceptanceRule::slope},       {"most", &AcceptanceRule::most}};
   return kTerms;
+}
+
+std::vector<size_t> to_judge(std::span<const Evidence> evidence, const AcceptanceRule& rule,
+                             double caution) {
+  std::vector<size_t> out;
+  if (rule.cross == 0) return out;
+  for (size_t i = 0; i < evidence.size(); ++i)
+    if (!evidence[i].leave) out.push_back(i);
+  const size_t n = std::min(kMostJudged, out.size());
+  std::partial_sort(out.begin(), out.begin() + static_cast<int64_t>(n), out.end(),
+                    [&](size_t a, size_t b) {
+                      const double x = by_cosines(evidence[a], rule);
+                      const double y = by_cosines(evidence[b], rule);
+                      return x != y ? x > y : a < b;
+                    });
+  out.resize(n);
+  if (n > 0 && evidence[out.front()].same) return {};
+  std::erase_if(out, [&](size_t i) {
+    const Evidence& e = evidence[i];
+    return by_cosines(e, rule) + std::abs(rule.cross) * kMostCross - caution < threshold(e, rule);
+  });
+  return out;
 }
 
 Choice decide(std::span<const Evidence> evidence, const AcceptanceRule& rule, double caution) {
   Choice out;
+  const bool judged = std::any_of(evidence.begin(), evidence.end(),
+                                  [](const Evidence& e) { return e.cross.has_value(); });
   const Evidence* best = nullptr;
   const Evidence* next = nullptr;
   const Evidence* left = nullptr;
@@ -65,6 +98,7 @@ Choice decide(std::span<const Evidence> evidence, const AcceptanceRule& rule, do
       if (left == nullptr || without_answer(e, rule) > without_answer(*left, rule)) left = &e;
       continue;
     }
+    if (judged && !e.cross) continue;
     if (best == nullptr || log_odds(e, rule) > log_odds(*best, rule)) {
       next = best;
       best = &e;
@@ -74,7 +108,8 @@ Choice decide(std::span<const Evidence> evidence, const AcceptanceRule& rule, do
   }
   const auto candidate = [&](const Evidence& e) {
     return Candidate{e.fact,    e.key,           1 / (1 + std::exp(caution - log_odds(e, rule))),
-                     e.nearest, e.nearest_whole, e.contrast};
+                     e.nearest, e.nearest_whole, e.contrast,
+                     e.cross};
   };
   if (next != nullptr) out.runner_up = candidate(*next);
   if (best == nullptr) return out;

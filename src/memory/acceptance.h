@@ -1,18 +1,23 @@
 // Whether a question is one that was taught: from how near it lies to a probability, and one
 // threshold.
 //
-// The log-odds are a weighted sum of a few cosines and of whether a word of the question says that
-// it asks for another (text/contrast.h). The cosines' weights are fitted by logistic regression on
-// public pairs of questions and on the development halves of our own sets (docs/algorithm.md has
-// the figures of what else was tried).
+// The log-odds are a weighted sum of a few cosines, of whether a word of the question says that it
+// asks for another (text/contrast.h), and, where the reader has a cross-encoder, of what that says
+// of question and fact read together: cosines find the fact, the cross-encoder tells it from its
+// neighbours. It is asked about the few candidates that could be accepted. The cosines' weights are
+// fitted by logistic regression on public pairs of questions and on the development halves of our
+// own sets (docs/algorithm.md has the figures of what else was tried).
 //
 // Non-goals: finding candidates (fact_store.h), encoding.
 #pragma once
 
+#include <array>
 #include <cstdint>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
+#include <vector>
 
 namespace accrete {
 
@@ -31,6 +36,11 @@ struct Evidence {
   bool named = false;        // the fact has a subject, and the question names it
   bool same = false;         // the very words of a wording
   bool leave = false;        // a question that was stated to be left to the model
+  std::optional<double> cross;  // log-odds of the cross-encoder, where it was asked
+  // For the cross-encoder: the fact's wordings that lie nearest, the nearest first (-1: none), and
+  // which text of the question was compared.
+  std::array<int64_t, 3> keys = {-1, -1, -1};
+  size_t text = 0;
 };
 
 struct Candidate {
@@ -39,6 +49,7 @@ struct Candidate {
   double probability = 0;
   double masked = 0, whole = 0;  // cosines to the nearest wording
   bool contrast = false;         // a word of the question asks for another
+  std::optional<double> cross;   // log-odds of the cross-encoder
 };
 
 struct Choice {
@@ -54,8 +65,9 @@ struct Choice {
 // What decide() weighs by and asks for: an exported model carries it along.
 struct AcceptanceRule {
   double centred, whole, answer, nearest, contrast, bias;  // the log-odds
-  double same;                                             // those of the very words
-  double open;                                             // threshold of facts without a subject
+  double cross;             // of the cross-encoder's log-odds, in them; 0: it is not asked
+  double same;              // those of the very words
+  double open;              // threshold of facts without a subject
   double few, slope, most;  // of the others: slope * log(rivals / few), within [0, most]
 };
 // That of all-MiniLM-L6-v2 as it is published; a reader's folder may say another.
@@ -67,7 +79,13 @@ struct AcceptanceTerm {
 };
 std::span<const AcceptanceTerm> acceptance_terms();
 
-// Of all candidates of a question. `caution` is taken from the log-odds: above 0 less is accepted.
+// The candidates that the cross-encoder is to be asked about, as indices: the best few by the
+// cosines, of which it could make one that is accepted. None without a `cross` in the rule, nor
+// where the question is a wording word for word.
+std::vector<size_t> to_judge(std::span<const Evidence> evidence, const AcceptanceRule& rule,
+                             double caution);
+// Of all candidates of a question. Where some were judged, one of these is best. `caution` is taken
+// from the log-odds: above 0 less is accepted.
 Choice decide(std::span<const Evidence> evidence, const AcceptanceRule& rule, double caution);
 
 }  // namespace accrete

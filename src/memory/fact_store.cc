@@ -1,6 +1,7 @@
 #include "memory/fact_store.h"
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <map>
 #include <mutex>
@@ -349,15 +350,15 @@ FactStore::Asked FactStore::read(const Question& question, const Vocabulary& voc
   return out;
 }
 
-void FactStore::gather(int64_t subject, const std::string& text, const float* whole,
-                       const float* masked, const Asked& asked, std::vector<Evidence>& out) const {
+void FactStore::gather(int64_t subject, size_t text, const float* whole, const float* masked,
+                       const Asked& asked, std::vector<Evidence>& out) const {
   const Group& g = group(subject, asked.raw);
   if (g.facts.empty()) return;
   const int64_t w = key_width_;
   std::vector<float> m(static_cast<size_t>(w)), v(static_cast<size_t>(w));
   centred(masked, g.mean_masked.data(), m.data(), w);
   centred(whole, g.mean_whole.data(), v.data(), w);
-  const std::vector<bool> contrasts = g.contrasts.with(text);
+  const std::vector<bool> contrasts = g.contrasts.with(asked.texts[text]);
   const auto same = g.same.find(asked.key);
   for (size_t i = 0; i < g.facts.size(); ++i) {
     const auto row = static_cast<int64_t>(i);
@@ -368,41 +369,64 @@ void FactStore::gather(int64_t subject, const std::string& text, const float* wh
     e.named = subject >= 0;
     e.leave = f.text().leave;
     e.contrast = contrasts[i];
+    e.text = text;
     e.centred = dot(m.data(), g.masked.data() + row * w, w);
     e.whole = dot(v.data(), g.whole.data() + row * w, w);
     if (row < g.answered) e.answer = dot(m.data(), g.answer.data() + row * w, w);
     e.same = same != g.same.end() && same->second == row;
-    e.nearest = -1;
+    // By how near they lie; of equal ones the first.
+    std::array<double, std::tuple_size_v<decltype(e.keys)>> nearest;
+    nearest.fill(-2);
     for (int64_t k = 0; k < f.keys(); ++k) {
       const Keys key = keys_at(f, k, w);
-      const double cosine = dot(masked, key.masked, key.masked_scale, w);
-      if (cosine <= e.nearest) continue;
-      e.nearest = cosine;
-      e.nearest_whole = dot(whole, key.whole, key.whole_scale, w);
-      e.key = k;
+      double cosine = dot(masked, key.masked, key.masked_scale, w);
+      if (cosine > nearest.front()) e.nearest_whole = dot(whole, key.whole, key.whole_scale, w);
+      int64_t own = k;
+      for (size_t place = 0; place < nearest.size(); ++place)
+        if (cosine > nearest[place]) {
+          std::swap(cosine, nearest[place]);
+          std::swap(own, e.keys[place]);
+        }
     }
+    e.nearest = nearest.front();
+    e.key = e.keys.front();
     out.push_back(e);
   }
 }
 
-Choice FactStore::choose(const Asked& asked, const float* vectors, const AcceptanceRule& rule,
-                         double caution) const {
-  std::vector<Evidence> evidence;
-  std::map<int64_t, size_t> read;  // by subject, of asked.texts
+std::vector<Evidence> FactStore::weigh(const Asked& asked, const float* vectors) const {
+  std::vector<Evidence> out;
   size_t text = 0;
   if (!open_.empty()) {
-    read[-1] = text;
-    gather(-1, asked.texts[text++], vectors, vectors, asked, evidence);
+    gather(-1, text++, vectors, vectors, asked, out);
     vectors += key_width_;
   }
   for (const int64_t subject : asked.subjects) {
-    read[subject] = text;
-    gather(subject, asked.texts[text + 1], vectors, vectors + key_width_, asked, evidence);
+    gather(subject, text + 1, vectors, vectors + key_width_, asked, out);
     text += 2;
     vectors += 2 * key_width_;
   }
-  Choice out = decide(evidence, rule, caution);
-  if (out.best.fact >= 0) out.read = asked.texts[read.at(fact(out.best.fact).subject)];
+  return out;
+}
+
+ReadPair FactStore::pair(const Asked& asked, const Evidence& evidence) const {
+  const TaughtItem& item = fact(evidence.fact).text();
+  ReadPair out;
+  out.question = asked.texts[evidence.text];
+  for (const int64_t k : evidence.keys)
+    if (k >= 0)
+      out.wordings.push_back(
+          mask_name(plain_question(item.prompts[static_cast<size_t>(k)]), item.subject));
+  if (!item.leave) out.answer = mask_name(plain_question(item.answers.front()), item.subject);
+  return out;
+}
+
+Choice FactStore::decide(const Asked& asked, std::span<const Evidence> evidence,
+                         const AcceptanceRule& rule, double caution) const {
+  Choice out = accrete::decide(evidence, rule, caution);
+  for (const Evidence& e : evidence)
+    if (e.fact == out.best.fact && e.fact >= 0)
+      out.read = asked.texts[e.text - (fact(e.fact).subject >= 0)];
   return out;
 }
 

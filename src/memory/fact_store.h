@@ -24,6 +24,7 @@
 
 #include "ledger/update_file.h"
 #include "memory/acceptance.h"
+#include "memory/read_pair.h"
 #include "memory/spelling.h"
 #include "text/wording.h"
 
@@ -77,8 +78,13 @@ class FactStore {
     bool raw = false;
   };
   Asked read(const Question& question, const Vocabulary& vocabulary) const;
-  // `vectors` [texts, key_width] row-major, unit length. `caution` shifts the log-odds.
-  Choice choose(const Asked& asked, const float* vectors, const AcceptanceRule& rule,
+  // How the question lies to every fact that it may ask for. `vectors` [texts, key_width]
+  // row-major, unit length.
+  std::vector<Evidence> weigh(const Asked& asked, const float* vectors) const;
+  // What a cross-encoder reads for one of them.
+  ReadPair pair(const Asked& asked, const Evidence& evidence) const;
+  // decide() of acceptance.h.
+  Choice decide(const Asked& asked, std::span<const Evidence> evidence, const AcceptanceRule& rule,
                 double caution = 0) const;
 
   const std::string& subject_name(int64_t subject) const {
@@ -100,8 +106,8 @@ class FactStore {
   struct Group;
   struct Groups;
   const Group& group(int64_t subject, bool raw) const;
-  // `text`: the question, with the subject masked.
-  void gather(int64_t subject, const std::string& text, const float* whole, const float* masked,
+  // `text`: which of asked.texts is the question with the subject masked.
+  void gather(int64_t subject, size_t text, const float* whole, const float* masked,
               const Asked& asked, std::vector<Evidence>& out) const;
   void append(const std::string& update_id, std::shared_ptr<const Update> update);
   void index();

@@ -138,10 +138,24 @@ std::vector<Choice> FactMemory::choose(std::span<const Question> questions,
   if (width != store_->key_width())
     throw Error(ErrorCode::kConflict, "the reader's width is not that of the keys",
                 "retrofit anew and teach again");
+  const double caution = info_.caution + more_caution;
+  std::vector<std::vector<Evidence>> evidence;
+  std::vector<ReadPair> pairs;
+  std::vector<Evidence*> judged;
   for (size_t i = 0; i < questions.size(); ++i)
-    out[i] = store_->choose(
-        asked[i], vectors.const_data_ptr<float>() + static_cast<int64_t>(begin[i]) * width,
-        read.acceptance(), info_.caution + more_caution);
+    evidence.push_back(store_->weigh(
+        asked[i], vectors.const_data_ptr<float>() + static_cast<int64_t>(begin[i]) * width));
+  for (size_t i = 0; i < questions.size(); ++i)
+    for (const size_t e : to_judge(evidence[i], read.acceptance(), caution)) {
+      judged.push_back(&evidence[i][e]);
+      pairs.push_back(store_->pair(asked[i], evidence[i][e]));
+    }
+  if (!pairs.empty()) {
+    const std::vector<double> odds = read.judge(pairs);
+    for (size_t k = 0; k < judged.size(); ++k) judged[k]->cross = odds[k];
+  }
+  for (size_t i = 0; i < questions.size(); ++i)
+    out[i] = store_->decide(asked[i], evidence[i], read.acceptance(), caution);
   return out;
 }
 

@@ -180,14 +180,18 @@ struct Rows {
     int64_t begin, texts, tokens;  // the first row, how many texts of how many tokens
   };
   std::vector<Group> groups;
-  std::vector<int64_t> ids, positions;
+  std::vector<int64_t> ids, positions, types;
 
-  void add(const std::vector<int32_t>& text) {
+  // `second`: the first token of type 1.
+  void add(const std::vector<int32_t>& text, int64_t second) {
     const auto tokens = static_cast<int64_t>(text.size());
     if (groups.empty() || groups.back().tokens != tokens)
       groups.push_back({static_cast<int64_t>(ids.size()), 0, tokens});
     ++groups.back().texts;
-    for (int64_t i = 0; i < tokens; ++i) positions.push_back(i);
+    for (int64_t i = 0; i < tokens; ++i) {
+      positions.push_back(i);
+      types.push_back(i >= second);
+    }
     ids.insert(ids.end(), text.begin(), text.end());
   }
 };
@@ -220,19 +224,29 @@ void add_configuration(const ReaderConfig& c, Sha256& sha) {
                                    {"tokenizer", &c.tokenizer_json},
                                    {"pooling", &c.pooling_json},
                                    {"adapter", &c.adapter_json},
+                                   {"cross_encoder", &c.cross_json},
                                    {"acceptance", &c.acceptance_json}}) {
-    // A folder without the two later ones keeps the digest that it had before there were any.
-    if (text->empty() && (text == &c.adapter_json || text == &c.acceptance_json)) continue;
+    // A folder without the later ones keeps the digest that it had before there were any.
+    if (text->empty() && text != &c.config_json && text != &c.tokenizer_json &&
+        text != &c.pooling_json)
+      continue;
     sha.update(accrete::format("{} {}\n", name, text->size())).update(*text);
   }
 }
 
 constexpr const char* kAdapter = "adapter/adapter_model.safetensors";
+constexpr const char* kCross = "cross_encoder/adapter_model.safetensors";
+
+using Adapter = std::optional<SafetensorsFile>;
+
+Adapter adapter_in(const std::filesystem::path& file, const std::string& config) {
+  return config.empty() ? std::nullopt : Adapter(SafetensorsFile::open(file));
+}
 
 // Of each file its header, of each tensor both ends or (`every_byte`) all.
 std::string digest_of(const std::filesystem::path& folder, const ReaderConfig& c,
-                      const ShardedSafetensors& files,
-                      const std::optional<SafetensorsFile>& adapter, bool every_byte) {
+                      const ShardedSafetensors& files, const Adapter& adapter, const Adapter& cross,
+                      bool every_byte) {
   constexpr size_t kEnd = 256;
   Sha256 sha;
   add_configuration(c, sha);
@@ -246,9 +260,10 @@ std::string digest_of(const std::filesystem::path& folder, const ReaderConfig& c
   };
   for (const auto& file : files.files()) add_header(file, sha);
   for (const TensorView* tensor : files.tensors()) add(*tensor);
-  if (adapter) {
-    add_header(folder / kAdapter, sha);
-    for (const TensorView& tensor : adapter->tensors()) add(tensor);
+  for (const auto& [file, name] : {std::pair(&adapter, kAdapter), {&cross, kCross}}) {
+    if (!*file) continue;
+    add_header(folder / name, sha);
+    for (const TensorView& tensor : (*file)->tensors()) add(tensor);
   }
   return sha.hex();
 }
@@ -258,7 +273,9 @@ std::string digest_of(const std::filesystem::path& folder, const ReaderConfig& c
 struct Reader::Impl {
   Impl(const std::filesystem::path& folder, ReaderConfig read);
 
-  at::Tensor run(const Rows& rows) const;
+  std::vector<Block> blocks_with(const Adapter& file, double scale,
+                                 std::span<const std::string> others) const;
+  at::Tensor run(const Rows& rows, const std::vector<Block>& with) const;
   at::Tensor attend(const Block& block, const at::Tensor& h, const Rows& rows) const;
   void pool(const at::Tensor& h, const Rows& rows, const int64_t* order, bool words_only,
             float* out) const;
@@ -267,12 +284,15 @@ struct Reader::Impl {
   ReaderConfig config;
   WordPiece tokenizer;
   ShardedSafetensors files;
-  std::optional<SafetensorsFile> adapter;
-  std::string digest;
+  Adapter adapter, cross;
+  std::string digest, prefix;  // of tensors' names: "bert." or nothing
   int64_t max_tokens = 0;
-  at::Tensor words, positions, type;  // [vocabulary, width], [positions, width], [width]
+  at::Tensor words, positions, types;  // [vocabulary, width], [positions, width], [types, width]
   LayerNorm embedded;
-  std::vector<Block> blocks;
+  std::vector<Block> blocks, cross_blocks;
+  at::Tensor head;  // [1, 2 width] of the cross-encoder
+  double head_bias = 0;
+  std::vector<int32_t> border;  // the tokens between two wordings
 };
 
 Reader::Impl::Impl(const std::filesystem::path& path, ReaderConfig read)
@@ -280,9 +300,9 @@ Reader::Impl::Impl(const std::filesystem::path& path, ReaderConfig read)
       config(std::move(read)),
       tokenizer(WordPiece::parse(config.tokenizer_json, (path / "tokenizer.json").string())),
       files(ShardedSafetensors::open(path)),
-      adapter(config.adapter_json.empty() ? std::nullopt
-                                          : std::optional(SafetensorsFile::open(path / kAdapter))),
-      digest(digest_of(path, config, files, adapter, /*every_byte=*/false)) {
+      adapter(adapter_in(path / kAdapter, config.adapter_json)),
+      cross(adapter_in(path / kCross, config.cross_json)),
+      digest(digest_of(path, config, files, adapter, cross, /*every_byte=*/false)) {
   const ReaderConfig& c = config;
   if (tokenizer.vocab_size() > c.vocab_size)
     throw Error(ErrorCode::kFormat,
@@ -297,23 +317,50 @@ Reader::Impl::Impl(const std::filesystem::path& path, ReaderConfig read)
         accrete::format("{}: its {} tokens have no room for the special ones", folder, max_tokens),
         "correct \"truncation\" in tokenizer.json, or fetch the folder again");
 
-  std::set<std::string> adapted;
-  ReaderLoader loader{files, adapter, config.adapter_scale, folder, "", adapted};
   if (files.find("embeddings.word_embeddings.weight") == nullptr &&
       files.find("bert.embeddings.word_embeddings.weight") != nullptr)
-    loader.prefix = "bert.";
+    prefix = "bert.";
+  std::set<std::string> taken;
+  const ReaderLoader loader{files, {}, 0, folder, prefix, taken};
   words = loader.mapped("embeddings.word_embeddings.weight", {c.vocab_size, c.width});
   positions = loader.get("embeddings.position_embeddings.weight", {c.max_positions, c.width});
-  type = loader.get("embeddings.token_type_embeddings.weight", {c.types, c.width}).select(0, 0);
+  types = loader.get("embeddings.token_type_embeddings.weight", {c.types, c.width});
   embedded = LayerNorm(loader, "embeddings.LayerNorm", c);
-  for (int64_t i = 0; i < c.blocks; ++i) blocks.emplace_back(loader, i, c);
-  if (adapter)
-    for (const TensorView& view : adapter->tensors())
+  blocks = blocks_with(adapter, c.adapter_scale, {});
+  if (!cross) return;
+  static const std::vector<std::string> kHead = {"head.weight", "head.bias"};
+  cross_blocks = blocks_with(cross, c.cross_scale, kHead);
+  const auto part = [&](const std::string& name, const std::vector<int64_t>& shape) {
+    const TensorView* view = cross->find(name);
+    if (view == nullptr || view->shape != shape)
+      throw Error(ErrorCode::kFormat,
+                  accrete::format("{}: the cross-encoder has no `{}` of shape [{}]", folder, name,
+                                  accrete::joined(shape, ", ")),
+                  "fetch the reader again");
+    return mapped_tensor(*view, folder).to(at::kFloat);
+  };
+  head = part(kHead[0], {1, 2 * c.width});
+  head_bias = part(kHead[1], {1}).item<double>();
+  const auto slash = tokenizer.encode("/", max_tokens);
+  border.assign(slash.begin() + 1, slash.end() - 1);
+}
+
+// The blocks with what an adapter adds to them; `others`: tensors of its file that are none of a
+// block.
+std::vector<Block> Reader::Impl::blocks_with(const Adapter& file, double scale,
+                                             std::span<const std::string> others) const {
+  std::set<std::string> adapted(others.begin(), others.end());
+  const ReaderLoader loader{files, file, scale, folder, prefix, adapted};
+  std::vector<Block> out;
+  for (int64_t i = 0; i < config.blocks; ++i) out.emplace_back(loader, i, config);
+  if (file)
+    for (const TensorView& view : file->tensors())
       if (!adapted.contains(view.name))
         throw Error(ErrorCode::kFormat,
                     accrete::format("{}: `{}` of the adapter is of no linear layer of this encoder",
                                     folder, view.name),
                     "the adapter belongs to another model; fetch both again");
+  return out;
 }
 
 at::Tensor Reader::Impl::attend(const Block& block, const at::Tensor& h, const Rows& rows) const {
@@ -337,11 +384,12 @@ at::Tensor Reader::Impl::attend(const Block& block, const at::Tensor& h, const R
   return out;
 }
 
-at::Tensor Reader::Impl::run(const Rows& rows) const {
+at::Tensor Reader::Impl::run(const Rows& rows, const std::vector<Block>& with) const {
   at::Tensor h = words.index_select(0, indices(rows.ids)).to(at::kFloat);
-  h.add_(type).add_(positions.index_select(0, indices(rows.positions)));
+  h.add_(types.index_select(0, indices(rows.types)))
+      .add_(positions.index_select(0, indices(rows.positions)));
   h = embedded(h);
-  for (const Block& block : blocks) {
+  for (const Block& block : with) {
     h = block.after_attention(block.attended(attend(block, h, rows)).add_(h));
     const at::Tensor x = block.up(h);
     activate(config.activation, x);
@@ -400,21 +448,18 @@ const std::string& Reader::digest() const {
 }
 
 std::string Reader::full_digest() const {
-  return digest_of(impl_->folder, impl_->config, impl_->files, impl_->adapter,
+  return digest_of(impl_->folder, impl_->config, impl_->files, impl_->adapter, impl_->cross,
                    /*every_byte=*/true);
 }
 
-at::Tensor Reader::read(std::span<const std::string> texts, bool words_only) const {
-  const at::NoGradGuard no_grad;
-  const auto n = static_cast<int64_t>(texts.size());
-  at::Tensor out = at::empty({n, width()}, at::kFloat);
-  if (n == 0) return out;
-  std::vector<std::vector<int32_t>> ids;
-  ids.reserve(texts.size());
-  for (const std::string& text : texts)
-    ids.push_back(impl_->tokenizer.encode(text, impl_->max_tokens));
+namespace {
+
+// Sequences of tokens by length, in parts of as many tokens as are passed at once. Each part goes
+// to `pass(order, n)`: the indices of its n sequences.
+template <typename Pass>
+void in_parts(const std::vector<std::vector<int32_t>>& ids, const Pass& pass) {
   const auto length = [&](int64_t i) { return ids[static_cast<size_t>(i)].size(); };
-  std::vector<int64_t> order(texts.size());
+  std::vector<int64_t> order(ids.size());
   std::iota(order.begin(), order.end(), int64_t{0});
   std::stable_sort(order.begin(), order.end(),
                    [&](int64_t a, int64_t b) { return length(a) < length(b); });
@@ -435,23 +480,106 @@ at::Tensor Reader::read(std::span<const std::string> texts, bool words_only) con
     held += length(order[i]);
   }
   begins.push_back(order.size());
-  float* vectors = out.mutable_data_ptr<float>();
-  const auto read_part = [&](int64_t part) {
-    Rows rows;
+  const auto pass_part = [&](int64_t part) {
     const size_t begin = begins[static_cast<size_t>(part)];
-    for (size_t i = begin; i < begins[static_cast<size_t>(part) + 1]; ++i)
-      rows.add(ids[static_cast<size_t>(order[i])]);
-    impl_->pool(impl_->run(rows), rows, &order[begin], words_only, vectors);
+    pass(std::span(order).subspan(begin, begins[static_cast<size_t>(part) + 1] - begin));
   };
   const auto parts = static_cast<int64_t>(begins.size()) - 1;
   if (parts == 1) {  // threads share its products
-    read_part(0);
+    pass_part(0);
   } else {
     at::parallel_for(0, parts, 1, [&](int64_t first, int64_t last) {
       const at::NoGradGuard no_grad_here;
-      for (int64_t part = first; part < last; ++part) read_part(part);
+      for (int64_t part = first; part < last; ++part) pass_part(part);
     });
   }
+}
+
+}  // namespace
+
+at::Tensor Reader::read(std::span<const std::string> texts, bool words_only) const {
+  const at::NoGradGuard no_grad;
+  const auto n = static_cast<int64_t>(texts.size());
+  at::Tensor out = at::empty({n, width()}, at::kFloat);
+  if (n == 0) return out;
+  std::vector<std::vector<int32_t>> ids;
+  ids.reserve(texts.size());
+  for (const std::string& text : texts)
+    ids.push_back(impl_->tokenizer.encode(text, impl_->max_tokens));
+  float* vectors = out.mutable_data_ptr<float>();
+  in_parts(ids, [&](std::span<const int64_t> order) {
+    Rows rows;
+    for (const int64_t i : order) {
+      const auto& text = ids[static_cast<size_t>(i)];
+      rows.add(text, static_cast<int64_t>(text.size()));
+    }
+    impl_->pool(impl_->run(rows, impl_->blocks), rows, order.data(), words_only, vectors);
+  });
+  return out;
+}
+
+bool Reader::has_cross_encoder() const {
+  return impl_->cross.has_value();
+}
+
+std::vector<double> Reader::judge(std::span<const ReadPair> pairs) const {
+  constexpr int64_t kQuestion = 40, kWording = 32, kAnswer = 16;  // tokens that are read
+  const at::NoGradGuard no_grad;
+  if (!has_cross_encoder())
+    throw Error(ErrorCode::kUnsupported,
+                accrete::format("{}: this reader has no cross-encoder", impl_->folder),
+                "use one that has");
+  std::vector<double> out(pairs.size());
+  std::vector<std::vector<int32_t>> ids;
+  std::vector<int64_t> second;  // of each pair the first token of the fact
+  for (const ReadPair& pair : pairs) {
+    auto& to = ids.emplace_back(
+        impl_->tokenizer.encode(pair.question, std::min(kQuestion + 2, impl_->max_tokens / 2)));
+    second.push_back(static_cast<int64_t>(to.size()));
+    const int32_t end = to.back();
+    const auto add = [&](const std::string& text, int64_t most) {
+      const auto tokens = impl_->tokenizer.encode(text, most + 2);
+      to.insert(to.end(), tokens.begin() + 1, tokens.end() - 1);
+    };
+    for (size_t i = 0; i < pair.wordings.size(); ++i) {
+      if (i > 0) to.insert(to.end(), impl_->border.begin(), impl_->border.end());
+      add(pair.wordings[i], kWording);
+    }
+    to.push_back(end);
+    add(pair.answer, kAnswer);
+    to.resize(std::min(to.size(), static_cast<size_t>(impl_->max_tokens) - 1));
+    to.push_back(end);
+  }
+  if (pairs.empty()) return out;
+  const int64_t width = impl_->config.width;
+  const float* head = impl_->head.const_data_ptr<float>();
+  in_parts(ids, [&](std::span<const int64_t> order) {
+    Rows rows;
+    for (const int64_t i : order)
+      rows.add(ids[static_cast<size_t>(i)], second[static_cast<size_t>(i)]);
+    const at::Tensor h = impl_->run(rows, impl_->cross_blocks);
+    const float* row = h.const_data_ptr<float>();
+    for (const int64_t i : order) {
+      const auto tokens = static_cast<int64_t>(ids[static_cast<size_t>(i)].size());
+      const int64_t border = second[static_cast<size_t>(i)];
+      double& z = out[static_cast<size_t>(i)];
+      const auto add_mean = [&](int64_t begin, int64_t last, const float* weights) {
+        double sum = 0;
+        for (int64_t t = begin; t < last; ++t)
+          for (int64_t k = 0; k < width; ++k) sum += double{row[t * width + k]} * weights[k];
+        z += sum / static_cast<double>(std::max<int64_t>(last - begin, 1));
+      };
+      z = impl_->head_bias;
+      add_mean(1, border - 1, head);
+      add_mean(border, tokens - 1, head + width);
+      if (!std::isfinite(z))
+        throw Error(
+            ErrorCode::kFormat,
+            accrete::format("{}: the cross-encoder's results are not finite", impl_->folder),
+            "its weights are damaged; fetch it again");
+      row += tokens * width;
+    }
+  });
   return out;
 }
 

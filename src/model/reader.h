@@ -13,9 +13,11 @@
 // "query: ") are ignored: put them there yourself. So is the length that sentence_bert_config.json
 // asks for: tokenizer.json's counts.
 //
-// Two files more are obeyed where they are: adapter/, a LoRA of the encoder's linear layers as
-// peft saves it (adapter_config.json, adapter_model.safetensors: W + alpha / r B A); and
-// acceptance.json, the decision that was fitted to this reader (memory/acceptance.h).
+// More is obeyed where it is: adapter/, a LoRA of the encoder's linear layers as peft saves it
+// (adapter_config.json, adapter_model.safetensors: W + alpha / r B A); cross_encoder/, another such
+// LoRA and a head (`head.weight` [1, 2 width], `head.bias` [1]), with which a question and a fact
+// are read together; and acceptance.json, the decision that was fitted to this reader
+// (memory/acceptance.h).
 //
 // Non-goals: training, other families, devices other than the CPU.
 #pragma once
@@ -28,8 +30,10 @@
 #include <span>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "memory/acceptance.h"
+#include "memory/read_pair.h"
 
 namespace accrete {
 
@@ -56,6 +60,13 @@ class Reader {
   // `words_only`: the mean leaves the special tokens out, which tells questions better apart; not
   // where the folder asks for the first token.
   at::Tensor read(std::span<const std::string> texts, bool words_only = false) const;
+  // Whether there is a cross-encoder, and what it says of pairs: the log-odds that the question
+  // asks for the fact. Both are read as one text, "[CLS] question [SEP] wording / wording [SEP]
+  // answer [SEP]" with token types 0 and 1 (Nogueira & Cho 2019); the head weighs the means over
+  // the question's words and over the fact's. Bits and threads as read(). Throws kUnsupported
+  // without one, kFormat as read().
+  bool has_cross_encoder() const;
+  std::vector<double> judge(std::span<const ReadPair> pairs) const;
   // The place of a whole word in the vocabulary, about by how common it is; -1: it is in pieces.
   int32_t word_id(std::string_view word) const;
   // How a question must lie to a taught one in this reader's space.

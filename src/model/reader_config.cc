@@ -129,8 +129,8 @@ void check_modules(const std::filesystem::path& file) {
 }
 
 // As peft saves a LoRA of linear layers; what would change the weights in another way is refused.
-void read_adapter(const std::filesystem::path& file, ReaderConfig& c) {
-  const json config = parse_object(c.adapter_json, file);
+double scale_of(const std::filesystem::path& file, const std::string& text) {
+  const json config = parse_object(text, file);
   const std::string type = string_or(config, "peft_type", "none", file);
   if (type != "LORA") unsupported_reader(file, accrete::format("the adapter {}", shown(type)));
   for (const char* key : {"use_dora", "use_rslora", "fan_in_fan_out"})
@@ -143,7 +143,7 @@ void read_adapter(const std::filesystem::path& file, ReaderConfig& c) {
   const auto alpha = config.find("lora_alpha");
   if (alpha == config.end() || !alpha->is_number() || !(alpha->get<double>() > 0))
     fail(file, "`lora_alpha` must be a positive number");
-  c.adapter_scale = alpha->get<double>() / static_cast<double>(size_at(config, "r", file));
+  return alpha->get<double>() / static_cast<double>(size_at(config, "r", file));
 }
 
 void read_acceptance(const std::filesystem::path& file, ReaderConfig& c) {
@@ -180,13 +180,21 @@ ReaderConfig ReaderConfig::from_folder(const std::filesystem::path& folder) {
   const std::filesystem::path adapter = folder / "adapter" / "adapter_config.json";
   if (std::filesystem::exists(adapter, ignored)) {
     c.adapter_json = read_file(adapter);
-    read_adapter(adapter, c);
+    c.adapter_scale = scale_of(adapter, c.adapter_json);
+  }
+  const std::filesystem::path cross = folder / "cross_encoder" / "adapter_config.json";
+  if (std::filesystem::exists(cross, ignored)) {
+    c.cross_json = read_file(cross);
+    c.cross_scale = scale_of(cross, c.cross_json);
+    if (c.types < 2) fail(cross, "a cross-encoder needs two token types");
   }
   const std::filesystem::path acceptance = folder / "acceptance.json";
   if (std::filesystem::exists(acceptance, ignored)) {
     c.acceptance_json = read_file(acceptance);
     read_acceptance(acceptance, c);
   }
+  if (c.acceptance.cross != 0 && c.cross_json.empty())
+    fail(acceptance, "\"cross\" is given and there is no cross_encoder/ beside it");
   const std::filesystem::path modules = folder / "modules.json";
   if (std::filesystem::exists(modules, ignored)) check_modules(modules);
   return c;

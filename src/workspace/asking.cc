@@ -47,6 +47,7 @@ api::FactExplanation::Candidate plain(const FactMemory& memory, const Ledger& le
   out.masked_cosine = c.masked;
   out.whole_cosine = c.whole;
   out.contrast = c.contrast;
+  out.cross = c.cross;
   return out;
 }
 

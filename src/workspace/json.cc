@@ -37,6 +37,7 @@ Json candidate(const api::FactExplanation::Candidate& c) {
                {"masked_cosine", c.masked_cosine},
                {"whole_cosine", c.whole_cosine},
                {"contrast", c.contrast}};
+  if (c.cross) json["cross_encoder"] = *c.cross;
   if (!c.leave) json["answer"] = c.answer;
   return json;
 }

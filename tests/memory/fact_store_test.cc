@@ -72,7 +72,7 @@ Choice choose(const FactStore& store, const Question& question, double caution =
     const auto v = vector_of(text);
     vectors.insert(vectors.end(), v.begin(), v.end());
   }
-  return store.choose(asked, vectors.data(), acceptance_rule(), caution);
+  return store.decide(asked, store.weigh(asked, vectors.data()), acceptance_rule(), caution);
 }
 Choice choose(const FactStore& store, const std::string& question) {
   return choose(store, Question{question, {}, false});
@@ -324,7 +324,7 @@ TEST(FactStore, AWordThatAsksForAnotherThing) {
       const auto v = vector_of(text);
       vectors.insert(vectors.end(), v.begin(), v.end());
     }
-    return store.choose(asked, vectors.data(), rule, 0).best;
+    return store.decide(asked, store.weigh(asked, vectors.data()), rule, 0).best;
   };
   for (const char* question :
        {"Are you open on Sunday?", "What does the green lamp of the Hub 3 mean?"}) {
@@ -403,9 +403,9 @@ TEST(FactStore, AnotherWidthIsRefused) {
 TEST(FactStore, AFollowUpIsReadAsTheQuestionItLeavesOut) {
   FactStore store;
   store = store.with(
-      "a", update_of({fact_item({"When is the bar open on Sunday?"}, "2 pm"),
-                      fact_item({"How big is the Otter Suite?"}, "30 m2", "Otter Suite"),
-                      fact_item({"How big is the Kestrel Room?"}, "22 m2", "Kestrel Room")}));
+      "a", update_of({fact_item("", {"When is the bar open on Sunday?"}, "2 pm"),
+                      fact_item("Otter Suite", {"How big is the Otter Suite?"}, "30 m2"),
+                      fact_item("Kestrel Room", {"How big is the Kestrel Room?"}, "22 m2")}));
   const auto read = [&](std::vector<std::string> earlier, const std::string& text) {
     return store.read({text, std::move(earlier), false}, Vocabulary());
   };
@@ -419,6 +419,71 @@ TEST(FactStore, AFollowUpIsReadAsTheQuestionItLeavesOut) {
   EXPECT_EQ(store.subject_name(asked.subjects.front()), "Kestrel Room");
   EXPECT_EQ(asked.key, "how big is the kestrel room");
   EXPECT_EQ(read({}, "And on Sunday?").texts.front(), "And on Sunday?");
+}
+
+// Evidence whose log-odds by the cosines are `odds`.
+Evidence evidence_of(int64_t fact, double odds, const AcceptanceRule& rule) {
+  Evidence e;
+  e.fact = fact;
+  e.centred = (odds - rule.bias) / rule.centred;
+  return e;
+}
+
+TEST(Acceptance, TheCrossEncoderIsAskedAboutTheFewThatCouldBeAccepted) {
+  AcceptanceRule rule = acceptance_rule();
+  std::vector<Evidence> evidence;
+  const double odds[] = {0.1, 2.0, -0.5, 1.0, -20};
+  for (size_t i = 0; i < std::size(odds); ++i)
+    evidence.push_back(evidence_of(static_cast<int64_t>(i), odds[i], rule));
+  EXPECT_TRUE(to_judge(evidence, rule, 0).empty());  // a reader without one
+  rule.cross = 0.5;
+  EXPECT_EQ(to_judge(evidence, rule, 0), (std::vector<size_t>{1, 3, 0}));
+  evidence[3].leave = true;
+  EXPECT_EQ(to_judge(evidence, rule, 0), (std::vector<size_t>{1, 0, 2}));
+  EXPECT_EQ(to_judge(evidence, rule, 5), (std::vector<size_t>{1}));  // no other could be
+  evidence[2].same = true;
+  EXPECT_TRUE(to_judge(evidence, rule, 0).empty());
+}
+
+TEST(Acceptance, OfThoseReadTogetherOneIsBest) {
+  AcceptanceRule rule = acceptance_rule();
+  rule.cross = 0.5;
+  std::vector<Evidence> evidence = {evidence_of(0, 2, rule), evidence_of(1, 1, rule),
+                                    evidence_of(2, 0.5, rule)};
+  EXPECT_EQ(decide(evidence, rule, 0).fact, 0);
+  evidence[0].cross = -6;
+  evidence[1].cross = 3;
+  Choice choice = decide(evidence, rule, 0);
+  EXPECT_EQ(choice.fact, 1);
+  EXPECT_EQ(choice.runner_up.fact, 0);
+  EXPECT_EQ(choice.best.cross, 3);
+  EXPECT_NEAR(choice.best.probability, 1 / (1 + std::exp(-2.5)), 1e-9);
+  evidence[1].cross = -100;  // no more than so much counts
+  choice = decide(evidence, rule, 0);
+  EXPECT_EQ(choice.fact, -1);
+  EXPECT_EQ(choice.best.fact, 0);
+  EXPECT_NEAR(choice.runner_up.probability, 1 / (1 + std::exp(3.0)), 1e-9);
+}
+
+TEST(FactStore, APairHoldsTheNearestWordingsWithTheSubjectMasked) {
+  FactStore store;
+  store = store.with("a", update_of({fact_item("Hub",
+                                               {"How heavy is the Hub?", "What does the Hub weigh?",
+                                                "Weight of the Hub?", "Is the Hub light?"},
+                                               "The Hub has 3 kg")}));
+  const auto asked = store.read({"What does the Hub weigh now?", {}, false}, Vocabulary());
+  std::vector<float> vectors;
+  for (const std::string& text : asked.texts) {
+    const auto v = vector_of(text);
+    vectors.insert(vectors.end(), v.begin(), v.end());
+  }
+  const auto evidence = store.weigh(asked, vectors.data());
+  ASSERT_EQ(evidence.size(), 1U);
+  const ReadPair pair = store.pair(asked, evidence.front());
+  EXPECT_EQ(pair.question, "What does something weigh now?");
+  ASSERT_EQ(pair.wordings.size(), 3U);
+  EXPECT_EQ(pair.wordings.front(), "What does something weigh?");
+  EXPECT_EQ(pair.answer, "something has 3 kg");
 }
 
 }  // namespace

@@ -5,7 +5,7 @@
 #include <gtest/gtest.h>
 
 #include "../base/testing.h"
-#include "learn/fact_teach.h"
+#include "learn/fact_keys.h"
 #include "model/chat_tokens.h"
 #include "text/unicode.h"
 #include "tiny_chat_model.h"

@@ -3,6 +3,7 @@
 //   {"reader": FOLDER}                 -> {"width", "max_tokens", "digest", "full_digest"}
 //   {"ids": [T, ...], "length": N}     -> {"ids": [[...], ...]}
 //   {"read": [T, ...], "into": FILE}   -> {}; FILE holds the vectors as float32
+//   {"judge": [[Q, [W, ...], A], ...]} -> {"odds": [...]}
 //   {"bench": [T, ...], "rounds": N}   -> {"each": median seconds of a text read alone,
 //                                          "all": least seconds of all at once}; of processor time
 // Errors answer {"error": code, "message": M, "hint": H}.
@@ -84,6 +85,11 @@ json answer(State& state, const json& request) {
                                    {static_cast<const char*>(vectors.const_data_ptr()),
                                     static_cast<size_t>(vectors.nbytes())});
     return json::object();
+  }
+  if (request.contains("judge")) {
+    std::vector<accrete::ReadPair> pairs;
+    for (const json& one : request["judge"]) pairs.push_back({one[0], one[1], one[2]});
+    return {{"odds", state.reader->judge(pairs)}};
   }
   if (request.contains("bench")) return bench(*state.reader, request["bench"], request["rounds"]);
   throw accrete::Error(accrete::ErrorCode::kInvalidArgument, "an unknown request");

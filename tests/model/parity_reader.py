@@ -281,16 +281,23 @@ print(
 )
 
 torch.set_num_threads(1)
-model = BertModel.from_pretrained(folder, dtype=torch.float32, add_pooling_layer=False).eval()
-adapter = os.path.join(folder, "adapter")
-assert os.path.isdir(adapter), "scripts/fetch_reader.sh puts the adapter of data/reader there"
-config = json.loads(pathlib.Path(adapter, "adapter_config.json").read_text("utf-8"))
-factors = load_file(os.path.join(adapter, "adapter_model.safetensors"))
-with torch.no_grad():
-    for name in {n.rsplit(".lora_", 1)[0] for n in factors}:
-        layer = model.get_submodule(name.removeprefix("base_model.model."))
-        a, b = (factors[f"{name}.lora_{x}.weight"].float() for x in "AB")
-        layer.weight += config["lora_alpha"] / config["r"] * b @ a
+
+
+def with_adapter(name):
+    """The published encoder with a LoRA of its folder, and what else the LoRA's file holds."""
+    network = BertModel.from_pretrained(folder, dtype=torch.float32, add_pooling_layer=False).eval()
+    config = json.loads(pathlib.Path(folder, name, "adapter_config.json").read_text("utf-8"))
+    factors = load_file(os.path.join(folder, name, "adapter_model.safetensors"))
+    with torch.no_grad():
+        for layer in {n.rsplit(".lora_", 1)[0] for n in factors if ".lora_" in n}:
+            a, b = (factors[f"{layer}.lora_{x}.weight"].float() for x in "AB")
+            weight = network.get_submodule(layer.removeprefix("base_model.model.")).weight
+            weight += config["lora_alpha"] / config["r"] * b @ a
+    return network, factors
+
+
+assert os.path.isdir(os.path.join(folder, "adapter")), "scripts/fetch_reader.sh puts the adapter of data/reader there"
+model, _ = with_adapter("adapter")
 
 
 def theirs(ids):
@@ -342,3 +349,34 @@ print(
     f"reader: one question, one thread: {mine:.2f} ms, transformers {other:.2f} ms, ratio {mine / other:.2f}; "
     f"{len(few)} at once {timed['all'] / len(few) * 1e3:.2f} ms each; opened in {opened['seconds'] * 1e3:.1f} ms"
 )
+
+# The cross-encoder: a question and a fact as one text, against transformers.
+network, factors = with_adapter("cross_encoder")
+pairs = []
+for i in range(300):
+    some = rng.sample(questions, 5)
+    pairs.append([some[0], some[1 : 1 + i % 4], some[4] if i % 5 else rng.choice(texts)])
+pairs += [["", [""], ""], ["?", ["a"] * 3, "b" * 400], [questions[0] * 30, [questions[1] * 20] * 3, questions[2] * 20], ["[SEP]", ["[CLS] x"], "y"]]
+got = np.array(ask({"judge": pairs})[1]["odds"])
+alone = np.array([answer["odds"][0] for answer in ask(*({"judge": [p]} for p in pairs[:40]))[1:]])
+assert (alone == got[:40]).all(), "a pair read alone differs"
+encode = Tokenizer.from_file(path)
+encode.no_padding()
+encode.no_truncation()
+encode.encode_special_tokens = True
+words = lambda text, most: encode.encode(text, add_special_tokens=False).ids[:most]
+want = []
+for question, wordings, answer in pairs:
+    first, end = encode.token_to_id("[CLS]"), encode.token_to_id("[SEP]")
+    asked, fact = words(question, 40), []
+    for wording in wordings:
+        fact += (words("/", 8) if fact else []) + words(wording, 32)
+    ids = [first, *asked, end, *fact, end, *words(answer, 16)][:127] + [end]
+    second = len(asked) + 2
+    with torch.no_grad():
+        h = network(input_ids=torch.tensor([ids]), token_type_ids=torch.tensor([[int(i >= second) for i in range(len(ids))]])).last_hidden_state[0]
+    means = [h[a:b].sum(0) / max(b - a, 1) for a, b in ((1, second - 1), (second, len(ids) - 1))]
+    want.append(float(torch.cat(means) @ factors["head.weight"].float()[0] + factors["head.bias"].float()[0]))
+worst = np.abs(got - np.array(want)).max()
+assert worst < 1e-3, f"the cross-encoder differs by {worst}"
+print(f"cross-encoder parity: {len(pairs)} pairs within {worst:.1e}, the same bits alone")

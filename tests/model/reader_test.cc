@@ -218,6 +218,64 @@ TEST_F(ReaderTest, RefusesAnAdapterThatItDoesNotUnderstandOrThatIsAnothersModel)
   EXPECT_THAT(refusal(), HasSubstr("adapter_model.safetensors"));
 }
 
+// A cross-encoder of one adapted layer and a head.
+void write_cross(const fs::path& folder, const std::string& layer, const at::Tensor& head,
+                 const at::Tensor& bias) {
+  fs::create_directories(folder / "cross_encoder");
+  at::manual_seed(5);
+  write_tensors(folder / "cross_encoder" / "adapter_model.safetensors",
+                {{"base_model.model." + layer + ".lora_A.weight", at::randn({2, kReaderWidth})},
+                 {"base_model.model." + layer + ".lora_B.weight", at::randn({kReaderFfn, 2})},
+                 {"head.weight", head},
+                 {"head.bias", bias}});
+}
+
+TEST_F(ReaderTest, ACrossEncoderReadsAQuestionAndAFactTogether) {
+  const std::string layer = "encoder.layer.1.intermediate.dense";
+  const Reader without = Reader::open(folder_);
+  EXPECT_FALSE(without.has_cross_encoder());
+  EXPECT_THROW((void)without.judge({}), Error);
+  const auto head = at::randn({1, 2 * kReaderWidth}), bias = at::full({1}, 0.25);
+  write_cross(folder_, layer, head, bias);
+  write("cross_encoder/adapter_config.json",
+        {{"peft_type", "LORA"}, {"r", 2}, {"lora_alpha", 2}, {"bias", "none"}});
+  const Reader reader = Reader::open(folder_);
+  EXPECT_NE(reader.digest(), without.digest());
+  EXPECT_TRUE(reader.has_cross_encoder());
+  const std::vector<ReadPair> pairs = {{"hello world", {"world", "hello"}, "hello"},
+                                       {"world", {"hello"}, "world"},
+                                       {"hello world", {"world"}, "hello"},
+                                       {"", {}, ""},
+                                       {std::string(4000, 'a'), {std::string(4000, 'b')}, "c"}};
+  const std::vector<double> odds = reader.judge(pairs);
+  ASSERT_EQ(odds.size(), pairs.size());
+  EXPECT_NE(odds[0], odds[2]);
+  for (size_t i = 0; i < pairs.size(); ++i)
+    EXPECT_EQ(reader.judge({&pairs[i], 1}).front(), odds[i]) << i;
+  // What reads a text alone stays as it was.
+  const std::vector<std::string> texts = {"hello world"};
+  EXPECT_TRUE(at::equal(reader.read(texts), without.read(texts)));
+}
+
+TEST_F(ReaderTest, RefusesACrossEncoderThatIsNotWhole) {
+  const std::string layer = "encoder.layer.1.intermediate.dense";
+  write("acceptance.json", {{"cross", 0.5}});
+  EXPECT_THAT(refusal(), HasSubstr("cross_encoder"));
+  write_cross(folder_, layer, at::randn({1, kReaderWidth}), at::zeros({1}));
+  write("cross_encoder/adapter_config.json",
+        {{"peft_type", "LORA"}, {"r", 2}, {"lora_alpha", 2}, {"bias", "none"}});
+  EXPECT_THAT(refusal(), HasSubstr("head.weight"));
+  write_cross(folder_, "encoder.layer.9.intermediate.dense", at::randn({1, 2 * kReaderWidth}),
+              at::zeros({1}));
+  EXPECT_THAT(refusal(), HasSubstr("of no linear layer"));
+  write_cross(folder_, layer, at::randn({1, 2 * kReaderWidth}), at::zeros({1}));
+  EXPECT_EQ(refusal(), "not refused");
+  write_cross(folder_, layer, at::full({1, 2 * kReaderWidth}, NAN), at::zeros({1}));
+  const Reader broken = Reader::open(folder_);
+  const std::vector<ReadPair> pair = {{"hello", {"world"}, "hello"}};
+  EXPECT_THROW((void)broken.judge(pair), Error);
+}
+
 TEST_F(ReaderTest, TheDecisionIsTheFolders) {
   EXPECT_EQ(Reader::open(folder_).acceptance().bias, acceptance_rule().bias);
   const std::string before = Reader::open(folder_).digest();

@@ -13,7 +13,7 @@
 #include "../base/testing.h"
 #include "../model/tiny_chat_model.h"
 #include "../model/tiny_model.h"
-#include "learn/fact_teach.h"
+#include "learn/fact_keys.h"
 #include "model/ask.h"
 #include "model/fact_memory.h"
 
