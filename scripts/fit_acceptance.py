@@ -7,7 +7,7 @@ Learned on the development half of data/desk and on the intents of CLINC150 that
 START's. Of each question the three facts that lie nearest by the cosines are read together with it, as to_judge() of
 src/memory/acceptance.cc has it. It prints the numbers, and both sides of every threshold: what was not taught and is accepted, what was
 taught and is turned away. Numbers and thresholds are written into the file by hand, since the thresholds are a judgement. --report
-tries what is there on a half and learns nothing, and the cosines alone beside it. Unrelated questions are not parted into halves: every
+tries what is there on a half and learns nothing, the cosines alone beside it, and says what the shipped thresholds accept. Unrelated questions are not parted into halves: every
 third was looked at in fitting.
 """
 
@@ -62,7 +62,7 @@ def judged(rule, sets, encode, cross):
     scores = cross.score([cross.pair(*key) for key in wanted])
     at = iter(of_pairs)
     for name, draws in sets.items():
-        for cosines, of, _ in draws:
+        for cosines, of, (subject, taught, _, _) in draws:
             more = torch.zeros(2, *cosines.shape[1:])
             more[1, :, :] = 0
             for (q, n), i in next(at).items():
@@ -72,8 +72,26 @@ def judged(rule, sets, encode, cross):
             none = more[1].sum(1) == 0
             more[1][none] = 1
             more[0][none] = -MOST_CROSS
-            out.setdefault(name, []).append((torch.cat([cosines, more]), of))
+            out.setdefault(name, []).append((torch.cat([cosines, more]), of, threshold(rule, subject, len(taught))))
     return out
+
+
+def threshold(rule, subject, facts):
+    """The log-odds that a question needs (src/memory/acceptance.cc)."""
+    return min(max(rule["slope"] * np.log(facts / rule["few"]), 0), rule["most"]) if subject else rule["open"]
+
+
+def shipped(weights, sets):
+    """What the shipped thresholds accept."""
+    for name, draws in sets.items():
+        n = np.zeros(7, int)
+        for evidence, of, needed in draws:
+            z = log_odds(weights, evidence).numpy()
+            best, taken = z.argmax(1), z.max(1) >= needed
+            known, left, unrelated = of >= 0, of == -1, of == -2
+            right = known & (best == of)
+            n += [known.sum(), (right & taken).sum(), (known & ~right & taken).sum(), left.sum(), (left & taken).sum(), unrelated.sum(), (unrelated & taken).sum()]
+        print(f"{name:34} right {n[1] / n[0]:.3f}, wrong {n[2] / n[0]:.3f}, not taught and accepted {n[4]} of {n[3]} ({n[4] / n[3]:.3f}), unrelated {n[6]} of {n[5]}", flush=True)
 
 
 def fit(sets, start):
@@ -86,7 +104,7 @@ def fit(sets, start):
         total = 0
         for name, draws in sets.items():
             of_set = 0
-            for evidence, of in draws:
+            for evidence, of, _ in draws:
                 z = log_odds(weights(), evidence.double())
                 of = torch.from_numpy(of)
                 known, left, unrelated = of >= 0, of == -1, of == -2
@@ -117,7 +135,7 @@ def scored(weights, evidence, of):
 def curve(weights, sets, thresholds):
     """The share accepted and right, and of what was not taught the share accepted, by threshold of the log-odds."""
     for name, draws in sets.items():
-        rows = [scored(weights, *draw) for draw in draws]
+        rows = [scored(weights, *draw[:2]) for draw in draws]
         print(f"{name}: threshold: right and accepted / left accepted / unrelated accepted")
         for t in thresholds:
             right = np.mean([(r["right"] & (r["score"] >= t)).mean() for r in rows])
@@ -148,6 +166,7 @@ def main():
         weights = fit(sets, [rule[t] for t in TERMS])
         print({t: round(float(w), 3) for t, w in zip(TERMS, weights)})
     show(weights, sets)
+    shipped(weights, sets)
     print("the cosines alone")
     show(weights * torch.tensor([1, 1, 1, 1, 1, 0, 1]), sets)
     curve(weights, sets, np.arange(-1, 3.01, 0.25))

@@ -36,50 +36,85 @@ void Engine::stop() {
   if (thread_.joinable()) thread_.join();
 }
 
-// Fills free rows from the queue, a request of each key in turn.
+// Fills free rows, one of each key in turn.
 void Engine::admit() {
-  while (loop_.rows() < options_.rows) {
+  while (loop_.rows() < options_.rows && admit_one()) continue;
+}
+
+// The next key's next row, of the request that it has begun or of its next one. false: nobody
+// waits.
+bool Engine::admit_one() {
+  std::string key;
+  EngineWork work;
+  bool fresh = false;
+  {
+    const std::lock_guard lock(mutex_);
+    const auto next = [this](const auto& of) {
+      auto at = of.upper_bound(last_);
+      return at == of.end() ? of.begin() : at;
+    };
+    if (waiting_.empty() && ready_.empty()) return false;
     if (ready_.empty()) {
-      EngineWork work;
-      {
-        const std::lock_guard lock(mutex_);
-        if (waiting_.empty()) return;
-        auto at = waiting_.upper_bound(last_);
-        if (at == waiting_.end()) at = waiting_.begin();
-        last_ = at->first;
-        work = std::move(at->second.front());
-        at->second.pop_front();
-        if (at->second.empty()) waiting_.erase(at);
-      }
-      if (!work.cancelled || !work.cancelled()) {
-        const auto shared = std::make_shared<EngineWork>(std::move(work));
-        try {
-          for (StepRequest& request : shared->prepare())
-            ready_.push_back({std::move(request), shared});
-        } catch (...) {
-          shared->failed(std::current_exception());
-        }
-      }
-      running_ = loop_.rows() + static_cast<int64_t>(ready_.size());
-      --queued_;
-      continue;
+      key = next(waiting_)->first;
+    } else if (waiting_.empty()) {
+      key = next(ready_)->first;
+    } else {  // the nearer one behind the last
+      const std::string &a = next(waiting_)->first, &b = next(ready_)->first;
+      key = (a > last_) == (b > last_) ? std::min(a, b) : a > last_ ? a : b;
     }
-    Ready next = std::move(ready_.front());
-    ready_.pop_front();
-    if (next.request.cancelled && next.request.cancelled()) continue;
-    try {
-      loop_.join(std::move(next.request));
-    } catch (...) {
-      next.work->failed(std::current_exception());
+    last_ = key;
+    if (!ready_.contains(key)) {
+      const auto at = waiting_.find(key);
+      work = std::move(at->second.front());
+      at->second.pop_front();
+      if (at->second.empty()) waiting_.erase(at);
+      fresh = true;
     }
   }
+  if (fresh) prepare(key, std::move(work));
+  const auto at = ready_.find(key);
+  if (at == ready_.end()) return true;  // it was answered, or it failed
+  Ready ready = std::move(at->second.front());
+  at->second.pop_front();
+  if (at->second.empty()) ready_.erase(at);
+  if (!ready.request.cancelled || !ready.request.cancelled()) {
+    try {
+      loop_.join(std::move(ready.request));
+    } catch (...) {
+      ready.work->failed(std::current_exception());
+    }
+  }
+  running_ = loop_.rows();
+  --ready_rows_;  // last, so that idle() never sees it nowhere
+  return true;
+}
+
+void Engine::prepare(const std::string& key, EngineWork work) {
+  if (!work.cancelled || !work.cancelled()) {
+    const auto shared = std::make_shared<EngineWork>(std::move(work));
+    try {
+      for (StepRequest& request : shared->prepare()) {
+        ready_[key].push_back({std::move(request), shared});
+        ++ready_rows_;
+      }
+    } catch (...) {
+      shared->failed(std::current_exception());
+    }
+  }
+  --queued_;
+}
+
+void Engine::forget() {
+  loop_.clear();
+  ready_.clear();
+  ready_rows_ = 0;
 }
 
 void Engine::work() {
   for (;;) {
     {
       std::unique_lock lock(mutex_);
-      running_ = loop_.rows() + static_cast<int64_t>(ready_.size());
+      running_ = loop_.rows();
       wake_.wait(lock, [&] {
         return stopping_ || !waiting_.empty() || !ready_.empty() || loop_.rows() > 0;
       });
@@ -90,12 +125,10 @@ void Engine::work() {
       (void)loop_.step();
     } catch (const std::exception&) {
       // Out of memory, say. Whoever was being answered is let go; the server goes on.
-      loop_.clear();
-      ready_.clear();
+      forget();
     }
   }
-  loop_.clear();
-  ready_.clear();
+  forget();
   running_ = 0;
 }
 

@@ -3,6 +3,8 @@
 //   {"reader": FOLDER}                 -> {"width", "max_tokens", "digest", "full_digest"}
 //   {"ids": [T, ...], "length": N}     -> {"ids": [[...], ...]}
 //   {"read": [T, ...], "into": FILE}   -> {}; FILE holds the vectors as float32
+//   {"bench pairs": as "judge", "rounds": N} -> {"each": median seconds of a pair read alone,
+//                                          "three": of three at once}; of processor time
 //   {"judge": [[Q, [W, ...], A], ...]} -> {"odds": [...]}
 //   {"bench": [T, ...], "rounds": N}   -> {"each": median seconds of a text read alone,
 //                                          "all": least seconds of all at once}; of processor time
@@ -40,6 +42,12 @@ double now() {
   return static_cast<double>(std::clock()) / CLOCKS_PER_SEC;
 }
 
+double median(std::vector<double> seconds) {
+  const auto middle = seconds.begin() + static_cast<long>(seconds.size() / 2);
+  std::nth_element(seconds.begin(), middle, seconds.end());
+  return *middle;
+}
+
 json bench(const Reader& reader, const std::vector<std::string>& texts, int rounds) {
   std::vector<double> each;
   double all = 1e9;
@@ -53,8 +61,27 @@ json bench(const Reader& reader, const std::vector<std::string>& texts, int roun
     reader.read(texts);
     all = std::min(all, now() - start);
   }
-  std::nth_element(each.begin(), each.begin() + static_cast<long>(each.size() / 2), each.end());
-  return {{"each", each[each.size() / 2]}, {"all", all}};
+  return {{"each", median(each)}, {"all", all}};
+}
+
+std::vector<accrete::ReadPair> pairs_of(const json& lines) {
+  std::vector<accrete::ReadPair> out;
+  for (const json& one : lines) out.push_back({one[0], one[1], one[2]});
+  return out;
+}
+
+json bench_pairs(const Reader& reader, const std::vector<accrete::ReadPair>& pairs, int rounds) {
+  std::vector<double> each, three;
+  for (int round = 0; round < rounds; ++round)
+    for (size_t i = 0; i + 3 <= pairs.size(); ++i) {
+      const double start = now();
+      reader.judge({&pairs[i], 1});
+      const double middle = now();
+      reader.judge({&pairs[i], 3});
+      each.push_back(middle - start);
+      three.push_back(now() - middle);
+    }
+  return {{"each", median(each)}, {"three", median(three)}};
 }
 
 json answer(State& state, const json& request) {
@@ -86,11 +113,9 @@ json answer(State& state, const json& request) {
                                     static_cast<size_t>(vectors.nbytes())});
     return json::object();
   }
-  if (request.contains("judge")) {
-    std::vector<accrete::ReadPair> pairs;
-    for (const json& one : request["judge"]) pairs.push_back({one[0], one[1], one[2]});
-    return {{"odds", state.reader->judge(pairs)}};
-  }
+  if (request.contains("judge")) return {{"odds", state.reader->judge(pairs_of(request["judge"]))}};
+  if (request.contains("bench pairs"))
+    return bench_pairs(*state.reader, pairs_of(request["bench pairs"]), request["rounds"]);
   if (request.contains("bench")) return bench(*state.reader, request["bench"], request["rounds"]);
   throw accrete::Error(accrete::ErrorCode::kInvalidArgument, "an unknown request");
 }

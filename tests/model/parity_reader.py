@@ -380,3 +380,6 @@ for question, wordings, answer in pairs:
 worst = np.abs(got - np.array(want)).max()
 assert worst < 1e-3, f"the cross-encoder differs by {worst}"
 print(f"cross-encoder parity: {len(pairs)} pairs within {worst:.1e}, the same bits alone")
+typical = [[q, rng.sample(few, 3), "thirty euros"] for q in few]
+timed = ask({"bench pairs": typical, "rounds": 5})[1]
+print(f"cross-encoder: one pair, one thread: {timed['each'] * 1e3:.2f} ms, three at once {timed['three'] * 1e3:.2f} ms")
