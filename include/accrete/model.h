@@ -91,8 +91,8 @@ class Model {
   // Takes the last n active updates back, exactly, and returns their ids, newest first. Throws
   // kInvalidArgument when there are fewer, kConflict, kNotFound (a model without a memory).
   std::vector<std::string> undo(int64_t n = 1);
-  // Puts the last n undone ones back, unless something was taught since; ids, oldest first. Throws
-  // as undo() does.
+  // Puts the last n undone ones back, unless something was taught or reverted since; ids, oldest
+  // first. Throws as undo() does.
   std::vector<std::string> redo(int64_t n = 1);
   // Takes one update back, anywhere in the order; with `again` brings it back. Returns its id.
   // Throws kNotFound, kInvalidArgument (it is so already), kConflict.

@@ -54,7 +54,8 @@ void add_steps(CLI::App& app, Common& common, Run& run) {
     });
   };
   add("undo", "Take the last N updates back, exactly", true);
-  add("redo", "Put the last N undone updates back", false);
+  add("redo", "Put the last N undone updates back, those undone since the last teach or revert",
+      false);
 }
 
 void add_revert(CLI::App& app, Common& common, Run& run) {
@@ -64,7 +65,9 @@ void add_revert(CLI::App& app, Common& common, Run& run) {
   };
   auto state = std::make_shared<State>();
   auto* verb = app.add_subcommand(
-      "revert", "Take one update back, anywhere in the order; the others stay as they are");
+      "revert",
+      "Take one update back, anywhere in the order; the others stay as they are. --again brings it "
+      "back, redo does not");
   verb->add_option("MODEL", state->model, "A model folder")->type_name("FOLDER")->required();
   verb->add_option("ID", state->id, "An update's id, its beginning, or a tag")->required();
   verb->add_flag("--again", state->again, "Bring it back, in its old place");

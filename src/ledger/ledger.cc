@@ -24,14 +24,14 @@ std::string now() {
   return text;
 }
 
-void check_count(int64_t count, size_t available, const char* what) {
+void check_count(int64_t count, size_t available, const char* what, std::string hint) {
   if (count < 1)
     throw Error(ErrorCode::kInvalidArgument, accrete::format("cannot {} {} updates", what, count),
                 "give a number from 1");
   if (available < static_cast<size_t>(count))
     throw Error(ErrorCode::kInvalidArgument,
                 accrete::format("cannot {} {} update(s): there are {}", what, count, available),
-                "`accrete log` lists them");
+                std::move(hint));
 }
 
 }  // namespace
@@ -195,7 +195,7 @@ std::vector<std::string> Ledger::undo(int64_t count) {
   Transaction transaction(impl_->database);
   const auto available =
       impl_->database.query_integer("SELECT count(*) FROM updates WHERE active = 1");
-  check_count(count, static_cast<size_t>(available), "undo");
+  check_count(count, static_cast<size_t>(available), "undo", "`accrete log` lists them");
   const auto last = impl_->select(accrete::format(
       "WHERE seq IN (SELECT seq FROM updates WHERE active = 1 ORDER BY seq DESC LIMIT {})", count));
   int64_t place = impl_->database.query_integer("SELECT coalesce(max(undone), 0) FROM updates");
@@ -214,7 +214,8 @@ std::vector<std::string> Ledger::redo(int64_t count) {
   Transaction transaction(impl_->database);
   const auto available =
       impl_->database.query_integer("SELECT count(*) FROM updates WHERE undone IS NOT NULL");
-  check_count(count, static_cast<size_t>(available), "redo");
+  check_count(count, static_cast<size_t>(available), "redo",
+              available < count ? impl_->hint_for_redo() : std::string());
   // select() sorts by ledger order, oldest first.
   const auto last = impl_->select(
       accrete::format("WHERE seq IN (SELECT seq FROM updates WHERE undone IS NOT NULL "
@@ -235,6 +236,8 @@ void Ledger::set_active(const std::string& id, bool active) {
   Transaction transaction(impl_->database);
   const UpdateRow row = impl_->find(id);
   if (row.record.active == active) return;
+  // What was undone before a revert is no longer what was taken back last.
+  if (!active) impl_->end_redo_order();
   impl_->switch_state(row, active, 0);
   transaction.commit();
 }

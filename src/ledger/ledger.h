@@ -112,11 +112,13 @@ class Ledger {
   // kInvalidArgument when there are fewer.
   std::vector<std::string> undo(int64_t count = 1);
   // Reactivates the last `count` undone ones and returns their ids in ledger order; only those
-  // undone since the last commit. Throws kInvalidArgument when there are fewer.
+  // undone since the last commit or revert. Throws kInvalidArgument when there are fewer, with a
+  // hint that names the reverted ones.
   std::vector<std::string> redo(int64_t count = 1);
   // Deactivates (or, with active = true, reactivates) one update anywhere in the order; nothing
-  // happens if it is in that state. What is deactivated here is not for redo() to bring back, and
-  // what is reactivated here leaves the redo order. Throws as find() does.
+  // happens if it is in that state. What is deactivated here is not for redo() to bring back, nor
+  // what was undone before it; what is reactivated here leaves the redo order. Throws as find()
+  // does.
   void set_active(const std::string& id, bool active);
   // Gives the update a tag in place of the one it had; an empty name takes it away. Letters,
   // digits,

@@ -4,6 +4,7 @@
 // Non-goals: locking between threads: every call of Ledger takes `mutex` first.
 #pragma once
 
+#include <algorithm>
 #include <mutex>
 #include <optional>
 #include <string>
@@ -199,6 +200,33 @@ struct Ledger::Impl {
     for (const std::string& id : folds_of(row.record)) set_state(find(id), !active, 0);
   }
 
+  // What had been undone can no longer be redone: the order went on without it.
+  void end_redo_order() {
+    for (const UpdateRow& row : select("WHERE undone IS NOT NULL")) set_state(row, false, 0);
+  }
+
+  // How to get back what redo does not: updates that were reverted, or undone before the redo order
+  // ended. What an active fold stands for is not gone.
+  std::string hint_for_redo() {
+    constexpr size_t kMost = 3;
+    std::vector<std::string> folded, ids;
+    for (const UpdateRow& row : select("WHERE active = 1"))
+      for (std::string& id : folds_of(row.record)) folded.push_back(std::move(id));
+    for (const UpdateRow& row : select("WHERE active = 0 AND undone IS NULL"))
+      if (std::find(folded.begin(), folded.end(), row.record.id) == folded.end())
+        ids.push_back(row.record.id);
+    if (ids.empty()) return "`accrete log` lists them";
+    if (ids.size() == 1)
+      return accrete::format("`accrete revert MODEL {} --again` brings back what was reverted",
+                             ids.front());
+    std::string named;
+    for (size_t i = ids.size(); i > 0 && i + kMost > ids.size(); --i)
+      named += (named.empty() ? "" : ", ") + ids[i - 1];
+    return accrete::format(
+        "`accrete revert MODEL ID --again` brings back what was reverted, or undone before: {}{}",
+        named, ids.size() > kMost ? ", ...; `accrete log` lists them all" : "");
+  }
+
   void insert_leftover(const std::string& file) {
     Statement(database, "INSERT OR IGNORE INTO leftovers (file) VALUES (?1)").bind(1, file).run();
   }
@@ -268,8 +296,7 @@ struct Ledger::Impl {
 
   void record_update(const UpdateRecord& record) {
     Transaction transaction(database);
-    // What had been undone can no longer be redone: the order went on without it.
-    for (const UpdateRow& row : select("WHERE undone IS NOT NULL")) set_state(row, false, 0);
+    end_redo_order();
     insert({record, 0});
     for (const std::string& id : folds_of(record)) {
       const UpdateRow row = find(id);
@@ -284,7 +311,7 @@ struct Ledger::Impl {
 
   UpdateRecord reactivate(const std::string& id) {
     Transaction transaction(database);
-    for (const UpdateRow& row : select("WHERE undone IS NOT NULL")) set_state(row, false, 0);
+    end_redo_order();
     switch_state(find(id), true, 0);
     transaction.commit();
     return find(id).record;

@@ -30,8 +30,8 @@ class History {
 
   // Takes the last n active updates back, exactly. Throws kInvalidArgument when there are fewer.
   api::ActiveReport undo(int64_t n = 1) const;
-  // Puts the last n undone ones back, unless something was taught since. Their files must be there
-  // and whole (kFormat).
+  // Puts the last n undone ones back, unless something was taught or reverted since. Their files
+  // must be there and whole (kFormat).
   api::ActiveReport redo(int64_t n = 1) const;
   // Takes one update back, anywhere in the order; with `again` brings it back. Throws
   // kInvalidArgument when it is so already.

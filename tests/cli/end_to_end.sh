@@ -148,6 +148,9 @@ refused 1 "$accrete" diff "$model" nobody --quiet
 "$accrete" revert "$model" first --json --quiet >"$work/revert.json"
 state=$state0; unchanged "revert"
 refused 1 "$accrete" revert "$model" first --quiet
+# redo is for what was undone, and says how a reverted one comes back.
+refused 1 "$accrete" redo "$model" --quiet; says "accrete revert MODEL $id --again"
+state=$state0; unchanged "redo after revert"
 "$accrete" revert "$model" first --again --json --quiet >"$work/revert.json"
 [ "$(json "$work/revert.json" 'o["activated"][0]')" = "$id" ] || fail "revert --again"
 state=$state1; unchanged "revert --again"

@@ -195,6 +195,30 @@ TEST_F(LedgerTest, RevertIsNotForRedo) {
   expect_error(ErrorCode::kNotFound, [&] { ledger_.set_active("ffffffffffffffff", true); });
 }
 
+TEST_F(LedgerTest, RedoAfterARevertSaysHowToGetItBack) {
+  const Ids ids = {commit(1), commit(2), commit(3)};
+  const auto hint = [&] {
+    try {
+      ledger_.redo();
+    } catch (const Error& error) {
+      return error.hint();
+    }
+    return std::string("nothing was refused");
+  };
+  EXPECT_EQ(hint(), "`accrete log` lists them");
+  ledger_.undo();
+  ledger_.set_active(ids[0], false);
+  // Not ids[2]: it is not what was taken back last.
+  EXPECT_NE(hint().find("revert MODEL ID --again"), std::string::npos) << hint();
+  EXPECT_NE(hint().find(ids[2] + ", " + ids[0]), std::string::npos) << hint();
+  EXPECT_EQ(active(), Ids{ids[1]});
+  ledger_.set_active(ids[2], true);
+  EXPECT_NE(hint().find("`accrete revert MODEL " + ids[0] + " --again`"), std::string::npos)
+      << hint();
+  ledger_.set_active(ids[0], true);
+  EXPECT_EQ(active(), ids);
+}
+
 TEST_F(LedgerTest, FindsByIdPrefixAndTag) {
   const std::string a = commit(1);
   const std::string b = commit(2);

@@ -172,7 +172,10 @@ inline Reference::Result Reference::apply(const Operation& op) {
       Entry& entry = entries[op.number];
       if (entry.active != op.flag) {
         entry.active = op.flag;
-        forget_redo(op.number);
+        if (op.flag)
+          forget_redo(op.number);
+        else
+          redo.clear();
       }
       return {};
     }
