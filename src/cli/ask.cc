@@ -1,4 +1,6 @@
 // ask and chat.
+#include <unistd.h>
+
 #include <algorithm>
 #include <cstdio>
 #include <iostream>
@@ -152,8 +154,9 @@ void add_chat(CLI::App& app, Common& common, Run& run) {
       api::Request request;
       if (!state->system.empty()) request.messages.push_back({"system", state->system});
       nlohmann::ordered_json turns = nlohmann::ordered_json::array();
+      const bool prompts = !common.json && ::isatty(STDIN_FILENO) != 0;
       for (std::string line;;) {
-        if (!common.json) std::fputs("> ", stderr);
+        if (prompts) std::fputs("> ", stderr);
         if (!std::getline(std::cin, line) || line.empty()) break;
         request.messages.push_back({"user", line});
         const api::Answer answer = workspace.ask(request, state->options, printer(common));
