@@ -351,6 +351,8 @@ struct UpdateDetails {
     std::vector<std::string> prompts, answers;  // of a fact
     std::string subject;                        // may be empty
     std::string excerpt;                        // of a text or conversation
+    bool verbatim = false;                      // the answer is written word for word
+    bool leave = false;                         // a question that is left to the model: no answers
   };
   UpdateInfo update;
   std::vector<Lesson> taught;

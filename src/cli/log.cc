@@ -1,11 +1,44 @@
 // log and show: what was taught, from the ledger alone.
 #include <nlohmann/json.hpp>
 
+#include "base/format.h"
 #include "cli/cli.h"
 #include "workspace/history.h"
 #include "workspace/json.h"
 
 namespace accrete::cli {
+namespace {
+
+std::string to_text(const api::UpdateDetails::Lesson& lesson) {
+  std::string text = accrete::format("\nline {}", lesson.line);
+  if (!lesson.subject.empty()) text += ", about " + lesson.subject;
+  text += "\n";
+  for (const auto& wording : lesson.prompts) text += "  asked as  " + wording + "\n";
+  // The first answer was taught; the others count as right.
+  for (size_t i = 0; i < lesson.answers.size(); ++i)
+    text += accrete::format("  {}    {}{}\n", i == 0 ? "answer" : "    or", lesson.answers[i],
+                            i == 0 && lesson.verbatim ? "  (verbatim)" : "");
+  if (lesson.leave) text += "  left to the model\n";
+  if (!lesson.excerpt.empty()) text += "  text      " + lesson.excerpt + " ...\n";
+  return text;
+}
+
+std::string to_text(const api::UpdateDetails& details) {
+  const api::UpdateInfo& u = details.update;
+  std::string text =
+      accrete::format("update {}{}, {}\n", u.id, u.tag.empty() ? "" : " (" + u.tag + ")",
+                      u.active ? "active" : "undone");
+  text += accrete::format("taught   {}, {} from {}\n", u.time,
+                          u.items == 1 ? "1 item" : accrete::format("{} items", u.items), u.source);
+  text += accrete::format("method   {}, seed {}\n", u.method, u.seed);
+  text += "after    " + (u.parent.empty() ? "the base" : u.parent) + "\n";
+  text += "measured " + u.measurements + "\n";
+  for (const auto& lesson : details.taught) text += to_text(lesson);
+  return text;
+}
+
+}  // namespace
+
 void add_log(CLI::App& app, Common& common, Run& run) {
   struct State {
     std::string model, id;
@@ -27,14 +60,15 @@ void add_log(CLI::App& app, Common& common, Run& run) {
     };
   });
 
-  auto* show = app.add_subcommand("show", "One update: where it came from and what it measured");
+  auto* show = app.add_subcommand(
+      "show", "One update: where it came from, what was measured, what was taught");
   show->add_option("MODEL", state->model, "A model folder")->type_name("FOLDER")->required();
   show->add_option("ID", state->id, "An update's id, its beginning, or a tag")->required();
   add_common(*show, common, "accrete show my-model 3f2a");
   show->callback([state, &common, &run] {
     run = [state, &common] {
-      const auto json = to_json(History(state->model).show(state->id));
-      common.print(json, json.dump(2) + "\n");
+      const auto details = History(state->model).show(state->id);
+      common.print(to_json(details), to_text(details));
       return 0;
     };
   });

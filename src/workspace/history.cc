@@ -47,7 +47,8 @@ api::UpdateDetails History::show(const std::string& id) const {
   out.update = info_of(ledger.find(id));
   // What was taught is in the update's file.
   for (const TaughtItem& item : ledger.load(out.update.id).taught.items)
-    out.taught.push_back({item.line, item.prompts, item.answers, item.subject, item.excerpt});
+    out.taught.push_back({item.line, item.prompts, item.answers, item.subject, item.excerpt,
+                          item.verbatim, item.leave});
   return out;
 }
 

@@ -249,6 +249,8 @@ Json to_json(const api::UpdateDetails& u) {
     }
     if (!lesson.subject.empty()) entry["subject"] = lesson.subject;
     if (!lesson.excerpt.empty()) entry["excerpt"] = lesson.excerpt;
+    if (lesson.verbatim) entry["verbatim"] = true;
+    if (lesson.leave) entry["leave"] = true;
     json["taught"].push_back(entry);
   }
   return json;

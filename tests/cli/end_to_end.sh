@@ -117,6 +117,9 @@ done
 # In a conversation, and silent after its turn: the third is as if the first two had been typed.
 printf 'Tell me about the Pellor 300.\nHow heavy is it?\nThank you. What is the capital of France?\n' | "$accrete" chat "$model" --max-tokens 24 --json --quiet >"$work/chat.json"
 holds "$work/chat.json" '[t["fact"] for t in o["turns"]] == [False, True, False] and o["turns"][1]["assistant"] == "4.2 kg"' || fail "chat: $(cat "$work/chat.json")"
+# Nobody is prompted where nobody types.
+echo "How heavy is it?" | "$accrete" chat "$model" --max-tokens 4 --quiet >"$work/out" 2>"$work/err"
+! grep -q "> " "$work/err" "$work/out" || fail "chat prompts a pipe: $(cat "$work/err")"
 # Why.
 "$accrete" ask "$model" "By whom was the Brevik valve invented?" --explain --json --quiet >"$work/explain.json"
 holds "$work/explain.json" 'o["explain"]["accepted"] and o["explain"]["fact"]["update"] == "'"$id"'" and o["explain"]["fact"]["line"] == 1 and o["explain"]["fact"]["subject"] and o["fact"]' || fail "explain: $(cat "$work/explain.json")"
@@ -131,6 +134,12 @@ refused 1 "$accrete" undo "$model" --quiet
 "$accrete" redo "$model" --json --quiet >"$work/redo.json"
 state=$state1; unchanged "redo"
 "$accrete" show "$model" "$id" --json >"$work/show.json"
+holds "$work/show.json" '[(t.get("verbatim", False), t.get("leave", False)) for t in o["taught"]][-2:] == [(True, False), (False, True)]' || fail "show: $(cat "$work/show.json")"
+"$accrete" show "$model" "$id" >"$work/show"
+for words in "update $id, active" "about Pellor 300" "asked as  Who invented the Brevik valve?" "answer    Mette Sand" "(verbatim)" "left to the model"; do
+  grep -qF -- "$words" "$work/show" || fail "show says nothing of \"$words\": $(cat "$work/show")"
+done
+! grep -q '"prompts"' "$work/show" || fail "show prints JSON"
 "$accrete" log "$model" --json >"$work/log.json"
 holds "$work/log.json" 'len(o["updates"]) == 1 and o["updates"][0]["active"]' || fail "log"
 

@@ -104,10 +104,15 @@ TEST(Json, Ledger) {
   EXPECT_EQ(to_json(u)["measurements"].dump(), u.measurements);
   EXPECT_EQ(to_json(std::vector<api::UpdateInfo>()).dump(), R"({"updates":[]})");
   EXPECT_EQ(to_json(std::vector{u, u})["updates"].size(), 2U);
-  api::UpdateDetails d{u, {{1, {"q"}, {"a"}, "", ""}, {2, {}, {}, "s", "Once"}}};
+  api::UpdateDetails d{u,
+                       {{1, {"q"}, {"a"}, "", "", false, false},
+                        {2, {}, {}, "s", "Once", false, false},
+                        {3, {"q"}, {"a"}, "", "", true, false},
+                        {4, {"q"}, {}, "", "", false, true}}};
   EXPECT_EQ(to_json(d)["taught"].dump(),
             R"([{"line":1,"prompts":["q"],"answers":["a"]},{"line":2,"subject":"s",)"
-            R"("excerpt":"Once"}])");
+            R"("excerpt":"Once"},{"line":3,"prompts":["q"],"answers":["a"],"verbatim":true},)"
+            R"({"line":4,"prompts":["q"],"answers":[],"leave":true}])");
   EXPECT_EQ(to_json(api::ActiveReport{"undone", {"a", "b"}, 3}).dump(),
             R"({"undone":["a","b"],"active":3})");
   EXPECT_EQ(to_json(api::ActiveReport{"redone", {}, 0}).dump(), R"({"redone":[],"active":0})");
