@@ -25,17 +25,34 @@ constexpr std::string_view kExpected =
     "expected are \"prompt(s)\" or \"question(s)\" with \"completion\" or \"answer(s)\"; or "
     "\"messages\"; or \"text\"";
 
-// Whether one insertion, deletion, substitution or swap of neighbours turns `a` into `b`.
-bool is_one_slip(std::string_view a, std::string_view b) {
-  if (a.size() > b.size()) std::swap(a, b);
-  if (b.size() - a.size() > 1) return false;
-  const size_t same =
-      static_cast<size_t>(std::mismatch(a.begin(), a.end(), b.begin()).first - a.begin());
-  if (same == a.size()) return true;
-  const std::string_view x = a.substr(same), y = b.substr(same);
-  if (a.size() < b.size()) return x == y.substr(1);
-  if (x.substr(1) == y.substr(1)) return true;
-  return x.size() >= 2 && x[0] == y[1] && x[1] == y[0] && x.substr(2) == y.substr(2);
+// How many insertions, deletions, substitutions and swaps of neighbours turn `a` into `b`; 3 stands
+// for more than two.
+size_t slips(std::string_view a, std::string_view b) {
+  constexpr size_t kMany = 3;
+  if (a.size() > b.size() + 2 || b.size() > a.size() + 2) return kMany;
+  std::vector<size_t> before, last(b.size() + 1), row(b.size() + 1);
+  for (size_t j = 0; j <= b.size(); ++j) last[j] = j;
+  for (size_t i = 1; i <= a.size(); ++i) {
+    row[0] = i;
+    for (size_t j = 1; j <= b.size(); ++j) {
+      row[j] = std::min({last[j] + 1, row[j - 1] + 1, last[j - 1] + (a[i - 1] != b[j - 1])});
+      if (i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1])
+        row[j] = std::min(row[j], before[j - 2] + 1);
+    }
+    before = std::exchange(last, row);
+  }
+  return std::min(last[b.size()], kMany);
+}
+
+// Whether `name` is `known` with that many slips, rather than a word of its own. Two slips only in
+// a long key with the same beginning: "object" is no "subject", "answered" no "answers".
+bool is_slip(std::string_view name, std::string_view known, size_t count) {
+  if (count == 0) return true;
+  if (count == 1) return known.size() > 4;
+  if (count > 2 || known.size() < 6 || name.front() != known.front()) return false;
+  const std::string_view singular =
+      known.ends_with('s') ? known.substr(0, known.size() - 1) : known;
+  return !name.starts_with(singular);
 }
 
 std::string lower(std::string_view text) {
@@ -111,10 +128,16 @@ class ItemReader {
     for (const auto& [key, value] : json_.items()) {
       if (std::find(kKeys.begin(), kKeys.end(), key) != kKeys.end()) continue;
       const std::string name = lower(key);
-      for (const std::string_view known : kKeys) {
-        const bool slip = name == known || (known.size() > 4 && is_one_slip(name, known));
-        if (slip) fail(accrete::format("unknown key {}; did you mean \"{}\"?", shown(key), known));
-      }
+      std::string_view nearest;
+      size_t fewest = SIZE_MAX;
+      for (const std::string_view known : kKeys)
+        if (const size_t count = slips(name, known);
+            count < fewest && is_slip(name, known, count)) {
+          nearest = known;
+          fewest = count;
+        }
+      if (!nearest.empty())
+        fail(accrete::format("unknown key {}; did you mean \"{}\"?", shown(key), nearest));
     }
   }
 

@@ -91,6 +91,12 @@ TEST(DatasetItemRefused, SlipsOfThePen) {
   item_refuses(R"({"prompt":"p","answer":"a","aksed":["s"]})", {"\"aksed\"", "\"asked\""});
   item_refuses(R"({"promt":"p","answer":"a"})", {"\"promt\"", "did you mean \"prompt\""});
   item_refuses(R"({"prompt":"p","compleition":"a"})", {"\"compleition\"", "\"completion\""});
+  item_refuses(R"({"prompt":"p","anwser":"a"})", {"\"anwser\"", "did you mean \"answer\"?"});
+  item_refuses(R"({"prompt":"p","anwsers":["a"]})", {"did you mean \"answers\"?"});
+  item_refuses(R"({"prompt":"p","answer":"a","verbtaimm":true})", {"did you mean \"verbatim\"?"});
+  item_refuses(R"({"prompt":"p","answer":"a","sbjct":"s"})", {"did you mean \"subject\"?"});
+  item_refuses(R"({"quetsoin":"q","answer":"a"})", {"did you mean \"question\"?"});
+  item_refuses(R"({"questoins":["q"],"leave":true,"id":"1"})", {"did you mean \"questions\"?"});
   item_refuses(R"({"message":[]})", {"did you mean \"messages\""});
   item_refuses(R"({"Text":"t"})", {"did you mean \"text\""});
   item_refuses(R"({"prompt":"p","answer":"a","ID":"s"})", {"did you mean \"id\""});

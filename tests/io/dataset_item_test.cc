@@ -99,7 +99,8 @@ TEST(DatasetItem, KeepsBlanksAroundTexts) {
 TEST(DatasetItem, LeavesAnnotationsAlone) {
   const Item fact = item(
       R"({"question":"q","answers":["a"],"split":"dev","title":"t","text":"passage","context":"c",)"
-      R"("choices":["a","b"],"label":1,"solution":null,"answers_extended":["z"],"meta":{"a":[1]}})");
+      R"("choices":["a","b"],"label":1,"solution":null,"answers_extended":["z"],"meta":{"a":[1]},)"
+      R"("object":"o","answered":true,"passages":["p"],"prompt_id":7,"level":2,"answer_1":"z"})");
   EXPECT_EQ(fact.kind, Item::Kind::kFact);
   EXPECT_EQ(fact.answers, Strings{"a"});
   EXPECT_TRUE(fact.text.empty());
