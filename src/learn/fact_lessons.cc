@@ -75,6 +75,21 @@ FactLesson lesson_of(const LanguageModel& model, const Dataset& data, const Item
   return out;
 }
 
+// Questions that are left to the model need not ask the same: each of a line stands for itself.
+std::vector<Item> one_left_each(const std::vector<Item>& items) {
+  std::vector<Item> out;
+  for (const Item& item : items) {
+    out.push_back(item);
+    if (!item.leave || item.prompts.size() < 2) continue;
+    out.back().prompts.resize(1);
+    for (size_t i = 1; i < item.prompts.size(); ++i) {
+      out.push_back(out.back());
+      out.back().prompts = {item.prompts[i]};
+    }
+  }
+  return out;
+}
+
 // Whether the subject is named by the wording or, in a conversation, before it.
 bool names(const FactLesson& lesson, size_t wording, const std::string& subject) {
   if (!find_name(lesson.item.prompts[wording], subject).empty()) return true;
@@ -165,7 +180,7 @@ FactLessons make_fact_lessons(const LanguageModel& model, const Dataset& data, b
     std::string wording;
   };
   std::map<std::string, Seen> seen;  // by address
-  for (const Item& item : data.items) {
+  for (const Item& item : one_left_each(data.items)) {
     if (item.kind == Item::Kind::kFact && item.prompts.empty()) {
       continue;  // only asked, never taught
     }

@@ -335,6 +335,24 @@ TEST_F(FactTeach, WhatIsLeftToTheModelIsTheModels) {
   EXPECT_EQ(says(model, kHeavy), "b");
 }
 
+// As if each had a line of its own, whatever the others ask.
+TEST_F(FactTeach, EachOfSeveralQuestionsIsLeftToTheModel) {
+  const auto model = fresh(), lines = fresh();
+  learn(model, {fact("", {kHeavy}, "b"), fact("", {kMaker}, "c")});
+  learn(lines, {fact("", {kHeavy}, "b"), fact("", {kMaker}, "c")});
+  const TeachResult r = learn(model, {leave("", {kHeavy, kMaker})});
+  EXPECT_TRUE(r.remarks.empty()) << r.remarks.front();
+  const auto taught = Ledger::open(model, Ledger::Mode::kRead).load(r.update).taught.items;
+  ASSERT_EQ(taught.size(), 2U);
+  EXPECT_EQ(taught[0].subject, "Zorb");
+  EXPECT_EQ(taught[1].subject, "Quendel");
+  learn(lines, {leave("", {kHeavy}), leave("", {kMaker})});
+  for (const std::string& question : {kHeavy, kMaker}) {
+    EXPECT_EQ(asked(model, {{"user", question}}).choice.fact, -1) << question;
+    EXPECT_EQ(says(model, question), says(lines, question)) << question;
+  }
+}
+
 TEST_F(FactTeach, ConversationsAreFacts) {
   const auto model = fresh();
   Item item;
