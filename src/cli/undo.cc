@@ -65,12 +65,10 @@ void add_revert(CLI::App& app, Common& common, Run& run) {
   };
   auto state = std::make_shared<State>();
   auto* verb = app.add_subcommand(
-      "revert",
-      "Take one update back, anywhere in the order; the others stay as they are. --again brings it "
-      "back, redo does not");
+      "revert", "Take one update back, anywhere in the order; the others stay as they are");
   verb->add_option("MODEL", state->model, "A model folder")->type_name("FOLDER")->required();
   verb->add_option("ID", state->id, "An update's id, its beginning, or a tag")->required();
-  verb->add_flag("--again", state->again, "Bring it back, in its old place");
+  verb->add_flag("--again", state->again, "Bring it back, in its old place; redo does not");
   add_common(*verb, common, "accrete revert my-model 3f2a && accrete revert my-model 3f2a --again");
   verb->callback([state, &common, &run] {
     run = [state, &common] {
