@@ -123,8 +123,8 @@ class Model {
   // name is taken), kInvalidArgument (the name, an item without an answer).
   ProbeInfo add_probe(const std::filesystem::path& file, const ProbeOptions& options,
                       const Callbacks& callbacks = {});
-  // The same of those questions that the model answers right today, asked behind the demonstrations
-  // of another file if one is given. Throws kRefused when there are none.
+  // The same of those questions that the model answers exactly today, asked behind the
+  // demonstrations of another file if one is given. Throws kRefused when there are none.
   DiscoverReport discover_probe(const std::filesystem::path& file, const ProbeOptions& options,
                                 const std::filesystem::path& demonstrations = {},
                                 const Callbacks& callbacks = {});

@@ -179,7 +179,8 @@ api::DiscoverReport Workspace::discover_probe(const Dataset& data, const api::Pr
   if (kept.empty())
     throw Error(
         ErrorCode::kRefused, "the model answers none of them right; there is no probe",
-        "questions whose answers it gives word for word, or --few-shot with two demonstrations");
+        "give questions whose answers it gives word for word today and nothing more, or --few-shot "
+        "with two demonstrations");
   probe.raw = raw;
   probe.record = record_of(options, raw, ledger);
   probe.record.base = 1;

@@ -129,7 +129,8 @@ class Workspace {
   // Throws kConflict (the name is taken, somebody is changing the folder), kInvalidArgument.
   api::ProbeInfo add_probe(const Dataset& data, const api::ProbeOptions& options,
                            const Reporter& reporter = {});
-  // Of the questions that the model answers right today. Throws kRefused when there are none.
+  // Of the questions that the model answers right today: one of the answers and no more in the
+  // first line (with `raw` it may go on). Throws kRefused when there are none.
   api::DiscoverReport discover_probe(const Dataset& data, const api::ProbeOptions& options,
                                      const std::optional<Dataset>& demonstrations = std::nullopt,
                                      const Reporter& reporter = {});

@@ -231,6 +231,7 @@ refused 1 "$accrete" teach "$model" "$work/subject.jsonl" --quiet; says subject.
 refused 1 "$accrete" teach "$work/base" "$work/facts.jsonl" --quiet
 refused 1 "$accrete" teach "$model" "$work/facts.jsonl" --max-seconds 0.5 --quiet
 refused 1 "$accrete" ask "$model" "x" --device nonsense --quiet
+"$accrete" probe discover --help | grep "answers exactly today" >/dev/null || fail "discover --help does not say what is kept"
 refused 1 "$accrete" probe add "$model" left "$work/facts.jsonl" --quiet
 refused 1 "$accrete" ask "$model" "$(head -c 60000 /dev/zero | tr '\0' x)" --quiet
 refused 2 "$accrete" teach
