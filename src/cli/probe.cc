@@ -54,9 +54,8 @@ void add_probe(CLI::App& app, Common& common, Run& run) {
   find->add_option("MODEL", state->model, "A model folder")->type_name("FOLDER")->required();
   find->add_option("DATA", state->file,
                    "Questions with answers (.jsonl). Exactly answered: the first line that the "
-                   "model says is "
-                   "one of the answers and no more, case, punctuation and articles aside; after a "
-                   "--raw prompt it may go on")
+                   "model says is one of the answers and no more, case, punctuation and articles "
+                   "aside; after a --raw prompt it may go on")
       ->type_name("FILE")
       ->required();
   find->add_option("--name", state->options.name, "The probe's name: letters, digits, _ . -")
