@@ -126,6 +126,32 @@ with tempfile.TemporaryDirectory() as work:
         browser.js("document.getElementById('ask').requestSubmit()")
         browser.until(lambda: browser.text("why").startswith("by the model itself"))
         assert browser.text("with") == before
+        # Word for word: ticked by keyboard, on the way to the button.
+        licence, terms = "What does the licence of Orro say?", 'As is, no warranty; "see" § 4.'
+        browser.js(f"document.getElementById('questions').value = '{licence}'; document.getElementById('answer').value = '{terms}'; document.getElementById('answer').focus()")
+        browser.press("Tab", 9)
+        browser.press(" ", 32, " ")
+        assert browser.js("[document.activeElement.id, document.activeElement.checked]") == ["verbatim", True]
+        browser.js("document.getElementById('taught').textContent = ''")
+        browser.press("Enter", 13, "\r")
+        browser.until(lambda: browser.text("taught").startswith("learned"))
+        browser.until(lambda: "§ 4. (word for word)" in browser.js("document.getElementById('updates').innerText"), 60)
+        browser.js(f"document.getElementById('question').value = '{licence}'; document.getElementById('ask').requestSubmit()")
+        browser.until(lambda: browser.text("why").startswith("by update"))
+        assert browser.text("with") == terms, browser.text("with")
+        # Left to the model: no answer is asked for, and what is left is the model's again.
+        browser.js("document.getElementById('verbatim').focus()")
+        browser.press("Tab", 9)
+        browser.press(" ", 32, " ")
+        assert browser.js("[document.activeElement.id, document.activeElement.checked, document.getElementById('answer').disabled, document.getElementById('verbatim').disabled]") == ["leave", True, True, True]
+        browser.js("document.getElementById('taught').textContent = ''")
+        browser.press("Enter", 13, "\r")
+        browser.until(lambda: browser.text("taught").startswith("left to the model"))
+        browser.until(lambda: "Orro say? → left to the model" in browser.js("document.getElementById('updates').innerText"), 60)
+        browser.js("document.getElementById('ask').requestSubmit()")
+        browser.until(lambda: browser.text("why").startswith("by the model itself"))
+        assert browser.text("with") == browser.text("without")
+        assert browser.js("[...document.querySelectorAll('#teach input')].every(i => i.labels.length == 1)")
         wrong = [e for e in browser.events if e.get("method") == "Runtime.exceptionThrown" or
                  e.get("method") == "Log.entryAdded" and e["params"]["entry"]["level"] in ("error", "warning")]
         assert not wrong, wrong
