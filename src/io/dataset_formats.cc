@@ -15,7 +15,7 @@ constexpr std::string_view kSeparator = "<|endoftext|>";
 
 [[noreturn]] void fail_line(std::string_view source, int64_t line, std::string_view what) {
   throw Error(ErrorCode::kFormat, accrete::format("{}:{}: {}", source, line, what),
-              "correct this line and run the command again");
+              "correct this line and try again");
 }
 
 // Calls line(text, number) for each, without its end ("\n" or "\r\n").

@@ -108,7 +108,7 @@ class ItemReader {
 
   [[noreturn]] void fail(const std::string& what) const {
     throw Error(ErrorCode::kFormat, accrete::format("{}:{}: {}", source_, line_, what),
-                "correct this line and run the command again");
+                "correct this line and try again");
   }
   [[noreturn]] void fail_keys(std::string_view what) const {
     constexpr size_t kMostKeys = 16;

@@ -93,6 +93,21 @@ HttpResponse error_response(int status, const std::string& message, const std::s
   return out;
 }
 
+namespace {
+
+// What lies below names verbs and options of the command line; a client has routes.
+std::string in_routes(const std::string& hint) {
+  const auto has = [&](std::string_view text) { return hint.find(text) != std::string::npos; };
+  if (has("`accrete revert "))
+    return "POST /v1/memory/updates/ID/redo brings back what was reverted, or undone before; GET "
+           "/v1/memory/updates lists the ids";
+  if (has("`accrete log`")) return "GET /v1/memory/updates lists them";
+  if (has("--raw")) return "/v1/completions goes on with a text, without the chat template";
+  return hint;
+}
+
+}  // namespace
+
 HttpResponse error_response(std::exception_ptr error) {
   try {
     std::rethrow_exception(std::move(error));
@@ -100,10 +115,10 @@ HttpResponse error_response(std::exception_ptr error) {
     return error_response(e.status(), e.what(), "", e.param(), e.code_text(), e.hint());
   } catch (const Error& e) {
     return error_response(status_of(e), e.what(), "", "", std::string(error_code_name(e.code())),
-                          e.hint());
+                          in_routes(e.hint()));
   } catch (const std::bad_alloc&) {
     return error_response(503, "out of memory", "", "", "out_of_memory",
-                          "ask for less at a time, or serve fewer --rows");
+                          "ask for less at a time: a shorter prompt, a smaller max_tokens or n");
   } catch (const std::exception& e) {
     // Of libtorch's the first line; what follows is of the program's inside.
     const std::string what = e.what();
@@ -262,7 +277,8 @@ std::optional<HttpResponse> Api::admit(const HttpRequest& request) {
   const std::string* host = request.header("host");
   if (host == nullptr || !host_allowed(*host, options_.allow_hosts))
     return refuse(403, "this server is not known by the name in the Host header", "foreign_host",
-                  "call it by its address or as localhost, or start it with --allow-host NAME");
+                  "call it by its address or as localhost; whoever runs it can allow this name "
+                  "(--allow-host)");
   if (const std::string* origin = request.header("origin"))
     if (*origin != "http://" + *host && *origin != "https://" + *host)
       return refuse(403, "pages of other origins may not ask this server", "foreign_origin", "");
@@ -283,7 +299,8 @@ std::optional<HttpResponse> Api::admit(const HttpRequest& request) {
                     accrete::format("this key may not do that: it lacks the scope {}",
                                     std::string(scope_name(*route->scope))),
                     "missing_scope",
-                    "ask for a key with it: `accrete key add FILE NAME --scope …`");
+                    accrete::format("ask whoever runs the server for a key with the scope {}",
+                                    std::string(scope_name(*route->scope))));
   }
   if (route == nullptr) {
     if (other_method)

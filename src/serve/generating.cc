@@ -45,7 +45,7 @@ void Generating::start() {
   api_.answer(call_, api_.draining_
                          ? error_response(503, "the server is ending", "", "", "draining", "")
                          : error_response(429, "too many requests wait", "", "", "queue_full",
-                                          "try again in a moment, or serve with a larger --queue"));
+                                          "try again in a moment"));
 }
 
 std::vector<StepRequest> Generating::prepare() {

@@ -287,8 +287,10 @@ TEST_F(ApiTest, BadInputHasItsStatusAndNamesItsField) {
       {"no such job", "GET", "/v1/memory/jobs/job-99", "", 404, "job-99"},
       {"no such job's events", "GET", "/v1/memory/jobs/job-99/events", "", 404, "job-99"},
       {"no such update", "GET", "/v1/memory/updates/0123456789abcdef", "", 404, "not_found"},
-      {"nothing to undo", "POST", "/v1/memory/undo", "", 400, "error"},
-      {"an update that is none", "POST", "/v1/memory/updates/xyz/undo", "", 404, "error"},
+      {"nothing to undo", "POST", "/v1/memory/undo", "", 400, "GET /v1/memory/updates lists"},
+      {"nothing to redo", "POST", "/v1/memory/redo", "", 400, "GET /v1/memory/updates lists"},
+      {"an update that is none", "POST", "/v1/memory/updates/xyz/undo", "", 404,
+       "GET /v1/memory/updates lists"},
       {"no such model", "GET", "/v1/models/other", "", 404, "model_not_found"},
       {"no such route", "GET", "/v1/nothing", "", 404, "unknown_route"},
       {"the wrong method", "GET", "/v1/chat/completions", "", 405, "method_not_allowed"},
@@ -303,6 +305,11 @@ TEST_F(ApiTest, BadInputHasItsStatusAndNamesItsField) {
     ASSERT_TRUE(json.is_object() && json.contains("error")) << bad.name << "\n" << response;
     for (const char* field : {"message", "type", "param", "code", "hint"})
       EXPECT_TRUE(json["error"].contains(field)) << bad.name;
+    // A client has fields and routes, no command line.
+    for (const char* of_the_command_line : {"--", "`accrete ", "command"})
+      EXPECT_THAT(json["error"].value("hint", nlohmann::json()).dump(),
+                  Not(HasSubstr(of_the_command_line)))
+          << bad.name;
   }
   EXPECT_EQ(json_of(server_->ask("GET", "/v1/memory/jobs"))["data"].size(), 0U);  // nothing queued
   EXPECT_EQ(status_of(post("/v1/chat/completions", chat())), 200);
