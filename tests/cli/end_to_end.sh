@@ -119,7 +119,7 @@ printf 'Tell me about the Pellor 300.\nHow heavy is it?\nThank you. What is the 
 holds "$work/chat.json" '[t["fact"] for t in o["turns"]] == [False, True, False] and o["turns"][1]["assistant"] == "4.2 kg"' || fail "chat: $(cat "$work/chat.json")"
 # Nobody is prompted where nobody types.
 echo "How heavy is it?" | "$accrete" chat "$model" --max-tokens 4 --quiet >"$work/out" 2>"$work/err"
-! grep -q "> " "$work/err" "$work/out" || fail "chat prompts a pipe: $(cat "$work/err")"
+! grep -q "> " "$work/err" || fail "chat prompts a pipe: $(cat "$work/err")"
 # Why.
 "$accrete" ask "$model" "By whom was the Brevik valve invented?" --explain --json --quiet >"$work/explain.json"
 holds "$work/explain.json" 'o["explain"]["accepted"] and o["explain"]["fact"]["update"] == "'"$id"'" and o["explain"]["fact"]["line"] == 1 and o["explain"]["fact"]["subject"] and o["fact"]' || fail "explain: $(cat "$work/explain.json")"
