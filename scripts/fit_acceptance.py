@@ -19,13 +19,13 @@ import time
 import numpy as np
 import torch
 import torch.nn.functional as F
-from modeling_accrete_facts import MOST_CROSS, plain_question
 from tune_cross_encoder import FOLDER, CrossEncoder
 from tune_reader import ADAPTER, DATA, Encoder, caching, mask, measures, trials
+from modeling_accrete_facts import MOST_CROSS, plain_question  # isort: skip: tune_reader knows where it is
 
 FILE = DATA / "reader" / "acceptance.json"
 TERMS = ["centred", "whole", "answer", "nearest", "contrast", "cross", "bias"]
-WEIGHT = {"far": 0.25, "office": 2, "contrast": 0.05, "near": 0.2}  # of a set beside the others, which weigh 1, by what its name has in it
+WEIGHT = {"far": 0.25, "office": 2, "contrast": 0.05}  # of a set beside the others, which weigh 1, by what its name has in it
 JUDGED = 3
 OUT = -1e4  # log-odds of what is no candidate
 
