@@ -586,8 +586,8 @@ class Reader:
             config = json.load(file)
         factors = load_file(os.path.join(folder, "adapter_model.safetensors"))
         for name, b in factors.items():
-            layer, end = name.removeprefix("base_model.model.").rsplit(".lora_", 1)
-            if end == "B.weight":
+            if name.endswith(".lora_B.weight"):
+                layer = name.removeprefix("base_model.model.").removesuffix(".lora_B.weight")
                 a = factors[name.replace("lora_B", "lora_A")]
                 weight = network.get_submodule(layer).weight
                 weight += config["lora_alpha"] / config["r"] * b.float() @ a.float()
@@ -621,7 +621,13 @@ class Reader:
         return float(means @ self.head) + self.head_bias
 
 
-MOST_CROSS = 8.0  # kMostCross of src/memory/acceptance.cc
+MOST_CROSS, MOST_CROSS_UNNAMED = 8.0, 1.0  # of src/memory/acceptance.cc
+
+
+def most_cross(named):
+    return MOST_CROSS if named else MOST_CROSS_UNNAMED
+
+
 SHRINK = 2  # kShrink of src/memory/fact_store.cc
 
 
@@ -789,7 +795,7 @@ class Facts:
         return sum(rule[t] * e[t] for t in terms) + rule["bias"]
 
     def log_odds(self, e):
-        cross = 0.0 if e["same"] or e["cross"] is None else min(max(e["cross"], -MOST_CROSS), MOST_CROSS)
+        cross = 0.0 if e["same"] or e["cross"] is None else min(max(e["cross"], -MOST_CROSS), most_cross(e["named"]))
         return self.by_cosines(e) + self.rule["cross"] * cross
 
     def judge(self, evidence, caution):
@@ -798,7 +804,7 @@ class Facts:
         if not self.rule["cross"] or not best or best[0]["same"]:
             return
         for e in best:
-            if self.by_cosines(e) + abs(self.rule["cross"]) * MOST_CROSS - caution < self.threshold(e):
+            if self.by_cosines(e) + abs(self.rule["cross"]) * most_cross(e["named"]) - caution < self.threshold(e):
                 continue
             fact = self.texts[e["fact"]]
             plain = lambda text: mask_name(plain_question(text), fact["subject"]) if fact["subject"] else plain_question(text)

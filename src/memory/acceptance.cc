@@ -19,7 +19,9 @@ constexpr AcceptanceRule kRule = {.centred = 4.520,
                                   .slope = 1.26,
                                   .most = 1.386};
 
-constexpr double kMostCross = 8;  // log-odds of a cross-encoder that count
+// Log-odds of a cross-encoder that count. Beside a fact without a subject stands everything that
+// anybody may ask: there it can turn a question away, and vouches for none that the cosines doubt.
+constexpr double kMostCross = 8, kMostCrossUnnamed = 1;
 constexpr size_t kMostJudged = 3;
 
 // The log-odds from which on a question is accepted. The more was taught about one thing, the more
@@ -42,8 +44,12 @@ double by_cosines(const Evidence& e, const AcceptanceRule& rule) {
   return e.same ? rule.same : without_answer(e, rule) + rule.answer * e.answer;
 }
 
+double most_cross(const Evidence& e) {
+  return e.named ? kMostCross : kMostCrossUnnamed;
+}
+
 double log_odds(const Evidence& e, const AcceptanceRule& rule) {
-  const double cross = e.same ? 0 : std::clamp(e.cross.value_or(0), -kMostCross, kMostCross);
+  const double cross = e.same ? 0 : std::clamp(e.cross.value_or(0), -kMostCross, most_cross(e));
   return by_cosines(e, rule) + rule.cross * cross;
 }
 
@@ -81,7 +87,8 @@ std::vector<size_t> to_judge(std::span<const Evidence> evidence, const Acceptanc
   if (n > 0 && evidence[out.front()].same) return {};
   std::erase_if(out, [&](size_t i) {
     const Evidence& e = evidence[i];
-    return by_cosines(e, rule) + std::abs(rule.cross) * kMostCross - caution < threshold(e, rule);
+    return by_cosines(e, rule) + std::abs(rule.cross) * most_cross(e) - caution <
+           threshold(e, rule);
   });
   return out;
 }

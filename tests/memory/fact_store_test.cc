@@ -426,6 +426,7 @@ Evidence evidence_of(int64_t fact, double odds, const AcceptanceRule& rule) {
   Evidence e;
   e.fact = fact;
   e.centred = (odds - rule.bias) / rule.centred;
+  e.named = true;
   return e;
 }
 
@@ -463,6 +464,10 @@ TEST(Acceptance, OfThoseReadTogetherOneIsBest) {
   EXPECT_EQ(choice.fact, -1);
   EXPECT_EQ(choice.best.fact, 0);
   EXPECT_NEAR(choice.runner_up.probability, 1 / (1 + std::exp(3.0)), 1e-9);
+  // Without a name it turns away, and vouches for little.
+  for (Evidence& e : evidence) e.named = false;
+  evidence[0].cross = 8;
+  EXPECT_NEAR(decide(evidence, rule, 0).best.probability, 1 / (1 + std::exp(-2.5)), 1e-9);
 }
 
 TEST(FactStore, APairHoldsTheNearestWordingsWithTheSubjectMasked) {
