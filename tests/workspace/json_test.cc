@@ -62,14 +62,14 @@ TEST(Json, Answers) {
   why.needed = 0.5;
   auto json = to_json(a);
   EXPECT_EQ(keys(json), "text tokens finish_reason fact explain");
-  EXPECT_EQ(keys(json["explain"]), "accepted fact needed");
+  EXPECT_EQ(keys(json["explain"]), "accepted fact read needed");
   EXPECT_EQ(
       keys(json["explain"]["fact"]),
       "update source line wording subject probability masked_cosine whole_cosine contrast answer");
   why.accepted = false;
   best.leave = true;
   json = to_json(a);
-  EXPECT_EQ(keys(json["explain"]), "accepted nearest needed");
+  EXPECT_EQ(keys(json["explain"]), "accepted nearest read needed");
   EXPECT_FALSE(json["explain"]["nearest"].contains("answer"));
   why.nearest.reset();
   EXPECT_EQ(to_json(a)["explain"].dump(), R"({"accepted":false})");
