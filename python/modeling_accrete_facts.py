@@ -812,9 +812,10 @@ class Facts:
 
     def threshold(self, e):
         rule = self.rule
+        raw = rule["raw"] if self.texts[e["fact"]]["raw"] else 0.0
         if not e["named"]:
-            return rule["open"]
-        return min(max(rule["slope"] * math.log(e["rivals"] / rule["few"]), 0.0), rule["most"])
+            return rule["open"] + raw
+        return raw + min(max(rule["slope"] * math.log(e["rivals"] / rule["few"]), 0.0), rule["most"])
 
     def decide(self, evidence, caution):
         for order, e in enumerate(evidence):

@@ -29,8 +29,7 @@ class WorkFolder {
       throw Error(ErrorCode::kIo, "cannot make a temporary folder " + name);
     path_ = name;
     take(model, path_);
-    fs::create_directories(path_ / "accrete" / "reader");
-    take(model / "accrete" / "reader", path_ / "accrete" / "reader");
+    take_all(model / "accrete" / "reader", path_ / "accrete" / "reader");
     link(model / "accrete" / "memory.json", path_ / "accrete" / "memory.json");
     const Ledger ledger = Ledger::create(path_);
   }
@@ -47,6 +46,12 @@ class WorkFolder {
     std::error_code error;
     fs::create_hard_link(from, to, error);
     if (error) fs::copy_file(from, to);
+  }
+  static void take_all(const fs::path& from, const fs::path& to) {
+    fs::create_directories(to);
+    take(from, to);
+    for (const auto& entry : fs::directory_iterator(from))
+      if (entry.is_directory()) take_all(entry.path(), to / entry.path().filename());
   }
   static void take(const fs::path& from, const fs::path& to) {
     for (const auto& entry : fs::directory_iterator(from))

@@ -17,7 +17,8 @@ constexpr AcceptanceRule kRule = {.centred = 4.520,
                                   .open = 0.405,  // .6: beside such facts stands everything else
                                   .few = 12,
                                   .slope = 1.26,
-                                  .most = 1.386};
+                                  .most = 1.386,
+                                  .raw = 0};
 
 // Log-odds of a cross-encoder that count. Beside a fact without a subject stands everything that
 // anybody may ask: there it can turn a question away, and vouches for none that the cosines doubt.
@@ -28,9 +29,10 @@ constexpr size_t kMostJudged = 3;
 // of what was not taught about it lies near some of it: so that about a tenth of that is accepted,
 // an even chance is enough among twelve facts and four in five are asked for among thirty-six.
 double threshold(const Evidence& e, const AcceptanceRule& rule) {
-  if (!e.named) return rule.open;
-  return std::clamp(rule.slope * std::log(static_cast<double>(e.rivals) / rule.few), 0.0,
-                    rule.most);
+  const double raw = e.raw ? rule.raw : 0;
+  if (!e.named) return rule.open + raw;
+  return raw + std::clamp(rule.slope * std::log(static_cast<double>(e.rivals) / rule.few), 0.0,
+                          rule.most);
 }
 
 // Log-odds without the answer's term, which a question that is left to the model has not.
@@ -60,13 +62,19 @@ const AcceptanceRule& acceptance_rule() {
 }
 
 std::span<const AcceptanceTerm> acceptance_terms() {
-  static constexpr AcceptanceTerm kTerms[] = {
-      {"centred", &AcceptanceRule::centred},   {"whole", &AcceptanceRule::whole},
-      {"answer", &AcceptanceRule::answer},     {"nearest", &AcceptanceRule::nearest},
-      {"contrast", &AcceptanceRule::contrast}, {"bias", &AcceptanceRule::bias},
-      {"cross", &AcceptanceRule::cross},       {"same", &AcceptanceRule::same},
-      {"open", &AcceptanceRule::open},         {"few", &AcceptanceRule::few},
-      {"slope", &AcceptanceRule::slope},       {"most", &AcceptanceRule::most}};
+  static constexpr AcceptanceTerm kTerms[] = {{"centred", &AcceptanceRule::centred},
+                                              {"whole", &AcceptanceRule::whole},
+                                              {"answer", &AcceptanceRule::answer},
+                                              {"nearest", &AcceptanceRule::nearest},
+                                              {"contrast", &AcceptanceRule::contrast},
+                                              {"bias", &AcceptanceRule::bias},
+                                              {"cross", &AcceptanceRule::cross},
+                                              {"same", &AcceptanceRule::same},
+                                              {"open", &AcceptanceRule::open},
+                                              {"few", &AcceptanceRule::few},
+                                              {"slope", &AcceptanceRule::slope},
+                                              {"most", &AcceptanceRule::most},
+                                              {"raw", &AcceptanceRule::raw}};
   return kTerms;
 }
 

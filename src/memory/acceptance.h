@@ -35,6 +35,7 @@ struct Evidence {
   int64_t rivals = 1;        // facts about the same subject, this one among them
   bool named = false;        // the fact has a subject, and the question names it
   bool same = false;         // the very words of a wording
+  bool raw = false;          // a text to go on with
   bool leave = false;        // a question that was stated to be left to the model
   std::optional<double> cross;  // log-odds of the cross-encoder, where it was asked
   // For the cross-encoder: the fact's wordings that lie nearest, the nearest first (-1: none), and
@@ -69,6 +70,7 @@ struct AcceptanceRule {
   double same;              // those of the very words
   double open;              // threshold of facts without a subject
   double few, slope, most;  // of the others: slope * log(rivals / few), within [0, most]
+  double raw;               // added to it for texts to go on with
 };
 // That of all-MiniLM-L6-v2 as it is published; a reader's folder may say another.
 const AcceptanceRule& acceptance_rule();

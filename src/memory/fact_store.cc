@@ -368,6 +368,7 @@ void FactStore::gather(int64_t subject, size_t text, const float* whole, const f
     e.rivals = g.answered;
     e.named = subject >= 0;
     e.leave = f.text().leave;
+    e.raw = asked.raw;
     e.contrast = contrasts[i];
     e.text = text;
     e.centred = dot(m.data(), g.masked.data() + row * w, w);
