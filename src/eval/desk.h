@@ -34,7 +34,8 @@ struct DeskProfile {
   DeskLimits limits;
   std::vector<Part> parts;
 };
-// "quick", "rates" (finetuning at every rate and number of epochs, to choose by), "hour", "full". Throws kInvalidArgument.
+// "quick", "rates" (finetuning at every rate and number of epochs, to choose by), "hour", "full".
+// Throws kInvalidArgument.
 DeskProfile desk_profile(const std::string& name);
 
 struct DeskOptions {
