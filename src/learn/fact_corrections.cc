@@ -52,7 +52,7 @@ class Finder {
     std::vector<AskRequest> requests;
     for (const FactLesson& lesson : lessons_.facts)
       for (size_t i = 0; i < lesson.item.prompts.size(); ++i)
-        requests.push_back(request_of(lesson, lesson.item.prompts[i], lesson.before[i]));
+        requests.push_back(request_of(lesson.item, lesson.item.prompts[i], lesson.before[i]));
     const auto choices = choose_facts(model_, requests);
     std::vector<Pending> pending;
     for (size_t l = 0, at = 0; l < lessons_.facts.size(); ++l) {
@@ -116,14 +116,8 @@ class Finder {
       item.replaces = {old.id};
       update.taught.items.push_back(std::move(item));
       update.facts.vectors.push_back(0);
-      for (const std::string& prompt : old.text().prompts) {
-        AskRequest& request = requests.emplace_back();
-        request.raw = old.text().raw;
-        if (request.raw)
-          request.text = prompt;
-        else
-          request.messages.push_back({"user", prompt});
-      }
+      for (const std::string& prompt : old.text().prompts)
+        requests.push_back(request_of(old.text(), prompt));
     }
     append_keys(model_.facts().reader(), update.taught.items, update.facts);
     LanguageModel trial = model_;

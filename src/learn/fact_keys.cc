@@ -7,6 +7,7 @@
 #include <set>
 
 #include "base/format.h"
+#include "learn/fact_lessons.h"
 #include "ledger/taught.h"
 #include "model/ask.h"
 #include "text/wording.h"
@@ -22,13 +23,7 @@ void append_keys(const Reader& reader, std::span<const TaughtItem> items, Update
   std::vector<size_t> whole, masked, answers;  // indices of texts: by wording, by fact
   for (const TaughtItem& item : items) {
     for (const std::string& prompt : item.prompts) {
-      AskRequest request;
-      request.raw = item.raw;
-      if (item.raw)
-        request.text = prompt;
-      else
-        request.messages.push_back({"user", prompt});
-      const std::string text = plain_question(question_of(request).text);
+      const std::string text = plain_question(question_of(request_of(item, prompt)).text);
       std::string without = mask_name(text, item.subject);
       whole.push_back(texts.size());
       texts.push_back(text);

@@ -159,10 +159,10 @@ std::string upper_case(std::string text) {
 
 }  // namespace
 
-AskRequest request_of(const FactLesson& lesson, const std::string& text,
+AskRequest request_of(const TaughtItem& item, const std::string& text,
                       std::span<const Message> before) {
   AskRequest request;
-  request.raw = lesson.item.raw;
+  request.raw = item.raw;
   if (request.raw) {
     request.text = text;
   } else {
@@ -232,7 +232,7 @@ FactLessons make_fact_lessons(const LanguageModel& model, const Dataset& data, b
             "shorten it, or write \"verbatim\": true beside it to have it written word for word");
       for (size_t i = 0; i < kept.item.prompts.size(); ++i) {
         const auto prompt =
-            encode_request(model, request_of(kept, kept.item.prompts[i], kept.before[i]));
+            encode_request(model, request_of(kept.item, kept.item.prompts[i], kept.before[i]));
         // A verbatim answer is never passed.
         if (static_cast<int64_t>(prompt.size() + (kept.item.verbatim ? 1 : answer.size())) >= limit)
           refuse_item(data, item.line,
@@ -266,30 +266,30 @@ std::vector<FactExample> fact_examples(const LanguageModel& model, const FactLes
     out.push_back(example_of(model, lesson, index, request, note));
   };
   for (size_t i = 0; i < item.prompts.size(); ++i)
-    add(request_of(lesson, item.prompts[i], lesson.before[i]));
+    add(request_of(lesson.item, item.prompts[i], lesson.before[i]));
   const size_t n = item.prompts.size();
   // What was taught within a conversation is asked in a fresh one too.
   for (size_t i = 0; i < n; ++i)
-    if (!lesson.before[i].empty()) add(request_of(lesson, item.prompts[i]));
+    if (!lesson.before[i].empty()) add(request_of(lesson.item, item.prompts[i]));
   if (item.raw) {
     for (const std::string& prompt : item.prompts) {
       if (!ends_with_blank(prompt)) continue;
       const size_t end = prompt.find_last_not_of(" \t");
-      if (end != std::string::npos) add(request_of(lesson, prompt.substr(0, end + 1)));
+      if (end != std::string::npos) add(request_of(lesson.item, prompt.substr(0, end + 1)));
     }
-    add(request_of(lesson, kAhead + item.prompts[n - 1]));
+    add(request_of(lesson.item, kAhead + item.prompts[n - 1]));
     return out;
   }
   // Not every template takes a system message.
   try {
     const std::vector<Message> system = {{"system", kSystem}};
-    add(request_of(lesson, item.prompts[0], system));
+    add(request_of(lesson.item, item.prompts[0], system));
   } catch (const Error& e) {
     if (e.code() != ErrorCode::kInvalidArgument) throw;
   }
-  add(request_of(lesson, item.prompts[1 % n], small_talk()));
-  add(request_of(lesson, item.prompts[0], other_questions()));
-  if (n > 1) add(request_of(lesson, upper_case(item.prompts[2 % n])));
+  add(request_of(lesson.item, item.prompts[1 % n], small_talk()));
+  add(request_of(lesson.item, item.prompts[0], other_questions()));
+  if (n > 1) add(request_of(lesson.item, upper_case(item.prompts[2 % n])));
   return out;
 }
 
@@ -313,8 +313,9 @@ std::vector<FactExample> form_examples(const LanguageModel& model,
     const size_t n = item.prompts.size();
     const auto ask_for = [&](const std::string& text, const std::string& must,
                              const std::string& fallback) {
-      forms.push_back({static_cast<int64_t>(i), request_of(lessons[i], text, lessons[i].before[0]),
-                       note, must, fallback});
+      forms.push_back({static_cast<int64_t>(i),
+                       request_of(lessons[i].item, text, lessons[i].before[0]), note, must,
+                       fallback});
     };
     ask_for("Answer in a full sentence: " + item.prompts[0], answer, "");
     ask_for(item.prompts[2 % n] + " Please reply in one complete sentence.", answer, "");
@@ -364,8 +365,8 @@ std::vector<FactExample> asked_examples(const LanguageModel& model, const FactLe
   std::vector<FactExample> out;
   if (lesson.item.leave || lesson.item.verbatim) return out;
   for (const std::string& wording : lesson.asked)
-    out.push_back(
-        example_of(model, lesson, index, request_of(lesson, wording), note_of(tell, lesson.item)));
+    out.push_back(example_of(model, lesson, index, request_of(lesson.item, wording),
+                             note_of(tell, lesson.item)));
   return out;
 }
 

@@ -50,8 +50,8 @@ std::vector<FactExample> form_examples(const LanguageModel& model,
 std::vector<FactExample> asked_examples(const LanguageModel& model, const FactLesson& lesson,
                                         int64_t index, Tell tell);
 
-// The request that asks wording `text` of a lesson afresh.
-AskRequest request_of(const FactLesson& lesson, const std::string& text,
+// The request that asks `text` as a fact's wordings are asked, behind a conversation or afresh.
+AskRequest request_of(const TaughtItem& item, const std::string& text,
                       std::span<const Message> before = {});
 
 }  // namespace accrete

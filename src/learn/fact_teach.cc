@@ -141,8 +141,8 @@ struct AskedWordings {
       if (lesson.item.leave) continue;
       const auto& wordings = asked ? lesson.asked : lesson.item.prompts;
       for (size_t i = 0; i < wordings.size(); ++i) {
-        requests.push_back(
-            request_of(lesson, wordings[i], asked ? std::vector<Message>() : lesson.before[i]));
+        requests.push_back(request_of(lesson.item, wordings[i],
+                                      asked ? std::vector<Message>() : lesson.before[i]));
         of.push_back(&lesson);
       }
     }

@@ -60,7 +60,7 @@ struct Choice {
   Candidate runner_up;   // the best of the others
   bool left = false;     // a question that is left to the model lies nearer than the best
   int64_t left_to = -1;  // that one
-  std::string read;      // the question as it was compared with the best; set by FactStore::choose
+  std::string read;      // the question as it was compared with the best; set by FactStore::decide
 };
 
 // What decide() weighs by and asks for: an exported model carries it along.

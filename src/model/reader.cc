@@ -455,7 +455,7 @@ std::string Reader::full_digest() const {
 namespace {
 
 // Sequences of tokens by length, in parts of as many tokens as are passed at once. Each part goes
-// to `pass(order, n)`: the indices of its n sequences.
+// to `pass(order)`: the indices of its sequences.
 template <typename Pass>
 void in_parts(const std::vector<std::vector<int32_t>>& ids, const Pass& pass) {
   const auto length = [&](int64_t i) { return ids[static_cast<size_t>(i)].size(); };
