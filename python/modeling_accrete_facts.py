@@ -621,7 +621,7 @@ class Reader:
         return float(means @ self.head) + self.head_bias
 
 
-MOST_CROSS, MOST_CROSS_UNNAMED = 8.0, 1.0  # of src/memory/acceptance.cc
+MOST_CROSS, MOST_CROSS_UNNAMED = 8.0, 2.0  # of src/memory/acceptance.cc
 
 
 def most_cross(named):

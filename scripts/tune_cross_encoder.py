@@ -6,8 +6,9 @@ From models/all-MiniLM-L6-v2, the adapter of data/reader (tune_reader.py), data/
 makes data/reader/cross_encoder: another LoRA of the encoder's linear layers, and a head over the means of the question's and of the
 fact's words (src/model/reader.h). A step shows pairs: a question with its own fact, in one to three wordings that are not the question,
 and with a neighbour: a fact of the same thing that lies near or stands beside it in the file. Some questions are asked with a word
-changed for another of its class ("Sunday" for "Saturday", src/text/contrast_classes.inc), which the fact then does not answer. It stops
-by the clock, so two runs differ. --check tells how well what is there tells the asked from their neighbours, on the development half
+changed for another of its class ("Sunday" for "Saturday", src/text/contrast_classes.inc), which the fact then does not answer. A fact of
+no thing in particular is also read with questions from elsewhere that lie near it: of other groups, and what people ask of the world
+(data/questions, data/known). It stops by the clock, so two runs differ. --check tells how well what is there tells the asked from their neighbours, on the development half
 of data/desk. fit_acceptance.py then weighs it beside the cosines.
 """
 
@@ -28,6 +29,7 @@ from modeling_accrete_facts import plain_question, words_of
 FOLDER = DATA / "reader" / "cross_encoder"
 RATE, BATCH = 1e-3, 16
 QUESTION, WORDING, ANSWER, MOST = 40, 32, 16, 128  # tokens, as Reader::judge of src/model/reader.cc
+SAME = 0.65
 
 
 class CrossEncoder:
@@ -106,6 +108,27 @@ def groups_of_facts():
 
 
 @torch.no_grad()
+def elsewhere(groups, encoder, most=12):
+    """Of each fact of each group without a subject the questions from elsewhere that lie nearest it; of other groups not those that may
+    ask the same (cosine above SAME)."""
+    world = [row["question"] for file in ("questions/dev.jsonl", "known/questions_dev.jsonl") for row in lines(file)]
+    pool = [(plain_question(q), -1) for q in world] + [(w, g) for g, (_, facts) in enumerate(groups) for _, ws in facts for w in (ws[0], ws[3])]
+    encode = lambda texts: torch.cat([encoder(texts[i : i + 384]) for i in range(0, len(texts), 384)])
+    there, of = encode([q for q, _ in pool]), torch.tensor([g for _, g in pool])
+    out = []
+    for g, (subject, facts) in enumerate(groups):
+        if subject:
+            out.append(None)
+            continue
+        vectors = F.normalize(encode([w for _, ws in facts for w in ws[:2]]).view(len(facts), 2, -1).mean(1), dim=-1)
+        cosines = vectors @ there.T
+        cosines[:, of == g] = -1
+        cosines[(cosines > SAME) & (of >= 0)] = -1
+        out.append([[pool[i][0] for i in row] for row in cosines.topk(most).indices.tolist()])
+    return out
+
+
+@torch.no_grad()
 def neighbours(groups, encoder, most=6):
     """Of each fact of each group those of its group that lie nearest."""
     out = []
@@ -131,7 +154,7 @@ def changed_word(question, wordings, rng):
     return question[: words[f].begin] + rng.choice(others) + question[words[f].end :] if others else None
 
 
-def examples(groups, near, rng):
+def examples(groups, near, far, rng):
     """Pairs of (question, wordings, answer): one that asks for the fact and one that does not."""
     while True:
         for g in rng.sample(range(len(groups)), len(groups)):
@@ -144,6 +167,9 @@ def examples(groups, near, rng):
                 question = known[0] if people or rng.random() < 0.5 else rng.choice(wordings[3:])
                 known = [w for w in (known if people or rng.random() < 0.5 else wordings[:3]) if w != question][: rng.choice([1, 2, 3, 3])]
                 right = (mask(question, subject), hide(known), mask(answer, subject))
+                if far[g] and rng.random() < 0.4:
+                    yield right, (rng.choice(far[g][f]), *right[1:])
+                    continue
                 changed = changed_word(*right[:2], rng) if rng.random() < 0.7 else None
                 if changed:
                     yield right, (changed, *right[1:])
@@ -156,8 +182,8 @@ def examples(groups, near, rng):
 
 def tune(cross, minutes, seed, most_rate):
     groups = groups_of_facts()
-    near, rng = neighbours(groups, cross.encoder), random.Random(seed)
-    source = examples(groups, near, rng)
+    near, far, rng = neighbours(groups, cross.encoder), elsewhere(groups, cross.encoder), random.Random(seed)
+    source = examples(groups, near, far, rng)
     optimizer = torch.optim.AdamW([{"params": cross.encoder.parameters(), "most": most_rate}, {"params": cross.head.parameters(), "most": 5 * most_rate}],
                                   betas=(0.9, 0.98), weight_decay=0)
     begin, step, seen = time.time(), 0, []

@@ -21,8 +21,8 @@ constexpr AcceptanceRule kRule = {.centred = 4.520,
                                   .raw = 0};
 
 // Log-odds of a cross-encoder that count. Beside a fact without a subject stands everything that
-// anybody may ask: there it can turn a question away, and vouches for none that the cosines doubt.
-constexpr double kMostCross = 8, kMostCrossUnnamed = 1;
+// anybody may ask: there it can turn a question away, and vouches for little that the cosines doubt.
+constexpr double kMostCross = 8, kMostCrossUnnamed = 2;
 constexpr size_t kMostJudged = 3;
 
 // The log-odds from which on a question is accepted. The more was taught about one thing, the more
@@ -127,7 +127,11 @@ Choice decide(std::span<const Evidence> evidence, const AcceptanceRule& rule, do
                      e.cross};
   };
   if (next != nullptr) out.runner_up = candidate(*next);
-  if (best == nullptr) return out;
+  if (best == nullptr) {
+    out.left = left != nullptr && left->same;
+    if (out.left) out.left_to = left->fact;
+    return out;
+  }
   out.best = candidate(*best);
   out.needed = 1 / (1 + std::exp(-threshold(*best, rule)));
   out.left =

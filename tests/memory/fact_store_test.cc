@@ -467,7 +467,7 @@ TEST(Acceptance, OfThoseReadTogetherOneIsBest) {
   // Without a name it turns away, and vouches for little.
   for (Evidence& e : evidence) e.named = false;
   evidence[0].cross = 8;
-  EXPECT_NEAR(decide(evidence, rule, 0).best.probability, 1 / (1 + std::exp(-2.5)), 1e-9);
+  EXPECT_NEAR(decide(evidence, rule, 0).best.probability, 1 / (1 + std::exp(-3.0)), 1e-9);
 }
 
 TEST(FactStore, APairHoldsTheNearestWordingsWithTheSubjectMasked) {
