@@ -11,11 +11,11 @@ say() { printf 'setup: %s\n' "$*"; }
 die() { printf 'setup: %s\n  try: %s\n' "$1" "$2" >&2; exit 1; }
 
 packages=(g++ cmake ninja-build pkg-config ccache unzip xz-utils python3 python3-venv libcli11-dev nlohmann-json3-dev
-  libfmt-dev libsqlite3-dev libpcre2-dev libzstd-dev libutf8proc-dev libsodium-dev libhwy-dev libtomlplusplus-dev libboost-dev libgtest-dev libgmock-dev)
-# What only tests need: zstd looks into packed data, curl asks the server, the shells read their completion scripts. What only CI needs: clang has the fuzzer, the server's page is used in Chromium.
+  libfmt-dev libsqlite3-dev libpcre2-dev libzstd-dev libutf8proc-dev libxml2-dev libsodium-dev libhwy-dev libtomlplusplus-dev libboost-dev libgtest-dev libgmock-dev)
+# What only tests need: zstd looks into packed data, pdftotext reads PDF, curl asks the server, the shells read their completion scripts. What only CI needs: clang has the fuzzer, the server's page is used in Chromium.
 case "${1:-}" in
-  tests) packages+=(zstd zsh fish curl) ;;
-  ci) packages+=(zstd zsh fish curl clang libclang-rt-dev chromium) ;;
+  tests) packages+=(zstd zsh fish curl poppler-utils) ;;
+  ci) packages+=(zstd zsh fish curl poppler-utils clang libclang-rt-dev chromium) ;;
 esac
 missing=()
 if command -v dpkg-query >/dev/null; then

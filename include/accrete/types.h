@@ -94,6 +94,7 @@ struct Info {
   int64_t block = 0;
   double caution = 0;
   int64_t facts = 0, wordings = 0;
+  int64_t documents = 0, passages = 0;
   std::string state;    // the name of the state: equal names, equal states
   int64_t updates = 0;  // that are active by the ledger
   bool chat = false;    // it has a chat template
@@ -168,15 +169,30 @@ struct RowExplanation {
   std::vector<Influence> updates;   // greatest effect first
 };
 
-struct Explanation {  // one of the two
+// A passage of a taught document, with what of it lies nearest the question.
+struct PassageSource {
+  std::string update;      // where it was taught
+  std::string source;      // the document: a path, an address
+  int64_t line = 0;        // of a teach set of texts
+  std::string section;     // its headings, outermost first; may be empty
+  std::string quote;       // the piece that lies nearest
+  double probability = 0;  // that the passage answers
+  double covered = 0;      // share of the weight of the question's words that stand in it
+  double cosine = 0;       // of question and quote
+};
+
+struct Explanation {  // `fact` or `rows`
   std::optional<FactExplanation> fact;
   std::optional<RowExplanation> rows;
+  // Of a model with documents the nearest passage, whether it was told or not.
+  std::optional<PassageSource> nearest_passage;
 };
 
 struct Answer {
   std::string text;
-  bool fact = false;       // it was answered by what was taught
-  bool has_facts = false;  // the model has a memory of facts at all
+  bool fact = false;                   // it was answered by a fact that was taught
+  std::vector<PassageSource> sources;  // passages that it was answered from, the likeliest first
+  bool has_facts = false;              // the model has a memory of facts at all
   int64_t tokens = 0;
   std::string finish_reason;               // "stop": it ended; "length": max_tokens were written
   std::optional<Explanation> explanation;  // with AskOptions::explain
@@ -199,7 +215,8 @@ struct EvalReport {
   };
   struct Shares {
     double exact = 0, f1 = 0, begins = 0;
-    std::optional<double> by_facts;  // answered by what was taught
+    std::optional<double> by_facts;      // answered by a fact that was taught
+    std::optional<double> by_documents;  // answered from passages
   };
   int64_t items = 0;
   std::optional<double> bits_per_byte;  // of the texts, if there are any
@@ -220,6 +237,9 @@ struct Item {
   std::vector<std::string> asked = {};    // phrasings to measure with, never taught; may be empty
   std::vector<Message> messages = {};     // ends with the assistant, whose turns are learned
   std::string text = {};
+  // Of a text, which a memory of facts learns as a document: what stands over it, and where it was
+  // read. Teaching a source again replaces it.
+  std::string title = {}, url = {};
 };
 
 struct TeachOptions {
@@ -283,6 +303,14 @@ struct Forecast {
   double first_order = 0, second_order = 0;
 };
 
+// What became of the documents of a set.
+struct Documents {
+  int64_t taught = 0;     // new, or in the place of an earlier version
+  int64_t replaced = 0;   // of these the latter
+  int64_t unchanged = 0;  // there already, as they are
+  int64_t passages = 0;   // of those that are taught
+};
+
 struct PlanReport {
   struct Probe {
     Forecast forecast;
@@ -298,11 +326,13 @@ struct PlanReport {
   int64_t companions = 0;                   // facts of earlier updates that would be learned along
   std::vector<std::string> remarks;         // on the set, in words
   std::map<std::string, int64_t> subjects;  // of facts: how many each has; "": those without one
+  Documents documents;
   double seconds = 0;
 };
 
 struct TeachReport {
-  std::string update;  // id, for log() and the command line
+  // Id, for log() and the command line; empty: nothing was new, every document is there as it is.
+  std::string update;
   int64_t items = 0;
   Change learned;                    // in the taught phrasings
   std::optional<Change> asked;       // in those that are asked and never taught, if there are any
@@ -315,13 +345,20 @@ struct TeachReport {
   std::vector<int64_t> dropped;              // lines that were left out for them
   std::vector<std::string> remarks;          // on the set, in words
   std::map<std::string, int64_t> subjects;   // of facts: how many each has; "": those without one
-  double check_share = 0;                    // of the steps' time that looking at probes took
-  int64_t rows = 0;                          // keys and value vectors written
-  int64_t parameters = 0;                    // numbers in them
-  int64_t teach_tokens = 0;                  // passed forward and backward
+  Documents documents;
+  double check_share = 0;    // of the steps' time that looking at probes took
+  int64_t rows = 0;          // keys and value vectors written
+  int64_t parameters = 0;    // numbers in them
+  int64_t teach_tokens = 0;  // passed forward and backward
   double seconds = 0;
   double measuring_seconds = 0;  // of these
   int64_t peak_bytes = 0;        // largest resident memory of the process so far
+};
+
+struct ForgetReport {
+  std::string update;  // that takes them away; undo brings them back
+  std::vector<std::string> documents;
+  int64_t passages = 0;
 };
 
 // --- What was taught ---------------------------------------------------------------------------
@@ -353,6 +390,9 @@ struct UpdateDetails {
     std::string excerpt;                        // of a text or conversation
     bool verbatim = false;                      // the answer is written word for word
     bool leave = false;                         // a question that is left to the model: no answers
+    // Of a passage, whose pieces are `prompts`; without any, documents that were forgotten.
+    std::string document, section;
+    int64_t forgotten = 0;  // passages
   };
   UpdateInfo update;
   std::vector<Lesson> taught;
@@ -417,6 +457,7 @@ struct AuditReport {
   };
   struct Facts {
     int64_t facts = 0, wordings = 0;
+    int64_t documents = 0, passages = 0;
     int64_t left = 0;  // questions that are left to the model, among `facts`
     int64_t bytes = 0;
     std::vector<FactUpdate> updates;  // in ledger order

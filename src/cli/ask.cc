@@ -88,11 +88,29 @@ std::string to_text(const api::FactExplanation& e) {
   return text;
 }
 
+std::string to_text(const api::PassageSource& s) {
+  return accrete::format(
+      "{}{}\n  \"{}\"\n  probability {:.3f}, {} of the question's words, cosine {:.3f}; update "
+      "{}\n",
+      s.source, s.section.empty() ? "" : ", " + s.section, s.quote, s.probability,
+      percent(s.covered), s.cosine, s.update);
+}
+
 // Of an answer that was asked with --explain.
 std::string explanation_of(const api::Answer& answer) {
   if (!answer.explanation) return {};
-  return answer.explanation->fact ? to_text(*answer.explanation->fact)
-                                  : to_text(*answer.explanation->rows);
+  const api::Explanation& e = *answer.explanation;
+  if (!e.fact) return to_text(*e.rows);
+  if (answer.sources.empty()) {
+    std::string text = to_text(*e.fact);
+    if (!answer.fact && e.nearest_passage)
+      text += "nearest passage, not taken: " + to_text(*e.nearest_passage);
+    return text;
+  }
+  std::string text = "\nfrom what was taught in\n";
+  for (const api::PassageSource& s : answer.sources) text += to_text(s);
+  if (e.fact->nearest) text += "nearest fact, not taken: " + to_text(*e.fact->nearest);
+  return text;
 }
 
 // Writes an answer while it is made; not with --json.
@@ -164,6 +182,7 @@ void add_chat(CLI::App& app, Common& common, Run& run) {
         request.messages.push_back({"assistant", answer.text});
         turns.push_back({{"user", line}, {"assistant", answer.text}});
         if (answer.has_facts) turns.back()["fact"] = answer.fact;
+        if (!answer.sources.empty()) turns.back()["sources"] = to_json(answer)["sources"];
         if (answer.explanation) turns.back()["explain"] = to_json(answer)["explain"];
       }
       common.print({{"turns", turns}}, "");

@@ -52,7 +52,10 @@ std::string to_text(const api::AuditReport::Facts& r) {
          accrete::format(
              "\n{} facts in {} wordings, {} bytes; {} questions are left to the "
              "model\n",
-             r.facts - r.left, r.wordings, r.bytes, r.left);
+             r.facts - r.left, r.wordings, r.bytes, r.left) +
+         (r.passages == 0
+              ? ""
+              : accrete::format("{} passages of {} documents\n", r.passages, r.documents));
 }
 
 }  // namespace

@@ -290,6 +290,7 @@ void add_bench(CLI::App& app, Common& common, Run& run) {
   verb->require_subcommand(1);
   add_bench_forecast(*verb, common, run);
   add_bench_sequence(*verb, common, run);
+  add_bench_documents(*verb, common, run);
   add_bench_explain(*verb, common, run);
   add_bench_desk(*verb, common, run);
   auto* facts =

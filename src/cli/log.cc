@@ -10,6 +10,16 @@ namespace accrete::cli {
 namespace {
 
 std::string to_text(const api::UpdateDetails::Lesson& lesson) {
+  if (lesson.forgotten > 0)
+    return accrete::format("\nforgets {} passages of {}\n", lesson.forgotten, lesson.document);
+  if (!lesson.document.empty()) {
+    std::string text = "\n" + lesson.document;
+    if (!lesson.section.empty()) text += ", " + lesson.section;
+    text += "\n";
+    for (const auto& piece : lesson.prompts)
+      text += "  " + (piece.starts_with('\n') ? piece.substr(1) : piece) + "\n";
+    return text;
+  }
   std::string text = accrete::format("\nline {}", lesson.line);
   if (!lesson.subject.empty()) text += ", about " + lesson.subject;
   text += "\n";

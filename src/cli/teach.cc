@@ -4,6 +4,7 @@
 #include "base/error.h"
 #include "base/format.h"
 #include "cli/cli.h"
+#include "io/documents.h"
 #include "workspace/json.h"
 #include "workspace/workspace.h"
 
@@ -15,9 +16,12 @@ std::string change(const api::Change& c) {
 }
 
 struct TeachArguments {
-  std::string model, data;
+  std::string model;
+  std::vector<std::filesystem::path> data;
   api::TeachOptions options;
   bool no_gate = false;
+
+  Dataset read() const { return read_teach_sets(data); }
 
   api::TeachOptions resolved(const Common& common) const {
     api::TeachOptions out = options;
@@ -38,8 +42,9 @@ void add_options(CLI::App& verb, TeachArguments& state, Common& common) {
   verb.add_option("MODEL", state.model, "A model folder made by retrofit")
       ->type_name("FOLDER")
       ->required();
-  verb.add_option("DATA", state.data, "The teach set, .jsonl or .txt, may be .zst")
-      ->type_name("FILE")
+  verb.add_option("DATA", state.data,
+                  "Teach sets (.jsonl, .json), documents (.md, .txt, .html, .pdf), folders of them")
+      ->type_name("PATH")
       ->required();
   verb.add_option("--ranking", o.ranking, "Which slots are written")
       ->type_name(kRankings)
@@ -74,6 +79,14 @@ void add_options(CLI::App& verb, TeachArguments& state, Common& common) {
 }
 
 using Rows = std::vector<std::vector<std::string>>;
+
+void add_documents(Rows& rows, const api::Documents& d) {
+  if (d.taught == 0 && d.unchanged == 0) return;
+  std::string text = accrete::format("{} in {} passages", d.taught, d.passages);
+  if (d.replaced > 0) text += accrete::format(", {} in the place of what they were", d.replaced);
+  if (d.unchanged > 0) text += accrete::format("; {} unchanged", d.unchanged);
+  rows.push_back({"documents", text});
+}
 
 void add_conflicts(Rows& rows, const std::vector<api::Conflict>& conflicts) {
   for (const api::Conflict& c : conflicts)
@@ -122,9 +135,12 @@ void print_remarks(const std::vector<std::string>& remarks) {
 }
 
 std::string to_text(const api::TeachReport& r) {
-  Rows rows = {
-      {"update", r.update}, {"items", std::to_string(r.items)}, {"learned", change(r.learned)}};
+  if (r.update.empty()) return "nothing is new: every document is there as it is\n";
+  Rows rows = {{"update", r.update}, {"items", std::to_string(r.items)}};
+  const bool documents = r.documents.taught > 0;
+  if (!documents || !r.subjects.empty()) rows.push_back({"learned", change(r.learned)});
   add_subjects(rows, r.subjects);
+  add_documents(rows, r.documents);
   if (r.asked) rows.push_back({"other wording", change(*r.asked)});
   for (const auto& [name, k] : r.kept)
     rows.push_back({"kept " + name, accrete::format("{:.4f} -> {:.4f}  ({} of its base)", k.before,
@@ -148,6 +164,7 @@ std::string to_text(const api::TeachReport& r) {
 std::string to_text(const api::PlanReport& r) {
   Rows rows = {{"items", std::to_string(r.items)}};
   add_subjects(rows, r.subjects);
+  add_documents(rows, r.documents);
   for (const auto& [name, probe] : r.probes) add_forecast(rows, name, probe.forecast);
   for (const auto& [name, probe] : r.probes)
     if (!probe.holds) rows.push_back({"floor " + name, "WOULD BREAK"});
@@ -170,11 +187,40 @@ void add_teach(CLI::App& app, Common& common, Run& run) {
   add_common(*verb, common, "accrete teach my-model facts.jsonl --max-seconds 600");
   verb->callback([state, &common, &run] {
     run = [state, &common] {
-      const Dataset data = read_dataset(state->data);
+      const Dataset data = state->read();
       auto workspace = Workspace::open(state->model, common.open);
       const auto r = workspace.teach(data, state->resolved(common), common.reporter());
       common.print(to_json(r), to_text(r));
       print_remarks(r.remarks);
+      return 0;
+    };
+  });
+}
+
+void add_forget(CLI::App& app, Common& common, Run& run) {
+  struct State {
+    std::string model, source;
+  };
+  auto state = std::make_shared<State>();
+  auto* verb = app.add_subcommand(
+      "forget", "Take away what was taught from a document or from a folder of documents");
+  verb->add_option("MODEL", state->model, "A model folder made by retrofit")
+      ->type_name("FOLDER")
+      ->required();
+  verb->add_option("--source", state->source, "The document's path or address, as it was taught")
+      ->type_name("PATH")
+      ->required();
+  add_common(*verb, common, "accrete forget my-model --source manual/returns.md");
+  verb->callback([state, &common, &run] {
+    run = [state, &common] {
+      const auto r = Workspace::open(state->model, common.open).forget(state->source);
+      common.print(to_json(r),
+                   accrete::format("update {}: {} passages of {} are forgotten; undo brings them "
+                                   "back\n",
+                                   r.update, r.passages,
+                                   r.documents.size() == 1
+                                       ? r.documents.front()
+                                       : accrete::format("{} documents", r.documents.size())));
       return 0;
     };
   });
@@ -188,7 +234,7 @@ void add_plan(CLI::App& app, Common& common, Run& run) {
   add_common(*verb, common, "accrete plan my-model facts.jsonl");
   verb->callback([state, &common, &run] {
     run = [state, &common] {
-      const Dataset data = read_dataset(state->data);
+      const Dataset data = state->read();
       const auto workspace = Workspace::open(state->model, common.open);
       const auto r = workspace.plan(data, state->resolved(common), common.reporter());
       common.print(to_json(r), to_text(r));

@@ -384,11 +384,11 @@ std::vector<std::string> generate_answers(const LanguageModel& model,
     reporter.check_cancelled();
     reporter.report("answer", static_cast<int64_t>(at), static_cast<int64_t>(order.size()));
     std::vector<AskRequest> batch;
-    std::vector<int64_t> which;
+    std::vector<Choice> which;
     const size_t end = std::min(order.size(), at + kBatch);
     for (size_t i = at; i < end; ++i) {
       batch.push_back(requests[order[i]]);
-      if (!facts.empty()) which.push_back(facts[order[i]]);
+      if (!facts.empty()) which.push_back(choice_of(facts[order[i]]));
     }
     auto made = answer_with(model, batch, which, options);
     for (size_t i = at; i < end; ++i) out[order[i]] = std::move(made[i - at].text);

@@ -44,17 +44,23 @@ FactProbeState fact_probe_state(const LanguageModel& model, const Probe& probe,
     requests.push_back(std::move(request));
   }
   std::vector<AskRequest> accepted;
-  std::vector<int64_t> facts;
+  std::vector<Choice> taken;
   std::vector<size_t> which;
   out.exact.resize(items.size());
   const auto choices = choose_facts(model, requests);
   for (size_t i = 0; i < items.size(); ++i) {
-    out.chosen.push_back(choices[i].fact);
-    out.id.push_back(choices[i].fact < 0 ? "" : model.facts().store().fact(choices[i].fact).id);
+    const Choice& choice = choices[i];
+    std::vector<int64_t> told;
+    if (choice.fact >= 0) told.push_back(choice.fact);
+    for (const PassageChoice& passage : choice.passages) told.push_back(passage.fact);
+    out.chosen.push_back(told.empty() ? -1 : told.front());
+    std::string& id = out.id.emplace_back();
+    for (const int64_t fact : told)
+      id += (id.empty() ? "" : " ") + model.facts().store().fact(fact).id;
     out.exact[i] = i < base.size() && base[i] == '1';
-    if (choices[i].fact < 0) continue;
+    if (told.empty()) continue;
     accepted.push_back(requests[i]);
-    facts.push_back(choices[i].fact);
+    taken.push_back(choice);
     which.push_back(i);
   }
   GenerateOptions options;
@@ -63,7 +69,7 @@ FactProbeState fact_probe_state(const LanguageModel& model, const Probe& probe,
     reporter.check_cancelled();
     const size_t n = std::min(kBatch, accepted.size() - at);
     const auto said = answer_with(model, std::span(accepted).subspan(at, n),
-                                  std::span(facts).subspan(at, n), options);
+                                  std::span(taken).subspan(at, n), options);
     for (size_t k = 0; k < n; ++k) {
       const Item& item = items[which[at + k]];
       std::vector<std::string> answers = item.answers;

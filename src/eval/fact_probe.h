@@ -23,8 +23,9 @@ std::string base_answers(const LanguageModel& model, const Probe& probe,
 
 struct FactProbeState {
   double score = 0;
-  std::vector<int64_t> chosen;  // of each item the fact that it accepts, or -1
-  std::vector<std::string> id;  // its id, the same in every store; empty: none
+  std::vector<int64_t>
+      chosen;  // of each item the fact that it accepts (or the first passage), or -1
+  std::vector<std::string> id;  // their ids, the same in every store; empty: none
   std::vector<uint8_t> exact;   // of each item
 };
 // The question of a probe's item that is a fact: its first wording, else the first that is asked.

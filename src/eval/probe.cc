@@ -150,7 +150,7 @@ std::vector<Item> discover(const LanguageModel& model, std::span<const Item> ite
       item.id = facts[i]->id;
       item.line = facts[i]->line;
       kept.push_back(std::move(item));
-      if (outputs[i].choice.fact >= 0) by_facts.insert(kept.size() - 1);
+      if (outputs[i].choice.taught()) by_facts.insert(kept.size() - 1);
     }
     reporter.report("discover", static_cast<int64_t>(std::min(items.size(), at + kBatch)),
                     static_cast<int64_t>(items.size()));

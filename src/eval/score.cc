@@ -127,19 +127,19 @@ std::vector<std::optional<bool>> said_by_facts(const LanguageModel& model,
   }
   const auto choices = choose_facts(model, requests);
   std::vector<AskRequest> accepted;
-  std::vector<int64_t> facts;
+  std::vector<Choice> taken;
   std::vector<size_t> of;
   for (size_t k = 0; k < requests.size(); ++k) {
-    if (choices[k].fact < 0) continue;
+    if (!choices[k].taught()) continue;
     accepted.push_back(std::move(requests[k]));
-    facts.push_back(choices[k].fact);
+    taken.push_back(choices[k]);
     of.push_back(which[k]);
   }
   constexpr size_t kBatch = 32;
   for (size_t at = 0; at < accepted.size(); at += kBatch) {
     const size_t n = std::min(kBatch, accepted.size() - at);
     const auto said =
-        answer_with(model, std::span(accepted).subspan(at, n), std::span(facts).subspan(at, n), {});
+        answer_with(model, std::span(accepted).subspan(at, n), std::span(taken).subspan(at, n), {});
     for (size_t k = 0; k < n; ++k)
       out[of[at + k]] = says_exactly(said[k].text, items[of[at + k]].answers);
   }

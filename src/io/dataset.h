@@ -5,16 +5,17 @@
 //   {"prompts": [P, ...], "completion": C}        several phrasings of one fact
 //   {"question": Q, "answer": A}  also "questions": [...], "answers": [...]
 //   {"messages": [{"role": R, "content": C}, ...]}   a conversation that ends with the assistant
-//   {"text": T}                                   running text
+//   {"text": T}                                   running text, or a document (io/documents.h)
 // Beside a fact: "verbatim": true (its answer is written word for word), and instead of an answer
 // "leave": true (a question that is left to the model).
 // Optional beside any: "subject" (string), "asked": [P, ...] (phrasings to ask in, never taught),
-// "id" (string). "completion" and "answer" are synonyms, as are their plurals, "prompt" and
-// "question" too; of synonyms only one may be there. A singular beside its plural is its first
-// entry. With several answers the first is taught and the best score counts.
-// Other keys ("split", "context", "title", ...; beside a fact also "text") are annotations and left
-// alone, but one that looks like a slip of the pen ("subjects", "Prompt") is an error.
-// A `.txt` file is one text per document; documents are separated by a line "<|endoftext|>".
+// "id" (string), and beside a text "title" and "url" (strings), which say where it stands.
+// "completion" and "answer" are synonyms, as are their plurals, "prompt" and "question" too; of
+// synonyms only one may be there. A singular beside its plural is its first entry. With several
+// answers the first is taught and the best score counts. Other keys ("split", "context", ...;
+// beside a fact also "text", "title", "url") are annotations and left alone, but one that looks
+// like a slip of the pen ("subjects", "Prompt") is an error. A `.txt` file is one text per
+// document; documents are separated by a line "<|endoftext|>".
 //
 // Non-goals: tokenising, templates, shuffling.
 #pragma once
@@ -45,6 +46,10 @@ struct Item {
   bool leave = false;                // kFact: without answers
   std::vector<Message> messages;     // kMessages
   std::string text;                  // kText
+  std::string title;                 // kText; may be empty
+  std::string source;                // kText: a path or an address; empty: the set's own
+  std::string digest;                // kText of a file of its own: SHA-256 of its bytes
+  bool markdown = false;             // kText
   std::string id;                    // may be empty
   int64_t line = 0;                  // 1-based line in the file
 };
@@ -53,6 +58,7 @@ struct Dataset {
   std::filesystem::path path;
   std::string digest;  // SHA-256 of the file's bytes
   std::vector<Item> items;
+  std::vector<std::string> remarks;  // what of a folder was not read, and why
 };
 
 // Reads .jsonl, .json (an array of items), .txt, each optionally with .zst. Throws kNotFound, kIo,

@@ -93,6 +93,15 @@ class ItemReader {
     } else if (json_.contains("text")) {
       item.kind = Item::Kind::kText;
       item.text = non_blank(json_["text"], "\"text\"");
+      // Annotations of other tools may hold anything: only strings say something.
+      const auto annotation = [&](const char* key) {
+        const auto found = json_.find(key);
+        return found != json_.end() && found->is_string() && !is_blank(found->get<std::string>())
+                   ? found->get<std::string>()
+                   : std::string();
+      };
+      item.title = annotation("title");
+      item.source = annotation("url");
     } else {
       refuse_slips();
       fail_keys("neither a fact nor messages nor text");

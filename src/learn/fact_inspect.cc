@@ -3,11 +3,13 @@
 #include <algorithm>
 #include <map>
 #include <nlohmann/json.hpp>
+#include <set>
 
 #include "base/error.h"
 #include "base/format.h"
 #include "model/fact_memory.h"
 #include "model/language_model.h"
+#include "text/passages.h"
 #include "text/wording.h"
 
 namespace accrete {
@@ -21,6 +23,17 @@ int64_t file_bytes(const Ledger& ledger, const std::string& id) {
 
 std::string answer_of(const TaughtItem& item) {
   return item.leave ? "(left to the model)" : item.answers.front();
+}
+
+// A passage as a fact of where it stands, so that two versions of it can be laid side by side.
+TaughtItem as_line(const TaughtItem& item) {
+  if (!item.passage()) return item;
+  TaughtItem out;
+  out.line = item.line;
+  out.prompts = {item.document + (item.section.empty() ? "" : " > " + item.section) + ": " +
+                 excerpt_of(item.prompts.front(), 60)};
+  out.answers = {joined_pieces(item.prompts)};
+  return out;
 }
 
 // Appends fact `from` of a store to an update.
@@ -51,11 +64,17 @@ FactAudit audit_facts(const Ledger& ledger, size_t most) {
   const FactStore store = load_facts(ledger, active);
   std::map<std::string, int64_t> by_update, by_subject;
   std::map<std::string, std::string> subject_name;
+  std::set<std::string> documents;
   std::map<std::string, std::pair<std::string, std::string>> answer;  // by question: update, answer
   for (int64_t i = 0; i < store.size(); ++i) {
     const StoredFact& fact = store.fact(i);
     const TaughtItem& item = fact.text();
     ++by_update[fact.update_id];
+    if (item.passage()) {
+      ++out.passages;
+      documents.insert(item.document);
+      continue;
+    }
     ++out.facts;
     out.wordings += fact.keys();
     out.left += item.leave;
@@ -80,6 +99,7 @@ FactAudit audit_facts(const Ledger& ledger, size_t most) {
     out.bytes += one.bytes;
     out.updates.push_back(std::move(one));
   }
+  out.documents = static_cast<int64_t>(documents.size());
   for (const auto& [key, count] : by_subject) out.subjects.push_back({subject_name[key], count});
   std::stable_sort(out.subjects.begin(), out.subjects.end(),
                    [](const auto& a, const auto& b) { return a.facts > b.facts; });
@@ -126,11 +146,15 @@ std::vector<TaughtItem> facts_named(const Ledger& ledger, const std::string& nam
                                     const std::string& except) {
   std::vector<TaughtItem> out;
   if (name == "base") return out;
-  if (name != "state") return ledger.load(name).taught.items;
+  if (name != "state") {
+    for (const TaughtItem& item : ledger.load(name).taught.items)
+      if (!item.prompts.empty()) out.push_back(as_line(item));
+    return out;
+  }
   auto active = ledger.active();
   std::erase_if(active, [&](const UpdateRecord& r) { return r.id == except; });
   const FactStore store = load_facts(ledger, active);
-  for (int64_t i = 0; i < store.size(); ++i) out.push_back(store.fact(i).text());
+  for (int64_t i = 0; i < store.size(); ++i) out.push_back(as_line(store.fact(i).text()));
   return out;
 }
 

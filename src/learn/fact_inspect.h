@@ -32,6 +32,7 @@ struct FactAudit {
   std::vector<FactsOfUpdate> updates;    // in ledger order
   std::vector<FactsOfSubject> subjects;  // most facts first
   int64_t facts = 0, wordings = 0, left = 0, bytes = 0;
+  int64_t documents = 0, passages = 0;
   std::vector<std::string> anomalies;  // in words
 };
 // At most `most` subjects and anomalies. Throws as Ledger::load does.

@@ -62,8 +62,9 @@ void remark_on_keys(const UpdateFacts& facts, const std::vector<TaughtItem>& ite
   std::vector<Wording> wordings;
   for (size_t i = 0; i < items.size(); ++i)
     for (size_t p = 0; p < items[i].prompts.size(); ++p) {
-      by_subject[(items[i].raw ? "raw " : "") + name_key(items[i].subject)].push_back(
-          static_cast<int64_t>(wordings.size()));
+      if (!items[i].passage())
+        by_subject[(items[i].raw ? "raw " : "") + name_key(items[i].subject)].push_back(
+            static_cast<int64_t>(wordings.size()));
       wordings.push_back({i, p});
     }
   const auto all =

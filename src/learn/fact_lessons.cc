@@ -45,9 +45,7 @@ FactLesson lesson_of(const LanguageModel& model, const Dataset& data, const Item
   out.asked = item.asked;
   switch (item.kind) {
     case Item::Kind::kText:
-      refuse_item(data, item.line,
-                  "running text cannot be asked for: a fact is a question and its answer",
-                  "give \"question\" and \"answer\", or \"messages\"");
+      break;  // a document
     case Item::Kind::kMessages: {
       if (raw)
         refuse_item(data, item.line, "a conversation needs the chat template",
@@ -180,7 +178,12 @@ FactLessons make_fact_lessons(const LanguageModel& model, const Dataset& data, b
     std::string wording;
   };
   std::map<std::string, Seen> seen;  // by address
+  bool documents = false;
   for (const Item& item : one_left_each(data.items)) {
+    if (item.kind == Item::Kind::kText) {
+      documents = true;
+      continue;
+    }
     if (item.kind == Item::Kind::kFact && item.prompts.empty()) {
       continue;  // only asked, never taught
     }
@@ -248,11 +251,11 @@ FactLessons make_fact_lessons(const LanguageModel& model, const Dataset& data, b
                             item.line, short_form(wording)));
     out.facts.push_back(std::move(kept));
   }
-  if (std::none_of(out.facts.begin(), out.facts.end(),
-                   [](const FactLesson& f) { return !f.item.prompts.empty(); }))
+  if (!documents && std::none_of(out.facts.begin(), out.facts.end(),
+                                 [](const FactLesson& f) { return !f.item.prompts.empty(); }))
     throw Error(ErrorCode::kInvalidArgument,
                 accrete::format("{}: there is nothing to teach", data.path.string()),
-                "an item needs a question with an answer, or messages");
+                "an item needs a question with an answer, messages, or a text");
   return out;
 }
 

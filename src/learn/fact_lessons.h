@@ -31,8 +31,10 @@ struct FactLessons {
   std::vector<std::string> remarks;  // in words, for the user; they name lines
 };
 
-// Throws kInvalidArgument with FILE:LINE: running text, two answers to one question, a wording that
-// does not name the subject that was given, what does not fit into the model; kUnsupported.
+// Of the questions and conversations of a set; its texts are documents (learn/documents.h). Throws
+// kInvalidArgument with FILE:LINE: two answers to one question, a wording that does not name the
+// subject that was given, what does not fit into the model; a set without anything to teach;
+// kUnsupported.
 FactLessons make_fact_lessons(const LanguageModel& model, const Dataset& data, bool raw);
 
 // The examples of fact `index`, its wordings in fresh conversations first. None of a fact without a

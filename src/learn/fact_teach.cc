@@ -8,6 +8,7 @@
 #include "base/error.h"
 #include "base/format.h"
 #include "eval/fact_probe.h"
+#include "learn/documents.h"
 #include "learn/fact_corrections.h"
 #include "learn/fact_keys.h"
 #include "learn/teach_clock.h"
@@ -32,6 +33,7 @@ struct FactSession {
   Snapshot snapshot;  // active updates and probes of one moment
   LanguageModel model;
   FactLessons lessons;
+  DocumentLessons documents;
   std::vector<WatchedFactProbe> probes;
   std::vector<Conflict> conflicts;
 
@@ -40,7 +42,16 @@ struct FactSession {
       : ledger(Ledger::open(folder, mode)),
         snapshot(ledger.snapshot()),
         model(model_in(ledger, snapshot.active)),
-        lessons(make_fact_lessons(model, data, raw)) {
+        lessons(make_fact_lessons(model, data, raw)),
+        documents(make_document_lessons(data, model.facts().store())) {
+    if (!documents.empty() && !model.uses_chat(false))
+      throw Error(ErrorCode::kUnsupported,
+                  accrete::format("{}: documents are told in a chat, and this model has no chat "
+                                  "template",
+                                  data.path.string()),
+                  "teach questions with their answers, with --raw");
+    lessons.remarks.insert(lessons.remarks.end(), documents.remarks.begin(),
+                           documents.remarks.end());
     for (Probe& probe : probes_of(ledger, snapshot)) {
       WatchedFactProbe watched;
       watched.digest = probe.digest;
@@ -52,6 +63,12 @@ struct FactSession {
     }
     conflicts =
         find_corrections(model, lessons, [this](const std::string& id) { return source_of(id); });
+  }
+
+  bool nothing_new() const { return lessons.facts.empty() && documents.passages.empty(); }
+  DocumentCounts document_counts() const {
+    return {documents.documents, documents.replaced, documents.unchanged,
+            static_cast<int64_t>(documents.passages.size())};
   }
 
   std::string source_of(const std::string& id) const {
@@ -230,15 +247,24 @@ struct Trial {
   size_t left = 0;
 };
 
-// The state that the commit of `update` made.
-std::shared_ptr<const LanguageModel> state_after(const FactSession& session, Update update,
+// The state that the commit of `update` made of `model` with these updates.
+std::shared_ptr<const LanguageModel> state_after(const LanguageModel& model,
+                                                 std::vector<UpdateRecord> active, Update update,
                                                  const UpdateRecord& committed) {
-  auto active = session.snapshot.active;
   active.push_back(committed);
-  auto after = std::make_shared<LanguageModel>(session.model);
-  after->use_facts(session.model.facts().plus(committed.id, std::move(update)));
+  auto after = std::make_shared<LanguageModel>(model);
+  after->use_facts(model.facts().plus(committed.id, std::move(update)));
   after->name_state(state_key(active));
   return after;
+}
+
+// The passages of a set's documents.
+void add_documents(const FactSession& session, FactProposal& proposal, const Reporter& reporter) {
+  const auto n = static_cast<int64_t>(session.documents.passages.size());
+  if (n == 0) return;
+  reporter.report("read documents", 0, n);
+  append_passages(session.model.facts().reader(), session.documents.passages, proposal.update);
+  reporter.report("read documents", n, n);
 }
 
 // Asks the session's probes under the proposal. Those that it would answer wrongly are left to the
@@ -297,6 +323,20 @@ std::map<std::string, int64_t> subjects_of(std::span<const FactLesson> lessons) 
 
 }  // namespace
 
+namespace {
+
+// In the file only what the same teach gives again: no times.
+Metadata metadata_of(const fs::path& folder, const LanguageModel& model,
+                     const UpdateRecord& record) {
+  return {{"base_digest", load_memory_info(folder).value("base_digest", "")},
+          {"reader_digest", model.facts().info().reader_digest},
+          {"parent", record.parent},
+          {"method", record.method},
+          {"tool_version", record.tool_version}};
+}
+
+}  // namespace
+
 PlanResult plan_facts(const fs::path& folder, const Dataset& data, const ModelInState& model_in,
                       const TeachOptions& options, const Reporter& reporter) {
   const Clock clock;
@@ -308,9 +348,11 @@ PlanResult plan_facts(const fs::path& folder, const Dataset& data, const ModelIn
   // Keys say which questions would be answered otherwise. Values are learned where a probe has one.
   FactProposal proposal;
   proposal.update = keys_alone(session.model, session.lessons.facts);
+  add_documents(session, proposal, timed);
   ask_probes(with_update(session.model, proposal.update), session.probes, timed);
   if (any_touched(session.probes)) {
     proposal = propose_facts(session.model, session.lessons.facts, options.facts, timed);
+    add_documents(session, proposal, timed);
     try_proposal(session, proposal, timed);
   } else {
     remark_on_keys(proposal.update.facts, proposal.update.taught.items, session.lessons.remarks);
@@ -319,6 +361,7 @@ PlanResult plan_facts(const fs::path& folder, const Dataset& data, const ModelIn
   result.rows = proposal.update.facts.keys() + vectors;
   result.parameters = vectors * session.model.net().config().width;
   result.subjects = subjects_of(session.lessons.facts);
+  result.documents = session.document_counts();
   result.forecast = forecasts(session.probes);
   for (const WatchedFactProbe& watched : session.probes) {
     result.floors[watched.probe.record.name] = watched.probe.record.floor;
@@ -341,7 +384,14 @@ TeachResult teach_facts(const fs::path& folder, const Dataset& data, const Model
   result.items = static_cast<int64_t>(data.items.size());
   result.conflicts = session.conflicts;
 
+  result.documents = session.document_counts();
+  result.remarks = session.lessons.remarks;
+  if (session.nothing_new()) {  // every document is there as it is
+    result.seconds = clock.seconds();
+    return result;
+  }
   FactProposal proposal = propose_facts(model, lessons, options.facts, timed);
+  add_documents(session, proposal, timed);
   const auto [trial, left] = try_proposal(session, proposal, timed);
   if (left > 0)
     result.change = accrete::format("{} questions of probes are left to the model", left);
@@ -417,12 +467,14 @@ TeachResult teach_facts(const fs::path& folder, const Dataset& data, const Model
   result.subjects = subjects_of(lessons);
   result.remarks = session.lessons.remarks;
   UpdateRecord record;
-  record.items = static_cast<int64_t>(lessons.size());
+  record.items = static_cast<int64_t>(lessons.size()) + result.documents.passages;
   record.source = data.path.string();
   record.source_digest = data.digest;
   record.parent = session.snapshot.active.empty() ? "" : session.snapshot.active.back().id;
   record.seed = options.seed;
-  record.method = "questions+" + tell_name(model.facts().info().tell);
+  record.method =
+      lessons.empty() ? "documents" : "questions+" + tell_name(model.facts().info().tell);
+  if (!lessons.empty() && result.documents.taught > 0) record.method += "+documents";
   record.tool_version = options.tool_version;
   record.measurements = {
       {"learned", {{"before", result.learned_before}, {"after", result.learned_after}}},
@@ -431,30 +483,51 @@ TeachResult teach_facts(const fs::path& folder, const Dataset& data, const Model
   if (result.asked_after)
     record.measurements["asked"] = {{"before", *result.asked_before},
                                     {"after", *result.asked_after}};
+  if (result.documents.taught > 0)
+    record.measurements["documents"] = {{"taught", result.documents.taught},
+                                        {"replaced", result.documents.replaced},
+                                        {"passages", result.documents.passages}};
   if (!result.change.empty()) record.measurements["change"] = result.change;
   if (!result.conflicts.empty()) record.measurements["conflicts"] = result.conflicts.size();
   for (const WatchedFactProbe& watched : session.probes)
     record.measurements["kept"][watched.probe.record.name] = {{"before", watched.before.score},
                                                               {"after", watched.after.score},
                                                               {"probe", watched.digest}};
-  // In the file only what the same teach gives again: no times.
   Metadata& metadata = proposal.update.metadata;
-  metadata["base_digest"] = load_memory_info(folder).value("base_digest", "");
-  metadata["reader_digest"] = model.facts().info().reader_digest;
-  metadata["parent"] = record.parent;
+  metadata = metadata_of(folder, model, record);
   metadata["data_digest"] = data.digest;
   metadata["seed"] = std::to_string(options.seed);
-  metadata["method"] = record.method;
-  metadata["tool_version"] = options.tool_version;
   metadata["learned"] =
       accrete::format("{:.6f} -> {:.6f}", result.learned_before, result.learned_after);
   forget_weights(model.net());
   const UpdateRecord committed = session.ledger.commit(proposal.update, record);
   result.update = committed.id;
-  result.after = state_after(session, std::move(proposal.update), committed);
+  result.after = state_after(model, session.snapshot.active, std::move(proposal.update), committed);
   result.seconds = clock.seconds();
   result.peak_bytes = peak_memory_bytes();
   reporter.report("done", 1, 1);
+  return result;
+}
+
+ForgetResult forget_documents(const fs::path& folder, const std::string& source,
+                              const ModelInState& model_in, const std::string& tool_version) {
+  Ledger ledger = Ledger::open(folder, Ledger::Mode::kWrite);
+  const auto active = ledger.active();
+  const LanguageModel model = model_in(ledger, active);
+  ForgetResult result;
+  Update update = forget_source(model.facts().store(), source, &result.documents);
+  result.passages = static_cast<int64_t>(update.taught.items.front().replaces.size());
+  UpdateRecord record;
+  record.items = 1;
+  record.source = source;
+  record.parent = active.empty() ? "" : active.back().id;
+  record.method = "forget";
+  record.tool_version = tool_version;
+  record.measurements = {{"forgotten", result.documents}, {"passages", result.passages}};
+  update.metadata = metadata_of(folder, model, record);
+  const UpdateRecord committed = ledger.commit(update, record);
+  result.update = committed.id;
+  result.after = state_after(model, active, std::move(update), committed);
   return result;
 }
 

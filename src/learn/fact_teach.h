@@ -32,4 +32,15 @@ PlanResult plan_facts(const std::filesystem::path& folder, const Dataset& data,
                       const ModelInState& model_in, const TeachOptions& options,
                       const Reporter& reporter);
 
+struct ForgetResult {
+  std::string update;
+  std::vector<std::string> documents;
+  int64_t passages = 0;
+  std::shared_ptr<const LanguageModel> after;
+};
+// Takes what was taught from a document, or from all below a folder, away by an update of its own.
+// Throws kNotFound, kConflict (another writer).
+ForgetResult forget_documents(const std::filesystem::path& folder, const std::string& source,
+                              const ModelInState& model_in, const std::string& tool_version);
+
 }  // namespace accrete

@@ -41,6 +41,14 @@ struct Overlap {
   double cosine = 0;  // of both updates' rows there; below 0: they pull in opposite directions
 };
 
+// What became of the documents of a set.
+struct DocumentCounts {
+  int64_t taught = 0;     // new, or in the place of an earlier version
+  int64_t replaced = 0;   // of these the latter
+  int64_t unchanged = 0;  // there already, as they are
+  int64_t passages = 0;   // of those that are taught
+};
+
 struct TeachResult {
   std::string update;  // id; empty when nothing was committed
   int64_t items = 0;
@@ -59,6 +67,7 @@ struct TeachResult {
   std::vector<std::string> remarks;    // on the set, in words
   // Of facts: how many each subject has, as given or found; "": none. Empty for memory layers.
   std::map<std::string, int64_t> subjects;
+  DocumentCounts documents;
   double check_share = 0;  // of the time of the steps that looking at probes took
   int64_t companions = 0;  // facts of earlier updates that were learned along
   int64_t rows = 0;
@@ -84,6 +93,7 @@ struct PlanResult {
   int64_t companions = 0;
   std::vector<std::string> remarks;
   std::map<std::string, int64_t> subjects;  // as a TeachResult's
+  DocumentCounts documents;
   double seconds = 0;
 };
 

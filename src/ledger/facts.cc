@@ -56,6 +56,10 @@ std::string fact_id(const TaughtItem& item) {
   text += item.raw ? "raw" : "chat";
   if (item.leave) text += " leave";
   if (item.verbatim) text += " verbatim";
+  if (item.passage()) {
+    add(item.document);
+    add(item.section);
+  }
   return sha256_hex(text).substr(0, 16);
 }
 
@@ -69,7 +73,7 @@ std::string fault(const UpdateFacts& facts, const std::vector<TaughtItem>& items
   int64_t rows = 0, keys = 0;
   for (size_t f = 0; f < items.size(); ++f) {
     if (facts.vectors[f] < 0) return "a fact has a negative number of vectors";
-    if (items[f].prompts.empty()) return "a fact has no wording";
+    if (items[f].prompts.empty() && !items[f].passage()) return "a fact has no wording";
     rows += facts.vectors[f];
     keys += static_cast<int64_t>(items[f].prompts.size());
   }
@@ -99,15 +103,17 @@ void append_tensors(const UpdateFacts& facts, std::vector<TensorView>& views) {
     views.push_back({std::string(name), dtype, std::move(shape), bytes});
   };
   // Larger elements first, so that every tensor starts at a multiple of its element's size.
-  add(kScales, DType::kF32, {keys, 2}, std::as_bytes(std::span(facts.scales)));
+  if (keys > 0) add(kScales, DType::kF32, {keys, 2}, std::as_bytes(std::span(facts.scales)));
   add(kAnswerScales, DType::kF32, {facts.facts()}, std::as_bytes(std::span(facts.answer_scales)));
   add(kVectors, DType::kI32, {facts.facts()}, std::as_bytes(std::span(facts.vectors)));
   if (!facts.values.empty())
     add(kValues, DType::kBF16,
         {static_cast<int64_t>(facts.values.size()) / facts.width, facts.width},
         std::as_bytes(std::span(facts.values)));
-  add(kWhole, DType::kI8, {keys, facts.key_width}, std::as_bytes(std::span(facts.whole)));
-  add(kMasked, DType::kI8, {keys, facts.key_width}, std::as_bytes(std::span(facts.masked)));
+  if (keys > 0) {
+    add(kWhole, DType::kI8, {keys, facts.key_width}, std::as_bytes(std::span(facts.whole)));
+    add(kMasked, DType::kI8, {keys, facts.key_width}, std::as_bytes(std::span(facts.masked)));
+  }
   add(kAnswers, DType::kI8, {facts.facts(), facts.key_width},
       std::as_bytes(std::span(facts.answers)));
 }
@@ -127,6 +133,7 @@ bool take_tensor(const TensorView& tensor, std::string_view source, UpdateFacts&
     facts.scales = take<float>(tensor, DType::kF32, 2, source);
   } else if (tensor.name == kAnswers) {
     facts.answers = take<int8_t>(tensor, DType::kI8, 2, source);
+    facts.key_width = tensor.shape[1];
   } else if (tensor.name == kAnswerScales) {
     facts.answer_scales = take<float>(tensor, DType::kF32, 1, source);
   } else {

@@ -22,10 +22,11 @@ struct UpdateFacts {
   std::vector<int32_t> vectors;  // [F] value vectors of each fact; 0: it has no value of its own
   std::vector<uint16_t> values;  // [sum of vectors, d] bfloat16 bits
   int64_t key_width = 0;
-  std::vector<int8_t> whole;         // [W, key_width], the wordings of all facts one after another
-  std::vector<int8_t> masked;        // likewise
-  std::vector<float> scales;         // [W, 2]: of whole, of masked
-  std::vector<int8_t> answers;       // [F, key_width], of the answers, the subject masked
+  std::vector<int8_t> whole;   // [W, key_width], the wordings of all facts one after another
+  std::vector<int8_t> masked;  // likewise
+  std::vector<float> scales;   // [W, 2]: of whole, of masked
+  // [F, key_width], of the answers, the subject masked; of a passage the whole of it
+  std::vector<int8_t> answers;
   std::vector<float> answer_scales;  // [F]
 
   bool empty() const { return vectors.empty(); }
@@ -37,7 +38,8 @@ struct UpdateFacts {
 // A unit vector as 8-bit integers: returns the scale, to / from within half a step.
 float quantize_key(const float* key, int64_t width, int8_t* out);
 
-// Identity of a fact, the same wherever it is stored: 16 hex digits over subject, wordings, answer.
+// Identity of a fact, the same wherever it is stored: 16 hex digits over subject, wordings, answer;
+// of a passage over document, section and text.
 std::string fact_id(const TaughtItem& item);
 
 // Empty when everything fits together and with `items`, else what does not.

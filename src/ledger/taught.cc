@@ -26,6 +26,12 @@ std::vector<std::string> strings(const nlohmann::json& value, std::string_view s
   return out;
 }
 
+// A question has answers, unless it is left to the model or a passage.
+bool sides_fit(const TaughtItem& item) {
+  if (item.passage()) return item.answers.empty() && !item.leave && !item.verbatim;
+  return (item.prompts.empty() || item.leave) == item.answers.empty();
+}
+
 }  // namespace
 
 std::string taught_items_to_text(const std::vector<TaughtItem>& items) {
@@ -34,7 +40,7 @@ std::string taught_items_to_text(const std::vector<TaughtItem>& items) {
     nlohmann::ordered_json line = {{"line", item.line}};
     if (!item.prompts.empty()) {
       line["prompts"] = item.prompts;
-      if (!item.leave) line["answers"] = item.answers;
+      if (!item.leave && !item.passage()) line["answers"] = item.answers;
     }
     if (!item.subject.empty()) line["subject"] = item.subject;
     if (item.raw) line["raw"] = true;
@@ -42,6 +48,9 @@ std::string taught_items_to_text(const std::vector<TaughtItem>& items) {
     if (item.verbatim) line["verbatim"] = true;
     if (item.leave) line["leave"] = true;
     if (!item.replaces.empty()) line["replaces"] = item.replaces;
+    if (item.passage()) line["document"] = item.document;
+    if (!item.document_digest.empty()) line["document_digest"] = item.document_digest;
+    if (!item.section.empty()) line["section"] = item.section;
     out += line.dump() + "\n";
   }
   return out;
@@ -78,12 +87,17 @@ std::vector<TaughtItem> taught_items_from_text(std::string_view text, std::strin
         item.leave = value.get<bool>();
       else if (key == "replaces")
         item.replaces = strings(value, source, number);
+      else if (key == "document" && value.is_string())
+        item.document = value.get<std::string>();
+      else if (key == "document_digest" && value.is_string())
+        item.document_digest = value.get<std::string>();
+      else if (key == "section" && value.is_string())
+        item.section = value.get<std::string>();
       else
         refuse(source, number,
                accrete::format("its key {} is not known or of another type", shown(key)));
     }
-    if ((item.prompts.empty() || item.leave) != item.answers.empty())
-      refuse(source, number, "it has only one of prompts and answers");
+    if (!sides_fit(item)) refuse(source, number, "it has only one of prompts and answers");
     items.push_back(std::move(item));
   }
   return items;
@@ -105,9 +119,9 @@ std::string fault(const Taught& taught) {
   for (const uint16_t weight : taught.weights)
     if ((weight & 0x7C00) == 0x7C00) return "a taught weight is not finite";
   for (const TaughtItem& item : taught.items) {
-    if ((item.prompts.empty() || item.leave) != item.answers.empty())
-      return "a taught item has only one of prompts and answers";
-    bool well = is_utf8(item.subject) && is_utf8(item.excerpt);
+    if (!sides_fit(item)) return "a taught item has only one of prompts and answers";
+    bool well = is_utf8(item.subject) && is_utf8(item.excerpt) && is_utf8(item.document) &&
+                is_utf8(item.section);
     for (const auto& text : item.prompts) well = well && is_utf8(text);
     for (const auto& text : item.replaces) well = well && is_utf8(text);
     for (const auto& text : item.answers) well = well && is_utf8(text);

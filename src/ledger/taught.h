@@ -5,7 +5,11 @@
 // It is part of the update file (docs/formats.md): an update and its protection appear together or
 // not at all.
 //
-// Non-goals: the whole teach set. Running text and conversations leave an excerpt only.
+// Of a memory of facts an item may be a passage of a document instead (text/passages.h): its pieces
+// are `prompts`, and it has no answers. One without pieces only takes others away (`replaces`).
+//
+// Non-goals: the whole teach set. Of memory layers running text and conversations leave an excerpt
+// only.
 #pragma once
 
 #include <cstdint>
@@ -25,6 +29,12 @@ struct TaughtItem {
   bool verbatim = false;              // its answer is written word for word
   bool leave = false;                 // a question that is left to the model: no answers
   std::vector<std::string> replaces;  // facts that it corrects (fact_id, ledger/facts.h)
+  // Of a passage:
+  std::string document = {};         // where it was read: a path, an address; empty: it is none
+  std::string document_digest = {};  // SHA-256 of what was read, hex
+  std::string section = {};          // its headings; may be empty
+
+  bool passage() const { return !document.empty(); }
 
   bool operator==(const TaughtItem&) const = default;
 };

@@ -348,6 +348,8 @@ int64_t rows_of(const Update& update) {
   int64_t rows = update.facts.keys();
   for (const int32_t n : update.facts.vectors) rows += n;
   for (const LayerDelta& layer : update.layers) rows += static_cast<int64_t>(layer.indices.size());
+  // What only takes facts away is written all the same.
+  if (rows == 0) rows = update.facts.facts();
   return rows;
 }
 

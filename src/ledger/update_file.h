@@ -62,7 +62,8 @@ struct Update {
   Metadata metadata;
 };
 
-// Rows of all layers together; of facts their keys and vectors.
+// Rows of all layers together; of facts their keys and vectors, or one for each that only takes
+// others away.
 int64_t rows_of(const Update& update);
 
 // 1, but for a fold of gated updates.

@@ -53,14 +53,28 @@ struct Candidate {
   std::optional<double> cross;   // log-odds of the cross-encoder
 };
 
+// A passage of a document that is told where no fact is accepted (passage_index.h).
+struct PassageChoice {
+  int64_t fact = -1;   // of the store
+  int64_t piece = -1;  // the nearest of its pieces
+  double probability = 0;
+  double covered = 0, nearest = 0;  // share of the question's words; cosine to the nearest piece
+};
+
 struct Choice {
-  int64_t fact = -1;     // the one that is accepted; -1: none
+  int64_t fact = -1;                          // the one that is accepted; -1: none
+  std::vector<PassageChoice> passages;        // that are accepted instead, the likeliest first
+  std::optional<PassageChoice> best_passage;  // whether accepted or not; none: there are none
   Candidate best;        // whether accepted or not; fact -1: there is no candidate
   double needed = 0;     // the probability that the best needed
   Candidate runner_up;   // the best of the others
   bool left = false;     // a question that is left to the model lies nearer than the best
+                         // or, where there is none, is the very same
   int64_t left_to = -1;  // that one
   std::string read;      // the question as it was compared with the best; set by FactStore::decide
+
+  // What was taught answers: a fact, or passages.
+  bool taught() const { return fact >= 0 || !passages.empty(); }
 };
 
 // What decide() weighs by and asks for: an exported model carries it along.

@@ -69,6 +69,16 @@ bool changes_topic(std::span<const Word> words, const std::set<std::string>& new
   return holds(news) && !holds(kThem) && !holds(kTheirs);
 }
 
+// Whether a question says too little alone: with a pronoun, or hardly a word of its own.
+bool leans_on_earlier(std::span<const Word> words) {
+  size_t content = 0;
+  for (const Word& word : words) {
+    if (kThem.contains(word.form) || kTheirs.contains(word.form)) return true;
+    content += is_content_word(word.form);
+  }
+  return content < 3;
+}
+
 // "And how heavy is it?" about somebody named before: "how heavy is NAME?". A question that has no
 // pronoun ("and the price?") is asked of the name.
 std::string with_name(const std::string& text, const std::string& name) {
@@ -151,7 +161,8 @@ void FactStore::append(const std::string& update_id, std::shared_ptr<const Updat
     fact.first_vector = vector;
     key += fact.keys();
     vector += fact.vectors();
-    forget(fact.id);  // the same fact again takes the place of the one that is there
+    if (fact.keys() == 0) continue;  // it only took others away
+    forget(fact.id);                 // the same fact again takes the place of the one that is there
     fact_by_id_[fact.id] = size();
     facts_.push_back(std::move(fact));
   }
@@ -162,6 +173,7 @@ void FactStore::index() {
   std::erase_if(facts_, [](const StoredFact& fact) { return fact.update == nullptr; });
   subjects_.clear();
   open_.clear();
+  passages_.clear();
   subject_by_key_.clear();
   subjects_by_first_.clear();
   fact_by_id_.clear();
@@ -169,6 +181,10 @@ void FactStore::index() {
     StoredFact& fact = facts_[i];
     fact.subject = subject_of(fact.text().subject);
     fact_by_id_[fact.id] = static_cast<int64_t>(i);
+    if (fact.text().passage()) {
+      passages_.push_back(static_cast<int64_t>(i));
+      continue;
+    }
     if (fact.subject < 0)
       open_.push_back(static_cast<int64_t>(i));
     else
@@ -202,6 +218,7 @@ struct FactStore::Group {
 
 struct FactStore::Groups {
   std::mutex mutex;
+  std::unique_ptr<const PassageIndex> passages;
   std::map<std::pair<int64_t, bool>, std::unique_ptr<const Group>> made;
 };
 
@@ -341,6 +358,11 @@ FactStore::Asked FactStore::read(const Question& question, const Vocabulary& voc
     const Group& g = group(subject, out.raw);
     return mended(text, g.taught_words, g.subject_words, vocabulary);
   };
+  if (!passages_.empty() && !out.raw) {
+    out.passage_texts.push_back(text);
+    if (!question.earlier.empty() && leans_on_earlier(words))
+      out.passage_texts.push_back(plain_question(question.earlier.back()) + " " + text);
+  }
   if (!open_.empty()) out.texts.push_back(mend(-1));
   for (const int64_t s : out.subjects) {
     const std::string& name = subjects_[static_cast<size_t>(s)].name;
@@ -420,6 +442,42 @@ ReadPair FactStore::pair(const Asked& asked, const Evidence& evidence) const {
           mask_name(plain_question(item.prompts[static_cast<size_t>(k)]), item.subject));
   if (!item.leave) out.answer = mask_name(plain_question(item.answers.front()), item.subject);
   return out;
+}
+
+const PassageIndex& FactStore::passage_index() const {
+  const std::lock_guard lock(groups_->mutex);
+  if (groups_->passages) return *groups_->passages;
+  std::vector<PassageIndex::Entry> entries;
+  for (const int64_t i : passages_) {
+    const StoredFact& f = fact(i);
+    entries.push_back({f.update, f.item, f.first_key});
+  }
+  groups_->passages = std::make_unique<const PassageIndex>(std::move(entries), key_width_);
+  return *groups_->passages;
+}
+
+void FactStore::decide_passages(const Asked& asked, const float* vectors, double caution,
+                                Choice& choice) const {
+  constexpr size_t kMost = 4;
+  std::vector<PassageEvidence> found;
+  for (size_t t = 0; t < asked.passage_texts.size(); ++t) {
+    auto more = passage_index().search(asked.passage_texts[t],
+                                       vectors + static_cast<int64_t>(t) * key_width_, kMost);
+    if (!more.empty() && (found.empty() || more.front().log_odds > found.front().log_odds))
+      found = std::move(more);
+  }
+  for (const PassageEvidence& e : found) {
+    PassageChoice one;
+    one.fact = passages_[static_cast<size_t>(e.passage)];
+    one.piece = e.piece;
+    one.probability = 1 / (1 + std::exp(caution - e.log_odds));
+    one.covered = e.covered;
+    one.nearest = e.nearest;
+    if (!choice.best_passage) choice.best_passage = one;
+    if (choice.fact >= 0 || choice.left || found.front().log_odds < caution) break;
+    if (e.log_odds >= found.front().log_odds - passage_rule().beside)
+      choice.passages.push_back(one);
+  }
 }
 
 Choice FactStore::decide(const Asked& asked, std::span<const Evidence> evidence,

@@ -7,6 +7,9 @@
 // probability that it is meant (acceptance.h) is high enough, and otherwise nothing is, and the
 // model answers as it always did.
 //
+// Passages of documents are in the store too, beside the facts: they are told where no fact is
+// accepted (passage_index.h).
+//
 // A store is a value: adding an update makes another store that shares what the two have in common.
 // A fact that a later one corrects stays in its update and is not in the store.
 //
@@ -24,6 +27,7 @@
 
 #include "ledger/update_file.h"
 #include "memory/acceptance.h"
+#include "memory/passage_index.h"
 #include "memory/read_pair.h"
 #include "memory/spelling.h"
 #include "text/wording.h"
@@ -59,6 +63,8 @@ class FactStore {
   const StoredFact& fact(int64_t i) const { return facts_[static_cast<size_t>(i)]; }
   // By fact_id; -1: it is not there.
   int64_t find(const std::string& id) const;
+  // The passages among the facts, in order.
+  const std::vector<int64_t>& passages() const { return passages_; }
 
   // With one more update, whose facts replace those that they say they do. An update without facts
   // changes nothing. Throws kFormat when its keys have another width.
@@ -75,6 +81,9 @@ class FactStore {
     // the question, and with the subject masked. Slips of typing are mended.
     std::vector<std::string> texts;
     std::string key;  // the question's words, for the very same question
+    // What passages are searched by, texts too; empty without passages: the question, and behind
+    // the one before it where it leans on that.
+    std::vector<std::string> passage_texts;
     bool raw = false;
   };
   Asked read(const Question& question, const Vocabulary& vocabulary) const;
@@ -86,6 +95,12 @@ class FactStore {
   // decide() of acceptance.h.
   Choice decide(const Asked& asked, std::span<const Evidence> evidence, const AcceptanceRule& rule,
                 double caution = 0) const;
+
+  // Of passages(), made when it is first needed.
+  const PassageIndex& passage_index() const;
+  // Into `choice`, the passages that are told; `vectors` [passage_texts, key_width].
+  void decide_passages(const Asked& asked, const float* vectors, double caution,
+                       Choice& choice) const;
 
   const std::string& subject_name(int64_t subject) const {
     return subjects_[static_cast<size_t>(subject)].name;
@@ -115,6 +130,7 @@ class FactStore {
   std::vector<StoredFact> facts_;
   std::vector<Subject> subjects_;
   std::vector<int64_t> open_;  // facts without a subject
+  std::vector<int64_t> passages_;
   std::unordered_map<std::string, int64_t> subject_by_key_, fact_by_id_;
   std::unordered_map<std::string, std::vector<int64_t>> subjects_by_first_;
   int64_t key_width_ = 0;

@@ -2,12 +2,14 @@
 
 #include <ATen/ATen.h>
 
+#include <algorithm>
 #include <cstring>
 
 #include "base/error.h"
 #include "base/format.h"
 #include "model/chat_tokens.h"
 #include "model/fact_memory.h"
+#include "text/passages.h"
 
 namespace accrete {
 namespace {
@@ -102,9 +104,56 @@ Generation as_it_is(const LanguageModel& model, const std::string& text) {
   return out;
 }
 
-PreparedAsk prepare_ask(const LanguageModel& model, const AskRequest& request, int64_t fact) {
+Choice choice_of(int64_t fact) {
+  Choice out;
+  out.fact = fact;
+  return out;
+}
+
+namespace {
+
+// How much stands in front of a question at most.
+constexpr size_t kPassageTokens = 700;
+
+// A passage under where it stands, as the model reads it. `around` -1: the whole of it, else the
+// pieces around that one.
+std::string shown_passage(const TaughtItem& item, int64_t around) {
+  std::vector<std::string> pieces = item.prompts;
+  if (around >= 0) {
+    const auto n = static_cast<int64_t>(pieces.size());
+    const int64_t first = std::max<int64_t>(around - 2, 0), last = std::min(around + 3, n);
+    pieces = {pieces.begin() + first, pieces.begin() + last};
+  }
+  return (item.section.empty() ? "" : "[" + item.section + "]\n") + joined_pieces(pieces);
+}
+
+}  // namespace
+
+std::string note_of_passages(const LanguageModel& model, const Choice& choice) {
+  std::string out;
+  size_t tokens = 0;
+  for (const PassageChoice& passage : choice.passages) {
+    const TaughtItem& item = model.facts().store().fact(passage.fact).text();
+    std::string text = shown_passage(item, -1);
+    size_t more = encode_written(model, text).size();
+    if (out.empty() && more > kPassageTokens) {
+      text = shown_passage(item, passage.piece);
+      more = encode_written(model, text).size();
+    }
+    if (!out.empty() && tokens + more > kPassageTokens) break;
+    out += (out.empty() ? "" : "\n\n") + text;
+    tokens += more;
+  }
+  return out;
+}
+
+PreparedAsk prepare_ask(const LanguageModel& model, const AskRequest& request,
+                        const Choice& choice) {
   PreparedAsk out;
+  const int64_t fact = choice.fact;
   std::string note;
+  if (fact < 0 && !choice.passages.empty() && !request.raw)
+    note = "Answer from this text:\n\n" + note_of_passages(model, choice);
   if (fact >= 0) {
     const FactMemory& memory = model.facts();
     const TaughtItem& item = memory.store().fact(fact).text();
@@ -160,11 +209,11 @@ std::vector<Generation> answer_prepared(const LanguageModel& model, std::vector<
 
 std::vector<Generation> answer_with(const LanguageModel& model,
                                     std::span<const AskRequest> requests,
-                                    std::span<const int64_t> facts, const GenerateOptions& options,
+                                    std::span<const Choice> choices, const GenerateOptions& options,
                                     const StreamFn& stream, const Reporter& reporter) {
   std::vector<PreparedAsk> asks;
   for (size_t i = 0; i < requests.size(); ++i)
-    asks.push_back(prepare_ask(model, requests[i], i < facts.size() ? facts[i] : -1));
+    asks.push_back(prepare_ask(model, requests[i], i < choices.size() ? choices[i] : Choice()));
   return answer_prepared(model, std::move(asks), options, stream, reporter);
 }
 
@@ -175,10 +224,10 @@ std::vector<Asked> ask(const LanguageModel& model, std::span<const AskRequest> r
   if (options.facts) choices = choose_facts(model, requests, options.caution);
   std::vector<PreparedAsk> asks;
   for (size_t i = 0; i < requests.size(); ++i) {
-    if (choices[i].fact < 0 && !options.otherwise.empty())
+    if (!choices[i].taught() && !options.otherwise.empty())
       asks.push_back({{}, std::nullopt, as_it_is(model, options.otherwise)});
     else
-      asks.push_back(prepare_ask(model, requests[i], choices[i].fact));
+      asks.push_back(prepare_ask(model, requests[i], choices[i]));
   }
   auto made = answer_prepared(model, std::move(asks), options.generate, stream, reporter);
   std::vector<Asked> out;

@@ -3,7 +3,8 @@
 // What a user asks is answered by the accepted fact, if there is one: its value speaks at the end
 // of the prompt and within its answer, and is silent in every later turn, which is computed from
 // the conversation's text alone. An answer that begins as what was taught and goes astray is
-// brought back to it. If none is accepted the answer is the base model's, bit for bit.
+// brought back to it. If none is accepted but passages of documents are, these stand in front of
+// the question, for this turn alone. If neither is the answer is the base model's, bit for bit.
 //
 // Non-goals: sampling (generate.h), choosing (memory/fact_store.h).
 #pragma once
@@ -57,14 +58,21 @@ struct PreparedAsk {
 };
 // A text that is said without the network.
 Generation as_it_is(const LanguageModel& model, const std::string& text);
-// `fact` -1: none. Throws kInvalidArgument (an empty prompt) and as ChatTemplate::render does.
-PreparedAsk prepare_ask(const LanguageModel& model, const AskRequest& request, int64_t fact);
+// Throws kInvalidArgument (an empty prompt) and as ChatTemplate::render does.
+PreparedAsk prepare_ask(const LanguageModel& model, const AskRequest& request,
+                        const Choice& choice);
+// A choice of this fact; -1: of none.
+Choice choice_of(int64_t fact);
+// Passages as they stand in front of a question, the likeliest first, those that fit into a budget
+// of tokens and the first one in any case, of which then the pieces around the nearest.
+std::string note_of_passages(const LanguageModel& model, const Choice& choice);
 
 struct AskOptions {
   GenerateOptions generate;
   double caution = 0;  // added to the model's own (FactMemoryInfo)
   bool facts = true;   // false: as if nothing had been taught
-  // What is said where no fact is accepted, without asking the network; empty: the model answers.
+  // What is said where nothing taught is accepted, without asking the network; empty: the model
+  // answers.
   std::string otherwise;
 };
 struct Asked {
@@ -82,7 +90,7 @@ std::vector<Asked> ask(const LanguageModel& model, std::span<const AskRequest> r
 // The same with choices that are known.
 std::vector<Generation> answer_with(const LanguageModel& model,
                                     std::span<const AskRequest> requests,
-                                    std::span<const int64_t> facts, const GenerateOptions& options,
+                                    std::span<const Choice> choices, const GenerateOptions& options,
                                     const StreamFn& stream = nullptr,
                                     const Reporter& reporter = {});
 

@@ -87,7 +87,9 @@ ExportResult export_model(const fs::path& source, const fs::path& to, const Repo
     for (const auto& record : active) result.updates.push_back(record.id);
     model.use_facts(model.facts().with(load_facts(ledger, active)));
   }
-  const bool with_facts = model.has_facts() && !model.facts().store().empty();
+  const bool with_facts =
+      model.has_facts() &&
+      model.facts().store().size() > static_cast<int64_t>(model.facts().store().passages().size());
   const std::string family = with_facts ? family_of(model.net().config().model_type) : "";
 
   StagedFolder folder(to);

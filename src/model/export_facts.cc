@@ -53,6 +53,7 @@ UpdateFacts joined(const FactStore& store) {
   out.key_width = store.key_width();
   for (int64_t i = 0; i < store.size(); ++i) {
     const StoredFact& fact = store.fact(i);
+    if (fact.text().passage()) continue;
     const UpdateFacts& from = fact.update->facts;
     const auto item = static_cast<int64_t>(fact.item);
     const int64_t w = out.key_width, d = from.width;
@@ -73,6 +74,7 @@ nlohmann::json texts(const FactStore& store) {
   for (int64_t i = 0; i < store.size(); ++i) {
     const StoredFact& fact = store.fact(i);
     const TaughtItem& item = fact.text();
+    if (item.passage()) continue;
     out.push_back({{"id", fact.id},
                    {"update", fact.update_id},
                    {"line", item.line},
@@ -128,7 +130,9 @@ nlohmann::json write_exported_facts(const LanguageModel& model,
                                {"facts", texts(store)}};
   write_file_atomically(folder / kTexts, json.dump(1) + "\n");
   write_file_atomically(folder / (std::string(kFactsModule) + ".py"), kFactsModeling);
-  return {{"version", kFactsVersion}, {"updates", updates}, {"facts", store.size()}};
+  return {{"version", kFactsVersion},
+          {"updates", updates},
+          {"facts", store.size() - static_cast<int64_t>(store.passages().size())}};
 }
 
 }  // namespace accrete

@@ -131,6 +131,7 @@ std::vector<Choice> FactMemory::choose(std::span<const Question> questions,
     asked.push_back(store_->read(question, vocabulary));
     begin.push_back(texts.size());
     texts.insert(texts.end(), asked.back().texts.begin(), asked.back().texts.end());
+    texts.insert(texts.end(), asked.back().passage_texts.begin(), asked.back().passage_texts.end());
   }
   if (texts.empty()) return out;
   const auto vectors = read.read(texts, /*words_only=*/true).contiguous();
@@ -154,8 +155,13 @@ std::vector<Choice> FactMemory::choose(std::span<const Question> questions,
     const std::vector<double> odds = read.judge(pairs);
     for (size_t k = 0; k < judged.size(); ++k) judged[k]->cross = odds[k];
   }
-  for (size_t i = 0; i < questions.size(); ++i)
+  for (size_t i = 0; i < questions.size(); ++i) {
     out[i] = store_->decide(asked[i], evidence[i], read.acceptance(), caution);
+    if (asked[i].passage_texts.empty()) continue;
+    const auto first = static_cast<int64_t>(begin[i] + asked[i].texts.size());
+    store_->decide_passages(asked[i], vectors.const_data_ptr<float>() + first * width, caution,
+                            out[i]);
+  }
   return out;
 }
 

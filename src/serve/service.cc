@@ -50,6 +50,18 @@ nlohmann::ordered_json candidate_json(const FactMemory& memory, const Ledger& le
           {"score", c.probability}};
 }
 
+nlohmann::ordered_json passage_json(const FactMemory& memory, const Ledger& ledger,
+                                    const PassageChoice& c) {
+  const StoredFact& fact = memory.store().fact(c.fact);
+  const TaughtItem& item = fact.text();
+  const std::string& piece = item.prompts[static_cast<size_t>(c.piece)];
+  return {{"id", origin_of(ledger, fact).id},
+          {"source", item.document},
+          {"section", item.section},
+          {"quote", piece.starts_with('\n') ? piece.substr(1) : piece},
+          {"score", c.probability}};
+}
+
 std::string fingerprint_of(const std::string& base, const std::string& key) {
   return accrete::format("accrete-{}-{}", base.substr(0, 8), key.substr(0, 12));
 }
@@ -104,10 +116,12 @@ PreparedQuery Service::prepare(const Query& query) const {
     choice = choose_facts(model, {&asked, 1}, query.caution).front();
   }
   out.accepted = choice.fact >= 0;
+  // A text to go on with is not answered from documents.
+  if (!query.chat) choice.passages.clear();
   const bool tokens = !query.tokens.empty();
   if (!tokens || out.accepted) {
     if (tokens) request.text = detokenize(query.tokens);
-    PreparedAsk ready = prepare_ask(model, request, choice.fact);
+    PreparedAsk ready = prepare_ask(model, request, choice);
     out.prompt = std::move(ready.prompt);
     out.fact = std::move(ready.fact);
     out.word_for_word = std::move(ready.word_for_word);
@@ -118,9 +132,14 @@ PreparedQuery Service::prepare(const Query& query) const {
     const TaughtItem& fact = model.facts().store().fact(choice.fact).text();
     if (!fact.raw) out.word_for_word = as_it_is(model, fact.answers.front());
   }
-  if (query.facts && asks && !out.accepted && !query.otherwise.empty())
+  if (query.facts && asks && !choice.taught() && !query.otherwise.empty())
     out.word_for_word = as_it_is(model, query.otherwise);
   if (out.accepted) out.updates = model.facts().store().fact(choice.fact).update_id;
+  for (const PassageChoice& passage : choice.passages) {
+    const std::string& id = model.facts().store().fact(passage.fact).update_id;
+    if (out.updates.find(id) == std::string::npos)
+      out.updates += (out.updates.empty() ? "" : ",") + id;
+  }
   if (!query.explain) return out;
   const Ledger ledger = Ledger::open(folder_, Ledger::Mode::kRead);
   auto updates = nlohmann::ordered_json::array();
@@ -129,13 +148,18 @@ PreparedQuery Service::prepare(const Query& query) const {
     updates.back()["margin"] =
         choice.best.probability - (choice.runner_up.fact >= 0 ? choice.runner_up.probability : 0);
   }
-  out.explanation = {{"decision", out.accepted  ? "fact"
-                                  : choice.left ? "left"
-                                                : "model"},
+  for (const PassageChoice& passage : choice.passages)
+    updates.push_back(passage_json(model.facts(), ledger, passage));
+  out.explanation = {{"decision", out.accepted               ? "fact"
+                                  : !choice.passages.empty() ? "documents"
+                                  : choice.left              ? "left"
+                                                             : "model"},
                      {"updates", updates},
                      {"needed", choice.needed}};
   if (!out.accepted && choice.best.fact >= 0)
     out.explanation["nearest"] = candidate_json(model.facts(), ledger, choice.best);
+  if (!choice.taught() && choice.best_passage)
+    out.explanation["nearest_passage"] = passage_json(model.facts(), ledger, *choice.best_passage);
   if (choice.runner_up.fact >= 0)
     out.explanation["runner_up"] = candidate_json(model.facts(), ledger, choice.runner_up);
   return out;

@@ -62,6 +62,22 @@ api::FactExplanation plain(const FactMemory& memory, const Ledger& ledger, const
   return out;
 }
 
+api::PassageSource plain(const FactMemory& memory, const Ledger& ledger, const PassageChoice& c) {
+  const StoredFact& fact = memory.store().fact(c.fact);
+  const TaughtItem& item = fact.text();
+  api::PassageSource out;
+  out.update = origin_of(ledger, fact).id;
+  out.source = item.document;
+  out.line = item.document_digest.empty() ? 0 : item.line;
+  out.section = item.section;
+  const std::string& piece = item.prompts[static_cast<size_t>(c.piece)];
+  out.quote = piece.starts_with('\n') ? piece.substr(1) : piece;
+  out.probability = c.probability;
+  out.covered = c.covered;
+  out.cosine = c.nearest;
+  return out;
+}
+
 api::RowExplanation plain(const Explanation& e) {
   api::RowExplanation out;
   out.log_probability = e.log_probability;
@@ -83,9 +99,9 @@ api::Explanation explanation(const LanguageModel& model, const std::filesystem::
                              const std::string& answer, bool raw) {
   api::Explanation out;
   const Ledger ledger = Ledger::open(folder, Ledger::Mode::kRead);
-  if (model.has_facts())
-    out.fact = plain(model.facts(), ledger, choice);
-  else
+  if (model.has_facts()) out.fact = plain(model.facts(), ledger, choice);
+  if (choice.best_passage) out.nearest_passage = plain(model.facts(), ledger, *choice.best_passage);
+  if (!model.has_facts())
     out.rows = plain(accrete::explain(model, load_members(ledger), prompt, answer, raw));
   return out;
 }
@@ -123,6 +139,11 @@ std::vector<api::Answer> Workspace::ask(std::span<const api::Request> requests,
     answer.text = said.text;
     answer.fact = asked[i].choice.fact >= 0;
     answer.has_facts = model.has_facts();
+    if (!asked[i].choice.passages.empty()) {
+      const Ledger ledger = Ledger::open(impl_->folder, Ledger::Mode::kRead);
+      for (const PassageChoice& passage : asked[i].choice.passages)
+        answer.sources.push_back(plain(model.facts(), ledger, passage));
+    }
     answer.tokens = static_cast<int64_t>(said.tokens.size());
     answer.finish_reason = said.finish_reason;
     if (options.explain)
@@ -178,7 +199,7 @@ api::EvalReport Workspace::eval(const Dataset& data, const api::EvalOptions& opt
   how.caution = options.caution;
   // A demonstration's answer ends with its line; all else is read to its natural stop.
   if (few_shot) how.generate.stop = {"\n"};
-  double exact = 0, f1 = 0, begins = 0, by_facts = 0;
+  double exact = 0, f1 = 0, begins = 0, by_facts = 0, by_documents = 0;
   constexpr size_t kBatch = 32;
   for (size_t at = 0; at < facts.size(); at += kBatch) {
     reporter.check_cancelled();
@@ -210,12 +231,14 @@ api::EvalReport Workspace::eval(const Dataset& data, const api::EvalOptions& opt
       f1 += q.f1;
       begins += q.begins;
       by_facts += outputs[i].choice.fact >= 0;
+      by_documents += !outputs[i].choice.passages.empty();
     }
     reporter.report("eval", static_cast<int64_t>(at + n), static_cast<int64_t>(facts.size()));
   }
   const auto n = static_cast<double>(facts.size());
-  report.shares = {exact / n, f1 / n, begins / n, std::nullopt};
+  report.shares = {exact / n, f1 / n, begins / n, std::nullopt, std::nullopt};
   if (model.has_facts()) report.shares->by_facts = by_facts / n;
+  if (by_documents > 0) report.shares->by_documents = by_documents / n;
   return report;
 }
 

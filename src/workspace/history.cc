@@ -48,7 +48,8 @@ api::UpdateDetails History::show(const std::string& id) const {
   // What was taught is in the update's file.
   for (const TaughtItem& item : ledger.load(out.update.id).taught.items)
     out.taught.push_back({item.line, item.prompts, item.answers, item.subject, item.excerpt,
-                          item.verbatim, item.leave});
+                          item.verbatim, item.leave, item.document, item.section,
+                          item.prompts.empty() ? static_cast<int64_t>(item.replaces.size()) : 0});
   return out;
 }
 

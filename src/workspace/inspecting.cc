@@ -61,6 +61,8 @@ api::AuditReport plain(const FactAudit& r) {
   auto& facts = out.facts.emplace();
   facts.facts = r.facts;
   facts.wordings = r.wordings;
+  facts.documents = r.documents;
+  facts.passages = r.passages;
   facts.left = r.left;
   facts.bytes = r.bytes;
   for (const FactsOfUpdate& u : r.updates)

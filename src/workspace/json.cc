@@ -42,6 +42,24 @@ Json candidate(const api::FactExplanation::Candidate& c) {
   return json;
 }
 
+Json source(const api::PassageSource& s) {
+  Json json = {{"source", s.source}, {"section", s.section},         {"quote", s.quote},
+               {"update", s.update}, {"probability", s.probability}, {"covered", s.covered},
+               {"cosine", s.cosine}};
+  if (s.line > 0) json["line"] = s.line;
+  return json;
+}
+
+Json documents(const api::Documents& d) {
+  return {{"taught", d.taught},
+          {"replaced", d.replaced},
+          {"unchanged", d.unchanged},
+          {"passages", d.passages}};
+}
+bool any(const api::Documents& d) {
+  return d.taught > 0 || d.unchanged > 0;
+}
+
 Json overlaps(const std::vector<api::Overlap>& all) {
   Json json = Json::array();
   for (const api::Overlap& o : all)
@@ -110,6 +128,8 @@ Json to_json(const api::Info& i) {
     json["caution"] = i.caution;
     json["facts"] = i.facts;
     json["wordings"] = i.wordings;
+    json["documents"] = i.documents;
+    json["passages"] = i.passages;
   }
   json["state"] = i.state;
   json["updates"] = i.updates;
@@ -126,6 +146,7 @@ Json to_json(const api::Explanation& e) {
       json["needed"] = e.fact->needed;
     }
     if (e.fact->runner_up) json["runner_up"] = candidate(*e.fact->runner_up);
+    if (e.nearest_passage) json["nearest_passage"] = source(*e.nearest_passage);
     return json;
   }
   Json updates = Json::array();
@@ -151,6 +172,7 @@ Json to_json(const api::Explanation& e) {
 Json to_json(const api::Answer& a) {
   Json json = {{"text", a.text}, {"tokens", a.tokens}, {"finish_reason", a.finish_reason}};
   if (a.has_facts) json["fact"] = a.fact;
+  for (const api::PassageSource& s : a.sources) json["sources"].push_back(source(s));
   if (a.explanation) json["explain"] = to_json(*a.explanation);
   return json;
 }
@@ -163,6 +185,7 @@ Json to_json(const api::EvalReport& r) {
   json["f1"] = r.shares->f1;
   json["begins"] = r.shares->begins;
   if (r.shares->by_facts) json["by_facts"] = *r.shares->by_facts;
+  if (r.shares->by_documents) json["by_documents"] = *r.shares->by_documents;
   return json;
 }
 
@@ -187,6 +210,7 @@ Json to_json(const api::TeachReport& r) {
   json["dropped"] = r.dropped;
   json["remarks"] = r.remarks;
   if (!r.subjects.empty()) json["subjects"] = r.subjects;
+  if (any(r.documents)) json["documents"] = documents(r.documents);
   json["check_share"] = r.check_share;
   json["rows"] = r.rows;
   json["parameters"] = r.parameters;
@@ -211,6 +235,7 @@ Json to_json(const api::PlanReport& r) {
   json["companions"] = r.companions;
   json["remarks"] = r.remarks;
   if (!r.subjects.empty()) json["subjects"] = r.subjects;
+  if (any(r.documents)) json["documents"] = documents(r.documents);
   json["seconds"] = r.seconds;
   return json;
 }
@@ -251,6 +276,9 @@ Json to_json(const api::UpdateDetails& u) {
     if (!lesson.excerpt.empty()) entry["excerpt"] = lesson.excerpt;
     if (lesson.verbatim) entry["verbatim"] = true;
     if (lesson.leave) entry["leave"] = true;
+    if (!lesson.document.empty()) entry["document"] = lesson.document;
+    if (!lesson.section.empty()) entry["section"] = lesson.section;
+    if (lesson.forgotten > 0) entry["forgotten"] = lesson.forgotten;
     json["taught"].push_back(entry);
   }
   return json;
@@ -301,6 +329,8 @@ Json to_json(const api::AuditReport& r) {
   if (r.facts) {
     Json json = {{"facts", r.facts->facts},
                  {"wordings", r.facts->wordings},
+                 {"documents", r.facts->documents},
+                 {"passages", r.facts->passages},
                  {"left_to_the_model", r.facts->left},
                  {"bytes", r.facts->bytes},
                  {"updates", Json::array()},
@@ -360,6 +390,10 @@ Json to_json(const api::CompactReport& r) {
           {"identical", r.digest_before == r.digest_after},
           {"rows", {{"before", r.rows_before}, {"after", r.rows_after}}},
           {"bytes", {{"before", r.bytes_before}, {"after", r.bytes_after}}}};
+}
+
+Json to_json(const api::ForgetReport& r) {
+  return {{"update", r.update}, {"documents", r.documents}, {"passages", r.passages}};
 }
 
 Json to_json(const api::ExportReport& r) {

@@ -2,6 +2,7 @@
 #include "workspace/workspace.h"
 
 #include <nlohmann/json.hpp>
+#include <set>
 
 #include "base/error.h"
 #include "base/format.h"
@@ -55,6 +56,10 @@ std::vector<api::Overlap> plain(const std::vector<Overlap>& all) {
   return out;
 }
 
+api::Documents plain(const DocumentCounts& d) {
+  return {d.taught, d.replaced, d.unchanged, d.passages};
+}
+
 api::TeachReport plain(const TeachResult& r) {
   api::TeachReport out;
   out.update = r.update;
@@ -70,6 +75,7 @@ api::TeachReport plain(const TeachResult& r) {
   out.dropped = r.dropped_lines;
   out.remarks = r.remarks;
   out.subjects = r.subjects;
+  out.documents = plain(r.documents);
   out.check_share = r.check_share;
   out.rows = r.rows;
   out.parameters = r.parameters;
@@ -92,6 +98,8 @@ std::string to_line(const api::Item& item, size_t number) {
   for (const api::Message& m : item.messages)
     line["messages"].push_back({{"role", m.role}, {"content", m.content}});
   if (!item.text.empty()) line["text"] = item.text;
+  if (!item.title.empty()) line["title"] = item.title;
+  if (!item.url.empty()) line["url"] = item.url;
   const int kinds = (!item.prompts.empty() || !item.answers.empty() || !item.asked.empty()) +
                     !item.messages.empty() + !item.text.empty();
   if (kinds > 1)
@@ -251,8 +259,20 @@ api::PlanReport Workspace::plan(const Dataset& data, const api::TeachOptions& op
   out.companions = r.companions;
   out.remarks = r.remarks;
   out.subjects = r.subjects;
+  out.documents = plain(r.documents);
   out.seconds = r.seconds;
   return out;
+}
+
+api::ForgetReport Workspace::forget(const std::string& source) {
+  if (!has_fact_memory(impl_->folder))
+    throw Error(ErrorCode::kUnsupported, "this model has no memory of documents",
+                "`accrete retrofit` makes models that have one");
+  const State begun = impl_->current();
+  ForgetResult r =
+      forget_documents(impl_->folder, source, impl_->in_state(), std::string(api::version()));
+  impl_->follow(begun, std::move(r.after));
+  return {r.update, r.documents, r.passages};
 }
 
 api::ActiveReport Workspace::undo(int64_t n) {
@@ -299,7 +319,17 @@ api::Info Workspace::info() const {
   info.block = facts.info().sites.block;
   info.caution = facts.info().caution;
   info.facts = facts.store().size();
-  for (int64_t i = 0; i < info.facts; ++i) info.wordings += facts.store().fact(i).keys();
+  std::set<std::string> documents;
+  for (int64_t i = 0; i < facts.store().size(); ++i) {
+    const StoredFact& fact = facts.store().fact(i);
+    if (fact.text().passage())
+      documents.insert(fact.text().document);
+    else
+      info.wordings += fact.keys();
+  }
+  info.passages = static_cast<int64_t>(facts.store().passages().size());
+  info.facts -= info.passages;
+  info.documents = static_cast<int64_t>(documents.size());
   return info;
 }
 

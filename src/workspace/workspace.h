@@ -97,6 +97,10 @@ class Workspace {
   // kRefused (a floor would break, max_seconds passed), kInvalidArgument, kConflict.
   api::TeachReport teach(const Dataset& data, const api::TeachOptions& options = {},
                          const Reporter& reporter = {});
+  // Takes away what was taught from a document, or from all below a folder, by its name as teach
+  // read it. An update like any other: undo brings it back. Throws kNotFound (no such document),
+  // kUnsupported, kConflict.
+  api::ForgetReport forget(const std::string& source);
   // What it would do; nothing is changed.
   api::PlanReport plan(const Dataset& data, const api::TeachOptions& options = {},
                        const Reporter& reporter = {}) const;

@@ -284,9 +284,9 @@ TEST_F(FactTeach, WhatCannotBeTaughtIsRefusedByLine) {
   const auto model = fresh();
   Item text;
   text.kind = Item::Kind::kText;
-  text.text = "Once upon a time.";
+  text.text = "***";
   refused(ErrorCode::kInvalidArgument, model, {fact("", {kHeavy}, "b"), text},
-          {"test.jsonl:2: ", "running text"});
+          {"test.jsonl:2: ", "no sentence"});
   refused(ErrorCode::kInvalidArgument, model, {}, {"test.jsonl", "nothing to teach"});
   Item only_asked = fact("", {}, "b");
   only_asked.asked = {kHeavy};

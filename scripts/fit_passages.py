@@ -1,0 +1,92 @@
+"""Fits passage_rule() of src/memory/passage_index.cc: which passage answers a question, and whether any does.
+
+usage: accrete bench documents MODEL --data QUESTIONS --half dev --questions 0 --features FILE    (for each set)
+       fit_passages.py FILE... [--report]
+
+FILE holds, for each question, the evidence of the passages that lie nearest and which of them are of the document that answers; every
+third document was not taught, so its questions have no answer among their neighbours. The log-odds are fitted by logistic regression,
+which passage (cross-entropy over the candidates) and whether any. It prints the numbers, and both sides of every threshold. --report
+tries what is there, and learns nothing. The numbers go into passage_index.cc by hand, since the threshold is a judgement.
+"""
+
+import argparse
+import json
+import pathlib
+import re
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+SOURCE = pathlib.Path(__file__).resolve().parents[1] / "src" / "memory" / "passage_index.cc"
+TERMS = ["words", "covered", "nearest", "whole", "bias", "margin"]
+
+
+def shipped():
+    rule = re.search(r"PassageRule kRule = \{(.*?)\};", SOURCE.read_text(encoding="utf-8"), re.S).group(1)
+    return torch.tensor([float(re.search(rf"\.{t} = (-?[\d.]+)", rule).group(1)) for t in TERMS], dtype=torch.double)
+
+
+def read(path):
+    """Evidence [questions, 8, 4] and truth [questions, 8]; of those whose document was taught, and of the others."""
+    out = {}
+    for line in open(path, encoding="utf-8"):
+        row = json.loads(line)
+        rows = row["passages"] + [[-1, -1, -1, -1, False]] * (8 - len(row["passages"]))
+        out.setdefault(row["taught"], []).append(rows)
+    split = lambda rows: (torch.tensor([[p[:4] for p in q] for q in rows], dtype=torch.double), torch.tensor([[bool(p[4]) for p in q] for q in rows]))
+    return split(out[True]), split(out[False])
+
+
+def log_odds(weights, evidence):
+    """Of every passage, and of the best with what it leads by."""
+    z = evidence @ weights[:4] + weights[4]
+    best = z.topk(2, dim=1).values
+    return z, best[:, 0] + weights[5] * (best[:, 0] - best[:, 1])
+
+
+def fit(sets, weights):
+    weights = weights.clone().requires_grad_()
+    optimizer = torch.optim.LBFGS([weights], max_iter=300, line_search_fn="strong_wolfe")
+
+    def loss():
+        optimizer.zero_grad()
+        total = 0
+        for (own, right), (others, _) in sets.values():
+            there = right.any(1)
+            z, best = log_odds(weights, own[there])
+            total = total + F.cross_entropy(z, right[there].double().argmax(1)) + F.softplus(-best).mean()
+            total = total + F.softplus(log_odds(weights, others)[1]).mean()
+        total.backward()
+        return total
+
+    optimizer.step(loss)
+    return weights.detach()
+
+
+def report(weights, sets):
+    for name, ((own, right), (others, _)) in sets.items():
+        z, best = log_odds(weights, own)
+        first = right[torch.arange(len(right)), z.argmax(1)].numpy()
+        best, other = best.numpy(), log_odds(weights, others)[1].numpy()
+        area = (best[first][:, None] > other[None]).mean()
+        print(f"{name}: right first {first.mean():.3f}, area {area:.3f}; threshold: right / wrong / without an answer accepted")
+        for t in np.arange(-2, 3.1, 0.5):
+            print(f"  {t:5.2f}: {(first & (best >= t)).mean():.3f} / {(~first & (best >= t)).mean():.3f} / {(other >= t).mean():.3f}")
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("files", nargs="+")
+    parser.add_argument("--report", action="store_true", help="only try what is there")
+    given = parser.parse_args()
+    sets = {pathlib.Path(f).stem: read(f) for f in given.files}
+    weights = shipped()
+    if not given.report:
+        weights = fit(sets, weights)
+        print({t: round(float(w), 3) for t, w in zip(TERMS, weights)})
+    report(weights, sets)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,35 @@
+// The benchmark of documents: people's questions about passages that were taught, asked closed
+// book, with the right text in the context, with what the index finds first, and as `ask` answers.
+//
+// Of a set every third document is not taught: its questions have no answer in what was, though its
+// neighbours, often about the same thing, are there. They must not be answered from these.
+//
+// Non-goals: teaching the answers; tables (cli/bench_documents.cc).
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <nlohmann/json_fwd.hpp>
+#include <string>
+#include <vector>
+
+#include "base/progress.h"
+#include "model/language_model.h"
+
+namespace accrete {
+
+struct DocumentBenchOptions {
+  std::filesystem::path data;       // lines of question, answers, and context or text, title
+  std::filesystem::path unrelated;  // lines of question
+  std::string half = "test";        // of the documents: "dev" the first, "test" the other, "all"
+  int64_t questions = 100;  // that are answered in each way; choices are made for all of them
+  std::vector<std::string> methods;  // closed, context, top1, top3, accrete; empty: all
+  std::filesystem::path features;    // if given, evidence and truth of every question, to fit by
+};
+
+// One row for each method. Throws kInvalidArgument, kFormat, kInterrupted.
+nlohmann::ordered_json run_document_bench(const LanguageModel& model,
+                                          const DocumentBenchOptions& options,
+                                          const Reporter& reporter);
+
+}  // namespace accrete
