@@ -815,7 +815,7 @@ class Facts:
         raw = rule["raw"] if self.texts[e["fact"]]["raw"] else 0.0
         if not e["named"]:
             return rule["open"] + raw
-        return raw + min(max(rule["slope"] * math.log(e["rivals"] / rule["few"]), 0.0), rule["most"])
+        return raw + min(max(rule["slope"] * math.log(e["rivals"] / rule["few"]), rule["least"]), rule["most"])
 
     def decide(self, evidence, caution):
         for order, e in enumerate(evidence):

@@ -79,7 +79,7 @@ def judged(rule, sets, encode, cross):
 
 def threshold(rule, subject, facts):
     """The log-odds that a question needs (src/memory/acceptance.cc)."""
-    return min(max(rule["slope"] * np.log(facts / rule["few"]), 0), rule["most"]) if subject else rule["open"]
+    return min(max(rule["slope"] * np.log(facts / rule["few"]), rule["least"]), rule["most"]) if subject else rule["open"]
 
 
 def shipped(weights, sets):

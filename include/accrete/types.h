@@ -501,6 +501,8 @@ struct CompactReport {
   std::string digest_before, digest_after;  // of the state; equal
   int64_t rows_before = 0, rows_after = 0;
   int64_t bytes_before = 0, bytes_after = 0;  // of the update files that a model reads
+  std::vector<std::string> erased;  // updates that are not active and whose files are gone
+  int64_t erased_bytes = 0;
 };
 
 struct ExportReport {

@@ -7,10 +7,10 @@
 #include "base/file.h"
 #include "base/format.h"
 #include "base/sha256.h"
-#include "eval/fact_probe.h"
-#include "eval/probe.h"
 #include "io/safetensors.h"
 #include "learn/new_model.h"
+#include "measure/fact_probe.h"
+#include "measure/probe.h"
 #include "model/memory_files.h"
 
 namespace accrete {

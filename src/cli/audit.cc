@@ -82,19 +82,31 @@ void add_audit(CLI::App& app, Common& common, Run& run) {
     };
   });
 
-  auto folder = std::make_shared<std::string>();
+  struct Compact {
+    std::string model;
+    bool erase = false;
+  };
+  auto how = std::make_shared<Compact>();
   auto* fold = app.add_subcommand(
       "compact", "Fold all active updates into one; the state stays the same bit for bit");
-  fold->add_option("MODEL", *folder, "A model folder")->type_name("FOLDER")->required();
+  fold->add_option("MODEL", how->model, "A model folder")->type_name("FOLDER")->required();
+  fold->add_flag("--erase", how->erase,
+                 "Remove what is not active from the disk: what was corrected, undone or forgotten "
+                 "cannot come back");
   add_common(*fold, common, "accrete compact my-model    (accrete undo my-model unfolds it)");
-  fold->callback([folder, &common, &run] {
-    run = [folder, &common] {
-      const auto r = Workspace::open(*folder, common.open).compact(common.reporter());
+  fold->callback([how, &common, &run] {
+    run = [how, &common] {
+      const auto r =
+          Workspace::open(how->model, common.open).compact(common.reporter(), how->erase);
       std::string text;
       for (const auto& id : r.updates) text += "fold   " + id + "\n";
-      text += accrete::format("of {} updates: {} rows -> {}, {} bytes -> {}\n", r.folded.size(),
-                              r.rows_before, r.rows_after, r.bytes_before, r.bytes_after);
-      text += "state  " + r.digest_before + " before\n       " + r.digest_after + " after\n";
+      if (!r.updates.empty()) {
+        text += accrete::format("of {} updates: {} rows -> {}, {} bytes -> {}\n", r.folded.size(),
+                                r.rows_before, r.rows_after, r.bytes_before, r.bytes_after);
+        text += "state  " + r.digest_before + " before\n       " + r.digest_after + " after\n";
+      }
+      if (how->erase)
+        text += accrete::format("erased {} updates, {} bytes\n", r.erased.size(), r.erased_bytes);
       common.print(to_json(r), text);
       return 0;
     };

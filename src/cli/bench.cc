@@ -8,11 +8,11 @@
 #include "base/file.h"
 #include "base/format.h"
 #include "eval/forgetting_data.h"
-#include "eval/probe.h"
-#include "eval/score.h"
-#include "eval/text_metrics.h"
 #include "learn/fact_teach.h"
 #include "learn/teach.h"
+#include "measure/probe.h"
+#include "measure/score.h"
+#include "measure/text_metrics.h"
 #include "model/ask.h"
 
 namespace accrete::cli {

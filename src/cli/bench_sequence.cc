@@ -21,11 +21,11 @@
 #include "cli/cli.h"
 #include "eval/forgetting_data.h"
 #include "eval/forgetting_plan.h"
-#include "eval/score.h"
 #include "learn/audit.h"
 #include "learn/baselines/finetune.h"
 #include "learn/fact_inspect.h"
 #include "learn/teach.h"
+#include "measure/score.h"
 #include "model/fact_memory.h"
 
 namespace accrete::cli {

@@ -7,8 +7,8 @@
 #include "base/error.h"
 #include "base/file.h"
 #include "base/format.h"
-#include "eval/score.h"
 #include "io/strict_json.h"
+#include "measure/score.h"
 
 namespace accrete {
 namespace {

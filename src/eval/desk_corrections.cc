@@ -8,10 +8,10 @@
 #include "base/error.h"
 #include "base/sha256.h"
 #include "eval/desk_methods.h"
-#include "eval/probe.h"
-#include "eval/text_metrics.h"
 #include "learn/teach.h"
 #include "ledger/ledger.h"
+#include "measure/probe.h"
+#include "measure/text_metrics.h"
 
 namespace accrete {
 namespace {

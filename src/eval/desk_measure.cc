@@ -8,7 +8,7 @@
 #include <set>
 
 #include "eval/desk_variants.h"
-#include "eval/text_metrics.h"
+#include "measure/text_metrics.h"
 
 namespace accrete {
 namespace {

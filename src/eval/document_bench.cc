@@ -9,10 +9,10 @@
 #include "base/error.h"
 #include "base/file.h"
 #include "base/format.h"
-#include "eval/text_metrics.h"
 #include "io/dataset.h"
 #include "io/strict_json.h"
 #include "learn/documents.h"
+#include "measure/text_metrics.h"
 #include "model/ask.h"
 #include "model/fact_memory.h"
 

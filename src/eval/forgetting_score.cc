@@ -5,7 +5,7 @@
 #include <numeric>
 #include <sstream>
 
-#include "eval/score.h"
+#include "measure/score.h"
 #include "model/generate.h"
 
 namespace accrete {

@@ -16,9 +16,9 @@
 
 #include "base/progress.h"
 #include "eval/abilities.h"
-#include "eval/probe.h"
-#include "eval/text_metrics.h"
 #include "io/dataset.h"
+#include "measure/probe.h"
+#include "measure/text_metrics.h"
 #include "model/language_model.h"
 
 namespace accrete {

@@ -59,9 +59,10 @@ std::string as_line(const std::string& text) {
   const size_t digits = out.find_first_not_of("0123456789");
   const bool item = !out.empty() && (out[0] == '-' || out[0] == '+' || out[0] == '=' ||
                                      out[0] == '~' || out[0] == '>');
-  if (item) return "\\" + out;
-  if (digits != 0 && digits != std::string::npos && (out[digits] == '.' || out[digits] == ')'))
-    out.insert(digits, "\\");
+  if (item) out.insert(0, 1, '\\');
+  if (!item && digits != 0 && digits != std::string::npos &&
+      (out[digits] == '.' || out[digits] == ')'))
+    out.insert(digits, 1, '\\');
   return out;
 }
 
@@ -154,14 +155,16 @@ class Writer {
     rows_of(node, rows);
     bool first = true;
     for (const xmlNode* row : rows) {
-      std::string text = "|";
+      std::string text(1, '|');
       size_t cells = 0;
       bool heads = true;
       for (const xmlNode* cell = row->children; cell != nullptr; cell = cell->next) {
         if (cell->type != XML_ELEMENT_NODE || (name_of(cell) != "td" && name_of(cell) != "th"))
           continue;
         heads = heads && name_of(cell) == "th";
-        text += " " + escaped(text_below(cell)) + " |";
+        text += ' ';
+        text += escaped(text_below(cell));
+        text += " |";
         ++cells;
       }
       if (cells == 0) continue;

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <map>
 #include <nlohmann/json.hpp>
+#include <optional>
 #include <set>
 
 #include "base/error.h"
@@ -169,6 +170,9 @@ CompactResult compact_facts(const fs::path& folder, const ModelInState& model_in
   result.digest_before = model.state_digest();
   Update fold;
   const FactStore& store = model.facts().store();
+  if (store.empty())
+    throw Error(ErrorCode::kRefused, "there is nothing to fold: all that was taught was forgotten",
+                "`accrete undo` takes the updates back");
   for (int64_t i = 0; i < store.size(); ++i) append_fact(store.fact(i), fold);
   // What the facts replaced is in no update of the fold.
   for (TaughtItem& item : fold.taught.items) item.replaces.clear();
@@ -209,8 +213,14 @@ UpdateRecord origin_of(const Ledger& ledger, const StoredFact& fact) {
   for (bool deeper = true; deeper;) {
     deeper = false;
     for (const std::string& id : folds_of(record)) {
-      const Update update = ledger.load(id);
-      const auto& items = update.taught.items;
+      std::optional<Update> update;
+      try {
+        update = ledger.load(id);
+      } catch (const Error& error) {
+        if (error.code() != ErrorCode::kFormat) throw;
+        continue;  // erased: the fold is all that is left of it
+      }
+      const auto& items = update->taught.items;
       if (std::none_of(items.begin(), items.end(),
                        [&](const TaughtItem& item) { return fact_id(item) == fact.id; }))
         continue;

@@ -7,11 +7,11 @@
 
 #include "base/error.h"
 #include "base/format.h"
-#include "eval/fact_probe.h"
 #include "learn/documents.h"
 #include "learn/fact_corrections.h"
 #include "learn/fact_keys.h"
 #include "learn/teach_clock.h"
+#include "measure/fact_probe.h"
 #include "model/fact_memory.h"
 #include "model/weight_pages.h"
 #include "text/wording.h"

@@ -17,7 +17,7 @@ namespace {
 
 constexpr int64_t kWatchTokens = 2048;
 
-// One example an answer of each fact; a text's windows. As eval/probe.h scores them.
+// One example an answer of each fact; a text's windows. As measure/probe.h scores them.
 std::vector<Example> examples_of(const LanguageModel& model, const Probe& probe) {
   std::vector<Example> out;
   const ExampleOptions options = probe.example_options();

@@ -6,7 +6,7 @@
 // now has the same outputs bit for bit; only the others are computed again. So the check of a whole
 // probe costs what the update touches of it.
 //
-// Non-goals: deciding (guard.h), predicting (forecast.h), storing probes (eval/probe.h).
+// Non-goals: deciding (guard.h), predicting (forecast.h), storing probes (measure/probe.h).
 #pragma once
 
 #include <ATen/core/Tensor.h>
@@ -17,8 +17,8 @@
 #include <string>
 #include <vector>
 
-#include "eval/probe.h"
-#include "eval/score.h"
+#include "measure/probe.h"
+#include "measure/score.h"
 
 namespace accrete {
 

@@ -16,12 +16,12 @@
 #include <vector>
 
 #include "base/progress.h"
-#include "eval/probe.h"
 #include "io/dataset.h"
 #include "learn/earlier.h"
 #include "learn/forecast.h"
 #include "learn/propose.h"
 #include "ledger/ledger.h"
+#include "measure/probe.h"
 #include "model/memory_files.h"
 
 namespace accrete {

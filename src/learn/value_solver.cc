@@ -11,7 +11,7 @@
 
 #include "base/error.h"
 #include "base/format.h"
-#include "learn/baselines/low_precision.h"
+#include "learn/low_precision.h"
 #include "learn/suffix_task.h"
 
 namespace accrete {

@@ -134,9 +134,10 @@ Update Ledger::load(const std::string& id) const {
     return read_update(path, full);
   } catch (const Error& error) {
     if (error.code() != ErrorCode::kNotFound) throw;
-    throw Error(ErrorCode::kFormat,
-                accrete::format("the file of update {} is gone: {}", full, path.string()),
-                "restore it from a backup, or revert the update");
+    throw Error(
+        ErrorCode::kFormat,
+        accrete::format("the file of update {} is gone: {}", full, path.string()),
+        "it was lost, or erased by `accrete compact --erase`: only a backup brings it back");
   }
 }
 
@@ -240,6 +241,25 @@ void Ledger::set_active(const std::string& id, bool active) {
   if (!active) impl_->end_redo_order();
   impl_->switch_state(row, active, 0);
   transaction.commit();
+}
+
+std::vector<std::pair<std::string, int64_t>> Ledger::erase_inactive() {
+  const std::scoped_lock guard(impl_->mutex);
+  impl_->check_writable();
+  std::vector<std::pair<std::string, int64_t>> erased;
+  Transaction transaction(impl_->database);
+  impl_->end_redo_order();
+  for (const UpdateRow& row : impl_->select("WHERE active = 0")) {
+    const fs::path path = impl_->folder / update_path(row.record.id);
+    std::error_code error;
+    const auto bytes = fs::file_size(path, error);
+    if (error) continue;
+    erased.emplace_back(row.record.id, static_cast<int64_t>(bytes));
+  }
+  transaction.commit();
+  for (const auto& [id, bytes] : erased) remove_file(impl_->folder / update_path(id));
+  sync_folder(impl_->folder / kUpdates);
+  return erased;
 }
 
 void Ledger::tag(const std::string& id, const std::string& name) {

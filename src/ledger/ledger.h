@@ -120,6 +120,10 @@ class Ledger {
   // what was undone before it; what is reactivated here leaves the redo order. Throws as find()
   // does.
   void set_active(const std::string& id, bool active);
+  // Removes the files of all updates that are not active, so that what they taught is gone: they
+  // stay in the log and cannot come back. A call that was stopped is completed by the next. Returns
+  // the ids of those that had a file, and its bytes. Throws kIo.
+  std::vector<std::pair<std::string, int64_t>> erase_inactive();
   // Gives the update a tag in place of the one it had; an empty name takes it away. Letters,
   // digits,
   // '_', '.', '-', at most 128, and not 16 hex digits. Throws as find() does, kInvalidArgument,

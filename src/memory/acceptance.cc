@@ -17,11 +17,13 @@ constexpr AcceptanceRule kRule = {.centred = 4.520,
                                   .open = 0.405,  // .6: beside such facts stands everything else
                                   .few = 12,
                                   .slope = 1.26,
+                                  .least = 0,
                                   .most = 1.386,
                                   .raw = 0};
 
 // Log-odds of a cross-encoder that count. Beside a fact without a subject stands everything that
-// anybody may ask: there it can turn a question away, and vouches for little that the cosines doubt.
+// anybody may ask: there it can turn a question away, and vouches for little that the cosines
+// doubt.
 constexpr double kMostCross = 8, kMostCrossUnnamed = 2;
 constexpr size_t kMostJudged = 3;
 
@@ -31,8 +33,8 @@ constexpr size_t kMostJudged = 3;
 double threshold(const Evidence& e, const AcceptanceRule& rule) {
   const double raw = e.raw ? rule.raw : 0;
   if (!e.named) return rule.open + raw;
-  return raw + std::clamp(rule.slope * std::log(static_cast<double>(e.rivals) / rule.few), 0.0,
-                          rule.most);
+  return raw + std::clamp(rule.slope * std::log(static_cast<double>(e.rivals) / rule.few),
+                          rule.least, rule.most);
 }
 
 // Log-odds without the answer's term, which a question that is left to the model has not.
@@ -62,19 +64,14 @@ const AcceptanceRule& acceptance_rule() {
 }
 
 std::span<const AcceptanceTerm> acceptance_terms() {
-  static constexpr AcceptanceTerm kTerms[] = {{"centred", &AcceptanceRule::centred},
-                                              {"whole", &AcceptanceRule::whole},
-                                              {"answer", &AcceptanceRule::answer},
-                                              {"nearest", &AcceptanceRule::nearest},
-                                              {"contrast", &AcceptanceRule::contrast},
-                                              {"bias", &AcceptanceRule::bias},
-                                              {"cross", &AcceptanceRule::cross},
-                                              {"same", &AcceptanceRule::same},
-                                              {"open", &AcceptanceRule::open},
-                                              {"few", &AcceptanceRule::few},
-                                              {"slope", &AcceptanceRule::slope},
-                                              {"most", &AcceptanceRule::most},
-                                              {"raw", &AcceptanceRule::raw}};
+  static constexpr AcceptanceTerm kTerms[] = {
+      {"centred", &AcceptanceRule::centred},   {"whole", &AcceptanceRule::whole},
+      {"answer", &AcceptanceRule::answer},     {"nearest", &AcceptanceRule::nearest},
+      {"contrast", &AcceptanceRule::contrast}, {"bias", &AcceptanceRule::bias},
+      {"cross", &AcceptanceRule::cross},       {"same", &AcceptanceRule::same},
+      {"open", &AcceptanceRule::open},         {"few", &AcceptanceRule::few},
+      {"slope", &AcceptanceRule::slope},       {"least", &AcceptanceRule::least},
+      {"most", &AcceptanceRule::most},         {"raw", &AcceptanceRule::raw}};
   return kTerms;
 }
 

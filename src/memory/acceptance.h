@@ -80,11 +80,12 @@ struct Choice {
 // What decide() weighs by and asks for: an exported model carries it along.
 struct AcceptanceRule {
   double centred, whole, answer, nearest, contrast, bias;  // the log-odds
-  double cross;             // of the cross-encoder's log-odds, in them; 0: it is not asked
-  double same;              // those of the very words
-  double open;              // threshold of facts without a subject
-  double few, slope, most;  // of the others: slope * log(rivals / few), within [0, most]
-  double raw;               // added to it for texts to go on with
+  double cross;        // of the cross-encoder's log-odds, in them; 0: it is not asked
+  double same;         // those of the very words
+  double open;         // threshold of facts without a subject
+  double few, slope;   // of the others: slope * log(rivals / few),
+  double least, most;  // within these
+  double raw;          // added to it for texts to go on with
 };
 // That of all-MiniLM-L6-v2 as it is published; a reader's folder may say another.
 const AcceptanceRule& acceptance_rule();

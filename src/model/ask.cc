@@ -112,7 +112,11 @@ Choice choice_of(int64_t fact) {
 
 namespace {
 
-// How much stands in front of a question at most.
+// Around what stands in front of a question, which follows. Of five ways this one had Qwen2.5-0.5B
+// say most answers, and in fewest other words.
+const std::string kAbove = "Text:\n",
+                  kBelow = "\n\nAnswer from the text, in a few words.\n\nQuestion:";
+// How much stands there at most.
 constexpr size_t kPassageTokens = 700;
 
 // A passage under where it stands, as the model reads it. `around` -1: the whole of it, else the
@@ -153,7 +157,7 @@ PreparedAsk prepare_ask(const LanguageModel& model, const AskRequest& request,
   const int64_t fact = choice.fact;
   std::string note;
   if (fact < 0 && !choice.passages.empty() && !request.raw)
-    note = "Answer from this text:\n\n" + note_of_passages(model, choice);
+    note = kAbove + note_of_passages(model, choice) + kBelow;
   if (fact >= 0) {
     const FactMemory& memory = model.facts();
     const TaughtItem& item = memory.store().fact(fact).text();

@@ -243,7 +243,8 @@ std::vector<Block> markdown_blocks(std::string_view document) {
       kind = Kind::kItem;
       text = text.substr(at);
     }
-    paragraph += (paragraph.empty() ? "" : " ") + std::string(text);
+    if (!paragraph.empty()) paragraph += ' ';
+    paragraph += text;
   }
   close();
   return out;

@@ -3,11 +3,11 @@
 
 #include "base/error.h"
 #include "base/format.h"
-#include "eval/fact_probe.h"
-#include "eval/probe.h"
 #include "learn/audit.h"
 #include "learn/fact_inspect.h"
 #include "ledger/combine.h"
+#include "measure/fact_probe.h"
+#include "measure/probe.h"
 #include "model/coded_matrix.h"
 #include "model/export.h"
 #include "model/fact_memory.h"

@@ -389,7 +389,8 @@ Json to_json(const api::CompactReport& r) {
           {"digest", {{"before", r.digest_before}, {"after", r.digest_after}}},
           {"identical", r.digest_before == r.digest_after},
           {"rows", {{"before", r.rows_before}, {"after", r.rows_after}}},
-          {"bytes", {{"before", r.bytes_before}, {"after", r.bytes_after}}}};
+          {"bytes", {{"before", r.bytes_before}, {"after", r.bytes_after}}},
+          {"erased", {{"updates", r.erased}, {"bytes", r.erased_bytes}}}};
 }
 
 Json to_json(const api::ForgetReport& r) {

@@ -293,14 +293,43 @@ api::ActiveReport Workspace::revert(const std::string& id, bool again) {
   return report;
 }
 
-api::CompactReport Workspace::compact(const Reporter& reporter) {
+api::CompactReport Workspace::compact(const Reporter& reporter, bool erase) {
   const std::string version(api::version());
-  const CompactResult r = has_fact_memory(impl_->folder)
-                              ? compact_facts(impl_->folder, impl_->in_state(), version, reporter)
-                              : accrete::compact(impl_->folder, impl_->options, version, reporter);
+  CompactResult r;
+  try {
+    r = has_fact_memory(impl_->folder)
+            ? compact_facts(impl_->folder, impl_->in_state(), version, reporter)
+            : accrete::compact(impl_->folder, impl_->options, version, reporter);
+  } catch (const Error& error) {
+    if (!erase || error.code() != ErrorCode::kRefused) throw;
+    // Updates that together say nothing any more are taken back.
+    const State state = impl_->now();
+    if (state->has_facts() && state->facts().store().empty()) {
+      Ledger ledger = Ledger::open(impl_->folder, Ledger::Mode::kWrite);
+      for (const UpdateRecord& record : ledger.active()) ledger.set_active(record.id, false);
+    }
+  }
   impl_->refresh();
-  return {r.updates,     r.folded,     r.digest_before, r.digest_after,
-          r.rows_before, r.rows_after, r.bytes_before,  r.bytes_after};
+  api::CompactReport out = {r.updates,
+                            r.folded,
+                            r.digest_before,
+                            r.digest_after,
+                            r.rows_before,
+                            r.rows_after,
+                            r.bytes_before,
+                            r.bytes_after,
+                            {},
+                            0};
+  if (!erase) return out;
+  for (const auto& [id, bytes] :
+       Ledger::open(impl_->folder, Ledger::Mode::kWrite).erase_inactive()) {
+    out.erased.push_back(id);
+    out.erased_bytes += bytes;
+  }
+  if (out.updates.empty() && out.erased.empty())
+    throw Error(ErrorCode::kRefused, "there is nothing to fold and nothing to erase",
+                "every update is active, and there is at most one of a kind");
+  return out;
 }
 
 api::Info Workspace::info() const {

@@ -118,9 +118,11 @@ class Workspace {
   api::DiffReport diff(const std::string& a, const std::string& b = {}) const;
   // At most `most` of what can be many (subjects, overlaps, contested slots, anomalies).
   api::AuditReport audit(size_t most = 10) const;
-  // Folds all active updates into one, without a bit of the state changing. Throws kRefused when
-  // there is nothing to fold.
-  api::CompactReport compact(const Reporter& reporter = {});
+  // Folds all active updates into one, without a bit of the state changing. With `erase` the files
+  // of all that is not active are removed too: what was corrected, undone or forgotten is gone from
+  // the disk and cannot come back. Throws kRefused when there is nothing to fold and nothing to
+  // erase.
+  api::CompactReport compact(const Reporter& reporter = {}, bool erase = false);
   // Of the update files, checked; reads every weight.
   api::Digest digest() const;
   // A folder that transformers loads; `to` must not exist or be empty. Throws kInvalidArgument,

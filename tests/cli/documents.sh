@@ -58,7 +58,7 @@ grep -q "41 euros" answer.json || fail "the fact: $(cat answer.json)"
 [ "$(field fact <answer.json)" = True ] || fail "by a fact"
 "$accrete" audit m | grep -q "passages of 3 documents" || fail "audit"
 "$accrete" show m "$(field update <teach.json)" | grep -q "shop/returns.md, Returns > Refunds" || fail "show"
-"$accrete" compact m --json --quiet | grep -q '"identical": true' || fail "compact"
+"$accrete" compact m --json --quiet | grep -q '"identical":true' || fail "compact"
 
 # Forgotten by its source, by its folder; undo brings it back; an unknown source is refused.
 "$accrete" forget m --source shop/hours.html >/dev/null
@@ -68,6 +68,20 @@ grep -q "41 euros" answer.json || fail "the fact: $(cat answer.json)"
 "$accrete" ask m "When will I get my money back?" --json --quiet | grep -q '"sources"' && fail "a forgotten passage is told"
 if "$accrete" forget m --source nowhere.md 2>err; then fail "an unknown source"; fi
 grep -q "no document was taught from nowhere.md" err || fail "$(cat err)"
+"$accrete" undo m --quiet >/dev/null
+
+# What was forgotten is gone from the disk after compact --erase, and nothing else is.
+"$accrete" forget m --source shop/repairs.txt >/dev/null
+grep -rqa "A new sole costs 35 euros" m || fail "it is still there before"
+state=$("$accrete" digest m --json | field state)
+"$accrete" compact m --erase --json --quiet >erase.json
+[ "$(field erased.bytes <erase.json)" -gt 0 ] || fail "erased: $(cat erase.json)"
+if grep -rqa "A new sole costs" m; then fail "forgotten text is on the disk: $(grep -rla "A new sole costs" m)"; fi
+[ "$("$accrete" digest m --json | field state)" = "$state" ] || fail "erasing changed the state"
+if "$accrete" revert m "$(field update <teach.json)" --again 2>err; then fail "an erased update came back"; fi
+grep -q "erased" err || fail "$(cat err)"
+ask "What does a new sole cost?" | grep -q "41 euros" || fail "the fact after erasing"
+"$accrete" ask m "What does a new sole cost?" --explain --quiet | grep -q "by the fact of" || fail "explain after erasing"
 
 # What is no document is refused before anything changes.
 before=$("$accrete" digest m --json | field state)

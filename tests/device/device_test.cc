@@ -7,10 +7,10 @@
 #include <algorithm>
 
 #include "../learn/tiny_model.h"
-#include "eval/score.h"
 #include "learn/baselines/finetune.h"
 #include "learn/reading.h"
 #include "learn/teach.h"
+#include "measure/score.h"
 #include "model/generate.h"
 #include "pretend_device.h"
 

@@ -18,6 +18,8 @@ MARK = re.compile(r"<!-- run by tests/docs/commands\.py -->\s*```sh\n(.*?)```", 
 # What a document's blocks must print, each in this order.
 EXPECTED = {"README.md": [["known: ", "learned", "2.4 kg", "post office", "by the fact of", "249 euros", "2.4 kg", "corrects", "199 euros", "known", "undone", "249 euros"]],
             "docs/server.md": [["Paris", '"state":"committed"', '"content":"2.4 kg"', '"decision":"fact"', "data: [DONE]", '"active":true', '"undone":["', '"decision":"model"', '"status":"ok"']],
+            "docs/documents.md": [["3 in 5 passages", "35 euros", "shop/repairs.txt", '"sources"', "That is not in our pages.", "2 unchanged", "39 euros", "undone", "35 euros", "forgotten",
+                                   "passages of 2 documents"]],
             "docs/pretrain.md": [["stopped after step", "tiny: ", "held out: "], ["Portuguese"]]}
 
 for name, expected in EXPECTED.items():

@@ -1,5 +1,5 @@
 // What counts as the answer: strictly, and leniently for reported scores.
-#include "eval/text_metrics.h"
+#include "measure/text_metrics.h"
 
 #include <gtest/gtest.h>
 

@@ -9,10 +9,10 @@
 
 #include "../base/testing.h"
 #include "../model/tiny_model.h"
-#include "eval/score.h"
 #include "learn/baselines/finetune.h"
 #include "learn/baselines/memory_learner.h"
 #include "learn/baselines/sparse_steps.h"
+#include "measure/score.h"
 #include "model/memory_files.h"
 
 namespace accrete {

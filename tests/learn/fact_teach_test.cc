@@ -12,9 +12,9 @@
 #include "base/file.h"
 #include "base/format.h"
 #include "base/sha256.h"
-#include "eval/fact_probe.h"
-#include "eval/score.h"
 #include "learn/fact_inspect.h"
+#include "measure/fact_probe.h"
+#include "measure/score.h"
 #include "model/ask.h"
 #include "model/state_digest.h"
 

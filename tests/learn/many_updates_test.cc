@@ -2,11 +2,11 @@
 #include <gtest/gtest.h>
 
 #include "base/error.h"
-#include "eval/score.h"
 #include "learn/audit.h"
 #include "learn/compact.h"
 #include "learn/explain.h"
 #include "ledger/combine.h"
+#include "measure/score.h"
 #include "tiny_model.h"
 
 namespace accrete {

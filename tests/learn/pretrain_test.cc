@@ -6,10 +6,10 @@
 #include <nlohmann/json.hpp>
 
 #include "base/format.h"
-#include "eval/score.h"
 #include "learn/baselines/finetune.h"
 #include "learn/teach.h"
 #include "ledger/ledger.h"
+#include "measure/score.h"
 #include "model/export.h"
 #include "pretrain_testing.h"
 

@@ -1,9 +1,9 @@
 // The state file in use: models open and learn with it as they do without it, bit for bit.
 #include <gtest/gtest.h>
 
-#include "eval/score.h"
 #include "learn/teach.h"
 #include "ledger/state_file.h"
+#include "measure/score.h"
 #include "model/state_digest.h"
 #include "tiny_model.h"
 

@@ -7,9 +7,9 @@
 
 #include "base/error.h"
 #include "base/format.h"
-#include "eval/score.h"
 #include "learn/earlier.h"
 #include "learn/guard.h"
+#include "measure/score.h"
 #include "model/overlay_trial.h"
 #include "tiny_model.h"
 

@@ -16,9 +16,9 @@
 #include "../model/tiny_memory.h"
 #include "base/file.h"
 #include "base/rng.h"
-#include "eval/probe.h"
 #include "io/safetensors.h"
 #include "learn/teach.h"
+#include "measure/probe.h"
 
 namespace accrete::testing {
 

@@ -152,11 +152,11 @@ TEST_F(Ask, TheNextTurnIsComputedFromTheText) {
   const auto asked = ask(*model_, {&second, 1}, options()).front();
   // The subject of the conversation is the Zorb: a nearest fact there may be, and what is said
   // depends on the text alone whether it is accepted or not.
-  EXPECT_EQ(asked.generation.tokens,
-            answer_with(*model_, {&second, 1}, std::vector<int64_t>{asked.choice.fact},
-                        options().generate)
-                .front()
-                .tokens);
+  EXPECT_EQ(
+      asked.generation.tokens,
+      answer_with(*model_, {&second, 1}, std::vector<Choice>{asked.choice}, options().generate)
+          .front()
+          .tokens);
   AskOptions how = options();
   how.caution = 1000;
   EXPECT_EQ(tokens(*model_, second, how), tokens(*base_, second));

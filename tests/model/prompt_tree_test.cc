@@ -6,7 +6,7 @@
 #include <gtest/gtest.h>
 
 #include "../base/testing.h"
-#include "eval/score.h"
+#include "measure/score.h"
 #include "tiny_model.h"
 
 namespace accrete {

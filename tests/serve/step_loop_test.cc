@@ -328,7 +328,7 @@ TEST(StepLoopFacts, RowsOfSeveralStatesHearTheirOwnFacts) {
     expected.push_back(ask(*model, asked, how).front().generation.text);
     const Choice choice = choose_facts(*model, asked, 0).front();
     EXPECT_EQ(choice.fact >= 0, model != states.front());
-    PreparedAsk ready = prepare_ask(*model, asked.front(), choice.fact);
+    PreparedAsk ready = prepare_ask(*model, asked.front(), choice);
     StepRequest one;
     one.model = model;
     one.prompt = std::move(ready.prompt);

@@ -87,7 +87,7 @@ TEST(Json, Evaluation) {
   r.items = 2;
   EXPECT_EQ(to_json(r).dump(), R"({"items":2})");
   r.bits_per_byte = 1.5;
-  r.shares = {1, 1, 1, std::nullopt};
+  r.shares = {1, 1, 1, std::nullopt, std::nullopt};
   EXPECT_EQ(keys(to_json(r)), "items bits_per_byte exact f1 begins");
   r.shares->by_facts = 0;
   EXPECT_EQ(keys(to_json(r)), "items bits_per_byte exact f1 begins by_facts");
@@ -105,10 +105,10 @@ TEST(Json, Ledger) {
   EXPECT_EQ(to_json(std::vector<api::UpdateInfo>()).dump(), R"({"updates":[]})");
   EXPECT_EQ(to_json(std::vector{u, u})["updates"].size(), 2U);
   api::UpdateDetails d{u,
-                       {{1, {"q"}, {"a"}, "", "", false, false},
-                        {2, {}, {}, "s", "Once", false, false},
-                        {3, {"q"}, {"a"}, "", "", true, false},
-                        {4, {"q"}, {}, "", "", false, true}}};
+                       {{1, {"q"}, {"a"}, "", "", false, false, "", "", 0},
+                        {2, {}, {}, "s", "Once", false, false, "", "", 0},
+                        {3, {"q"}, {"a"}, "", "", true, false, "", "", 0},
+                        {4, {"q"}, {}, "", "", false, true, "", "", 0}}};
   EXPECT_EQ(to_json(d)["taught"].dump(),
             R"([{"line":1,"prompts":["q"],"answers":["a"]},{"line":2,"subject":"s",)"
             R"("excerpt":"Once"},{"line":3,"prompts":["q"],"answers":["a"],"verbatim":true},)"

@@ -10,7 +10,7 @@
 
 #include "base/error.h"
 #include "base/format.h"
-#include "learn/baselines/low_precision.h"
+#include "learn/low_precision.h"
 #include "memory/random_tensors.h"
 
 namespace accrete {

@@ -8,8 +8,8 @@
 
 #include "base/error.h"
 #include "base/format.h"
-#include "learn/baselines/low_precision.h"
 #include "learn/language_task.h"
+#include "learn/low_precision.h"
 
 namespace accrete {
 

@@ -1,8 +1,8 @@
-#include "eval/fact_probe.h"
+#include "measure/fact_probe.h"
 
 #include <algorithm>
 
-#include "eval/score.h"
+#include "measure/score.h"
 #include "model/ask.h"
 #include "model/fact_memory.h"
 #include "text/wording.h"

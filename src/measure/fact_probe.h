@@ -11,7 +11,7 @@
 #include <string>
 #include <vector>
 
-#include "eval/probe.h"
+#include "measure/probe.h"
 #include "model/language_model.h"
 
 namespace accrete {

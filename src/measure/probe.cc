@@ -1,4 +1,4 @@
-#include "eval/probe.h"
+#include "measure/probe.h"
 
 #include <cctype>
 #include <nlohmann/json.hpp>
@@ -6,9 +6,9 @@
 
 #include "base/error.h"
 #include "base/format.h"
-#include "eval/fact_probe.h"
-#include "eval/score.h"
-#include "eval/text_metrics.h"
+#include "measure/fact_probe.h"
+#include "measure/score.h"
+#include "measure/text_metrics.h"
 #include "model/ask.h"
 #include "model/generate.h"
 

@@ -1,4 +1,4 @@
-#include "eval/text_metrics.h"
+#include "measure/text_metrics.h"
 
 #include <algorithm>
 #include <cctype>

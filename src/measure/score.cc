@@ -1,4 +1,4 @@
-#include "eval/score.h"
+#include "measure/score.h"
 
 #include <ATen/ATen.h>
 #include <c10/core/InferenceMode.h>
@@ -9,7 +9,7 @@
 #include <optional>
 
 #include "base/error.h"
-#include "eval/text_metrics.h"
+#include "measure/text_metrics.h"
 #include "model/answer_pass.h"
 #include "model/ask.h"
 #include "model/prompt_tree.h"
