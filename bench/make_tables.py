@@ -98,6 +98,28 @@ def readme():
     return "\n".join(lines)
 
 
+def document_choice():
+    lines = ["| set | documents, passages | right passage first, among three | told, and right | told, and wrong | its document was not taught, told all the same | unrelated questions told | KB a passage |",
+             "| --- | --- | --- | --- | --- | --- | --- | --- |"]
+    for name in ("squad2", "xquad", "nq"):
+        d = load(f"documents_{name}.json")
+        c = d["choice"]
+        # The unrelated questions are those of this set.
+        unrelated = "" if name == "nq" else f"{c['unrelated_told']} of {c['unrelated']:,}"
+        lines.append(f"| {d['data'].removesuffix('.jsonl')}, {c['questions']:,} questions | {d['documents']:,}, {d['passages']:,} | {share(c['first_right'])}, {share(c['in_three'])} | {share(c['told_right'])} | {share(c['told_wrong'])} | "
+                     f"{share(c['not_answered_told'])} of {c['not_answered']:,} | {unrelated} | {d['bytes_a_passage'] / 1000:.1f} |")
+    return "\n".join(lines)
+
+
+def document_answers():
+    lines = ["| model | told | F1 | exact | holds the answer |", "| --- | --- | --- | --- | --- |"]
+    names = {"closed": "nothing", "context": "the right document", "top1": "the first passage, accepted or not", "top3": "the first three", "accrete": "**what `ask` accepts**"}
+    for file, model in (("documents_qwen.json", "Qwen2.5-0.5B-Instruct"), ("documents_smol.json", "SmolLM2-135M-Instruct")):
+        for r in load(file)["rows"]:
+            lines.append(f"| {model} | {names[r['method']]} | {share(r['f1'])} | {share(r['exact'])} | {share(r['contains'])} |")
+    return "\n".join(lines)
+
+
 def native():
     return "\n".join(["| what | before | after | command |", "| --- | --- | --- | --- |", *native_rows()])
 
@@ -213,6 +235,7 @@ def baselines():
 TABLES = {
     "README.md": {"desk": readme, "native": native},
     "docs/facts.md": {"desk": desk},
+    "docs/documents.md": {"document-choice": document_choice, "document-answers": document_answers},
     "docs/benchmarks.md": {
         "facts": facts,
         "forgetting-one_go": lambda: forgetting_report.table(FORGETTING, "one_go"),

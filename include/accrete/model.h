@@ -81,6 +81,9 @@ class Model {
   // The same from memory. Messages name items as lines, from 1.
   TeachReport teach(const std::vector<Item>& items, const TeachOptions& options = {},
                     const Callbacks& callbacks = {});
+  // Takes away what was taught from a document, or from all documents below a folder, by its name
+  // as teach() read it; undo() brings it back. Throws kNotFound.
+  ForgetReport forget(const std::string& source);
   // What a teach would do to every probe, and what it would correct; nothing is changed. Throws as
   // teach() does.
   PlanReport plan(const std::filesystem::path& file, const TeachOptions& options = {},
@@ -109,9 +112,10 @@ class Model {
   DiffReport diff(const std::string& a, const std::string& b = {}) const;
   // What is in the memory, and what looks odd; at most `most` of what can be many.
   AuditReport audit(size_t most = 10) const;
-  // Folds all active updates into one, without a bit of the state changing. Throws kRefused when
-  // there is nothing to fold.
-  CompactReport compact(const Callbacks& callbacks = {});
+  // Folds all active updates into one, without a bit of the state changing. With `erase` the files
+  // of all that is not active are removed too: what was corrected, undone or forgotten is gone from
+  // the disk. Throws kRefused when there is nothing to fold (and nothing to erase).
+  CompactReport compact(const Callbacks& callbacks = {}, bool erase = false);
   // Writes a folder that transformers loads; it must not exist or be empty. Throws
   // kInvalidArgument, kUnsupported.
   ExportReport export_to(const std::filesystem::path& folder,

@@ -2,6 +2,7 @@
 #include "accrete/model.h"
 
 #include "api/facade.h"
+#include "io/documents.h"
 #include "model/language_model.h"
 #include "workspace/workspace.h"
 
@@ -77,8 +78,13 @@ EvalReport Model::eval(const std::filesystem::path& file, const EvalOptions& opt
 
 TeachReport Model::teach(const std::filesystem::path& file, const TeachOptions& options,
                          const Callbacks& callbacks) {
-  return with_errors(
-      [&] { return impl_->workspace.teach(read_dataset(file), options, reporter_of(callbacks)); });
+  return with_errors([&] {
+    return impl_->workspace.teach(read_teach_sets({&file, 1}), options, reporter_of(callbacks));
+  });
+}
+
+ForgetReport Model::forget(const std::string& source) {
+  return with_errors([&] { return impl_->workspace.forget(source); });
 }
 
 TeachReport Model::teach(const std::vector<Item>& items, const TeachOptions& options,
@@ -135,8 +141,8 @@ AuditReport Model::audit(size_t most) const {
   return with_errors([&] { return impl_->workspace.audit(most); });
 }
 
-CompactReport Model::compact(const Callbacks& callbacks) {
-  return with_errors([&] { return impl_->workspace.compact(reporter_of(callbacks)); });
+CompactReport Model::compact(const Callbacks& callbacks, bool erase) {
+  return with_errors([&] { return impl_->workspace.compact(reporter_of(callbacks), erase); });
 }
 
 ExportReport Model::export_to(const std::filesystem::path& folder,

@@ -124,8 +124,9 @@ class DocumentBench {
     out["choice"] = choice_row();
     out["rows"] = Json::array();
     for (const std::string method : {"closed", "context", "top1", "top3", "accrete"})
-      if (options_.methods.empty() ||
-          std::count(options_.methods.begin(), options_.methods.end(), method) > 0)
+      if (options_.questions > 0 &&
+          (options_.methods.empty() ||
+           std::count(options_.methods.begin(), options_.methods.end(), method) > 0))
         out["rows"].push_back(answer_row(method));
     return out;
   }

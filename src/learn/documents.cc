@@ -116,11 +116,15 @@ DocumentLessons make_document_lessons(const Dataset& data, const FactStore& stor
   return out;
 }
 
-void append_passages(const Reader& reader, std::vector<TaughtItem> passages, Update& update) {
+void append_passages(const Reader& reader, std::vector<TaughtItem> passages, Update& update,
+                     const Reporter& reporter) {
   UpdateFacts& facts = update.facts;
   constexpr size_t kBatch = 64;  // passages at once
   for (size_t at = 0; at < passages.size(); at += kBatch) {
     const size_t end = std::min(passages.size(), at + kBatch);
+    reporter.check_cancelled();
+    reporter.report("read documents", static_cast<int64_t>(at),
+                    static_cast<int64_t>(passages.size()));
     std::vector<std::string> texts;
     for (size_t i = at; i < end; ++i) {
       const std::string above = heading(passages[i].section);

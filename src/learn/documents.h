@@ -11,6 +11,7 @@
 #include <string>
 #include <vector>
 
+#include "base/progress.h"
 #include "io/dataset.h"
 #include "ledger/update_file.h"
 #include "memory/fact_store.h"
@@ -31,8 +32,9 @@ struct DocumentLessons {
 // Of the texts of a set. Throws kInvalidArgument with FILE:LINE (a text without a word).
 DocumentLessons make_document_lessons(const Dataset& data, const FactStore& store);
 
-// Keys of passages, appended to an update with the passages themselves.
-void append_passages(const Reader& reader, std::vector<TaughtItem> passages, Update& update);
+// Keys of passages, appended to an update with the passages themselves. Throws kInterrupted.
+void append_passages(const Reader& reader, std::vector<TaughtItem> passages, Update& update,
+                     const Reporter& reporter = {});
 
 // An update that takes away what was taught from a source: a document by its name, or all below a
 // folder. Throws kNotFound, and names sources that are nearly so.

@@ -262,8 +262,8 @@ std::shared_ptr<const LanguageModel> state_after(const LanguageModel& model,
 void add_documents(const FactSession& session, FactProposal& proposal, const Reporter& reporter) {
   const auto n = static_cast<int64_t>(session.documents.passages.size());
   if (n == 0) return;
-  reporter.report("read documents", 0, n);
-  append_passages(session.model.facts().reader(), session.documents.passages, proposal.update);
+  append_passages(session.model.facts().reader(), session.documents.passages, proposal.update,
+                  reporter);
   reporter.report("read documents", n, n);
 }
 

@@ -28,8 +28,8 @@ constexpr double kMostCross = 8, kMostCrossUnnamed = 2;
 constexpr size_t kMostJudged = 3;
 
 // The log-odds from which on a question is accepted. The more was taught about one thing, the more
-// of what was not taught about it lies near some of it: so that about a tenth of that is accepted,
-// an even chance is enough among twelve facts and four in five are asked for among thirty-six.
+// of what was not taught about it lies near some of it: so little is asked for where there is one
+// fact, and much among thirty-six.
 double threshold(const Evidence& e, const AcceptanceRule& rule) {
   const double raw = e.raw ? rule.raw : 0;
   if (!e.named) return rule.open + raw;

@@ -168,6 +168,8 @@ const std::vector<Api::Route>& Api::routes() {
       {"GET", "/tokenizer_info", Scope::kAsk, &Api::tokenizer_info},
       {"POST", "/v1/memory/facts", Scope::kTeach, &Api::teach},
       {"POST", "/v1/memory/teach", Scope::kTeach, &Api::teach},
+      {"POST", "/v1/memory/documents", Scope::kTeach, &Api::teach},
+      {"POST", "/v1/memory/forget", Scope::kTeach, &Api::forget},
       {"POST", "/v1/memory/plan", Scope::kTeach, &Api::plan},
       {"POST", "/v1/memory/check", Scope::kTeach, &Api::check},
       {"GET", "/v1/memory/jobs", Scope::kTeach, &Api::jobs},

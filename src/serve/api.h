@@ -102,6 +102,7 @@ class Api {
   void undo_last(Call call);
   void redo_last(Call call);
   void undo_one(Call call);
+  void forget(Call call);
   void redo_one(Call call);
   void start_job(Call call, JobKind kind, std::string data, int64_t items, double wait);
   void finish_job(const Call& call, const JobReport& report, bool waited);

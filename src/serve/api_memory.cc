@@ -215,6 +215,19 @@ void Api::redo_last(Call call) {
   });
 }
 
+void Api::forget(Call call) {
+  aside(std::move(call), [this](const Call& c) {
+    Fields body = Fields::of_body(c.request.body);
+    const auto source = body.text("source");
+    if (!source || source->empty())
+      throw RequestError(400, "missing_field", "source",
+                         "source: the path or address of a document that was taught is expected");
+    nlohmann::ordered_json json = service_->forget(*source);
+    json["state"] = service_->fingerprint();
+    answer(c, 200, json);
+  });
+}
+
 void Api::undo_one(Call call) {
   aside(std::move(call), [this](const Call& c) {
     service_->set_active(c.id, false);

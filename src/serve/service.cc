@@ -18,6 +18,7 @@
 #include "model/fact_memory.h"
 #include "model/memory_files.h"
 #include "text/unicode.h"
+#include "workspace/json.h"
 
 namespace accrete::serve {
 namespace {
@@ -273,6 +274,10 @@ std::vector<std::string> Service::undo(int64_t count) {
 
 std::vector<std::string> Service::redo(int64_t count) {
   return workspace_.redo(count).ids;
+}
+
+nlohmann::ordered_json Service::forget(const std::string& source) {
+  return to_json(workspace_.forget(source));
 }
 
 void Service::set_active(const std::string& id, bool active) {

@@ -82,6 +82,7 @@ class Service {
   std::vector<std::string> undo(int64_t count);
   std::vector<std::string> redo(int64_t count);
   void set_active(const std::string& id, bool active);
+  nlohmann::ordered_json forget(const std::string& source);
 
  private:
   std::filesystem::path folder_;

@@ -223,6 +223,27 @@ TEST_F(ApiModel, PlannedProbedLookedAtFoldedExported) {
   EXPECT_TRUE(model.probes().empty());
 }
 
+TEST_F(ApiModel, DocumentsAreTaughtForgottenAndErased) {
+  api::Model model = fresh();
+  api::Item page;
+  page.text = "The fee is 40 euros.";
+  page.title = "Fees";
+  page.url = "https://a.example/fees";
+  const api::TeachReport taught = model.teach({page}, quick());
+  EXPECT_EQ(taught.documents.taught, 1);
+  EXPECT_EQ(taught.documents.passages, 1);
+  EXPECT_EQ(model.audit().facts->documents, 1);
+  EXPECT_EQ(model.teach({page}, quick()).update, "");
+  EXPECT_EQ(model.forget(page.url).documents, std::vector<std::string>{page.url});
+  EXPECT_EQ(model.audit().facts->documents, 0);
+  expect_error(ErrorCode::kNotFound, [&] { model.forget(page.url); });
+  // All that was taught was forgotten: nothing is left to fold, and both files go.
+  const api::CompactReport erased = model.compact({}, /*erase=*/true);
+  EXPECT_EQ(erased.erased.size(), 2U);
+  EXPECT_EQ(model.log().size(), 2U);
+  EXPECT_EQ(model.audit().facts->updates.size(), 0U);
+}
+
 TEST_F(ApiModel, WhatIsRefusedChangesNothing) {
   api::Model model = fresh();
   const auto refused = [&](api::Item item, const char* what) {
@@ -236,8 +257,8 @@ TEST_F(ApiModel, WhatIsRefusedChangesNothing) {
   item.subject = "Quendel";
   refused(item, "Quendel");
   api::Item text;
-  text.text = "Once upon a time.";
-  refused(text, "running text");
+  text.text = "***";
+  refused(text, "no sentence");
   expect_error(ErrorCode::kInvalidArgument, [&] { model.teach(std::vector<api::Item>()); });
   api::Item both;
   both.prompts = {kHeavy};

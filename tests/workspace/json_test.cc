@@ -135,20 +135,22 @@ TEST(Json, Inspection) {
   api::AuditReport audit;
   audit.facts.emplace().updates.emplace_back();
   EXPECT_EQ(keys(to_json(audit)),
-            "facts wordings left_to_the_model bytes updates subjects anomalies");
+            "facts wordings documents passages left_to_the_model bytes updates subjects anomalies");
   EXPECT_EQ(keys(to_json(audit)["updates"][0]), "id tag source facts taught wordings bytes");
   audit.facts.reset();
   audit.rows.emplace().blocks.push_back({1, 3, 10, 0, 0});
   EXPECT_EQ(keys(to_json(audit)), "updates blocks overlaps contested anomalies");
   EXPECT_EQ(to_json(audit)["blocks"][0]["left"], 7);
 
-  EXPECT_EQ(keys(to_json(api::CompactReport())), "updates folded digest identical rows bytes");
+  EXPECT_EQ(keys(to_json(api::CompactReport())),
+            "updates folded digest identical rows bytes erased");
   EXPECT_EQ(keys(to_json(api::ExportReport())), "folder updates files");
   api::Info info;
   EXPECT_EQ(keys(to_json(info)), "base memory state updates chat");
   info.kind = "questions";
-  EXPECT_EQ(keys(to_json(info)),
-            "base memory reader tell block caution facts wordings state updates chat");
+  EXPECT_EQ(
+      keys(to_json(info)),
+      "base memory reader tell block caution facts wordings documents passages state updates chat");
 }
 
 TEST(Json, ProbesAndModels) {
