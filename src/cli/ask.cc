@@ -104,7 +104,7 @@ std::string explanation_of(const api::Answer& answer) {
   if (answer.sources.empty()) {
     std::string text = to_text(*e.fact);
     if (!answer.fact && e.nearest_passage)
-      text += "nearest passage, not taken: " + to_text(*e.nearest_passage);
+      text += "nearest passage, not taken (.5 is needed): " + to_text(*e.nearest_passage);
     return text;
   }
   std::string text = "\nfrom what was taught in\n";

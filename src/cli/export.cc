@@ -1,4 +1,5 @@
 // export: a folder for transformers.
+#include <cstdio>
 #include <nlohmann/json.hpp>
 
 #include "base/format.h"
@@ -26,6 +27,9 @@ void add_export(CLI::App& app, Common& common, Run& run) {
               ? "the base alone, no update is active"
               : accrete::format("{} update{}; load it with trust_remote_code=True",
                                 result.updates.size(), result.updates.size() == 1 ? "" : "s");
+      if (const auto passages = workspace.info().passages; passages > 0)
+        std::fprintf(stderr, "note: %lld passages of documents are not exported\n",
+                     static_cast<long long>(passages));
       common.print(to_json(result), accrete::format("{}: {}\n  {}\n", result.folder, how,
                                                     accrete::joined(result.files, "  ")));
       return 0;

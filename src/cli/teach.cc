@@ -82,7 +82,9 @@ using Rows = std::vector<std::vector<std::string>>;
 
 void add_documents(Rows& rows, const api::Documents& d) {
   if (d.taught == 0 && d.unchanged == 0) return;
-  std::string text = accrete::format("{} in {} passages", d.taught, d.passages);
+  std::string text = accrete::format(
+      "{} in {}", d.taught,
+      d.passages == 1 ? std::string("1 passage") : accrete::format("{} passages", d.passages));
   if (d.replaced > 0) text += accrete::format(", {} in the place of what they were", d.replaced);
   if (d.unchanged > 0) text += accrete::format("; {} unchanged", d.unchanged);
   rows.push_back({"documents", text});

@@ -179,8 +179,14 @@ void list(const fs::path& folder, std::vector<fs::path>& out, std::vector<std::s
 
 void append(const fs::path& path, Dataset& to) {
   const Kind kind = kind_of(path);
-  if (kind == Kind::kItems || kind == Kind::kText || kind == Kind::kOther) {
-    Dataset one = read_dataset(path);  // refuses other kinds by their names
+  if (kind == Kind::kOther)
+    refuse(path, "no kind of file that is read",
+           "documents are .md, .txt, .html and .pdf files, teach sets .jsonl and .json, both of "
+           "these also packed as .zst");
+  if (kind == Kind::kItems || kind == Kind::kText) {
+    if (kind == Kind::kText && path.extension() != ".zst")
+      (void)checked_text(read_file(path), path);
+    Dataset one = read_dataset(path);
     for (Item& item : one.items) {
       if (item.kind == Item::Kind::kText && kind == Kind::kText) {
         // Documents of one file: the first has the file's name, the others their number too.

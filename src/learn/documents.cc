@@ -76,6 +76,8 @@ DocumentLessons make_document_lessons(const Dataset& data, const FactStore& stor
     if (texts.empty()) order.push_back(source_of(data, item));
     texts.push_back(&item);
   }
+  std::map<std::string, std::string> by_digest;
+  for (const auto& [source, document] : known) by_digest[document.digest] = source;
   for (const std::string& source : order) {
     const auto& texts = by_source[source];
     std::string all;
@@ -85,6 +87,14 @@ DocumentLessons make_document_lessons(const Dataset& data, const FactStore& stor
                                    : sha256_hex(all);
     const auto before = known.find(source);
     if (before != known.end() && before->second.digest == digest) {
+      ++out.unchanged;
+      continue;
+    }
+    // The same text by another path or address would be told twice.
+    if (const auto [twin, fresh] = by_digest.try_emplace(digest, source);
+        !fresh && twin->second != source && before == known.end()) {
+      out.remarks.push_back(
+          accrete::format("{} is the same as {}, which is taught: left out", source, twin->second));
       ++out.unchanged;
       continue;
     }
@@ -104,10 +114,14 @@ DocumentLessons make_document_lessons(const Dataset& data, const FactStore& stor
         if (ids.insert(fact_id(one)).second) out.passages.push_back(std::move(one));
       }
     }
-    if (out.passages.size() == first)
-      throw Error(ErrorCode::kInvalidArgument,
-                  accrete::format("{}: there is no sentence in it", source),
-                  "leave it out, or write what its headings stand over");
+    if (out.passages.size() == first) {
+      if (order.size() == 1)
+        throw Error(ErrorCode::kInvalidArgument,
+                    accrete::format("{}: there is no sentence in it", source),
+                    "leave it out, or write what its headings stand over");
+      out.remarks.push_back(accrete::format("{}: there is no sentence in it, left out", source));
+      continue;
+    }
     ++out.documents;
     if (before == known.end()) continue;
     ++out.replaced;
@@ -156,11 +170,15 @@ Update forget_source(const FactStore& store, const std::string& source,
                      std::vector<std::string>* documents) {
   TaughtItem item;
   item.document = source;
-  const std::string below = source.ends_with('/') ? source : source + "/";
+  // "./a.md" was taught as "a.md"; an address is as it is.
+  std::string path = source;
+  if (source.find("://") == std::string::npos)
+    path = std::filesystem::path(source).lexically_normal().generic_string();
+  const std::string below = path.ends_with('/') ? path : path + "/";
   std::set<std::string> sources;
   for (const auto& [name, known] : known_documents(store)) {
     sources.insert(name);
-    if (name != source && !name.starts_with(below)) continue;
+    if (name != source && name != path && !name.starts_with(below)) continue;
     item.replaces.insert(item.replaces.end(), known.ids.begin(), known.ids.end());
     if (documents != nullptr) documents->push_back(name);
   }

@@ -196,8 +196,19 @@ struct Ledger::Impl {
   // The same, and the opposite for the updates that it folds: of a fold and what it folds only one
   // is active.
   void switch_state(const UpdateRow& row, bool active, int64_t undone) {
+    const auto folded = folds_of(row.record);
+    // What was erased cannot be active again.
+    for (const std::string& id : active ? std::vector<std::string>() : folded) {
+      std::error_code ignored;
+      if (!ledger_files::fs::exists(folder / ledger_files::update_path(id), ignored))
+        throw Error(ErrorCode::kRefused,
+                    accrete::format("update {} stands for updates that were erased: it cannot be "
+                                    "taken back",
+                                    row.record.id),
+                    "`accrete forget` takes documents away, another answer corrects a fact");
+    }
     set_state(row, active, undone);
-    for (const std::string& id : folds_of(row.record)) set_state(find(id), !active, 0);
+    for (const std::string& id : folded) set_state(find(id), !active, 0);
   }
 
   // What had been undone can no longer be redone: the order went on without it.

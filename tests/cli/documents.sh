@@ -50,6 +50,11 @@ ask "What does a new sole cost?" | grep -q "39 euros" || fail "the new version"
 [ "$("$accrete" digest m --json | field state)" = "$taught" ] || fail "undo"
 ask "What does a new sole cost?" | grep -q "35 euros" || fail "the version before"
 
+# The same page by another path is taught once; "./" is the same path.
+"$accrete" teach m "$PWD/shop/returns.md" --quiet 2>err | grep -q "nothing is new" || fail "by another path"
+grep -q "is the same as shop/returns.md" err || fail "$(cat err)"
+"$accrete" forget m --source ./shop/returns.md >/dev/null && "$accrete" undo m --quiet >/dev/null
+
 # A fact comes before passages.
 echo '{"questions": ["What does a new sole cost?", "What do you charge for a new sole?"], "answer": "41 euros"}' >fact.jsonl
 "$accrete" teach m fact.jsonl --quiet >/dev/null
@@ -78,6 +83,8 @@ state=$("$accrete" digest m --json | field state)
 [ "$(field erased.bytes <erase.json)" -gt 0 ] || fail "erased: $(cat erase.json)"
 if grep -rqa "A new sole costs" m; then fail "forgotten text is on the disk: $(grep -rla "A new sole costs" m)"; fi
 [ "$("$accrete" digest m --json | field state)" = "$state" ] || fail "erasing changed the state"
+if "$accrete" undo m 2>err; then fail "an update that stands for erased ones was undone"; fi
+grep -q "cannot be taken back" err || fail "$(cat err)"
 if "$accrete" revert m "$(field update <teach.json)" --again 2>err; then fail "an erased update came back"; fi
 grep -q "erased" err || fail "$(cat err)"
 ask "What does a new sole cost?" | grep -q "41 euros" || fail "the fact after erasing"

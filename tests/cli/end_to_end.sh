@@ -220,7 +220,7 @@ rm -r "$work/again"
 # Refusals: exit 1 with a message, and the state stays.
 printf '{"prompt": "A", "completion": "x"}\n{"prompt": "A", "completion": "y"}\n' >"$work/conflict.jsonl"
 printf '{"prompt": "A"\n' >"$work/torn.jsonl"
-printf '{"text": "Once upon a time there was a valve."}\n' >"$work/text.jsonl"
+printf '{"text": "***"}\n' >"$work/text.jsonl"
 printf '{"subject": "Tarn", "question": "Where is Tarnby?", "answer": "x"}\n' >"$work/subject.jsonl"
 printf '{"question": "", "answer": "x"}\n' >"$work/blank.jsonl"
 : >"$work/empty.jsonl"

@@ -51,8 +51,8 @@ TEST(Documents, AFolderIsReadInOrderAndWhatIsNoneIsSaid) {
   EXPECT_EQ(data.items[3].title, "C");
   std::string remarks;
   for (const std::string& remark : data.remarks) remarks += remark + "\n";
-  for (const char* part : {"picture.png", "empty.md: it is empty", "latin.txt:1: not UTF-8",
-                           "loop: a link to a folder"})
+  for (const char* part : {"picture.png", "empty.md: it is empty",
+                           "latin.txt: its text is not UTF-8", "loop: a link to a folder"})
     EXPECT_NE(remarks.find(part), std::string::npos) << part << "\n" << remarks;
   EXPECT_EQ(remarks.find("hidden"), std::string::npos);
 }
