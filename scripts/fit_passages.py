@@ -6,7 +6,8 @@ usage: accrete bench documents MODEL --data QUESTIONS --half dev --questions 0 -
 FILE holds, for each question, the evidence of the passages that lie nearest and which of them are of the document that answers; every
 third document was not taught, so its questions have no answer among their neighbours. The log-odds are fitted by logistic regression,
 which passage (cross-entropy over the candidates) and whether any. It prints the numbers, and both sides of every threshold. --report
-tries what is there, and learns nothing. The numbers go into passage_index.cc by hand, since the threshold is a judgement.
+tries what is there, and learns nothing. What the number of passages takes off is not in it: that, the threshold, is a judgement, and so
+the numbers go into passage_index.cc by hand.
 """
 
 import argparse

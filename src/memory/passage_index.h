@@ -32,12 +32,13 @@ struct PassageEvidence {
   double covered = 0;    // share of the question's weight whose words stand in it
   double nearest = 0;    // cosine of question and nearest piece
   double whole = 0;      // of question and whole passage
-  double log_odds = 0;   // that it answers
+  double log_odds = 0;   // that it answers, less what their number asks for
 };
 
 struct PassageRule {
   double words, covered, nearest, whole, bias;
-  double margin;  // of the log-odds by which the best leads the second
+  double few, slope, most;  // taken off: slope * log(passages / few), within [0, most]
+  double margin;            // of the log-odds by which the best leads the second
   double beside;  // others are told too whose log-odds are at most this much below the best's
 };
 const PassageRule& passage_rule();

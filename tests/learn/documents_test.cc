@@ -2,6 +2,7 @@
 // passage is accepted for every question.
 #include "learn/documents.h"
 
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include "../base/testing.h"
@@ -124,6 +125,35 @@ TEST_F(Documents, TheSameAgainIsNothingNewAndAnotherVersionReplacesIt) {
   EXPECT_EQ(all.find("40"), std::string::npos);
   Ledger::open(model_, Ledger::Mode::kWrite).undo();
   EXPECT_EQ(state(), before);
+}
+
+TEST_F(Documents, TheSameTextElsewhereIsTaughtOnceAndOneWithoutASentenceIsLeftOut) {
+  const TeachResult r = learn({document("a.md", "The fee is 40."), document("b.md", "# Alone"),
+                               document("https://c", "The fee is 40.")});
+  EXPECT_EQ(r.documents.taught, 1);
+  EXPECT_EQ(r.documents.unchanged, 1);
+  ASSERT_EQ(r.remarks.size(), 2U);
+  EXPECT_EQ(r.remarks[0], "b.md: there is no sentence in it, left out");
+  EXPECT_EQ(r.remarks[1], "https://c is the same as a.md, which is taught: left out");
+  EXPECT_EQ(learn({document("d.md", "The fee is 40.")}).update, "");
+  // A page that becomes what another is replaces itself all the same.
+  learn({document("e.md", "Bring a towel.")});
+  EXPECT_EQ(learn({document("e.md", "The fee is 40.")}).documents.replaced, 1);
+}
+
+TEST_F(Documents, WhatStandsForErasedUpdatesCannotBeTakenBack) {
+  learn({document("a.md", "The fee is 40.")});
+  learn({document("a.md", "The fee is 45.")});
+  const auto model_in = [this](const Ledger&, const std::vector<UpdateRecord>&) { return open(); };
+  (void)compact_facts(model_, model_in, "test", {});
+  const std::string before = state();
+  Ledger ledger = Ledger::open(model_, Ledger::Mode::kWrite);
+  EXPECT_EQ(ledger.erase_inactive().size(), 2U);
+  EXPECT_TRUE(ledger.erase_inactive().empty());
+  EXPECT_THAT(expect_error(ErrorCode::kRefused, [&] { ledger.undo(); }),
+              ::testing::HasSubstr("cannot be taken back"));
+  EXPECT_EQ(state(), before);
+  EXPECT_EQ(ledger.updates().size(), 3U);
 }
 
 TEST_F(Documents, AreForgottenByTheirSourceOrByTheirFolder) {
