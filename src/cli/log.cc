@@ -3,6 +3,7 @@
 
 #include "base/format.h"
 #include "cli/cli.h"
+#include "text/passages.h"
 #include "workspace/history.h"
 #include "workspace/json.h"
 
@@ -16,8 +17,7 @@ std::string to_text(const api::UpdateDetails::Lesson& lesson) {
     std::string text = "\n" + lesson.document;
     if (!lesson.section.empty()) text += ", " + lesson.section;
     text += "\n";
-    for (const auto& piece : lesson.prompts)
-      text += "  " + (piece.starts_with('\n') ? piece.substr(1) : piece) + "\n";
+    for (const auto& piece : lesson.prompts) text += "  " + piece_alone(piece) + "\n";
     return text;
   }
   std::string text = accrete::format("\nline {}", lesson.line);

@@ -20,6 +20,14 @@ std::string source_of(const Dataset& data, const Item& item) {
   return accrete::format("{}:{}", data.path.generic_string(), item.line);
 }
 
+// Of a file that is one text by its bytes, else by the texts.
+std::string digest_of(const std::vector<const Item*>& texts) {
+  if (texts.size() == 1 && !texts.front()->digest.empty()) return texts.front()->digest;
+  std::string all;
+  for (const Item* item : texts) all += item->title + "\n" + item->text + "\n";
+  return sha256_hex(all);
+}
+
 // What stands over a document: its title, or of plain text what its file is called.
 std::string title_of(const Item& item) {
   if (!item.title.empty() || item.markdown || item.source.empty()) return item.title;
@@ -40,10 +48,6 @@ std::string under(const std::string& title, const std::string& section) {
 std::string heading(const std::string& section) {
   const size_t at = section.rfind(" > ");
   return section.empty() ? "" : section.substr(at == std::string::npos ? 0 : at + 3) + ": ";
-}
-
-std::string line_of(const std::string& piece) {
-  return piece.starts_with('\n') ? piece.substr(1) : piece;
 }
 
 struct Known {
@@ -80,11 +84,7 @@ DocumentLessons make_document_lessons(const Dataset& data, const FactStore& stor
   for (const auto& [source, document] : known) by_digest[document.digest] = source;
   for (const std::string& source : order) {
     const auto& texts = by_source[source];
-    std::string all;
-    for (const Item* item : texts) all += item->title + "\n" + item->text + "\n";
-    const std::string digest = texts.size() == 1 && !texts.front()->digest.empty()
-                                   ? texts.front()->digest
-                                   : sha256_hex(all);
+    const std::string digest = digest_of(texts);
     const auto before = known.find(source);
     if (before != known.end() && before->second.digest == digest) {
       ++out.unchanged;
@@ -143,7 +143,8 @@ void append_passages(const Reader& reader, std::vector<TaughtItem> passages, Upd
     for (size_t i = at; i < end; ++i) {
       const std::string above = heading(passages[i].section);
       texts.push_back(above + joined_pieces(passages[i].prompts));
-      for (const std::string& piece : passages[i].prompts) texts.push_back(above + line_of(piece));
+      for (const std::string& piece : passages[i].prompts)
+        texts.push_back(above + piece_alone(piece));
     }
     const auto vectors = reader.read(texts, /*words_only=*/true).contiguous();
     const int64_t w = vectors.size(1);

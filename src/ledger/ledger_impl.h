@@ -198,9 +198,9 @@ struct Ledger::Impl {
   void switch_state(const UpdateRow& row, bool active, int64_t undone) {
     const auto folded = folds_of(row.record);
     // What was erased cannot be active again.
-    for (const std::string& id : active ? std::vector<std::string>() : folded) {
+    for (const std::string& id : folded) {
       std::error_code ignored;
-      if (!ledger_files::fs::exists(folder / ledger_files::update_path(id), ignored))
+      if (!active && !ledger_files::fs::exists(folder / ledger_files::update_path(id), ignored))
         throw Error(ErrorCode::kRefused,
                     accrete::format("update {} stands for updates that were erased: it cannot be "
                                     "taken back",

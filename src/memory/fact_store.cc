@@ -9,6 +9,7 @@
 
 #include "base/error.h"
 #include "base/format.h"
+#include "memory/key_cosine.h"
 #include "text/contrast.h"
 #include "text/follow_up.h"
 #include "text/wording.h"
@@ -22,11 +23,6 @@ std::vector<std::string> forms_of(std::string_view name) {
   return out;
 }
 
-float dot(const float* a, const int8_t* b, float scale, int64_t n) {
-  float sum = 0;
-  for (int64_t i = 0; i < n; ++i) sum += a[i] * static_cast<float>(b[i]);
-  return sum * scale;
-}
 float dot(const float* a, const float* b, int64_t n) {
   float sum = 0;
   for (int64_t i = 0; i < n; ++i) sum += a[i] * b[i];
@@ -402,8 +398,9 @@ void FactStore::gather(int64_t subject, size_t text, const float* whole, const f
     nearest.fill(-2);
     for (int64_t k = 0; k < f.keys(); ++k) {
       const Keys key = keys_at(f, k, w);
-      double cosine = dot(masked, key.masked, key.masked_scale, w);
-      if (cosine > nearest.front()) e.nearest_whole = dot(whole, key.whole, key.whole_scale, w);
+      double cosine = key_cosine(masked, key.masked, key.masked_scale, w);
+      if (cosine > nearest.front())
+        e.nearest_whole = key_cosine(whole, key.whole, key.whole_scale, w);
       int64_t own = k;
       for (size_t place = 0; place < nearest.size(); ++place)
         if (cosine > nearest[place]) {

@@ -5,6 +5,7 @@
 #include <map>
 #include <set>
 
+#include "memory/key_cosine.h"
 #include "text/passages.h"
 #include "text/wording.h"
 
@@ -28,12 +29,6 @@ constexpr PassageRule kRule = {.words = 1.394,
 constexpr double kSaturation = 1.2, kLength = 0.75;
 // Passages that are looked at closely, by words and by the reader each.
 constexpr size_t kLookedAt = 32;
-
-float dot(const float* a, const int8_t* b, float scale, int64_t n) {
-  float sum = 0;
-  for (int64_t i = 0; i < n; ++i) sum += a[i] * static_cast<float>(b[i]);
-  return sum * scale;
-}
 
 // The indices of the greatest `most` scores above `floor`, ties by index.
 std::vector<size_t> greatest(const std::vector<float>& scores, size_t most, float floor) {
@@ -110,8 +105,8 @@ std::vector<PassageEvidence> PassageIndex::search(std::string_view question, con
   for (size_t i = 0; i < n; ++i) {
     const Entry& entry = passages_[i];
     const UpdateFacts& facts = entry.update->facts;
-    whole[i] = dot(vector, facts.answers.data() + static_cast<int64_t>(entry.item) * w,
-                   facts.answer_scales[entry.item], w);
+    whole[i] = key_cosine(vector, facts.answers.data() + static_cast<int64_t>(entry.item) * w,
+                          facts.answer_scales[entry.item], w);
   }
   std::vector<size_t> candidates = greatest(by_words, kLookedAt, 0);
   for (const size_t i : greatest(whole, kLookedAt, -2)) candidates.push_back(i);
@@ -133,8 +128,8 @@ std::vector<PassageEvidence> PassageIndex::search(std::string_view question, con
     e.nearest = -1;
     for (int64_t k = 0; k < static_cast<int64_t>(entry.text().prompts.size()); ++k) {
       const int64_t key = entry.first_key + k;
-      const double cosine =
-          dot(vector, facts.whole.data() + key * w, facts.scales[static_cast<size_t>(2 * key)], w);
+      const double cosine = key_cosine(vector, facts.whole.data() + key * w,
+                                       facts.scales[static_cast<size_t>(2 * key)], w);
       if (cosine <= e.nearest) continue;
       e.nearest = cosine;
       e.piece = k;

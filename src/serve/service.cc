@@ -17,6 +17,7 @@
 #include "model/chat_tokens.h"
 #include "model/fact_memory.h"
 #include "model/memory_files.h"
+#include "text/passages.h"
 #include "text/unicode.h"
 #include "workspace/json.h"
 
@@ -55,11 +56,10 @@ nlohmann::ordered_json passage_json(const FactMemory& memory, const Ledger& ledg
                                     const PassageChoice& c) {
   const StoredFact& fact = memory.store().fact(c.fact);
   const TaughtItem& item = fact.text();
-  const std::string& piece = item.prompts[static_cast<size_t>(c.piece)];
   return {{"id", origin_of(ledger, fact).id},
           {"source", item.document},
           {"section", item.section},
-          {"quote", piece.starts_with('\n') ? piece.substr(1) : piece},
+          {"quote", piece_alone(item.prompts[static_cast<size_t>(c.piece)])},
           {"score", c.probability}};
 }
 

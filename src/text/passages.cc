@@ -366,11 +366,15 @@ std::vector<std::string> sentences_of(std::string_view paragraph) {
   return out;
 }
 
+std::string piece_alone(const std::string& piece) {
+  return piece.starts_with('\n') ? piece.substr(1) : piece;
+}
+
 std::string joined_pieces(const std::vector<std::string>& pieces) {
   std::string out;
   for (const std::string& piece : pieces) {
     if (out.empty())
-      out = piece.starts_with('\n') ? piece.substr(1) : piece;
+      out = piece_alone(piece);
     else
       out += (piece.starts_with('\n') ? "" : " ") + piece;
   }

@@ -37,6 +37,9 @@ std::vector<Passage> split_passages(std::string_view document, const PassageOpti
 // The sentences of a paragraph. "Dr. Ada", "e.g. this", "3.5 kg" and "J. S. Bach" end none.
 std::vector<std::string> sentences_of(std::string_view paragraph);
 
+// A piece by itself, without the mark that it begins a line.
+std::string piece_alone(const std::string& piece);
+
 // The text of a passage as it is shown: its pieces with what parts them.
 std::string joined_pieces(const std::vector<std::string>& pieces);
 

@@ -10,6 +10,7 @@
 #include "measure/text_metrics.h"
 #include "model/ask.h"
 #include "model/fact_memory.h"
+#include "text/passages.h"
 #include "workspace/impl.h"
 
 namespace accrete {
@@ -70,8 +71,7 @@ api::PassageSource plain(const FactMemory& memory, const Ledger& ledger, const P
   out.source = item.document;
   out.line = item.document_digest.empty() ? 0 : item.line;
   out.section = item.section;
-  const std::string& piece = item.prompts[static_cast<size_t>(c.piece)];
-  out.quote = piece.starts_with('\n') ? piece.substr(1) : piece;
+  out.quote = piece_alone(item.prompts[static_cast<size_t>(c.piece)]);
   out.probability = c.probability;
   out.covered = c.covered;
   out.cosine = c.nearest;
