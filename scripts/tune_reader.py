@@ -248,14 +248,35 @@ def area(right, wrong):
     return (ranks[: len(right)].sum() - len(right) * (len(right) - 1) / 2) / (len(right) * len(wrong))
 
 
+def trial(subject, taught, answers, asked, left, unrelated, encode):
+    """(evidence [5, q, n], fact of each question (-1 untaught, -2 unrelated), texts)"""
+    questions = [q for _, q in asked] + left + list(unrelated)
+    of = np.array([i for i, _ in asked] + [-1] * len(left) + [-2] * len(unrelated))
+    return evidence(subject, taught, answers, questions, encode)[0], of, (subject, taught, answers, questions)
+
+
+def blind_trials(encode):
+    """What was written when everything had been fitted, and nothing is fitted to: as trials()."""
+    out = {}
+    for desk in lines("desk/blind.jsonl"):
+        facts, subject = desk["facts"], desk.get("subject", "")
+        styles = {"near": [0, 1], "far": [2, 3]} if subject else {"near": [0], "in haste": [1], "far": [2]}
+        for style, which in styles.items():
+            asked = [(i, f["asked"][k]) for i, f in enumerate(facts) for k in which]
+            name = f"blind, {'one thing' if subject else 'no name'}, {style}"
+            out.setdefault(name, []).append(
+                trial(subject, [f["questions"] for f in facts], [f["answer"] for f in facts], asked, desk["contrast"], (), encode))
+    return out
+
+
 def trials(half, encode, draws=6):
-    """name -> list of (evidence [5, q, n], fact of each question (-1 untaught, -2 unrelated), texts): what the decision is tried on."""
+    """name -> list of trial(): what the decision is tried on."""
+    if half == "blind":
+        return blind_trials(encode)
     out = {}
 
     def add(name, subject, taught, answers, asked, left, unrelated=()):
-        questions = [q for _, q in asked] + left + list(unrelated)
-        of = np.array([i for i, _ in asked] + [-1] * len(left) + [-2] * len(unrelated))
-        out.setdefault(name, []).append((evidence(subject, taught, answers, questions, encode)[0], of, (subject, taught, answers, questions)))
+        out.setdefault(name, []).append(trial(subject, taught, answers, asked, left, unrelated, encode))
 
     things = {}
     for row in lines(f"desk/things_{half}.jsonl"):

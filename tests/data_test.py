@@ -13,7 +13,7 @@ from collections import Counter, defaultdict
 from pathlib import Path
 
 DATA = Path(sys.argv[1]) if len(sys.argv) > 1 else Path(__file__).resolve().parent.parent / "data"
-MAX_BYTES = 16_000_000
+MAX_BYTES = 19_000_000
 SEPARATOR = "<|endoftext|>"
 HAS_ZSTD = shutil.which("zstd") is not None
 checks = 0
@@ -452,6 +452,30 @@ def test_reader():
     check(len(subjects) == 196, "groups:", len(subjects))
 
 
+def test_pages():
+    """pages hold what their quotes say, and the manual's questions too; none is asked in both"""
+    own = set()
+    for page in read("reader/pages.jsonl"):
+        check(set(page) == {"url", "title", "text", "asked", "left"} and page["url"] not in own, "a page's fields", page["url"])
+        own.add(page["url"])
+        check(len(page["asked"]) >= 5 and len(page["left"]) >= 5, "a page's questions", page["url"])
+        for one in page["asked"]:
+            check(set(one) == {"q", "quote"} and one["quote"] in page["text"] and "\n" not in one["quote"], page["url"], "no quote:", one)
+    asked = {fold(q) for page in read("reader/pages.jsonl") for q in [one["q"] for one in page["asked"]] + page["left"]}
+    counts = Counter()
+    for row in read("documents/manual/questions.jsonl"):
+        counts[bool(row["answers"])] += 1
+        check(fold(row["question"]) not in asked, "the passage encoder was tuned on:", row["question"])
+        if row["answers"]:
+            text = (DATA / "documents" / "manual" / row["source"]).read_text(encoding="utf-8")
+            check(row["quote"] in text, "the manual does not say:", row["quote"])
+    check(counts == {True: 120, False: 140}, "the manual's questions", counts)
+    for desk in read("desk/blind.jsonl"):
+        check(len(desk["facts"]) >= 30 and len(desk["contrast"]) >= 30, "a blind desk", desk["name"])
+        mine = {fold(q) for fact in desk["facts"] for q in fact["questions"] + fact["asked"]}
+        check(not mine & {fold(q) for q in desk["contrast"]}, desk["name"], "what is taught is to be left")
+
+
 def test_readme(count):
     readme = (DATA / "README.md").read_text(encoding="utf-8")
     rows = [[c.strip() for c in line.strip().strip("|").split("|")] for line in readme.split("\n") if line.startswith("| `")]
@@ -491,6 +515,7 @@ if __name__ == "__main__":
     test_desk()
     test_contrast()
     test_reader()
+    test_pages()
     size = test_readme(count)
     print(f"data: {checks} checks passed; facts {facts}, known {count}, {size} bytes")
     if not HAS_ZSTD:
