@@ -783,7 +783,21 @@ class Facts:
                 whole, asked = self.reader(asked), mask_name(asked, name)
                 masked = self.reader(asked)
             evidence += group.evidence(self, whole, masked, " ".join(forms), subject is not None, asked)
-        return self.decide(evidence, caution + self.settings["caution"])
+        choice = self.decide(evidence, caution + self.settings["caution"])
+        if self.settings["tell"] != "value" and not raw:
+            self.decide_about(question, evidence, choice)
+        return choice
+
+    def decide_about(self, question, evidence, choice):
+        """What a model that reads notes is told beside the accepted fact."""
+        told = lambda e: e["fact"] != choice.fact and not e["leave"]
+        if choice.left:
+            return
+        if asks_to_write(question):
+            near = sorted((e for e in evidence if e["named"] and told(e)), key=lambda e: -(e["nearest"] + e["whole"]))
+            choice.about = [e["fact"] for e in near[:8]]
+        elif choice.fact is not None and choice.next is not None and told(choice.next) and choice.next_probability >= 0.3:
+            choice.about = [choice.next["fact"]]
 
     # src/memory/acceptance.cc
 
@@ -826,14 +840,40 @@ class Facts:
             answered = [e for e in answered if e["cross"] is not None]
         left = [e for e in evidence if e["leave"]]
         if not answered:
-            return Choice(None, None, None, 0.0)
+            choice = Choice(None, None, None, 0.0)
+            choice.left = bool(left) and max(left, key=lambda e: self.by_cosines(e, False))["same"]
+            return choice
         best = max(answered, key=self.log_odds)  # of equal ones the first
         odds = self.log_odds(best) - caution
         is_left = not best["same"] and any(
             self.by_cosines(e, False) > self.by_cosines(best, False) for e in left)
         taken = odds >= self.threshold(best) and not is_left
-        probability = 1 / (1 + math.exp(-odds)) if odds > -700 else 0.0
-        return Choice(best["fact"] if taken else None, best["fact"], best["wording"], probability)
+        probability = lambda z: 1 / (1 + math.exp(-z)) if z > -700 else 0.0
+        choice = Choice(best["fact"] if taken else None, best["fact"], best["wording"], probability(odds))
+        choice.left = is_left
+        others = [e for e in answered if e is not best]
+        if others:
+            choice.next = max(others, key=self.log_odds)
+            choice.next_probability = probability(self.log_odds(choice.next) - caution)
+        return choice
+
+
+WRITE = set("write describe compose draft summarise summarize advertise introduce praise invent".split())
+COURTESIES = set("please can could would you now and then i want to kindly".split())
+
+
+def asks_to_write(message):
+    """src/text/wording.cc"""
+    words, opening = words_of(message), True
+    for i, word in enumerate(words):
+        if i > 0 and any(c in ".!?:;\n" for c in message[words[i - 1].end:word.begin]):
+            opening = True
+        if opening and word.form in WRITE:
+            return True
+        if opening and word.form == "tell" and i + 2 < len(words) and words[i + 1].form == "me" and words[i + 2].form in ("about", "something", "more"):
+            return True
+        opening = opening and word.form in COURTESIES
+    return False
 
 
 class Choice:
@@ -841,6 +881,8 @@ class Choice:
 
     def __init__(self, fact, best, wording, probability):
         self.fact, self.best, self.wording, self.probability = fact, best, wording, probability
+        self.left, self.next, self.next_probability = False, None, 0.0
+        self.about = []  # other facts that a model that reads is told
 
 
 # Conversations as tokens (src/model/chat_tokens.cc): what people write is never a control token.
@@ -875,6 +917,10 @@ def encode_chat(tokenizer, messages):
         ids += encode_written(tokenizer, controls[int(number)])
         ids += tokenizer(behind, add_special_tokens=False)["input_ids"]
     return ids
+
+
+def note_of(fact):
+    return f"Note: {fact['wordings'][0]} {fact['answers'][0]}"
 
 
 def encode_text(tokenizer, text):
@@ -943,11 +989,12 @@ class WithFacts:
         a text to go on with. Greedy. `caution` above 0 takes fewer questions for what was taught, below 0 more."""
         messages, question, earlier, raw = self._question(messages, raw)
         facts, tokenizer = self.facts, self.tokenizer
-        chosen = facts.choose(question, earlier, raw, caution).fact
+        choice = facts.choose(question, earlier, raw, caution)
+        chosen = choice.fact
         fact = None if chosen is None else facts.texts[chosen]
         if fact is not None and fact["verbatim"]:
             return fact["answers"][0], fact
-        vectors, answer, whole = (), [], True
+        vectors, answer, whole, notes = (), [], True, []
         if fact is not None:
             vectors, answer = facts.values[chosen], fact["answers"][0]
             if raw and messages[-1:] not in " \t\n\r" and answer[:1] not in " \t\n\r":
@@ -955,11 +1002,21 @@ class WithFacts:
             end = facts.settings["end_of_text" if raw else "end_of_chat"]
             answer = encode_written(tokenizer, answer) + [end] * (end >= 0)
             if facts.settings["tell"] != "value" and not raw:
-                note = f"Note: {fact['wordings'][0]} {fact['answers'][0]}\n\n"
-                last = max(i for i, message in enumerate(messages) if message["role"] == "user")
-                noted = {**messages[last], "content": note + messages[last]["content"]}
-                messages = messages[:last] + [noted] + messages[last + 1:]
-                whole = False
+                notes, whole = [fact], False
+        tokens = 0
+        for other in (facts.texts[i] for i in choice.about):
+            if other["raw"]:
+                continue
+            tokens += len(encode_written(tokenizer, note_of(other)))
+            if tokens > 700 and tokens > len(encode_written(tokenizer, note_of(other))):
+                break
+            notes.append(other)
+        if choice.about:
+            whole = None  # of several facts it says what is asked for
+        if notes:
+            last = max(i for i, message in enumerate(messages) if message["role"] == "user")
+            noted = {**messages[last], "content": "\n".join(map(note_of, notes)) + "\n\n" + messages[last]["content"]}
+            messages = messages[:last] + [noted] + messages[last + 1:]
         ids = encode_text(tokenizer, messages) if raw else encode_chat(tokenizer, messages)
         said = self._answer(ids, vectors, answer, whole, max_new_tokens)
         return tokenizer.decode(said, skip_special_tokens=True, clean_up_tokenization_spaces=False), fact
@@ -970,7 +1027,7 @@ class WithFacts:
 
     def _kept_to(self, answer, whole, said, token):
         """What an answer goes on with that began as what was taught (Recital of src/model/generate.h)."""
-        if not said or len(said) >= len(answer) or said != answer[:len(said)]:
+        if whole is None or not said or len(said) >= len(answer) or said != answer[:len(said)]:
             return token
         taught = answer[len(said)]
         return taught if whole or self._within_word(token) or self._within_word(taught) else token

@@ -6,8 +6,8 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 name=all-MiniLM-L6-v2
 tune() {
-  mkdir -p "models/$name/adapter" "models/$name/cross_encoder"
-  for file in {adapter,cross_encoder}/adapter_{config.json,model.safetensors} acceptance.json; do
+  mkdir -p "models/$name/"{adapter,cross_encoder,passage_encoder}
+  for file in {adapter,cross_encoder,passage_encoder}/adapter_{config.json,model.safetensors} acceptance.json; do
     cmp -s "data/reader/$file" "models/$name/$file" || cp "data/reader/$file" "models/$name/$file"
   done
 }

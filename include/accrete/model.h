@@ -81,6 +81,11 @@ class Model {
   // The same from memory. Messages name items as lines, from 1.
   TeachReport teach(const std::vector<Item>& items, const TeachOptions& options = {},
                     const Callbacks& callbacks = {});
+  // Writes a teach set of questions and answers that the model makes of a file's documents, or of
+  // those below a folder, to be read, corrected and taught. Goes on where a run was stopped. Throws
+  // kUnsupported (a model that does not read), kConflict (`file` is there and whole).
+  MadeReport make_questions(const std::filesystem::path& documents,
+                            const std::filesystem::path& file, const Callbacks& callbacks = {});
   // Takes away what was taught from a document, or from all documents below a folder, by its name
   // as teach() read it; undo() brings it back. Throws kNotFound.
   ForgetReport forget(const std::string& source);

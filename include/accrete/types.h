@@ -150,6 +150,7 @@ struct FactExplanation {
   std::string read;   // the question as it was compared: slips mended, what it left out filled in
   double needed = 0;  // the probability that accepts
   bool left = false;  // not accepted because a question that is left to the model lies nearer
+  int64_t about = 0;  // facts that stand in front of the question beside it, for a model that reads
 };
 
 // Which updates an answer leans on. Of a model with memory layers.
@@ -171,14 +172,15 @@ struct RowExplanation {
 
 // A passage of a taught document, with what of it lies nearest the question.
 struct PassageSource {
-  std::string update;      // where it was taught
-  std::string source;      // the document: a path, an address
-  int64_t line = 0;        // of a teach set of texts
-  std::string section;     // its headings, outermost first; may be empty
-  std::string quote;       // the piece that lies nearest
-  double probability = 0;  // that the passage answers
-  double covered = 0;      // share of the weight of the question's words that stand in it
-  double cosine = 0;       // of question and quote
+  std::string update;          // where it was taught
+  std::string source;          // the document: a path, an address
+  int64_t line = 0;            // of a teach set of texts
+  std::string section;         // its headings, outermost first; may be empty
+  std::string quote;           // the piece that lies nearest
+  double probability = 0;      // that the passage answers
+  double covered = 0;          // share of the weight of the question's words that stand in it
+  double cosine = 0;           // of question and the nearest piece
+  std::optional<double> read;  // log-odds by which question and passage, read together, go together
 };
 
 struct Explanation {  // `fact` or `rows`
@@ -355,6 +357,14 @@ struct TeachReport {
   int64_t peak_bytes = 0;        // largest resident memory of the process so far
 };
 
+// Questions and answers that the model made of documents.
+struct MadeReport {
+  int64_t passages = 0;  // of the documents
+  int64_t before = 0;    // of these done by an earlier run
+  int64_t asked = 0;     // questions that the model wrote, in this run
+  int64_t kept = 0;      // of these in the file
+};
+
 struct ForgetReport {
   std::string update;  // that takes them away; undo brings them back
   std::vector<std::string> documents;
@@ -455,10 +465,16 @@ struct AuditReport {
     std::string subject;  // empty: facts about nothing in particular
     int64_t facts = 0;
   };
+  struct Document {
+    std::string source;  // a path, an address
+    int64_t passages = 0;
+    std::string update;  // that taught it
+  };
   struct Facts {
     int64_t facts = 0, wordings = 0;
-    int64_t documents = 0, passages = 0;
-    int64_t left = 0;  // questions that are left to the model, among `facts`
+    int64_t passages = 0;
+    std::vector<Document> documents;  // by name
+    int64_t left = 0;                 // questions that are left to the model, among `facts`
     int64_t bytes = 0;
     std::vector<FactUpdate> updates;  // in ledger order
     std::vector<Subject> subjects;    // most facts first

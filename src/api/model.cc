@@ -83,6 +83,14 @@ TeachReport Model::teach(const std::filesystem::path& file, const TeachOptions& 
   });
 }
 
+MadeReport Model::make_questions(const std::filesystem::path& documents,
+                                 const std::filesystem::path& file, const Callbacks& callbacks) {
+  return with_errors([&] {
+    return impl_->workspace.make_questions(read_teach_sets({&documents, 1}), file,
+                                           reporter_of(callbacks));
+  });
+}
+
 ForgetReport Model::forget(const std::string& source) {
   return with_errors([&] { return impl_->workspace.forget(source); });
 }

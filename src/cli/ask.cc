@@ -84,16 +84,19 @@ std::string to_text(const api::FactExplanation& e) {
                            "this wording too\n",
                            e.needed);
   }
+  if (e.about > 0)
+    text += accrete::format("with {} more facts about it in front of the question\n", e.about);
   if (e.runner_up) text += "next: " + to_text(*e.runner_up);
   return text;
 }
 
 std::string to_text(const api::PassageSource& s) {
   return accrete::format(
-      "{}{}\n  \"{}\"\n  probability {:.3f}, {} of the question's words, cosine {:.3f}; update "
-      "{}\n",
+      "{}{}\n  \"{}\"\n  probability {:.3f}, {} of the question's words, cosine {:.3f}{}; "
+      "update {}\n",
       s.source, s.section.empty() ? "" : ", " + s.section, s.quote, s.probability,
-      percent(s.covered), s.cosine, s.update);
+      percent(s.covered), s.cosine,
+      s.read ? accrete::format(", read together {:+.1f}", *s.read) : "", s.update);
 }
 
 // Of an answer that was asked with --explain.

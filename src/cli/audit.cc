@@ -48,14 +48,18 @@ std::string to_text(const api::AuditReport::Facts& r) {
                        std::to_string(u.wordings), std::to_string(u.bytes), u.tag, u.source});
   for (const auto& s : r.subjects)
     subjects.push_back({s.subject.empty() ? "(none)" : s.subject, std::to_string(s.facts)});
-  return table(updates) + "\n" + table(subjects) +
-         accrete::format(
-             "\n{} facts in {} wordings, {} bytes; {} questions are left to the "
-             "model\n",
-             r.facts - r.left, r.wordings, r.bytes, r.left) +
-         (r.passages == 0
-              ? ""
-              : accrete::format("{} passages of {} documents\n", r.passages, r.documents));
+  std::string text = table(updates) + "\n" + table(subjects) + "\n";
+  if (!r.documents.empty()) {
+    Rows documents = {{"DOCUMENT", "PASSAGES", "UPDATE"}};
+    for (const auto& d : r.documents)
+      documents.push_back({d.source, std::to_string(d.passages), d.update});
+    text += table(documents) + "\n";
+  }
+  text += accrete::format("{} facts in {} wordings, {} bytes; {} questions are left to the model\n",
+                          r.facts - r.left, r.wordings, r.bytes, r.left);
+  if (!r.documents.empty())
+    text += accrete::format("{} passages of {} documents\n", r.passages, r.documents.size());
+  return text;
 }
 
 }  // namespace

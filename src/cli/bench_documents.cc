@@ -16,13 +16,14 @@ struct BenchDocuments {
 };
 
 std::string to_text(const nlohmann::ordered_json& json) {
+  if (!json.contains("choice")) return "the features are written\n";
   const auto& c = json["choice"];
   std::string text =
       table({{"DOCUMENTS", "PASSAGES", "RIGHT FIRST", "IN THREE", "TOLD RIGHT", "TOLD WRONG",
-              "UNANSWERABLE TOLD", "UNRELATED TOLD"},
+              "LEFT OUT TOLD", "UNANSWERABLE TOLD", "UNRELATED TOLD"},
              {json["documents"].dump(), json["passages"].dump(), percent(c["first_right"]),
               percent(c["in_three"]), percent(c["told_right"]), percent(c["told_wrong"]),
-              percent(c["not_answered_told"]),
+              percent(c["not_answered_told"]), percent(c["unanswerable_told"]),
               accrete::format("{} of {}", c["unrelated_told"].dump(), c["unrelated"].dump())}});
   std::vector<std::vector<std::string>> rows = {
       {"METHOD", "ASKED", "F1", "EXACT", "CONTAINS", "SECONDS"}};
@@ -42,7 +43,8 @@ void add_bench_documents(CLI::App& bench, Common& common, Run& run) {
   verb->add_option("MODEL", state->model, "A model folder made by retrofit; it is not changed")
       ->type_name("FOLDER")
       ->required();
-  verb->add_option("--data", o.data, "Lines of question, answers, and context or text and title")
+  verb->add_option("--data", o.data,
+                   "Lines of question, answers, and context or text and title; or a folder")
       ->type_name("FILE")
       ->required();
   verb->add_option("--half", o.half, "Of the documents: dev to tune on, test to report, or all")
@@ -56,7 +58,8 @@ void add_bench_documents(CLI::App& bench, Common& common, Run& run) {
                    "Of these: closed, context, top1, top3, accrete; parted by commas")
       ->type_name("METHOD")
       ->delimiter(',');
-  verb->add_option("--features", o.features, "Write what the choice is made by, to fit it")
+  verb->add_option("--features", o.features,
+                   "Write what the choice is made by, to fit it, and measure nothing")
       ->type_name("FILE");
   verb->add_option("--out", state->out, "Write the JSON to this file as well")->type_name("FILE");
   add_common(*verb, common, "accrete bench documents my-model --data questions.jsonl");

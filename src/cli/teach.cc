@@ -1,5 +1,7 @@
 // teach and plan.
+#include <filesystem>
 #include <nlohmann/json.hpp>
+#include <optional>
 
 #include "base/error.h"
 #include "base/format.h"
@@ -18,10 +20,24 @@ std::string change(const api::Change& c) {
 struct TeachArguments {
   std::string model;
   std::vector<std::filesystem::path> data;
+  std::filesystem::path facts;
   api::TeachOptions options;
   bool no_gate = false;
 
-  Dataset read() const { return read_teach_sets(data); }
+  // The set; with --facts also the questions that the model makes of its documents, unless they are
+  // made: a file that is whole is taught as it stands there.
+  Dataset read(const Workspace& workspace, const Reporter& reporter,
+               std::optional<api::MadeReport>& made) const {
+    Dataset set = read_teach_sets(data);
+    if (facts.empty()) return set;
+    const std::filesystem::path progress = facts.string() + ".progress";
+    if (!std::filesystem::exists(facts) || std::filesystem::exists(progress))
+      made = workspace.make_questions(set, facts, reporter);
+    if (std::filesystem::file_size(facts) == 0) return set;
+    auto paths = data;
+    paths.push_back(facts);
+    return read_teach_sets(paths);
+  }
 
   api::TeachOptions resolved(const Common& common) const {
     api::TeachOptions out = options;
@@ -46,6 +62,10 @@ void add_options(CLI::App& verb, TeachArguments& state, Common& common) {
                   "Teach sets (.jsonl, .json), documents (.md, .txt, .html, .pdf), folders of them")
       ->type_name("PATH")
       ->required();
+  verb.add_option("--facts", state.facts,
+                  "Also teach what FILE holds: questions and answers that the model makes of the "
+                  "documents. FILE is made, or gone on with; one that is whole is taught as it is")
+      ->type_name("FILE");
   verb.add_option("--ranking", o.ranking, "Which slots are written")
       ->type_name(kRankings)
       ->capture_default_str();
@@ -136,6 +156,13 @@ void print_remarks(const std::vector<std::string>& remarks) {
   for (const std::string& remark : remarks) std::fprintf(stderr, "note: %s\n", remark.c_str());
 }
 
+std::string to_text(const api::MadeReport& r, const std::filesystem::path& file) {
+  return accrete::format(
+      "{} facts of {} questions about {} passages were made; {} holds them, to be read, corrected "
+      "and taught again\n",
+      r.kept, r.asked, r.passages, file.string());
+}
+
 std::string to_text(const api::TeachReport& r) {
   if (r.update.empty()) return "nothing is new: every document is there as it is\n";
   Rows rows = {{"update", r.update}, {"items", std::to_string(r.items)}};
@@ -189,10 +216,13 @@ void add_teach(CLI::App& app, Common& common, Run& run) {
   add_common(*verb, common, "accrete teach my-model facts.jsonl --max-seconds 600");
   verb->callback([state, &common, &run] {
     run = [state, &common] {
-      const Dataset data = state->read();
       auto workspace = Workspace::open(state->model, common.open);
+      std::optional<api::MadeReport> made;
+      const Dataset data = state->read(workspace, common.reporter(), made);
       const auto r = workspace.teach(data, state->resolved(common), common.reporter());
-      common.print(to_json(r), to_text(r));
+      auto json = to_json(r);
+      if (made) json["made"] = to_json(*made);
+      common.print(json, (made ? to_text(*made, state->facts) : "") + to_text(r));
       print_remarks(r.remarks);
       return 0;
     };
@@ -236,10 +266,13 @@ void add_plan(CLI::App& app, Common& common, Run& run) {
   add_common(*verb, common, "accrete plan my-model facts.jsonl");
   verb->callback([state, &common, &run] {
     run = [state, &common] {
-      const Dataset data = state->read();
       const auto workspace = Workspace::open(state->model, common.open);
+      std::optional<api::MadeReport> made;
+      const Dataset data = state->read(workspace, common.reporter(), made);
       const auto r = workspace.plan(data, state->resolved(common), common.reporter());
-      common.print(to_json(r), to_text(r));
+      auto json = to_json(r);
+      if (made) json["made"] = to_json(*made);
+      common.print(json, (made ? to_text(*made, state->facts) : "") + to_text(r));
       print_remarks(r.remarks);
       return 0;
     };

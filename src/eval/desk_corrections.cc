@@ -107,9 +107,8 @@ nlohmann::ordered_json measure_corrections(const LanguageModel& model, const Ope
   options.raw = set.raw;
   const auto answers = [&] {
     const LanguageModel now = LanguageModel::open(work.path(), open);
-    std::vector<int64_t> facts;
-    for (const Choice& choice : choose_facts(now, all.requests)) facts.push_back(choice.fact);
-    return generate_answers(now, all.requests, facts, longest + kSpareTokens, reporter);
+    return generate_answers(now, all.requests, choose_facts(now, all.requests),
+                            longest + kSpareTokens, reporter);
   };
   const TeachResult first =
       teach(work.path(), dataset_of("desk/taught", set.taught), open, options, reporter);

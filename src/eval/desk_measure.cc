@@ -200,7 +200,7 @@ class Measure {
     if (!chosen.empty() || all.empty()) {
       out.of = all.size();
       for (const DeskChoice& choice : chosen) {
-        out.changed += choice.accepted >= 0;
+        out.changed += choice.told;
         if (probabilities != nullptr) probabilities->push_back(choice.probability);
       }
       return out;

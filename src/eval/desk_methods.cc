@@ -119,8 +119,9 @@ class FactMethod : public DeskMethod {
       const auto some = std::span(unknown).subspan(at, std::min(kRead, unknown.size() - at));
       const auto choices = choose_facts(model_, some);
       for (size_t i = 0; i < some.size(); ++i)
-        parts_.choices[request_key(some[i])] = {
-            line_of(choices[i].best.fact), line_of(choices[i].fact), choices[i].best.probability};
+        parts_.choices[request_key(some[i])] = {line_of(choices[i].best.fact),
+                                                line_of(choices[i].fact), choices[i].taught(),
+                                                choices[i].best.probability};
     }
     std::vector<DeskChoice> out;
     for (const AskRequest& request : requests)
@@ -130,35 +131,43 @@ class FactMethod : public DeskMethod {
 
   std::vector<std::string> answer(std::span<const AskRequest> requests, int64_t max_tokens,
                                   const Reporter& reporter) override {
-    const auto choices = choose(requests, reporter);
-    std::vector<std::vector<int64_t>> facts;
-    for (const DeskChoice& choice : choices)
-      facts.push_back(choice.accepted < 0 ? std::vector<int64_t>()
-                                          : std::vector<int64_t>{choice.accepted});
-    return tell(requests, facts, max_tokens, reporter, /*recital=*/true);
+    if (model_.facts().info().tell != Tell::kValue)  // notes may hold more than the accepted fact
+      return tell(requests, choose_facts(model_, requests), max_tokens, reporter, true);
+    std::vector<Choice> told;
+    for (const DeskChoice& choice : choose(requests, reporter))
+      told.push_back(choice_of(choice.accepted < 0 ? -1 : stored(choice.accepted)));
+    return tell(requests, told, max_tokens, reporter, /*recital=*/true);
   }
 
   std::vector<std::string> answer_given(std::span<const AskRequest> requests,
                                         std::span<const std::vector<int64_t>> facts,
                                         int64_t max_tokens, const Reporter& reporter) override {
-    return tell(requests, facts, max_tokens, reporter, /*recital=*/false);
+    std::vector<Choice> told;
+    for (const auto& given : facts) {
+      Choice& choice = told.emplace_back(choice_of(given.empty() ? -1 : stored(given.front())));
+      // A value tells one fact, notes tell all.
+      for (size_t k = 1; k < given.size() && model_.facts().info().tell != Tell::kValue; ++k)
+        choice.about.push_back(stored(given[k]));
+    }
+    return tell(requests, told, max_tokens, reporter, /*recital=*/false);
   }
 
  protected:
-  // One fact of those that are given: the first.
+  int64_t stored(int64_t fact) const { return stored_[static_cast<size_t>(fact)]; }
+
   std::vector<std::string> tell(std::span<const AskRequest> requests,
-                                std::span<const std::vector<int64_t>> facts, int64_t max_tokens,
+                                std::span<const Choice> choices, int64_t max_tokens,
                                 const Reporter& reporter, bool recital) {
     std::vector<AskRequest> told, left;
-    std::vector<int64_t> which;
+    std::vector<Choice> which;
     std::vector<size_t> of_told, of_left;
     for (size_t i = 0; i < requests.size(); ++i) {
-      if (facts[i].empty()) {
+      if (!choices[i].taught()) {
         left.push_back(requests[i]);
         of_left.push_back(i);
       } else {
         told.push_back(requests[i]);
-        which.push_back(stored_[static_cast<size_t>(facts[i].front())]);
+        which.push_back(choices[i]);
         of_told.push_back(i);
       }
     }
@@ -368,7 +377,7 @@ std::string request_key(const AskRequest& request) {
 
 std::vector<std::string> generate_answers(const LanguageModel& model,
                                           std::span<const AskRequest> requests,
-                                          std::span<const int64_t> facts, int64_t max_tokens,
+                                          std::span<const Choice> choices, int64_t max_tokens,
                                           const Reporter& reporter, bool recital) {
   std::vector<size_t> order(requests.size());
   std::iota(order.begin(), order.end(), size_t{0});
@@ -388,7 +397,7 @@ std::vector<std::string> generate_answers(const LanguageModel& model,
     const size_t end = std::min(order.size(), at + kBatch);
     for (size_t i = at; i < end; ++i) {
       batch.push_back(requests[order[i]]);
-      if (!facts.empty()) which.push_back(choice_of(facts[order[i]]));
+      if (!choices.empty()) which.push_back(choices[order[i]]);
     }
     auto made = answer_with(model, batch, which, options);
     for (size_t i = at; i < end; ++i) out[order[i]] = std::move(made[i - at].text);

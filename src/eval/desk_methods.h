@@ -29,12 +29,12 @@ namespace accrete {
 // What a request says, as a key.
 std::string request_key(const AskRequest& request);
 
-// Greedy, to the natural stop or `max_tokens`, in batches of requests of like length; `facts` of
-// the model's memory as answer_with() takes them, or none. Without `recital` no answer is brought
+// Greedy, to the natural stop or `max_tokens`, in batches of requests of like length; `choices` as
+// answer_with() takes them, or none. Without `recital` no answer is brought
 // back to what was taught (GenerateOptions).
 std::vector<std::string> generate_answers(const LanguageModel& model,
                                           std::span<const AskRequest> requests,
-                                          std::span<const int64_t> facts, int64_t max_tokens,
+                                          std::span<const Choice> choices, int64_t max_tokens,
                                           const Reporter& reporter, bool recital = true);
 
 // The untouched model's answers, generated once.
@@ -53,6 +53,7 @@ class BaseAnswers {
 struct DeskChoice {
   int64_t best = -1;  // the threshold ignored
   int64_t accepted = -1;
+  bool told = false;  // the model answers otherwise than untaught
   double probability = 0;
 };
 

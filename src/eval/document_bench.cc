@@ -10,6 +10,7 @@
 #include "base/file.h"
 #include "base/format.h"
 #include "io/dataset.h"
+#include "io/documents.h"
 #include "io/strict_json.h"
 #include "learn/documents.h"
 #include "measure/text_metrics.h"
@@ -23,18 +24,18 @@ using Json = nlohmann::ordered_json;
 
 struct Asked {
   std::string question;
-  std::vector<std::string> answers;
+  std::vector<std::string> answers;  // none: what is taught does not answer it
   int64_t document = 0;
 };
 
 struct Set {
   std::vector<Item> documents;
   std::vector<Asked> questions;
+  bool whole = false;  // every document is taught
 };
 
-Set read_set(const std::filesystem::path& path) {
-  Set out;
-  std::map<std::string, int64_t> known;
+template <typename Take>
+void each_line(const std::filesystem::path& path, const Take& take) {
   const std::string text = read_text(path);
   int64_t number = 0;
   for (size_t at = 0; at < text.size();) {
@@ -42,38 +43,91 @@ Set read_set(const std::filesystem::path& path) {
     ++number;
     const std::string line = text.substr(at, end - at);
     at = end + 1;
-    if (line.empty()) continue;
-    const auto json = parse_json(line, path.string(), {}, number);
-    const auto field = [&](const char* key) { return json.value(key, std::string()); };
-    const std::string body = json.contains("context") ? field("context") : field("text");
-    if (body.empty() || field("question").empty() || !json.contains("answers"))
-      throw Error(ErrorCode::kFormat,
-                  accrete::format("{}:{}: a line needs question, answers, and context or text",
-                                  path.string(), number));
-    const auto [it, fresh] =
-        known.try_emplace(field("title") + "\n" + body, static_cast<int64_t>(out.documents.size()));
+    if (!line.empty()) take(parse_json(line, path.string(), {}, number), number);
+  }
+}
+
+std::string field(const nlohmann::json& json, const char* key) {
+  return json.value(key, std::string());
+}
+
+[[noreturn]] void bad_line(const std::filesystem::path& path, int64_t line, const char* what) {
+  throw Error(ErrorCode::kFormat, accrete::format("{}:{}: {}", path.string(), line, what));
+}
+
+// Lines that hold question and document.
+Set read_question_lines(const std::filesystem::path& path) {
+  Set out;
+  std::map<std::string, int64_t> known;
+  each_line(path, [&](const nlohmann::json& json, int64_t line) {
+    const std::string body =
+        json.contains("context") ? field(json, "context") : field(json, "text");
+    if (body.empty() || field(json, "question").empty() || !json.contains("answers"))
+      bad_line(path, line, "a line needs question, answers, and context or text");
+    const auto [it, fresh] = known.try_emplace(field(json, "title") + "\n" + body,
+                                               static_cast<int64_t>(out.documents.size()));
     if (fresh) {
       Item item;
       item.kind = Item::Kind::kText;
       item.text = body;
-      item.title = field("title");
+      item.title = field(json, "title");
       item.source = std::to_string(it->second);
       out.documents.push_back(std::move(item));
     }
-    out.questions.push_back({field("question"), json.at("answers"), it->second});
-  }
+    out.questions.push_back({field(json, "question"), json.at("answers"), it->second});
+  });
   return out;
+}
+
+// A folder of documents with questions.jsonl, whose lines name the document that answers, or none.
+Set read_folder(const std::filesystem::path& folder) {
+  namespace fs = std::filesystem;
+  Set out;
+  out.whole = true;
+  std::map<std::string, int64_t> known;
+  std::vector<fs::path> files;
+  for (const auto& entry : fs::directory_iterator(folder))
+    if (entry.is_regular_file() && entry.path().extension() != ".jsonl")
+      files.push_back(entry.path());
+  std::sort(files.begin(), files.end());
+  for (Item& item : read_teach_sets(files).items) {
+    const auto number = static_cast<int64_t>(out.documents.size());
+    known[fs::path(item.source).filename().string()] = number;
+    // The number stands for the name, which of plain text is its title.
+    if (item.title.empty() && !item.markdown) {
+      item.title = fs::path(item.source).stem().string();
+      std::replace(item.title.begin(), item.title.end(), '-', ' ');
+    }
+    item.source = std::to_string(number);
+    out.documents.push_back(std::move(item));
+  }
+  const fs::path questions = folder / "questions.jsonl";
+  each_line(questions, [&](const nlohmann::json& json, int64_t line) {
+    const auto it = known.find(field(json, "source"));
+    const std::vector<std::string> answers = json.value("answers", std::vector<std::string>());
+    if (field(json, "question").empty() || (it == known.end() && !answers.empty()))
+      bad_line(questions, line, "a line needs question, answers, and the source of these");
+    out.questions.push_back(
+        {field(json, "question"), answers, it == known.end() ? -1 : it->second});
+  });
+  return out;
+}
+
+Set read_set(const std::filesystem::path& path) {
+  return std::filesystem::is_directory(path) ? read_folder(path) : read_question_lines(path);
 }
 
 // The documents that are looked at, and which of them are taught.
 struct Part {
   int64_t begin = 0, end = 0;
+  bool whole = false;
   bool has(int64_t document) const { return document >= begin && document < end; }
-  bool taught(int64_t document) const { return has(document) && document % 3 != 2; }
+  bool taught(int64_t document) const { return has(document) && (whole || document % 3 != 2); }
 };
 
 Part part_of(const Set& set, const std::string& half) {
   const auto n = static_cast<int64_t>(set.documents.size());
+  if (set.whole) return {0, n, true};
   if (half == "dev") return {0, n / 2};
   if (half == "test") return {n / 2, n};
   if (half == "all") return {0, n};
@@ -99,7 +153,11 @@ class DocumentBench {
     Update update;
     append_passages(base.facts().reader(), std::move(lessons.passages), update);
     for (const Asked& q : set_.questions) {
-      if (!part_.has(q.document)) continue;
+      if (q.document >= 0 && !part_.has(q.document)) continue;
+      if (q.answers.empty()) {
+        nobody_.push_back(&q);
+        continue;
+      }
       (part_.taught(q.document) ? answerable_ : others_).push_back(&q);
     }
     const UpdateFacts& f = update.facts;
@@ -120,11 +178,20 @@ class DocumentBench {
                 {"passages", passages_},
                 {"seconds_a_passage", seconds_ / static_cast<double>(passages_)},
                 {"bytes_a_passage", static_cast<double>(bytes_) / static_cast<double>(passages_)}};
+    if (!options_.features.empty()) {
+      write_features();
+      return out;
+    }
     choose();
+    out["seconds_a_question"] = choose_seconds_ / static_cast<double>(std::max<size_t>(
+                                                      answerable_.size() + others_.size(), 1));
     out["choice"] = choice_row();
     out["rows"] = Json::array();
     for (const std::string method : {"closed", "context", "top1", "top3", "accrete"})
+      // Where the model does not read a sentence is quoted, and more text is of no use.
       if (options_.questions > 0 &&
+          (model_.facts().info().tell != Tell::kValue ||
+           (method != "context" && method != "top3")) &&
           (options_.methods.empty() ||
            std::count(options_.methods.begin(), options_.methods.end(), method) > 0))
         out["rows"].push_back(answer_row(method));
@@ -144,72 +211,91 @@ class DocumentBench {
 
   void choose() {
     reporter_.report("choose", 0, 3);
+    const auto begin = std::chrono::steady_clock::now();
     own_ = choose_facts(model_, requests(answerable_));
     reporter_.report("choose", 1, 3);
     other_ = choose_facts(model_, requests(others_));
+    choose_seconds_ =
+        std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
+    for (const Choice& c : choose_facts(model_, requests(nobody_)))
+      nobody_told_ += !c.passages.empty();
     reporter_.report("choose", 2, 3);
+    for (const Asked* q : answerable_) found_.push_back(nearest(*q));
     if (!options_.unrelated.empty()) {
       std::vector<AskRequest> asked;
-      for (const Item& item : read_questions(options_.unrelated))
-        asked.push_back(single_question(model_, item.prompts.front(), false));
+      each_line(options_.unrelated, [&](const nlohmann::json& json, int64_t) {
+        asked.push_back(single_question(model_, json.at("question"), false));
+      });
       for (const Choice& c : choose_facts(model_, asked)) {
         ++unrelated_;
         unrelated_taken_ += c.taught();
       }
     }
     reporter_.report("choose", 3, 3);
-    if (!options_.features.empty()) write_features();
   }
 
-  static std::vector<Item> read_questions(const std::filesystem::path& path) {
-    std::vector<Item> out;
-    const std::string text = read_text(path);
-    for (size_t at = 0; at < text.size();) {
-      const size_t end = std::min(text.find('\n', at), text.size());
-      if (end > at) {
-        Item item;
-        item.prompts = {parse_json(text.substr(at, end - at), path.string(), {}, 1).at("question")};
-        out.push_back(std::move(item));
+  // The passages that lie nearest, whether accepted or not, as choose() weighs them; `ranked`
+  // false: as it finds them, each of them read together with the question.
+  std::vector<PassageEvidence> nearest(const Asked& asked, bool ranked = true) const {
+    const FactMemory& memory = model_.facts();
+    const FactStore& store = memory.store();
+    const Vocabulary none = [](std::string_view) { return -1; };
+    const auto read = store.read({asked.question, {}, false}, none);
+    const auto vectors = memory.reader().read(read.passage_texts, true).contiguous();
+    auto out = store.weigh_passages(read, vectors.const_data_ptr<float>());
+    if (memory.reader().has_passage_encoder()) {
+      std::vector<ReadPassage> together;
+      const size_t n = ranked ? passages_to_read(out) : out.size();
+      for (size_t k = 0; k < n; ++k) together.push_back(store.read_passage(read, out[k]));
+      const auto said = memory.reader().judge(together);
+      for (size_t k = 0; k < n; ++k) {
+        out[k].read = said[k].log_odds;
+        if (said[k].piece >= 0) out[k].piece = said[k].piece;
       }
-      at = end + 1;
     }
+    if (ranked) rank_passages(out, static_cast<int64_t>(store.passages().size()));
     return out;
   }
 
-  // The passages that lie nearest, whether accepted or not.
-  std::vector<PassageEvidence> nearest(const Asked& asked) const {
-    const FactMemory& memory = model_.facts();
-    const Vocabulary none = [](std::string_view) { return -1; };
-    const auto read = memory.store().read({asked.question, {}, false}, none);
-    const auto vectors = memory.reader().read(read.passage_texts, true).contiguous();
-    return memory.store().passage_index().search(read.passage_texts.front(),
-                                                 vectors.const_data_ptr<float>(), 8);
+  const StoredFact& passage(const PassageEvidence& e) const {
+    const FactStore& store = model_.facts().store();
+    return store.fact(store.passages()[static_cast<size_t>(e.passage)]);
+  }
+  bool right(const PassageEvidence& e, const Asked& asked) const {
+    return std::stoll(passage(e).text().document) == asked.document;
   }
 
   void write_features() {
     std::string out;
-    for (const auto* questions : {&answerable_, &others_})
+    int64_t done = 0;
+    const size_t all = answerable_.size() + others_.size() + nobody_.size();
+    for (const auto* questions : {&answerable_, &others_, &nobody_})
       for (const Asked* q : *questions) {
+        reporter_.check_cancelled();
+        reporter_.report("features", done++, static_cast<int64_t>(all));
         Json rows = Json::array();
-        for (const PassageEvidence& e : nearest(*q))
+        for (const PassageEvidence& e : nearest(*q, /*ranked=*/false))
           rows.push_back(
-              {e.words, e.covered, e.nearest, e.whole,
-               document_of(model_.facts().store().passages()[static_cast<size_t>(e.passage)]) ==
-                   q->document});
-        out += Json({{"taught", part_.taught(q->document)}, {"passages", rows}}).dump() + "\n";
+              {{"evidence", {e.words, e.covered, e.nearest, e.whole, e.read.value_or(0)}},
+               {"right", questions == &answerable_ && right(e, *q)},
+               {"section", passage(e).text().section},
+               {"pieces", passage(e).text().prompts}});
+        out += Json({{"question", q->question},
+                     {"taught", questions == &answerable_},
+                     {"passages", rows}})
+                   .dump() +
+               "\n";
       }
     write_file_atomically(options_.features, out);
   }
 
   Json choice_row() const {
-    double first = 0, third = 0, right = 0, wrong = 0, other = 0;
+    double first = 0, third = 0, told_right = 0, wrong = 0, other = 0;
     for (size_t i = 0; i < own_.size(); ++i) {
       const int64_t document = answerable_[i]->document;
-      const auto found = nearest(*answerable_[i]);
+      const auto& found = found_[i];
       for (size_t k = 0; k < std::min<size_t>(3, found.size()); ++k) {
-        const int64_t fact =
-            model_.facts().store().passages()[static_cast<size_t>(found[k].passage)];
-        if (document_of(fact) != document) continue;
+        if (!right(found[k], *answerable_[i])) continue;
         first += k == 0;
         third += 1;
         break;
@@ -218,7 +304,7 @@ class DocumentBench {
       const bool any =
           std::any_of(own_[i].passages.begin(), own_[i].passages.end(),
                       [&](const PassageChoice& p) { return document_of(p.fact) == document; });
-      right += any;
+      told_right += any;
       wrong += !any;
     }
     for (const Choice& c : other_) other += !c.passages.empty();
@@ -228,10 +314,12 @@ class DocumentBench {
     return {{"questions", own_.size()},
             {"first_right", share(first, own_.size())},
             {"in_three", share(third, own_.size())},
-            {"told_right", share(right, own_.size())},
+            {"told_right", share(told_right, own_.size())},
             {"told_wrong", share(wrong, own_.size())},
             {"not_answered", other_.size()},
             {"not_answered_told", share(other, other_.size())},
+            {"unanswerable", nobody_.size()},
+            {"unanswerable_told", share(static_cast<double>(nobody_told_), nobody_.size())},
             {"unrelated", unrelated_},
             {"unrelated_told", unrelated_taken_}};
   }
@@ -244,15 +332,16 @@ class DocumentBench {
     if (method == "context") {
       const auto& passages = model_.facts().store().passages();
       for (const int64_t fact : passages)
-        if (document_of(fact) == answerable_[i]->document) out.passages.push_back({fact, 0});
+        if (document_of(fact) == answerable_[i]->document) out.passages.emplace_back().fact = fact;
       return out;
     }
-    const auto found = nearest(*answerable_[i]);
+    const auto& found = found_[i];
     const size_t most = method == "top1" ? 1 : 3;
-    for (size_t k = 0; k < std::min(most, found.size()); ++k)
-      out.passages.push_back(
-          {model_.facts().store().passages()[static_cast<size_t>(found[k].passage)],
-           found[k].piece});
+    for (size_t k = 0; k < std::min(most, found.size()); ++k) {
+      PassageChoice& one = out.passages.emplace_back();
+      one.fact = model_.facts().store().passages()[static_cast<size_t>(found[k].passage)];
+      one.piece = found[k].piece;
+    }
     return out;
   }
 
@@ -276,6 +365,7 @@ class DocumentBench {
         Choice choice = by(method, which[k]);
         AskRequest request = single_question(model_, q.question, false);
         std::string key = q.question + "\n" + note_of_passages(model_, choice);
+        for (const PassageChoice& one : choice.passages) key += std::to_string(one.piece) + " ";
         keys_[k] = key;
         if (said_.contains(key)) continue;
         asked.push_back(std::move(request));
@@ -310,8 +400,11 @@ class DocumentBench {
   const Reporter& reporter_;
   Set set_;
   Part part_;
-  std::vector<const Asked*> answerable_, others_;
+  std::vector<const Asked*> answerable_, others_, nobody_;
   std::vector<Choice> own_, other_;
+  std::vector<std::vector<PassageEvidence>> found_;  // of answerable_, the likeliest first
+  int64_t nobody_told_ = 0;
+  double choose_seconds_ = 0;
   int64_t unrelated_ = 0, unrelated_taken_ = 0, passages_ = 0, bytes_ = 0;
   double seconds_ = 0;
   std::map<std::string, std::string> said_;  // by question and note

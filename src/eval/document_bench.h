@@ -19,12 +19,15 @@
 namespace accrete {
 
 struct DocumentBenchOptions {
-  std::filesystem::path data;       // lines of question, answers, and context or text, title
+  // Lines of question, answers, and context or text, title; or a folder of documents, which are
+  // all taught, with questions.jsonl: question, answers and source, the name of the document.
+  // Without answers: nothing that is taught answers it, though it looks so.
+  std::filesystem::path data;
   std::filesystem::path unrelated;  // lines of question
   std::string half = "test";        // of the documents: "dev" the first, "test" the other, "all"
   int64_t questions = 100;  // that are answered in each way; choices are made for all of them
   std::vector<std::string> methods;  // closed, context, top1, top3, accrete; empty: all
-  std::filesystem::path features;    // if given, evidence and truth of every question, to fit by
+  std::filesystem::path features;    // if given: evidence and truth to fit by, and no more
 };
 
 // One row for each method. Throws kInvalidArgument, kFormat, kInterrupted.

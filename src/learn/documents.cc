@@ -102,7 +102,8 @@ DocumentLessons make_document_lessons(const Dataset& data, const FactStore& stor
     std::set<std::string> ids;  // a passage that stands twice in a document is one
     for (const Item* item : texts) {
       PassageOptions how;
-      how.markdown = item->markdown;
+      // A file says by its name what it is; the text of a line of JSON does not.
+      how.markdown = item->markdown || (item->digest.empty() && looks_like_markdown(item->text));
       const std::string title = title_of(*item);
       for (Passage& passage : split_passages(item->text, how)) {
         TaughtItem one;

@@ -4,7 +4,6 @@
 #include <map>
 #include <nlohmann/json.hpp>
 #include <optional>
-#include <set>
 
 #include "base/error.h"
 #include "base/format.h"
@@ -65,7 +64,7 @@ FactAudit audit_facts(const Ledger& ledger, size_t most) {
   const FactStore store = load_facts(ledger, active);
   std::map<std::string, int64_t> by_update, by_subject;
   std::map<std::string, std::string> subject_name;
-  std::set<std::string> documents;
+  std::map<std::string, PassagesOfDocument> documents;
   std::map<std::string, std::pair<std::string, std::string>> answer;  // by question: update, answer
   for (int64_t i = 0; i < store.size(); ++i) {
     const StoredFact& fact = store.fact(i);
@@ -73,7 +72,10 @@ FactAudit audit_facts(const Ledger& ledger, size_t most) {
     ++by_update[fact.update_id];
     if (item.passage()) {
       ++out.passages;
-      documents.insert(item.document);
+      PassagesOfDocument& document = documents[item.document];
+      document.document = item.document;
+      document.update = fact.update_id;
+      ++document.passages;
       continue;
     }
     ++out.facts;
@@ -100,7 +102,7 @@ FactAudit audit_facts(const Ledger& ledger, size_t most) {
     out.bytes += one.bytes;
     out.updates.push_back(std::move(one));
   }
-  out.documents = static_cast<int64_t>(documents.size());
+  for (auto& [name, document] : documents) out.documents.push_back(std::move(document));
   for (const auto& [key, count] : by_subject) out.subjects.push_back({subject_name[key], count});
   std::stable_sort(out.subjects.begin(), out.subjects.end(),
                    [](const auto& a, const auto& b) { return a.facts > b.facts; });

@@ -28,12 +28,17 @@ struct FactsOfSubject {
   std::string subject;  // empty: facts about nothing in particular
   int64_t facts = 0;
 };
+struct PassagesOfDocument {
+  std::string document, update;
+  int64_t passages = 0;
+};
 struct FactAudit {
   std::vector<FactsOfUpdate> updates;    // in ledger order
   std::vector<FactsOfSubject> subjects;  // most facts first
   int64_t facts = 0, wordings = 0, left = 0, bytes = 0;
-  int64_t documents = 0, passages = 0;
-  std::vector<std::string> anomalies;  // in words
+  int64_t passages = 0;
+  std::vector<PassagesOfDocument> documents;  // by name
+  std::vector<std::string> anomalies;         // in words
 };
 // At most `most` subjects and anomalies. Throws as Ledger::load does.
 FactAudit audit_facts(const Ledger& ledger, size_t most = 10);

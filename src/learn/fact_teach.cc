@@ -209,37 +209,86 @@ FactProposal propose_facts(const LanguageModel& model, std::span<const FactLesso
   append_keys(model.facts().reader(), out.update.taught.items, out.update.facts);
   reporter.report("read questions", 1, 1);
 
-  std::vector<FactExample> examples;
-  std::vector<size_t> fresh;  // of those the wordings in fresh conversations
+  const auto F = static_cast<int64_t>(lessons.size());
+  const int64_t d = out.update.facts.width = model.net().config().width;
+  // What a note alone tells has nothing to learn, and is only asked.
+  std::vector<FactExample> examples, noted;
+  struct Fresh {  // a wording in a fresh conversation
+    bool noted;
+    size_t example;
+  };
+  std::vector<Fresh> fresh;
   auto forms = form_examples(model, lessons, info.tell, reporter);
   auto form = forms.begin();
   for (size_t i = 0; i < lessons.size(); ++i) {
-    const size_t first = examples.size();
+    const bool alone = by_note_alone(info.tell, lessons[i].item);
+    auto& to = alone ? noted : examples;
+    const size_t first = to.size(), n = lessons[i].item.prompts.size();
     for (FactExample& e : fact_examples(model, lessons[i], static_cast<int64_t>(i), info.tell))
-      examples.push_back(std::move(e));
-    for (size_t k = 0; k < lessons[i].item.prompts.size() && first + k < examples.size(); ++k)
-      fresh.push_back(first + k);
+      if (!alone || to.size() < first + n) to.push_back(std::move(e));
+    for (size_t k = 0; k < n && first + k < to.size(); ++k) fresh.push_back({alone, first + k});
     for (; form != forms.end() && form->fact == static_cast<int64_t>(i); ++form)
       examples.push_back(std::move(*form));
   }
-  const auto F = static_cast<int64_t>(lessons.size());
   const FactValues values =
       solve_fact_values(model.net(), examples, F, info.sites, options, reporter);
-  out.update.facts.width = model.net().config().width;
+  const auto said_so = said_exactly(model.net(), noted, info.sites,
+                                    no_values(noted, F, info.sites, d), options, reporter);
   for (int64_t f = 0; f < F; ++f)
     out.update.facts.vectors.push_back(static_cast<int32_t>(
         values.first[static_cast<size_t>(f) + 1] - values.first[static_cast<size_t>(f)]));
   out.update.facts.values = values.vectors;
-  for (const size_t i : fresh) {
-    out.exact.push_back(values.exact[i]);
-    out.before.push_back(values.before[i]);
+  for (const auto& [by_note, i] : fresh) {
+    out.exact.push_back(by_note ? said_so[i] : values.exact[i]);
+    out.before.push_back(by_note ? 0 : values.before[i]);
   }
   out.steps = values.steps;
   out.tokens = values.tokens;
+  if (info.tell == Tell::kValue) return out;
+  // Before, there was no note either.
+  examples.clear();
+  for (int64_t i = 0; i < F; ++i) {
+    const FactLesson& lesson = lessons[static_cast<size_t>(i)];
+    const auto own = fact_examples(model, lesson, i, Tell::kValue);
+    for (size_t k = 0; k < std::min(own.size(), lesson.item.prompts.size()); ++k)
+      examples.push_back(own[k]);
+  }
+  out.before = said_exactly(model.net(), examples, info.sites,
+                            no_values(examples, F, info.sites, d), options, reporter);
   return out;
 }
 
 namespace {
+
+// Of the wordings that are only asked: said exactly with what the update holds, and (`before`) by
+// the base model, without a note.
+std::vector<uint8_t> said_when_asked(const LanguageModel& model,
+                                     std::span<const FactLesson> lessons, const UpdateFacts& facts,
+                                     const FactValueOptions& options, const Reporter& reporter,
+                                     std::vector<uint8_t>& before) {
+  const FactMemoryInfo& info = model.facts().info();
+  const auto F = static_cast<int64_t>(lessons.size());
+  const int64_t d = model.net().config().width;
+  const auto examples_by = [&](Tell tell) {
+    std::vector<FactExample> out;
+    for (int64_t i = 0; i < F; ++i)
+      for (FactExample& e : asked_examples(model, lessons[static_cast<size_t>(i)], i, tell))
+        out.push_back(std::move(e));
+    return out;
+  };
+  const auto plain = examples_by(Tell::kValue), told = examples_by(info.tell);
+  before = said_exactly(model.net(), plain, info.sites, no_values(plain, F, info.sites, d), options,
+                        reporter);
+  FactValues values = no_values(told, F, info.sites, d);
+  int64_t from = 0;
+  for (size_t f = 0; f < lessons.size(); ++f) {
+    const int64_t n = std::min<int64_t>(facts.vectors[f], values.first[f + 1] - values.first[f]);
+    std::copy_n(facts.values.begin() + from * d, n * d,
+                values.vectors.begin() + values.first[f] * d);
+    from += facts.vectors[f];
+  }
+  return said_exactly(model.net(), told, info.sites, values, options, reporter);
+}
 
 // A proposal beside the facts that are there, and how many questions of probes it leaves.
 struct Trial {
@@ -307,7 +356,7 @@ int64_t vectors_of(const LanguageModel& model, std::span<const FactLesson> lesso
   int64_t out = 0;
   for (size_t i = 0; i < lessons.size(); ++i) {
     const auto examples = fact_examples(model, lessons[i], static_cast<int64_t>(i), info.tell);
-    if (examples.empty()) continue;
+    if (examples.empty() || by_note_alone(info.tell, lessons[i].item)) continue;
     const FactExample& e = examples.front();
     out += info.sites.vectors(static_cast<int64_t>(e.tokens.size()) - e.prompt);
   }
@@ -401,22 +450,12 @@ TeachResult teach_facts(const fs::path& folder, const Dataset& data, const Model
   const AskedWordings taught(lessons, /*asked=*/false), untaught(lessons, /*asked=*/true);
   result.learned_after = answered_share(trial, taught, proposal.exact, /*by_value=*/true);
   result.learned_before = answered_share(model, taught, proposal.before, /*by_value=*/false);
-  std::vector<FactExample> asked;
-  for (size_t i = 0; i < lessons.size(); ++i)
-    for (FactExample& e :
-         asked_examples(model, lessons[i], static_cast<int64_t>(i), model.facts().info().tell))
-      asked.push_back(std::move(e));
   const bool any_asked = std::any_of(lessons.begin(), lessons.end(),
                                      [](const FactLesson& l) { return !l.asked.empty(); });
   if (any_asked) {
-    FactValues values;
-    values.vectors = proposal.update.facts.values;
-    values.first = {0};
-    for (const int32_t n : proposal.update.facts.vectors)
-      values.first.push_back(values.first.back() + n);
     std::vector<uint8_t> said_before;
-    const auto said = said_exactly(model.net(), asked, model.facts().info().sites, values,
-                                   options.facts, timed, &said_before);
+    const auto said =
+        said_when_asked(model, lessons, proposal.update.facts, options.facts, timed, said_before);
     result.asked_after = answered_share(trial, untaught, said, /*by_value=*/true);
     double before = 0;
     for (const uint8_t b : said_before) before += b;

@@ -83,14 +83,9 @@ at::Tensor rounded(const at::Tensor& vectors) {
 
 }  // namespace
 
-FactValues solve_fact_values(const Transformer& net, std::span<const FactExample> examples,
-                             int64_t facts, const FactSites& sites, const FactValueOptions& options,
-                             const Reporter& reporter) {
-  const at::NoGradGuard no_grad;
-  const int64_t d = net.config().width;
+FactValues no_values(std::span<const FactExample> examples, int64_t facts, const FactSites& sites,
+                     int64_t width) {
   FactValues out;
-  out.exact.assign(examples.size(), 0);
-  out.before.assign(examples.size(), 0);
   out.first.assign(static_cast<size_t>(facts) + 1, 0);
   for (const FactExample& e : examples) {
     const int64_t n = sites.vectors(static_cast<int64_t>(e.tokens.size()) - e.prompt);
@@ -98,8 +93,18 @@ FactValues solve_fact_values(const Transformer& net, std::span<const FactExample
     count = std::max(count, n);
   }
   for (size_t f = 1; f < out.first.size(); ++f) out.first[f] += out.first[f - 1];
-  out.vectors.assign(static_cast<size_t>(out.first.back() * d), 0);
+  out.vectors.assign(static_cast<size_t>(out.first.back() * width), 0);
+  return out;
+}
 
+FactValues solve_fact_values(const Transformer& net, std::span<const FactExample> examples,
+                             int64_t facts, const FactSites& sites, const FactValueOptions& options,
+                             const Reporter& reporter) {
+  const at::NoGradGuard no_grad;
+  const int64_t d = net.config().width;
+  FactValues out = no_values(examples, facts, sites, d);
+  out.exact.assign(examples.size(), 0);
+  out.before.assign(examples.size(), 0);
   const auto groups = groups_of(net, examples, options.cache_bytes);
   Reporter inner = reporter;
   inner.progress = nullptr;
@@ -228,8 +233,7 @@ FactValues solve_fact_values(const Transformer& net, std::span<const FactExample
 
 std::vector<uint8_t> said_exactly(const Transformer& net, std::span<const FactExample> examples,
                                   const FactSites& sites, const FactValues& values,
-                                  const FactValueOptions& options, const Reporter& reporter,
-                                  std::vector<uint8_t>* before) {
+                                  const FactValueOptions& options, const Reporter& reporter) {
   const at::NoGradGuard no_grad;
   std::vector<uint8_t> out;
   if (values.first.back() == 0) return std::vector<uint8_t>(examples.size(), 0);
@@ -245,10 +249,6 @@ std::vector<uint8_t> said_exactly(const Transformer& net, std::span<const FactEx
       first.push_back(values.first[static_cast<size_t>(f)]);
     for (const auto& o : passes.run(all, vectors, first, nullptr, 0, /*exactly=*/true))
       out.push_back(o.exact);
-    if (before == nullptr) continue;
-    for (const auto& o :
-         passes.run(all, at::zeros_like(vectors), first, nullptr, 0, /*exactly=*/true))
-      before->push_back(o.exact);
   }
   return out;
 }

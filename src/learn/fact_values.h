@@ -45,15 +45,18 @@ struct FactValues {
   int64_t tokens = 0;             // passed forward and backward
 };
 
+// Zeros, as many as the answers of examples ask for.
+FactValues no_values(std::span<const FactExample> examples, int64_t facts, const FactSites& sites,
+                     int64_t width);
+
 // `examples` ascending by fact, facts from 0 to `facts`. Throws kInterrupted.
 FactValues solve_fact_values(const Transformer& net, std::span<const FactExample> examples,
                              int64_t facts, const FactSites& sites, const FactValueOptions& options,
                              const Reporter& reporter);
 
-// Whether examples are said exactly with these values, and (`before`, not null) without any.
+// Whether examples are said exactly with these values.
 std::vector<uint8_t> said_exactly(const Transformer& net, std::span<const FactExample> examples,
                                   const FactSites& sites, const FactValues& values,
-                                  const FactValueOptions& options, const Reporter& reporter,
-                                  std::vector<uint8_t>* before = nullptr);
+                                  const FactValueOptions& options, const Reporter& reporter);
 
 }  // namespace accrete

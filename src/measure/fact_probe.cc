@@ -52,6 +52,7 @@ FactProbeState fact_probe_state(const LanguageModel& model, const Probe& probe,
     const Choice& choice = choices[i];
     std::vector<int64_t> told;
     if (choice.fact >= 0) told.push_back(choice.fact);
+    told.insert(told.end(), choice.about.begin(), choice.about.end());
     for (const PassageChoice& passage : choice.passages) told.push_back(passage.fact);
     out.chosen.push_back(told.empty() ? -1 : told.front());
     std::string& id = out.id.emplace_back();

@@ -59,10 +59,13 @@ struct PassageChoice {
   int64_t piece = -1;  // the nearest of its pieces
   double probability = 0;
   double covered = 0, nearest = 0;  // share of the question's words; cosine to the nearest piece
+  std::optional<double> read;       // log-odds of question and passage read together
 };
 
 struct Choice {
-  int64_t fact = -1;                          // the one that is accepted; -1: none
+  int64_t fact = -1;  // the one that is accepted; -1: none
+  // Other facts that the question may need, for a model that reads notes: the nearest first.
+  std::vector<int64_t> about;
   std::vector<PassageChoice> passages;        // that are accepted instead, the likeliest first
   std::optional<PassageChoice> best_passage;  // whether accepted or not; none: there are none
   Candidate best;        // whether accepted or not; fact -1: there is no candidate
@@ -73,8 +76,8 @@ struct Choice {
   int64_t left_to = -1;  // that one
   std::string read;      // the question as it was compared with the best; set by FactStore::decide
 
-  // What was taught answers: a fact, or passages.
-  bool taught() const { return fact >= 0 || !passages.empty(); }
+  // What was taught answers: facts, or passages.
+  bool taught() const { return fact >= 0 || !about.empty() || !passages.empty(); }
 };
 
 // What decide() weighs by and asks for: an exported model carries it along.

@@ -12,6 +12,7 @@
 #include "memory/key_cosine.h"
 #include "text/contrast.h"
 #include "text/follow_up.h"
+#include "text/passages.h"
 #include "text/wording.h"
 
 namespace accrete {
@@ -334,6 +335,7 @@ FactStore::Asked FactStore::read(const Question& question, const Vocabulary& voc
   const std::string text = whole_question(question);
   const auto words = words_of(text);
   for (const Word& word : words) out.key += (out.key.empty() ? "" : " ") + word.form;
+  out.to_write = !out.raw && asks_to_write(question.text);
   out.subjects = named_in(text, words, out.raw);
   // Nobody is named, not even somebody unknown: whom was spoken of last.
   const bool named = !out.subjects.empty() || names_somebody(text);
@@ -441,6 +443,28 @@ ReadPair FactStore::pair(const Asked& asked, const Evidence& evidence) const {
   return out;
 }
 
+void FactStore::decide_about(const Asked& asked, std::span<const Evidence> evidence,
+                             Choice& choice) const {
+  constexpr size_t kMost = 8;
+  constexpr double kMeantToo = 0.3;  // probability of the runner-up
+  if (choice.left || asked.raw) return;
+  const auto told = [&](int64_t f) { return f >= 0 && f != choice.fact && !fact(f).text().leave; };
+  if (!asked.to_write) {
+    const Candidate& other = choice.runner_up;
+    if (choice.fact >= 0 && told(other.fact) && other.probability >= kMeantToo)
+      choice.about = {other.fact};
+    return;
+  }
+  std::vector<const Evidence*> near;
+  for (const Evidence& e : evidence)
+    if (e.named && told(e.fact)) near.push_back(&e);
+  std::stable_sort(near.begin(), near.end(), [](const Evidence* a, const Evidence* b) {
+    return a->nearest + a->whole > b->nearest + b->whole;
+  });
+  for (const Evidence* e : near)
+    if (choice.about.size() < kMost) choice.about.push_back(e->fact);
+}
+
 const PassageIndex& FactStore::passage_index() const {
   const std::lock_guard lock(groups_->mutex);
   if (groups_->passages) return *groups_->passages;
@@ -453,26 +477,41 @@ const PassageIndex& FactStore::passage_index() const {
   return *groups_->passages;
 }
 
-void FactStore::decide_passages(const Asked& asked, const float* vectors, double caution,
-                                Choice& choice) const {
+std::vector<PassageEvidence> FactStore::weigh_passages(const Asked& asked,
+                                                       const float* vectors) const {
   constexpr size_t kMost = 4;
-  std::vector<PassageEvidence> found;
+  std::vector<PassageEvidence> out;
   for (size_t t = 0; t < asked.passage_texts.size(); ++t) {
     auto more = passage_index().search(asked.passage_texts[t],
                                        vectors + static_cast<int64_t>(t) * key_width_, kMost);
-    if (!more.empty() && (found.empty() || more.front().log_odds > found.front().log_odds))
-      found = std::move(more);
+    if (more.empty() || (!out.empty() && more.front().log_odds <= out.front().log_odds)) continue;
+    out = std::move(more);
+    for (PassageEvidence& e : out) e.text = t;
   }
-  for (const PassageEvidence& e : found) {
+  return out;
+}
+
+ReadPassage FactStore::read_passage(const Asked& asked, const PassageEvidence& evidence) const {
+  const TaughtItem& item = fact(passages_[static_cast<size_t>(evidence.passage)]).text();
+  ReadPassage out{asked.passage_texts[evidence.text], item.section, {}};
+  for (const std::string& piece : item.prompts) out.pieces.push_back(piece_alone(piece));
+  return out;
+}
+
+void FactStore::decide_passages(std::vector<PassageEvidence> evidence, double caution,
+                                Choice& choice) const {
+  rank_passages(evidence, static_cast<int64_t>(passages_.size()));
+  for (const PassageEvidence& e : evidence) {
     PassageChoice one;
     one.fact = passages_[static_cast<size_t>(e.passage)];
     one.piece = e.piece;
     one.probability = 1 / (1 + std::exp(caution - e.log_odds));
     one.covered = e.covered;
     one.nearest = e.nearest;
+    one.read = e.read;
     if (!choice.best_passage) choice.best_passage = one;
-    if (choice.fact >= 0 || choice.left || found.front().log_odds < caution) break;
-    if (e.log_odds >= found.front().log_odds - passage_rule().beside)
+    if (choice.fact >= 0 || choice.left || evidence.front().log_odds < caution) break;
+    if (e.log_odds >= evidence.front().log_odds - passage_rule(e.read.has_value()).beside)
       choice.passages.push_back(one);
   }
 }

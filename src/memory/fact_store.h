@@ -80,7 +80,8 @@ class FactStore {
     // Of the facts without a subject one, if there are any: the question. Then of each subject two:
     // the question, and with the subject masked. Slips of typing are mended.
     std::vector<std::string> texts;
-    std::string key;  // the question's words, for the very same question
+    std::string key;        // the question's words, for the very same question
+    bool to_write = false;  // asks_to_write() of text/wording.h
     // What passages are searched by, texts too; empty without passages: the question, and behind
     // the one before it where it leans on that.
     std::vector<std::string> passage_texts;
@@ -96,11 +97,19 @@ class FactStore {
   Choice decide(const Asked& asked, std::span<const Evidence> evidence, const AcceptanceRule& rule,
                 double caution = 0) const;
 
+  // Into `choice`, what a model that reads notes is told beside the accepted fact: the runner-up
+  // where that may be meant too, and for a request to write about a subject ("Write an
+  // advertisement for the Hub with its price.") the facts of it that lie nearest.
+  void decide_about(const Asked& asked, std::span<const Evidence> evidence, Choice& choice) const;
+
   // Of passages(), made when it is first needed.
   const PassageIndex& passage_index() const;
-  // Into `choice`, the passages that are told; `vectors` [passage_texts, key_width].
-  void decide_passages(const Asked& asked, const float* vectors, double caution,
-                       Choice& choice) const;
+  // How the question lies to the passages that are nearest; `vectors` [passage_texts, key_width].
+  std::vector<PassageEvidence> weigh_passages(const Asked& asked, const float* vectors) const;
+  // What is read of one of them together with the question.
+  ReadPassage read_passage(const Asked& asked, const PassageEvidence& evidence) const;
+  // Into `choice`, the passages that are told.
+  void decide_passages(std::vector<PassageEvidence> evidence, double caution, Choice& choice) const;
 
   const std::string& subject_name(int64_t subject) const {
     return subjects_[static_cast<size_t>(subject)].name;

@@ -14,16 +14,32 @@ namespace {
 
 // The more passages there are, the nearer lies the nearest of those that do not answer. So that of
 // questions whose document alone was left out about a tenth is told a neighbour among hundreds.
-constexpr PassageRule kRule = {.words = 1.394,
-                               .covered = 4.686,
-                               .nearest = 9.502,
-                               .whole = 3.066,
-                               .bias = -11.026,
+constexpr PassageRule kApart = {.words = 1.394,
+                                .covered = 4.686,
+                                .nearest = 9.502,
+                                .whole = 3.066,
+                                .read = 0,
+                                .bias = -11.026,
+                                .few = 20,
+                                .slope = 0.31,
+                                .most = 1.3,
+                                .margin = 0.382,
+                                .beside = 1.0};
+constexpr PassageRule kRead = {.words = 1.624,
+                               .covered = 1.191,
+                               .nearest = 4.162,
+                               .whole = 1.942,
+                               .read = 0.365,
+                               .bias = -4.906,
                                .few = 20,
-                               .slope = 0.31,
-                               .most = 1.3,
-                               .margin = 0.382,
+                               .slope = 0.4,
+                               .most = 1.5,
+                               .margin = 0.317,
                                .beside = 1.0};
+// Read together with the question are so many, of those whose words and cosines alone say at least
+// that.
+constexpr size_t kMostRead = 3;
+constexpr double kLeastRead = -6;
 
 // BM25's saturation and length, as usual.
 constexpr double kSaturation = 1.2, kLength = 0.75;
@@ -43,10 +59,41 @@ std::vector<size_t> greatest(const std::vector<float>& scores, size_t most, floa
   return out;
 }
 
+double log_odds_by(const PassageRule& rule, const PassageEvidence& e) {
+  return rule.words * e.words + rule.covered * e.covered + rule.nearest * e.nearest +
+         rule.whole * e.whole + rule.read * e.read.value_or(0) + rule.bias;
+}
+
+void sort_by_log_odds(std::vector<PassageEvidence>& evidence) {
+  std::stable_sort(
+      evidence.begin(), evidence.end(),
+      [](const PassageEvidence& a, const PassageEvidence& b) { return a.log_odds > b.log_odds; });
+}
+
 }  // namespace
 
-const PassageRule& passage_rule() {
-  return kRule;
+const PassageRule& passage_rule(bool read) {
+  return read ? kRead : kApart;
+}
+
+size_t passages_to_read(std::span<const PassageEvidence> evidence) {
+  if (evidence.empty() || evidence.front().log_odds <= kLeastRead) return 0;
+  size_t n = std::min<size_t>(2, evidence.size());  // what the best leads the second by is weighed
+  while (n < std::min(kMostRead, evidence.size()) && evidence[n].log_odds > kLeastRead) ++n;
+  return n;
+}
+
+void rank_passages(std::vector<PassageEvidence>& evidence, int64_t passages) {
+  const bool read = std::any_of(evidence.begin(), evidence.end(),
+                                [](const PassageEvidence& e) { return e.read.has_value(); });
+  if (read) std::erase_if(evidence, [](const PassageEvidence& e) { return !e.read; });
+  const PassageRule& rule = passage_rule(read);
+  const double asked_for =
+      std::clamp(rule.slope * std::log(static_cast<double>(passages) / rule.few), 0.0, rule.most);
+  for (PassageEvidence& e : evidence) e.log_odds = log_odds_by(rule, e) - asked_for;
+  sort_by_log_odds(evidence);
+  if (evidence.size() > 1)
+    evidence[0].log_odds += rule.margin * (evidence[0].log_odds - evidence[1].log_odds);
 }
 
 std::vector<std::string> index_words(std::string_view text) {
@@ -114,8 +161,6 @@ std::vector<PassageEvidence> PassageIndex::search(std::string_view question, con
   candidates.erase(std::unique(candidates.begin(), candidates.end()), candidates.end());
 
   const double each = weight > 0 ? 1 / weight : 0;
-  const double asked_for =
-      std::clamp(kRule.slope * std::log(static_cast<double>(n) / kRule.few), 0.0, kRule.most);
   std::vector<PassageEvidence> out;
   for (const size_t i : candidates) {
     const Entry& entry = passages_[i];
@@ -134,17 +179,10 @@ std::vector<PassageEvidence> PassageIndex::search(std::string_view question, con
       e.nearest = cosine;
       e.piece = k;
     }
-    e.log_odds = kRule.words * e.words + kRule.covered * e.covered + kRule.nearest * e.nearest +
-                 kRule.whole * e.whole + kRule.bias - asked_for;
+    e.log_odds = log_odds_by(kApart, e);
     out.push_back(e);
   }
-  std::stable_sort(out.begin(), out.end(), [](const PassageEvidence& a, const PassageEvidence& b) {
-    return a.log_odds > b.log_odds;
-  });
-  if (out.size() > 1) {
-    const double lead = kRule.margin * (out[0].log_odds - out[1].log_odds);
-    out[0].log_odds += lead;
-  }
+  sort_by_log_odds(out);
   if (out.size() > most) out.resize(most);
   return out;
 }

@@ -3,9 +3,10 @@
 // A passage is weighed by its words and by the reader: BM25 (Robertson & Zaragoza 2009) over the
 // passages, divided by what the question's words weigh together; the share of that weight whose
 // words stand in the passage at all; the cosine of question and nearest piece; that of question and
-// whole passage. Their weighted sum are the log-odds that the passage answers, fitted by logistic
-// regression (scripts/fit_passages.py). Numbers are words like others: two passages that differ in
-// a year are told apart by it.
+// whole passage. Numbers are words like others: two passages that differ in a year are told apart
+// by it. The few that lie nearest are read together with the question, where the reader can do that
+// (Reader::judge). The weighted sum of all are the log-odds that the passage answers, fitted by
+// logistic regression (scripts/fit_passages.py).
 //
 // An index is immutable and refers to the updates whose passages it holds.
 //
@@ -14,6 +15,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -26,22 +28,31 @@ namespace accrete {
 
 // How a question lies to a passage.
 struct PassageEvidence {
-  int64_t passage = -1;  // index into what the index was made of
-  int64_t piece = -1;    // the nearest, of its pieces
-  double words = 0;      // BM25 / the question's weight
-  double covered = 0;    // share of the question's weight whose words stand in it
-  double nearest = 0;    // cosine of question and nearest piece
-  double whole = 0;      // of question and whole passage
-  double log_odds = 0;   // that it answers, less what their number asks for
+  int64_t passage = -1;        // index into what the index was made of
+  int64_t piece = -1;          // the nearest, of its pieces
+  double words = 0;            // BM25 / the question's weight
+  double covered = 0;          // share of the question's weight whose words stand in it
+  double nearest = 0;          // cosine of question and nearest piece
+  double whole = 0;            // of question and whole passage
+  std::optional<double> read;  // log-odds of question and passage read together
+  double log_odds = 0;         // that it answers
+  size_t text = 0;             // which text of the question was compared
 };
 
 struct PassageRule {
-  double words, covered, nearest, whole, bias;
+  double words, covered, nearest, whole, read, bias;
   double few, slope, most;  // taken off: slope * log(passages / few), within [0, most]
   double margin;            // of the log-odds by which the best leads the second
   double beside;  // others are told too whose log-odds are at most this much below the best's
 };
-const PassageRule& passage_rule();
+// Where question and passage are read together, and where they are not.
+const PassageRule& passage_rule(bool read);
+
+// How many of them, the likeliest first, are worth being read together with the question.
+size_t passages_to_read(std::span<const PassageEvidence> evidence);
+// Their log-odds out of all that is known, the likeliest first; of those read together with the
+// question where any were. `passages`: how many there are in all.
+void rank_passages(std::vector<PassageEvidence>& evidence, int64_t passages);
 
 class PassageIndex {
  public:
@@ -53,8 +64,8 @@ class PassageIndex {
   };
   PassageIndex(std::vector<Entry> passages, int64_t key_width);
 
-  // At most `most` passages, the likeliest first. `vector` [key_width], of unit length, is the
-  // question as the reader reads it.
+  // At most `most` passages, the likeliest first by words and cosines. `vector` [key_width], of
+  // unit length, is the question as the reader reads it.
   std::vector<PassageEvidence> search(std::string_view question, const float* vector,
                                       size_t most) const;
   int64_t size() const { return static_cast<int64_t>(passages_.size()); }

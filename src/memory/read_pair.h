@@ -1,8 +1,10 @@
-// A question and a fact that it may ask for, as a cross-encoder reads them (model/reader.h).
+// A question and what may answer it, a fact or a passage, as a cross-encoder reads the two
+// (model/reader.h).
 //
-// Non-goals: which pairs are read (acceptance.h, fact_store.h).
+// Non-goals: which pairs are read (acceptance.h, passage_index.h, fact_store.h).
 #pragma once
 
+#include <cstdint>
 #include <string>
 #include <vector>
 
@@ -12,6 +14,16 @@ struct ReadPair {
   std::string question;
   std::vector<std::string> wordings;  // of the fact, the nearest first
   std::string answer;
+};
+
+struct ReadPassage {
+  std::string question;
+  std::string section;  // its headings
+  std::vector<std::string> pieces;
+};
+struct ReadPassageResult {
+  double log_odds = 0;  // that it answers
+  int64_t piece = -1;   // that holds what counts most; -1: of its pieces none was read
 };
 
 }  // namespace accrete

@@ -59,6 +59,10 @@ std::string note_of(Tell tell, const TaughtItem& fact) {
   return accrete::format("Note: {} {}", fact.prompts.front(), fact.answers.front());
 }
 
+bool by_note_alone(Tell tell, const TaughtItem& fact) {
+  return tell == Tell::kNote && !note_of(tell, fact).empty();
+}
+
 std::vector<int32_t> encode_request(const LanguageModel& model, const AskRequest& request,
                                     const std::string& note) {
   std::vector<int32_t> ids;
@@ -119,6 +123,20 @@ const std::string kAbove = "Text:\n",
 // How much stands there at most.
 constexpr size_t kPassageTokens = 700;
 
+// The other facts of a choice, those that fit, as notes one a line.
+std::string notes_about(const LanguageModel& model, const Choice& choice) {
+  std::string out;
+  size_t tokens = 0;
+  for (const int64_t fact : choice.about) {
+    const std::string note = note_of(Tell::kNote, model.facts().store().fact(fact).text());
+    if (note.empty()) continue;
+    tokens += encode_written(model, note).size();
+    if (!out.empty() && tokens > kPassageTokens) break;
+    out += (out.empty() ? "" : "\n") + note;
+  }
+  return out;
+}
+
 // A passage under where it stands, as the model reads it. `around` -1: the whole of it, else the
 // pieces around that one.
 std::string shown_passage(const TaughtItem& item, int64_t around) {
@@ -151,13 +169,26 @@ std::string note_of_passages(const LanguageModel& model, const Choice& choice) {
   return out;
 }
 
+std::string quote_of(const FactStore& store, const PassageChoice& passage) {
+  const auto& pieces = store.fact(passage.fact).text().prompts;
+  const std::string out =
+      piece_alone(pieces[static_cast<size_t>(std::max<int64_t>(passage.piece, 0))]);
+  return out.starts_with("- ") ? out.substr(2) : out;
+}
+
 PreparedAsk prepare_ask(const LanguageModel& model, const AskRequest& request,
                         const Choice& choice) {
   PreparedAsk out;
   const int64_t fact = choice.fact;
-  std::string note;
-  if (fact < 0 && !choice.passages.empty() && !request.raw)
-    note = kAbove + note_of_passages(model, choice) + kBelow;
+  std::string note = request.raw ? "" : notes_about(model, choice);
+  if (fact < 0 && !choice.passages.empty() && !request.raw) {
+    // A model that does not read says something else than the passage: the passage speaks.
+    if (model.facts().info().tell == Tell::kValue) {
+      out.word_for_word = as_it_is(model, quote_of(model.facts().store(), choice.passages.front()));
+      return out;
+    }
+    note = kAbove + (note.empty() ? "" : note + "\n\n") + note_of_passages(model, choice) + kBelow;
+  }
   if (fact >= 0) {
     const FactMemory& memory = model.facts();
     const TaughtItem& item = memory.store().fact(fact).text();
@@ -165,13 +196,16 @@ PreparedAsk prepare_ask(const LanguageModel& model, const AskRequest& request,
       out.word_for_word = as_it_is(model, item.answers.front());
       return out;
     }
-    note = note_of(memory.info().tell, item);
+    const std::string own = note_of(memory.info().tell, item);
+    if (!own.empty()) note = note.empty() ? own : own + "\n" + note;
     FactUse& use = out.fact.emplace();
     use.sites = memory.info().sites;
     use.vectors = memory.vectors(fact);
     use.answer = encode_answer(model, request.text, item.answers.front(), request.raw);
     // A model that reads the note may use the fact in words of its own.
-    use.recital = note.empty() ? Recital::kWhole : Recital::kWords;
+    use.recital = own.empty() ? Recital::kWhole : Recital::kWords;
+    // Of several facts it says what is asked for.
+    if (!choice.about.empty()) use.recital = Recital::kFree;
   }
   out.prompt = encode_request(model, request, note);
   return out;

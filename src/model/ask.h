@@ -4,7 +4,8 @@
 // of the prompt and within its answer, and is silent in every later turn, which is computed from
 // the conversation's text alone. An answer that begins as what was taught and goes astray is
 // brought back to it. If none is accepted but passages of documents are, these stand in front of
-// the question, for this turn alone. If neither is the answer is the base model's, bit for bit.
+// the question, for this turn alone; where the model does not read (Tell::kValue) the sentence that
+// answers is said as it stands. If neither is the answer is the base model's, bit for bit.
 //
 // Non-goals: sampling (generate.h), choosing (memory/fact_store.h).
 #pragma once
@@ -45,6 +46,8 @@ std::vector<int32_t> encode_request(const LanguageModel& model, const AskRequest
                                     const std::string& note = "");
 // The note that tells a fact; empty where facts are told by values alone.
 std::string note_of(Tell tell, const TaughtItem& fact);
+// Whether nothing but the note tells it: it has no vectors.
+bool by_note_alone(Tell tell, const TaughtItem& fact);
 
 // What a fact's answer is behind a prompt, in tokens: the end of the turn or text included.
 std::vector<int32_t> encode_answer(const LanguageModel& model, const std::string& prompt_text,
@@ -66,6 +69,8 @@ Choice choice_of(int64_t fact);
 // Passages as they stand in front of a question, the likeliest first, those that fit into a budget
 // of tokens and the first one in any case, of which then the pieces around the nearest.
 std::string note_of_passages(const LanguageModel& model, const Choice& choice);
+// The sentence, item or row of a passage that answers.
+std::string quote_of(const FactStore& store, const PassageChoice& passage);
 
 struct AskOptions {
   GenerateOptions generate;

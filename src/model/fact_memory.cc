@@ -155,13 +155,31 @@ std::vector<Choice> FactMemory::choose(std::span<const Question> questions,
     const std::vector<double> odds = read.judge(pairs);
     for (size_t k = 0; k < judged.size(); ++k) judged[k]->cross = odds[k];
   }
+  std::vector<std::vector<PassageEvidence>> passages(questions.size());
+  std::vector<ReadPassage> together;
+  std::vector<PassageEvidence*> read_of;
   for (size_t i = 0; i < questions.size(); ++i) {
     out[i] = store_->decide(asked[i], evidence[i], read.acceptance(), caution);
+    if (info_.tell != Tell::kValue) store_->decide_about(asked[i], evidence[i], out[i]);
     if (asked[i].passage_texts.empty()) continue;
     const auto first = static_cast<int64_t>(begin[i] + asked[i].texts.size());
-    store_->decide_passages(asked[i], vectors.const_data_ptr<float>() + first * width, caution,
-                            out[i]);
+    passages[i] = store_->weigh_passages(asked[i], vectors.const_data_ptr<float>() + first * width);
+    // An accepted fact comes before every passage.
+    if (out[i].fact >= 0 || out[i].left || !read.has_passage_encoder()) continue;
+    for (size_t k = 0; k < passages_to_read(passages[i]); ++k) {
+      together.push_back(store_->read_passage(asked[i], passages[i][k]));
+      read_of.push_back(&passages[i][k]);
+    }
   }
+  if (!together.empty()) {
+    const auto said = read.judge(together);
+    for (size_t k = 0; k < said.size(); ++k) {
+      read_of[k]->read = said[k].log_odds;
+      if (said[k].piece >= 0) read_of[k]->piece = said[k].piece;
+    }
+  }
+  for (size_t i = 0; i < questions.size(); ++i)
+    if (!passages[i].empty()) store_->decide_passages(std::move(passages[i]), caution, out[i]);
   return out;
 }
 

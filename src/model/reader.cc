@@ -15,10 +15,8 @@
 #include "base/error.h"
 #include "base/format.h"
 #include "base/sha256.h"
-#include "base/threads.h"
 #include "io/safetensors.h"
-#include "io/utf8.h"
-#include "model/kernels/dense.h"
+#include "model/bert.h"
 #include "model/reader_config.h"
 #include "text/wordpiece.h"
 
@@ -26,180 +24,6 @@ namespace accrete {
 namespace {
 
 constexpr int64_t kMostAtOnce = 2000, kLeastAtOnce = 64;  // tokens of a pass
-
-at::ScalarType float_type(const TensorView& view, const std::string& folder) {
-  switch (view.dtype) {
-    case DType::kF32:
-      return at::kFloat;
-    case DType::kF16:
-      return at::kHalf;
-    case DType::kBF16:
-      return at::kBFloat16;
-    default:
-      throw Error(
-          ErrorCode::kUnsupported,
-          accrete::format("{}: {} is of type {}", folder, shown(view.name), dtype_name(view.dtype)),
-          "save the model as float32, float16 or bfloat16");
-  }
-}
-
-// As it lies in the map: read-only.
-at::Tensor mapped_tensor(const TensorView& view, const std::string& folder) {
-  return at::from_blob(const_cast<std::byte*>(view.bytes.data()), view.shape,
-                       at::TensorOptions().dtype(float_type(view, folder)));
-}
-
-struct ReaderLoader {
-  const ShardedSafetensors& files;
-  const std::optional<SafetensorsFile>& adapter;
-  double adapter_scale;
-  std::string folder;
-  std::string prefix;              // "bert." or nothing
-  std::set<std::string>& adapted;  // names of the adapter that a layer took
-
-  at::Tensor mapped(const std::string& name, const std::vector<int64_t>& shape) const {
-    const TensorView* view = files.find(prefix + name);
-    if (view == nullptr)
-      throw Error(ErrorCode::kFormat,
-                  accrete::format("{}: the tensor `{}` is missing", folder, prefix + name),
-                  "is the folder complete, and is it a sentence encoder's?");
-    if (view->shape != shape)
-      throw Error(
-          ErrorCode::kFormat,
-          accrete::format("{}: `{}` has shape [{}], config.json asks for [{}]", folder, view->name,
-                          accrete::joined(view->shape, ", "), accrete::joined(shape, ", ")),
-          "config.json and the weights belong to different models; fetch both again");
-    return mapped_tensor(*view, folder);
-  }
-  at::Tensor get(const std::string& name, const std::vector<int64_t>& shape) const {
-    return mapped(name, shape).to(at::kFloat);
-  }
-
-  // A factor of the adapter, [rows, columns] one of which is its rank; undefined: there is none.
-  at::Tensor factor(const std::string& layer, const char* which, int64_t rows,
-                    int64_t columns) const {
-    const std::string name = accrete::format("base_model.model.{}.{}.weight", layer, which);
-    const TensorView* view = adapter ? adapter->find(name) : nullptr;
-    if (view == nullptr) return {};
-    if (view->shape.size() != 2 || (rows > 0 && view->shape[0] != rows) ||
-        (columns > 0 && view->shape[1] != columns))
-      throw Error(ErrorCode::kFormat,
-                  accrete::format("{}: `{}` of the adapter has shape [{}]", folder, name,
-                                  accrete::joined(view->shape, ", ")),
-                  "the adapter belongs to another model; fetch both again");
-    adapted.insert(name);
-    return mapped_tensor(*view, folder).to(at::kFloat);
-  }
-  // The weight of a linear layer, with what the adapter adds to it.
-  at::Tensor weight(const std::string& layer, int64_t out, int64_t in) const {
-    const at::Tensor own = get(layer + ".weight", {out, in});
-    const at::Tensor a = factor(layer, "lora_A", 0, in), b = factor(layer, "lora_B", out, 0);
-    if (!a.defined() && !b.defined()) return own;
-    if (!a.defined() || !b.defined() || a.size(0) != b.size(1))
-      throw Error(ErrorCode::kFormat,
-                  accrete::format("{}: the adapter's two factors of `{}` do not go together",
-                                  folder, layer),
-                  "fetch the adapter again");
-    return at::addmm(own, b, a, 1, adapter_scale);
-  }
-};
-
-// In place. Threads share the rows: whole ones, for the same results with any number of threads.
-void activate(ReaderConfig::Activation activation, const at::Tensor& x) {
-  at::parallel_for(0, x.size(0), 8, [&](int64_t begin, int64_t end) {
-    at::Tensor part = x.narrow(0, begin, end - begin);
-    switch (activation) {
-      case ReaderConfig::Activation::kGelu:
-        at::gelu_(part);
-        break;
-      case ReaderConfig::Activation::kGeluTanh:
-        at::gelu_(part, "tanh");
-        break;
-      case ReaderConfig::Activation::kRelu:
-        at::relu_(part);
-        break;
-    }
-  });
-}
-
-struct Dense {
-  at::Tensor weight, bias;  // [out, in], [out]
-
-  Dense() = default;
-  Dense(const ReaderLoader& loader, const std::string& name, int64_t out, int64_t in)
-      : weight(loader.weight(name, out, in)), bias(loader.get(name + ".bias", {out})) {}
-
-  at::Tensor operator()(const at::Tensor& x) const {
-    constexpr int64_t kColumns = 64;  // threads share the columns, so many at a time
-    const int64_t out = weight.size(0), parts = (out + kColumns - 1) / kColumns;
-    at::Tensor y = at::empty({x.size(0), out}, x.options());
-    float* to = y.mutable_data_ptr<float>();
-    at::parallel_for(0, parts, 1, [&](int64_t begin, int64_t end) {
-      kernels::dense_product(x.const_data_ptr<float>(), x.size(0), x.size(1),
-                             weight.const_data_ptr<float>(), bias.const_data_ptr<float>(), out,
-                             begin * kColumns, std::min(out, end * kColumns), to);
-    });
-    return y;
-  }
-};
-
-struct LayerNorm {
-  at::Tensor weight, bias;  // [width]
-  double eps = 0;
-
-  LayerNorm() = default;
-  LayerNorm(const ReaderLoader& loader, const std::string& name, const ReaderConfig& c)
-      : weight(loader.get(name + ".weight", {c.width})),
-        bias(loader.get(name + ".bias", {c.width})),
-        eps(c.norm_eps) {}
-  at::Tensor operator()(const at::Tensor& x) const {
-    return at::layer_norm(x, weight.sizes(), weight, bias, eps);
-  }
-};
-
-struct Block {
-  Dense q, k, v, attended, up, down;
-  LayerNorm after_attention, after_ffn;
-
-  Block(const ReaderLoader& loader, int64_t i, const ReaderConfig& c) {
-    const std::string p = accrete::format("encoder.layer.{}.", i);
-    q = Dense(loader, p + "attention.self.query", c.width, c.width);
-    k = Dense(loader, p + "attention.self.key", c.width, c.width);
-    v = Dense(loader, p + "attention.self.value", c.width, c.width);
-    attended = Dense(loader, p + "attention.output.dense", c.width, c.width);
-    after_attention = LayerNorm(loader, p + "attention.output.LayerNorm", c);
-    up = Dense(loader, p + "intermediate.dense", c.ffn_width, c.width);
-    down = Dense(loader, p + "output.dense", c.width, c.ffn_width);
-    after_ffn = LayerNorm(loader, p + "output.LayerNorm", c);
-  }
-};
-
-// Texts whose tokens lie one behind the other as rows, those of one length beside each other.
-struct Rows {
-  struct Group {
-    int64_t begin, texts, tokens;  // the first row, how many texts of how many tokens
-  };
-  std::vector<Group> groups;
-  std::vector<int64_t> ids, positions, types;
-
-  // `second`: the first token of type 1.
-  void add(const std::vector<int32_t>& text, int64_t second) {
-    const auto tokens = static_cast<int64_t>(text.size());
-    if (groups.empty() || groups.back().tokens != tokens)
-      groups.push_back({static_cast<int64_t>(ids.size()), 0, tokens});
-    ++groups.back().texts;
-    for (int64_t i = 0; i < tokens; ++i) {
-      positions.push_back(i);
-      types.push_back(i >= second);
-    }
-    ids.insert(ids.end(), text.begin(), text.end());
-  }
-};
-
-at::Tensor indices(const std::vector<int64_t>& values) {
-  return at::from_blob(const_cast<int64_t*>(values.data()), {static_cast<int64_t>(values.size())},
-                       at::kLong);
-}
 
 // The header of a safetensors file, and its size: what a digest covers of it beside the tensors.
 void add_header(const std::filesystem::path& file, Sha256& sha) {
@@ -225,6 +49,7 @@ void add_configuration(const ReaderConfig& c, Sha256& sha) {
                                    {"pooling", &c.pooling_json},
                                    {"adapter", &c.adapter_json},
                                    {"cross_encoder", &c.cross_json},
+                                   {"passage_encoder", &c.passage_json},
                                    {"acceptance", &c.acceptance_json}}) {
     // A folder without the later ones keeps the digest that it had before there were any.
     if (text->empty() && text != &c.config_json && text != &c.tokenizer_json &&
@@ -236,6 +61,7 @@ void add_configuration(const ReaderConfig& c, Sha256& sha) {
 
 constexpr const char* kAdapter = "adapter/adapter_model.safetensors";
 constexpr const char* kCross = "cross_encoder/adapter_model.safetensors";
+constexpr const char* kPassages = "passage_encoder/adapter_model.safetensors";
 
 using Adapter = std::optional<SafetensorsFile>;
 
@@ -246,7 +72,7 @@ Adapter adapter_in(const std::filesystem::path& file, const std::string& config)
 // Of each file its header, of each tensor both ends or (`every_byte`) all.
 std::string digest_of(const std::filesystem::path& folder, const ReaderConfig& c,
                       const ShardedSafetensors& files, const Adapter& adapter, const Adapter& cross,
-                      bool every_byte) {
+                      const Adapter& passages, bool every_byte) {
   constexpr size_t kEnd = 256;
   Sha256 sha;
   add_configuration(c, sha);
@@ -260,7 +86,8 @@ std::string digest_of(const std::filesystem::path& folder, const ReaderConfig& c
   };
   for (const auto& file : files.files()) add_header(file, sha);
   for (const TensorView* tensor : files.tensors()) add(*tensor);
-  for (const auto& [file, name] : {std::pair(&adapter, kAdapter), {&cross, kCross}}) {
+  for (const auto& [file, name] :
+       {std::pair(&adapter, kAdapter), {&cross, kCross}, {&passages, kPassages}}) {
     if (!*file) continue;
     add_header(folder / name, sha);
     for (const TensorView& tensor : (*file)->tensors()) add(tensor);
@@ -268,31 +95,48 @@ std::string digest_of(const std::filesystem::path& folder, const ReaderConfig& c
   return sha.hex();
 }
 
+// What reads two texts as one: the encoder's blocks with an adapter of their own, and a head over
+// the mean of the first text's tokens and that of the second's.
+struct CrossEncoder {
+  std::vector<bert::Block> blocks;
+  at::Tensor head;  // [1, 2 width]
+  double bias = 0;
+  // [1, width] or none: the second mean is weighed by the softmax of what this says of each token.
+  at::Tensor pool;
+};
+
+// Two texts as one, [CLS] first [SEP] second [SEP].
+struct TokenPairs {
+  std::vector<std::vector<int32_t>> ids;
+  std::vector<int64_t> second;  // of each the first token of the second text
+};
+struct ReadTogether {
+  double log_odds = 0;
+  int64_t token = -1;  // of the second text that which counts most; -1: all count alike
+};
+
 }  // namespace
 
 struct Reader::Impl {
   Impl(const std::filesystem::path& folder, ReaderConfig read);
 
-  std::vector<Block> blocks_with(const Adapter& file, double scale,
-                                 std::span<const std::string> others) const;
-  at::Tensor run(const Rows& rows, const std::vector<Block>& with) const;
-  at::Tensor attend(const Block& block, const at::Tensor& h, const Rows& rows) const;
-  void pool(const at::Tensor& h, const Rows& rows, const int64_t* order, bool words_only,
+  std::optional<CrossEncoder> cross_encoder(const bert::Loader& loader, const Adapter& file,
+                                            double scale, bool pools) const;
+  std::vector<ReadTogether> judge(const CrossEncoder& with, const TokenPairs& pairs) const;
+  void pool(const at::Tensor& h, const bert::Rows& rows, const int64_t* order, bool words_only,
             float* out) const;
 
   std::string folder;
   ReaderConfig config;
   WordPiece tokenizer;
   ShardedSafetensors files;
-  Adapter adapter, cross;
-  std::string digest, prefix;  // of tensors' names: "bert." or nothing
+  Adapter adapter, cross_file, passage_file;
+  std::string digest;
   int64_t max_tokens = 0;
-  at::Tensor words, positions, types;  // [vocabulary, width], [positions, width], [types, width]
-  LayerNorm embedded;
-  std::vector<Block> blocks, cross_blocks;
-  at::Tensor head;  // [1, 2 width] of the cross-encoder
-  double head_bias = 0;
-  std::vector<int32_t> border;  // the tokens between two wordings
+  bert::Embeddings embeddings;
+  std::vector<bert::Block> blocks;
+  std::optional<CrossEncoder> cross, passages;  // of questions and facts, and passages
+  std::vector<int32_t> border;                  // the tokens between two wordings
 };
 
 Reader::Impl::Impl(const std::filesystem::path& path, ReaderConfig read)
@@ -301,8 +145,10 @@ Reader::Impl::Impl(const std::filesystem::path& path, ReaderConfig read)
       tokenizer(WordPiece::parse(config.tokenizer_json, (path / "tokenizer.json").string())),
       files(ShardedSafetensors::open(path)),
       adapter(adapter_in(path / kAdapter, config.adapter_json)),
-      cross(adapter_in(path / kCross, config.cross_json)),
-      digest(digest_of(path, config, files, adapter, cross, /*every_byte=*/false)) {
+      cross_file(adapter_in(path / kCross, config.cross_json)),
+      passage_file(adapter_in(path / kPassages, config.passage_json)),
+      digest(digest_of(path, config, files, adapter, cross_file, passage_file,
+                       /*every_byte=*/false)) {
   const ReaderConfig& c = config;
   if (tokenizer.vocab_size() > c.vocab_size)
     throw Error(ErrorCode::kFormat,
@@ -317,94 +163,50 @@ Reader::Impl::Impl(const std::filesystem::path& path, ReaderConfig read)
         accrete::format("{}: its {} tokens have no room for the special ones", folder, max_tokens),
         "correct \"truncation\" in tokenizer.json, or fetch the folder again");
 
-  if (files.find("embeddings.word_embeddings.weight") == nullptr &&
-      files.find("bert.embeddings.word_embeddings.weight") != nullptr)
-    prefix = "bert.";
-  std::set<std::string> taken;
-  const ReaderLoader loader{files, {}, 0, folder, prefix, taken};
-  words = loader.mapped("embeddings.word_embeddings.weight", {c.vocab_size, c.width});
-  positions = loader.get("embeddings.position_embeddings.weight", {c.max_positions, c.width});
-  types = loader.get("embeddings.token_type_embeddings.weight", {c.types, c.width});
-  embedded = LayerNorm(loader, "embeddings.LayerNorm", c);
-  blocks = blocks_with(adapter, c.adapter_scale, {});
-  if (!cross) return;
-  static const std::vector<std::string> kHead = {"head.weight", "head.bias"};
-  cross_blocks = blocks_with(cross, c.cross_scale, kHead);
-  const auto part = [&](const std::string& name, const std::vector<int64_t>& shape) {
-    const TensorView* view = cross->find(name);
-    if (view == nullptr || view->shape != shape)
-      throw Error(ErrorCode::kFormat,
-                  accrete::format("{}: the cross-encoder has no `{}` of shape [{}]", folder, name,
-                                  accrete::joined(shape, ", ")),
-                  "fetch the reader again");
-    return mapped_tensor(*view, folder).to(at::kFloat);
-  };
-  head = part(kHead[0], {1, 2 * c.width});
-  head_bias = part(kHead[1], {1}).item<double>();
+  const bool prefixed = files.find("embeddings.word_embeddings.weight") == nullptr &&
+                        files.find("bert.embeddings.word_embeddings.weight") != nullptr;
+  const bert::Loader loader{files, folder, prefixed ? "bert." : ""};
+  embeddings = {loader.mapped("embeddings.word_embeddings.weight", {c.vocab_size, c.width}),
+                loader.get("embeddings.position_embeddings.weight", {c.max_positions, c.width}),
+                loader.get("embeddings.token_type_embeddings.weight", {c.types, c.width}),
+                bert::LayerNorm(loader, "embeddings.LayerNorm", c)};
+  blocks = bert::blocks(loader, c, adapter, c.adapter_scale, {});
+  cross = cross_encoder(loader, cross_file, c.cross_scale, /*pools=*/false);
+  passages = cross_encoder(loader, passage_file, c.passage_scale, /*pools=*/true);
   const auto slash = tokenizer.encode("/", max_tokens);
   border.assign(slash.begin() + 1, slash.end() - 1);
 }
 
-// The blocks with what an adapter adds to them; `others`: tensors of its file that are none of a
-// block.
-std::vector<Block> Reader::Impl::blocks_with(const Adapter& file, double scale,
-                                             std::span<const std::string> others) const {
-  std::set<std::string> adapted(others.begin(), others.end());
-  const ReaderLoader loader{files, file, scale, folder, prefix, adapted};
-  std::vector<Block> out;
-  for (int64_t i = 0; i < config.blocks; ++i) out.emplace_back(loader, i, config);
-  if (file)
-    for (const TensorView& view : file->tensors())
-      if (!adapted.contains(view.name))
-        throw Error(ErrorCode::kFormat,
-                    accrete::format("{}: `{}` of the adapter is of no linear layer of this encoder",
-                                    folder, view.name),
-                    "the adapter belongs to another model; fetch both again");
+std::optional<CrossEncoder> Reader::Impl::cross_encoder(const bert::Loader& loader,
+                                                        const Adapter& file, double scale,
+                                                        bool pools) const {
+  if (!file) return {};
+  std::vector<std::string> own = {"head.weight", "head.bias"};
+  if (pools) own.emplace_back("pool.weight");
+  CrossEncoder out;
+  out.blocks = bert::blocks(loader, config, file, scale, own);
+  const auto part = [&](const std::string& name, const std::vector<int64_t>& shape) {
+    const TensorView* view = file->find(name);
+    if (view == nullptr || view->shape != shape)
+      throw Error(ErrorCode::kFormat,
+                  accrete::format("{}: the {} encoder has no `{}` of shape [{}]", folder,
+                                  pools ? "passage" : "cross", name, accrete::joined(shape, ", ")),
+                  "fetch the reader again");
+    return bert::mapped_tensor(*view, folder).to(at::kFloat);
+  };
+  out.head = part(own[0], {1, 2 * config.width});
+  out.bias = part(own[1], {1}).item<double>();
+  if (pools) out.pool = part(own[2], {1, config.width});
   return out;
-}
-
-at::Tensor Reader::Impl::attend(const Block& block, const at::Tensor& h, const Rows& rows) const {
-  const int64_t head_dim = config.width / config.heads;
-  const at::Tensor q = block.q(h), k = block.k(h), v = block.v(h);
-  at::Tensor out = at::empty_like(h);
-  // Threads share the heads. What is MKL's in it may take one thread each, for the same results.
-  at::parallel_for(0, config.heads, 1, [&](int64_t begin, int64_t end) {
-    const at::NoGradGuard no_grad;
-    const OneBlasThread one;
-    for (const Rows::Group& group : rows.groups) {
-      const auto heads = [&](const at::Tensor& x) {  // [texts, heads, tokens, head_dim]
-        return x.narrow(0, group.begin, group.texts * group.tokens)
-            .view({group.texts, group.tokens, config.heads, head_dim})
-            .narrow(2, begin, end - begin)
-            .transpose(1, 2);
-      };
-      heads(out).copy_(at::scaled_dot_product_attention(heads(q), heads(k), heads(v)));
-    }
-  });
-  return out;
-}
-
-at::Tensor Reader::Impl::run(const Rows& rows, const std::vector<Block>& with) const {
-  at::Tensor h = words.index_select(0, indices(rows.ids)).to(at::kFloat);
-  h.add_(types.index_select(0, indices(rows.types)))
-      .add_(positions.index_select(0, indices(rows.positions)));
-  h = embedded(h);
-  for (const Block& block : with) {
-    h = block.after_attention(block.attended(attend(block, h, rows)).add_(h));
-    const at::Tensor x = block.up(h);
-    activate(config.activation, x);
-    h = block.after_ffn(block.down(x).add_(h));
-  }
-  return h;
 }
 
 // The rows of `out` that `order` names, one for each text of `rows`.
-void Reader::Impl::pool(const at::Tensor& h, const Rows& rows, const int64_t* order,
+void Reader::Impl::pool(const at::Tensor& h, const bert::Rows& rows, const int64_t* order,
                         bool words_only, float* out) const {
   const int64_t width = config.width;
   const float* row = h.const_data_ptr<float>();
   std::vector<double> sum(static_cast<size_t>(width));
-  for (const Rows::Group& group : rows.groups) {
+  for (const bert::Rows::Group& group : rows.groups) {
     for (int64_t text = 0; text < group.texts; ++text, ++order, row += group.tokens * width) {
       std::fill(sum.begin(), sum.end(), 0.0);
       const bool inner = words_only && !config.pool_first && group.tokens > 2;
@@ -448,8 +250,8 @@ const std::string& Reader::digest() const {
 }
 
 std::string Reader::full_digest() const {
-  return digest_of(impl_->folder, impl_->config, impl_->files, impl_->adapter, impl_->cross,
-                   /*every_byte=*/true);
+  return digest_of(impl_->folder, impl_->config, impl_->files, impl_->adapter, impl_->cross_file,
+                   impl_->passage_file, /*every_byte=*/true);
 }
 
 namespace {
@@ -508,12 +310,65 @@ at::Tensor Reader::read(std::span<const std::string> texts, bool words_only) con
     ids.push_back(impl_->tokenizer.encode(text, impl_->max_tokens));
   float* vectors = out.mutable_data_ptr<float>();
   in_parts(ids, [&](std::span<const int64_t> order) {
-    Rows rows;
+    bert::Rows rows;
     for (const int64_t i : order) {
       const auto& text = ids[static_cast<size_t>(i)];
       rows.add(text, static_cast<int64_t>(text.size()));
     }
-    impl_->pool(impl_->run(rows, impl_->blocks), rows, order.data(), words_only, vectors);
+    impl_->pool(bert::pass(impl_->embeddings, impl_->blocks, impl_->config, rows), rows,
+                order.data(), words_only, vectors);
+  });
+  return out;
+}
+
+std::vector<ReadTogether> Reader::Impl::judge(const CrossEncoder& with,
+                                              const TokenPairs& pairs) const {
+  std::vector<ReadTogether> out(pairs.ids.size());
+  if (out.empty()) return out;
+  const int64_t width = config.width;
+  const float* head = with.head.const_data_ptr<float>();
+  const float* pool = with.pool.defined() ? with.pool.const_data_ptr<float>() : nullptr;
+  in_parts(pairs.ids, [&](std::span<const int64_t> order) {
+    bert::Rows rows;
+    for (const int64_t i : order)
+      rows.add(pairs.ids[static_cast<size_t>(i)], pairs.second[static_cast<size_t>(i)]);
+    const at::Tensor h = bert::pass(embeddings, with.blocks, config, rows);
+    const float* row = h.const_data_ptr<float>();
+    std::vector<double> weights;
+    for (const int64_t i : order) {
+      const auto tokens = static_cast<int64_t>(pairs.ids[static_cast<size_t>(i)].size());
+      const int64_t border = pairs.second[static_cast<size_t>(i)];
+      ReadTogether& one = out[static_cast<size_t>(i)];
+      const auto product = [&](int64_t token, const float* by) {
+        double sum = 0;
+        for (int64_t k = 0; k < width; ++k) sum += double{row[token * width + k]} * by[k];
+        return sum;
+      };
+      double first = 0, second = 0, total = 0;
+      for (int64_t t = 1; t < border - 1; ++t) first += product(t, head);
+      first /= static_cast<double>(std::max<int64_t>(border - 2, 1));
+      const int64_t last = tokens - 1;  // the end mark
+      weights.assign(static_cast<size_t>(std::max<int64_t>(last - border, 0)), 1);
+      if (pool != nullptr && last > border) {
+        for (int64_t t = border; t < last; ++t)
+          weights[static_cast<size_t>(t - border)] = product(t, pool);
+        const auto most = std::max_element(weights.begin(), weights.end());
+        one.token = border + (most - weights.begin());
+        const double top = *most;
+        for (double& w : weights) w = std::exp(w - top);
+      }
+      for (int64_t t = border; t < last; ++t) {
+        const double w = weights[static_cast<size_t>(t - border)];
+        second += w * product(t, head + width);
+        total += w;
+      }
+      one.log_odds = with.bias + first + (total > 0 ? second / total : 0);
+      if (!std::isfinite(one.log_odds))
+        throw Error(ErrorCode::kFormat,
+                    accrete::format("{}: the cross-encoder's results are not finite", folder),
+                    "its weights are damaged; fetch it again");
+      row += tokens * width;
+    }
   });
   return out;
 }
@@ -522,64 +377,80 @@ bool Reader::has_cross_encoder() const {
   return impl_->cross.has_value();
 }
 
+bool Reader::has_passage_encoder() const {
+  return impl_->passages.has_value();
+}
+
+namespace {
+
+constexpr int64_t kQuestionTokens = 40;  // of a pair that are read
+
+void append_tokens(const WordPiece& tokenizer, const std::string& text, int64_t most,
+                   std::vector<int32_t>& to) {
+  const auto tokens = tokenizer.encode(text, most + 2);
+  to.insert(to.end(), tokens.begin() + 1, tokens.end() - 1);
+}
+
+void no_encoder(const std::string& folder, const char* what) {
+  throw Error(ErrorCode::kUnsupported,
+              accrete::format("{}: this reader has no {} encoder", folder, what),
+              "use one that has");
+}
+
+}  // namespace
+
 std::vector<double> Reader::judge(std::span<const ReadPair> pairs) const {
-  constexpr int64_t kQuestion = 40, kWording = 32, kAnswer = 16;  // tokens that are read
+  constexpr int64_t kWording = 32, kAnswer = 16;  // tokens that are read
   const at::NoGradGuard no_grad;
-  if (!has_cross_encoder())
-    throw Error(ErrorCode::kUnsupported,
-                accrete::format("{}: this reader has no cross-encoder", impl_->folder),
-                "use one that has");
-  std::vector<double> out(pairs.size());
-  std::vector<std::vector<int32_t>> ids;
-  std::vector<int64_t> second;  // of each pair the first token of the fact
+  if (!has_cross_encoder()) no_encoder(impl_->folder, "cross");
+  TokenPairs read;
   for (const ReadPair& pair : pairs) {
-    auto& to = ids.emplace_back(
-        impl_->tokenizer.encode(pair.question, std::min(kQuestion + 2, impl_->max_tokens / 2)));
-    second.push_back(static_cast<int64_t>(to.size()));
+    auto& to = read.ids.emplace_back(impl_->tokenizer.encode(
+        pair.question, std::min(kQuestionTokens + 2, impl_->max_tokens / 2)));
+    read.second.push_back(static_cast<int64_t>(to.size()));
     const int32_t end = to.back();
-    const auto add = [&](const std::string& text, int64_t most) {
-      const auto tokens = impl_->tokenizer.encode(text, most + 2);
-      to.insert(to.end(), tokens.begin() + 1, tokens.end() - 1);
-    };
     for (size_t i = 0; i < pair.wordings.size(); ++i) {
       if (i > 0) to.insert(to.end(), impl_->border.begin(), impl_->border.end());
-      add(pair.wordings[i], kWording);
+      append_tokens(impl_->tokenizer, pair.wordings[i], kWording, to);
     }
     to.push_back(end);
-    add(pair.answer, kAnswer);
+    append_tokens(impl_->tokenizer, pair.answer, kAnswer, to);
     to.resize(std::min(to.size(), static_cast<size_t>(impl_->max_tokens) - 1));
     to.push_back(end);
   }
-  if (pairs.empty()) return out;
-  const int64_t width = impl_->config.width;
-  const float* head = impl_->head.const_data_ptr<float>();
-  in_parts(ids, [&](std::span<const int64_t> order) {
-    Rows rows;
-    for (const int64_t i : order)
-      rows.add(ids[static_cast<size_t>(i)], second[static_cast<size_t>(i)]);
-    const at::Tensor h = impl_->run(rows, impl_->cross_blocks);
-    const float* row = h.const_data_ptr<float>();
-    for (const int64_t i : order) {
-      const auto tokens = static_cast<int64_t>(ids[static_cast<size_t>(i)].size());
-      const int64_t border = second[static_cast<size_t>(i)];
-      double& z = out[static_cast<size_t>(i)];
-      const auto add_mean = [&](int64_t begin, int64_t last, const float* weights) {
-        double sum = 0;
-        for (int64_t t = begin; t < last; ++t)
-          for (int64_t k = 0; k < width; ++k) sum += double{row[t * width + k]} * weights[k];
-        z += sum / static_cast<double>(std::max<int64_t>(last - begin, 1));
-      };
-      z = impl_->head_bias;
-      add_mean(1, border - 1, head);
-      add_mean(border, tokens - 1, head + width);
-      if (!std::isfinite(z))
-        throw Error(
-            ErrorCode::kFormat,
-            accrete::format("{}: the cross-encoder's results are not finite", impl_->folder),
-            "its weights are damaged; fetch it again");
-      row += tokens * width;
+  std::vector<double> out;
+  for (const ReadTogether& one : impl_->judge(*impl_->cross, read)) out.push_back(one.log_odds);
+  return out;
+}
+
+std::vector<ReadPassageResult> Reader::judge(std::span<const ReadPassage> passages) const {
+  constexpr int64_t kSection = 24, kTokens = 256;  // that are read, of the headings and of all
+  const at::NoGradGuard no_grad;
+  if (!has_passage_encoder()) no_encoder(impl_->folder, "passage");
+  const int64_t most = std::min(kTokens, impl_->config.max_positions);
+  TokenPairs read;
+  std::vector<std::vector<int64_t>> begins;  // of each passage's pieces
+  for (const ReadPassage& passage : passages) {
+    auto& to = read.ids.emplace_back(
+        impl_->tokenizer.encode(passage.question, std::min(kQuestionTokens + 2, most / 2)));
+    read.second.push_back(static_cast<int64_t>(to.size()));
+    const int32_t end = to.back();
+    append_tokens(impl_->tokenizer, passage.section, kSection, to);
+    to.insert(to.end(), impl_->border.begin(), impl_->border.end());
+    auto& begin = begins.emplace_back();
+    for (const std::string& piece : passage.pieces) {
+      begin.push_back(static_cast<int64_t>(to.size()));
+      append_tokens(impl_->tokenizer, piece, most, to);
     }
-  });
+    to.resize(std::min(to.size(), static_cast<size_t>(most) - 1));
+    to.push_back(end);
+  }
+  std::vector<ReadPassageResult> out;
+  for (const ReadTogether& one : impl_->judge(*impl_->passages, read)) {
+    const auto& begin = begins[out.size()];
+    const auto after = std::upper_bound(begin.begin(), begin.end(), one.token);
+    out.push_back({one.log_odds, after - begin.begin() - 1});
+  }
   return out;
 }
 

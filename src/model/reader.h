@@ -67,6 +67,12 @@ class Reader {
   // without one, kFormat as read().
   bool has_cross_encoder() const;
   std::vector<double> judge(std::span<const ReadPair> pairs) const;
+  // Whether there is a passage encoder, and what it says of questions and passages: the log-odds
+  // that the passage answers, "[CLS] question [SEP] headings / piece piece ... [SEP]", with the
+  // passage's mean weighed by a softmax over its tokens, whose greatest names the piece. The rest
+  // as judge() of facts; of a pair 256 tokens are read.
+  bool has_passage_encoder() const;
+  std::vector<ReadPassageResult> judge(std::span<const ReadPassage> passages) const;
   // The place of a whole word in the vocabulary, about by how common it is; -1: it is in pieces.
   int32_t word_id(std::string_view word) const;
   // How a question must lie to a taught one in this reader's space.

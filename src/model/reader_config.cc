@@ -182,12 +182,15 @@ ReaderConfig ReaderConfig::from_folder(const std::filesystem::path& folder) {
     c.adapter_json = read_file(adapter);
     c.adapter_scale = scale_of(adapter, c.adapter_json);
   }
-  const std::filesystem::path cross = folder / "cross_encoder" / "adapter_config.json";
-  if (std::filesystem::exists(cross, ignored)) {
-    c.cross_json = read_file(cross);
-    c.cross_scale = scale_of(cross, c.cross_json);
-    if (c.types < 2) fail(cross, "a cross-encoder needs two token types");
-  }
+  const auto read_cross = [&](const char* name, std::string& text, double& scale) {
+    const std::filesystem::path file = folder / name / "adapter_config.json";
+    if (!std::filesystem::exists(file, ignored)) return;
+    text = read_file(file);
+    scale = scale_of(file, text);
+    if (c.types < 2) fail(file, "a cross-encoder needs two token types");
+  };
+  read_cross("cross_encoder", c.cross_json, c.cross_scale);
+  read_cross("passage_encoder", c.passage_json, c.passage_scale);
   const std::filesystem::path acceptance = folder / "acceptance.json";
   if (std::filesystem::exists(acceptance, ignored)) {
     c.acceptance_json = read_file(acceptance);

@@ -26,11 +26,12 @@ struct ReaderConfig {
   Activation activation = Activation::kGelu;
   bool pool_first = false;  // the first token's vector instead of the mean
   // What the product of an adapter's two factors is multiplied by (LoRA's alpha / rank); 0: there
-  // is no adapter. The cross-encoder's likewise.
-  double adapter_scale = 0, cross_scale = 0;
+  // is no adapter. The cross-encoders' likewise.
+  double adapter_scale = 0, cross_scale = 0, passage_scale = 0;
   AcceptanceRule acceptance = acceptance_rule();
   // The content of the files that say this, the tokenizer's included; empty: there is no such file.
-  std::string config_json, tokenizer_json, pooling_json, adapter_json, cross_json, acceptance_json;
+  std::string config_json, tokenizer_json, pooling_json, adapter_json, cross_json, passage_json,
+      acceptance_json;
 
   // Throws kNotFound, kIo, kFormat (by key), kUnsupported.
   static ReaderConfig from_folder(const std::filesystem::path& folder);

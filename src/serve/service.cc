@@ -17,7 +17,6 @@
 #include "model/chat_tokens.h"
 #include "model/fact_memory.h"
 #include "model/memory_files.h"
-#include "text/passages.h"
 #include "text/unicode.h"
 #include "workspace/json.h"
 
@@ -59,7 +58,7 @@ nlohmann::ordered_json passage_json(const FactMemory& memory, const Ledger& ledg
   return {{"id", origin_of(ledger, fact).id},
           {"source", item.document},
           {"section", item.section},
-          {"quote", piece_alone(item.prompts[static_cast<size_t>(c.piece)])},
+          {"quote", quote_of(memory.store(), c)},
           {"score", c.probability}};
 }
 
@@ -117,8 +116,11 @@ PreparedQuery Service::prepare(const Query& query) const {
     choice = choose_facts(model, {&asked, 1}, query.caution).front();
   }
   out.accepted = choice.fact >= 0;
-  // A text to go on with is not answered from documents.
-  if (!query.chat) choice.passages.clear();
+  // A text to go on with takes nothing in front of it.
+  if (!query.chat) {
+    choice.passages.clear();
+    choice.about.clear();
+  }
   const bool tokens = !query.tokens.empty();
   if (!tokens || out.accepted) {
     if (tokens) request.text = detokenize(query.tokens);
@@ -135,12 +137,14 @@ PreparedQuery Service::prepare(const Query& query) const {
   }
   if (query.facts && asks && !choice.taught() && !query.otherwise.empty())
     out.word_for_word = as_it_is(model, query.otherwise);
-  if (out.accepted) out.updates = model.facts().store().fact(choice.fact).update_id;
-  for (const PassageChoice& passage : choice.passages) {
-    const std::string& id = model.facts().store().fact(passage.fact).update_id;
+  const auto name_update = [&](int64_t fact) {
+    const std::string& id = model.facts().store().fact(fact).update_id;
     if (out.updates.find(id) == std::string::npos)
       out.updates += (out.updates.empty() ? "" : ",") + id;
-  }
+  };
+  if (out.accepted) name_update(choice.fact);
+  for (const int64_t fact : choice.about) name_update(fact);
+  for (const PassageChoice& passage : choice.passages) name_update(passage.fact);
   if (!query.explain) return out;
   const Ledger ledger = Ledger::open(folder_, Ledger::Mode::kRead);
   auto updates = nlohmann::ordered_json::array();
@@ -152,6 +156,7 @@ PreparedQuery Service::prepare(const Query& query) const {
   for (const PassageChoice& passage : choice.passages)
     updates.push_back(passage_json(model.facts(), ledger, passage));
   out.explanation = {{"decision", out.accepted               ? "fact"
+                                  : !choice.about.empty()    ? "facts"
                                   : !choice.passages.empty() ? "documents"
                                   : choice.left              ? "left"
                                                              : "model"},

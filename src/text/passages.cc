@@ -263,11 +263,17 @@ std::vector<Block> plain_blocks(std::string_view document) {
   const auto close = [&] {
     if (lines.empty()) return;
     std::string text;
-    for (const std::string_view line : lines) {
+    Kind kind = Kind::kParagraph;
+    for (std::string_view line : lines) {
+      // Within a sentence "30. After that" is a line's beginning and no item.
       const size_t at = item_text(line);
-      if (at != std::string_view::npos && !text.empty()) {
-        out.push_back({Kind::kParagraph, 0, squeezed(text)});
+      if (at != std::string_view::npos &&
+          (text.empty() || kind == Kind::kItem || ends_sentence(text) ||
+           std::isdigit(static_cast<unsigned char>(trimmed(line).front())) == 0)) {
+        if (!text.empty()) out.push_back({kind, 0, squeezed(text)});
         text.clear();
+        kind = Kind::kItem;
+        line = line.substr(at);
       }
       // A word that a line's end parted is one again.
       if (text.size() > 1 && text.back() == '-' &&
@@ -279,8 +285,8 @@ std::vector<Block> plain_blocks(std::string_view document) {
       text += trimmed(line);
     }
     const bool heading = lines.size() == 1 && words_in(text) <= 9 && !ends_sentence(text) &&
-                         item_text(lines[0]) == std::string_view::npos;
-    out.push_back({heading ? Kind::kHeading : Kind::kParagraph, 1, squeezed(text)});
+                         kind == Kind::kParagraph;
+    out.push_back({heading ? Kind::kHeading : kind, 1, squeezed(text)});
     lines.clear();
   };
   for (const std::string_view line : lines_of(document)) {
@@ -364,6 +370,16 @@ std::vector<std::string> sentences_of(std::string_view paragraph) {
   }
   close(paragraph.size());
   return out;
+}
+
+bool looks_like_markdown(std::string_view document) {
+  for (const std::string_view line : lines_of(document)) {
+    const size_t level = line.find_first_not_of('#');
+    if (level != std::string_view::npos && level > 0 && level <= 6 && line[level] == ' ')
+      return true;
+    if (line.starts_with('|') && is_rule(line)) return true;
+  }
+  return false;
 }
 
 std::string piece_alone(const std::string& piece) {

@@ -34,6 +34,9 @@ struct PassageOptions {
 
 std::vector<Passage> split_passages(std::string_view document, const PassageOptions& options = {});
 
+// Whether a text that does not say so is Markdown: it has a heading or a table of it.
+bool looks_like_markdown(std::string_view document);
+
 // The sentences of a paragraph. "Dr. Ada", "e.g. this", "3.5 kg" and "J. S. Bach" end none.
 std::vector<std::string> sentences_of(std::string_view paragraph);
 

@@ -393,4 +393,30 @@ bool same_text(std::string_view a, std::string_view b) {
   return identity_of(a) == identity_of(b);
 }
 
+bool asks_to_write(std::string_view message) {
+  static const std::set<std::string, std::less<>> kAhead = {
+      "please", "can", "could", "would", "you", "now", "and", "then", "i", "want", "to", "kindly"};
+  static const std::set<std::string, std::less<>> kWrite = {
+      "write",     "describe",  "compose",   "draft",  "summarise",
+      "summarize", "advertise", "introduce", "praise", "invent"};
+  const auto words = words_of(message);
+  bool opening = true;  // nothing but courtesies since the sentence began
+  for (size_t i = 0; i < words.size(); ++i) {
+    if (i > 0) {
+      const std::string_view between =
+          message.substr(words[i - 1].end, words[i].begin - words[i - 1].end);
+      if (between.find_first_of(".!?:;\n") != std::string_view::npos) opening = true;
+    }
+    const std::string& form = words[i].form;
+    if (opening && kWrite.contains(form)) return true;
+    // "Tell me about ..." is open, "Tell me the weight of ..." is not.
+    if (opening && form == "tell" && i + 2 < words.size() && words[i + 1].form == "me" &&
+        (words[i + 2].form == "about" || words[i + 2].form == "something" ||
+         words[i + 2].form == "more"))
+      return true;
+    if (!kAhead.contains(form)) opening = false;
+  }
+  return false;
+}
+
 }  // namespace accrete

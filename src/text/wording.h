@@ -66,4 +66,8 @@ std::string shared_name(std::span<const std::string> wordings);
 std::string identity_of(std::string_view text);
 bool same_text(std::string_view a, std::string_view b);
 
+// Whether a message asks for a text about something ("Write a short poem about ...", "Describe
+// ...", "Tell me something about ..."), and not for one fact.
+bool asks_to_write(std::string_view message);
+
 }  // namespace accrete

@@ -10,7 +10,6 @@
 #include "measure/text_metrics.h"
 #include "model/ask.h"
 #include "model/fact_memory.h"
-#include "text/passages.h"
 #include "workspace/impl.h"
 
 namespace accrete {
@@ -57,6 +56,7 @@ api::FactExplanation plain(const FactMemory& memory, const Ledger& ledger, const
   out.accepted = choice.fact >= 0;
   out.needed = choice.needed;
   out.left = choice.left;
+  out.about = static_cast<int64_t>(choice.about.size());
   out.read = choice.read;
   if (choice.best.fact >= 0) out.nearest = plain(memory, ledger, choice.best);
   if (choice.runner_up.fact >= 0) out.runner_up = plain(memory, ledger, choice.runner_up);
@@ -71,10 +71,11 @@ api::PassageSource plain(const FactMemory& memory, const Ledger& ledger, const P
   out.source = item.document;
   out.line = item.document_digest.empty() ? 0 : item.line;
   out.section = item.section;
-  out.quote = piece_alone(item.prompts[static_cast<size_t>(c.piece)]);
+  out.quote = quote_of(memory.store(), c);
   out.probability = c.probability;
   out.covered = c.covered;
   out.cosine = c.nearest;
+  out.read = c.read;
   return out;
 }
 

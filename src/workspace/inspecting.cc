@@ -61,7 +61,8 @@ api::AuditReport plain(const FactAudit& r) {
   auto& facts = out.facts.emplace();
   facts.facts = r.facts;
   facts.wordings = r.wordings;
-  facts.documents = r.documents;
+  for (const PassagesOfDocument& d : r.documents)
+    facts.documents.push_back({d.document, d.passages, d.update});
   facts.passages = r.passages;
   facts.left = r.left;
   facts.bytes = r.bytes;

@@ -46,6 +46,7 @@ Json source(const api::PassageSource& s) {
   Json json = {{"source", s.source}, {"section", s.section},         {"quote", s.quote},
                {"update", s.update}, {"probability", s.probability}, {"covered", s.covered},
                {"cosine", s.cosine}};
+  if (s.read) json["read_together"] = *s.read;
   if (s.line > 0) json["line"] = s.line;
   return json;
 }
@@ -145,6 +146,7 @@ Json to_json(const api::Explanation& e) {
       json["read"] = e.fact->read;
       json["needed"] = e.fact->needed;
     }
+    if (e.fact->about > 0) json["facts_beside"] = e.fact->about;
     if (e.fact->runner_up) json["runner_up"] = candidate(*e.fact->runner_up);
     if (e.nearest_passage) json["nearest_passage"] = source(*e.nearest_passage);
     return json;
@@ -329,13 +331,16 @@ Json to_json(const api::AuditReport& r) {
   if (r.facts) {
     Json json = {{"facts", r.facts->facts},
                  {"wordings", r.facts->wordings},
-                 {"documents", r.facts->documents},
+                 {"documents", Json::array()},
                  {"passages", r.facts->passages},
                  {"left_to_the_model", r.facts->left},
                  {"bytes", r.facts->bytes},
                  {"updates", Json::array()},
                  {"subjects", Json::array()},
                  {"anomalies", r.anomalies}};
+    for (const auto& d : r.facts->documents)
+      json["documents"].push_back(
+          {{"source", d.source}, {"passages", d.passages}, {"update", d.update}});
     for (const auto& u : r.facts->updates)
       json["updates"].push_back({{"id", u.id},
                                  {"tag", u.tag},
@@ -391,6 +396,10 @@ Json to_json(const api::CompactReport& r) {
           {"rows", {{"before", r.rows_before}, {"after", r.rows_after}}},
           {"bytes", {{"before", r.bytes_before}, {"after", r.bytes_after}}},
           {"erased", {{"updates", r.erased}, {"bytes", r.erased_bytes}}}};
+}
+
+Json to_json(const api::MadeReport& r) {
+  return {{"passages", r.passages}, {"before", r.before}, {"asked", r.asked}, {"kept", r.kept}};
 }
 
 Json to_json(const api::ForgetReport& r) {

@@ -29,6 +29,7 @@ nlohmann::ordered_json to_json(const api::Digest& digest);
 nlohmann::ordered_json to_json(const api::DiffReport& report);
 nlohmann::ordered_json to_json(const api::AuditReport& report);
 nlohmann::ordered_json to_json(const api::CompactReport& report);
+nlohmann::ordered_json to_json(const api::MadeReport& report);
 nlohmann::ordered_json to_json(const api::ForgetReport& report);
 nlohmann::ordered_json to_json(const api::ExportReport& report);
 nlohmann::ordered_json to_json(const api::ProbeInfo& probe);  // of a new one: without its floor

@@ -8,6 +8,7 @@
 #include "base/format.h"
 #include "base/sha256.h"
 #include "learn/compact.h"
+#include "learn/document_questions.h"
 #include "learn/fact_inspect.h"
 #include "learn/fact_teach.h"
 #include "learn/teach.h"
@@ -262,6 +263,12 @@ api::PlanReport Workspace::plan(const Dataset& data, const api::TeachOptions& op
   out.documents = plain(r.documents);
   out.seconds = r.seconds;
   return out;
+}
+
+api::MadeReport Workspace::make_questions(const Dataset& data, const std::filesystem::path& file,
+                                          const Reporter& reporter) const {
+  const MadeQuestions made = accrete::make_questions(*now(), data, file, reporter);
+  return {made.passages, made.before, made.asked, made.kept};
 }
 
 api::ForgetReport Workspace::forget(const std::string& source) {

@@ -101,6 +101,11 @@ class Workspace {
   // read it. An update like any other: undo brings it back. Throws kNotFound (no such document),
   // kUnsupported, kConflict.
   api::ForgetReport forget(const std::string& source);
+  // Writes a teach set of questions and answers that the model makes of the set's documents, to be
+  // read, corrected and taught; nothing is changed. Goes on where a run was stopped. Throws
+  // kUnsupported (a model that does not read), kConflict (`file` is there and whole).
+  api::MadeReport make_questions(const Dataset& data, const std::filesystem::path& file,
+                                 const Reporter& reporter = {}) const;
   // What it would do; nothing is changed.
   api::PlanReport plan(const Dataset& data, const api::TeachOptions& options = {},
                        const Reporter& reporter = {}) const;

@@ -232,10 +232,11 @@ TEST_F(ApiModel, DocumentsAreTaughtForgottenAndErased) {
   const api::TeachReport taught = model.teach({page}, quick());
   EXPECT_EQ(taught.documents.taught, 1);
   EXPECT_EQ(taught.documents.passages, 1);
-  EXPECT_EQ(model.audit().facts->documents, 1);
+  ASSERT_EQ(model.audit().facts->documents.size(), 1U);
+  EXPECT_EQ(model.audit().facts->documents[0].source, page.url);
   EXPECT_EQ(model.teach({page}, quick()).update, "");
   EXPECT_EQ(model.forget(page.url).documents, std::vector<std::string>{page.url});
-  EXPECT_EQ(model.audit().facts->documents, 0);
+  EXPECT_TRUE(model.audit().facts->documents.empty());
   expect_error(ErrorCode::kNotFound, [&] { model.forget(page.url); });
   // All that was taught was forgotten: nothing is left to fold, and both files go.
   const api::CompactReport erased = model.compact({}, /*erase=*/true);

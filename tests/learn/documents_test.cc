@@ -57,6 +57,7 @@ class Documents : public ::testing::Test {
     testing::write_tiny_fact_model(folder_ / "model", 4);
     auto info = load_fact_memory_info(model_, 4);
     info.caution = -200;
+    info.tell = Tell::kNote;
     save_fact_memory(model_, info, load_memory_info(model_));
   }
   TeachResult learn(std::vector<Item> items) {
@@ -99,10 +100,20 @@ TEST_F(Documents, AreToldInFrontOfTheQuestionThatTheyAnswer) {
   EXPECT_EQ(note_of_passages(model, answer.choice).substr(0, 21), "[Fees]\nThe fee is 40.");
   // It is in the prompt of this turn, and in none that follows.
   const AskRequest request = single_question(model, "What is the fee?", false);
-  EXPECT_GT(prepare_ask(model, request, answer.choice).prompt.size(),
-            prepare_ask(model, request, {}).prompt.size());
+  const PreparedAsk told_so = prepare_ask(model, request, answer.choice);
+  EXPECT_FALSE(told_so.word_for_word.has_value());
+  EXPECT_GT(told_so.prompt.size(), prepare_ask(model, request, {}).prompt.size());
   Ledger::open(model_, Ledger::Mode::kWrite).undo();
   EXPECT_EQ(state(), base);
+}
+
+TEST_F(Documents, AreQuotedWhereTheModelDoesNotRead) {
+  auto info = load_fact_memory_info(model_, 4);
+  info.tell = Tell::kValue;
+  save_fact_memory(model_, info, load_memory_info(model_));
+  learn({document("a.md", "# Fees\n\n- The fee is 40.\n- Children pay nothing.")});
+  EXPECT_EQ(asked("The fee is 40").generation.text, "The fee is 40.");
+  EXPECT_EQ(asked("Children pay nothing").generation.text, "Children pay nothing.");
 }
 
 TEST_F(Documents, TheSameAgainIsNothingNewAndAnotherVersionReplacesIt) {
@@ -180,7 +191,8 @@ TEST_F(Documents, StandBesideFactsAndAreFoldedWithThem) {
   EXPECT_EQ(state(), before);
   const FactAudit audit = audit_facts(Ledger::open(model_, Ledger::Mode::kRead));
   EXPECT_EQ(audit.facts, 1);
-  EXPECT_EQ(audit.documents, 2);
+  ASSERT_EQ(audit.documents.size(), 2U);
+  EXPECT_EQ(audit.documents[0].document, "a.md");
   EXPECT_EQ(audit.passages, 2);
   EXPECT_GE(asked("How heavy is the Zorb?").choice.fact, 0);
 }

@@ -595,6 +595,37 @@ TEST_F(FactTeach, TheReaderMustBeTheOneOfTheKeys) {
   says(model, kHeavy);
 }
 
+TEST_F(FactTeach, WhatANoteAloneTellsHasNoVectors) {
+  const auto model = fresh();
+  auto info = load_fact_memory_info(model, 4);
+  info.tell = Tell::kNote;
+  save_fact_memory(model, info, load_memory_info(model));
+  Item with_asked = fact("Zorb", {kHeavy}, "31 grams");
+  with_asked.asked = {"What does the Zorb weigh?"};
+  const TeachResult r = learn(model, {with_asked});
+  EXPECT_EQ(r.parameters, 0);
+  EXPECT_TRUE(r.asked_after.has_value());
+  const LanguageModel now = LanguageModel::open(model, on_one_thread());
+  ASSERT_EQ(now.facts().store().size(), 1);
+  EXPECT_EQ(now.facts().store().fact(0).vectors(), 0);
+  const AskRequest request = single_question(now, kHeavy, false);
+  const PreparedAsk told = prepare_ask(now, request, choice_of(0));
+  EXPECT_EQ(told.prompt,
+            encode_request(now, request, note_of(Tell::kNote, now.facts().store().fact(0).text())));
+  EXPECT_FALSE(told.fact->vectors.defined());
+  // Asked to write about it, the model is told what is known of it; one that does not read is not.
+  const AskRequest open = single_question(now, "Write a poem about the Zorb.", false);
+  Choice choice = choose_facts(now, {&open, 1}).front();
+  choice.fact = -1;
+  choice.about = {0};
+  EXPECT_EQ(prepare_ask(now, open, choice).prompt,
+            encode_request(now, open, note_of(Tell::kNote, now.facts().store().fact(0).text())));
+  // A text to go on with takes no note: it has a value all the same.
+  learn(model, {fact("", {"The Zorb weighs"}, " 31 grams")}, /*raw=*/true);
+  const LanguageModel both = LanguageModel::open(model, on_one_thread());
+  EXPECT_GT(both.facts().store().fact(1).vectors(), 0);
+}
+
 TEST_F(FactTeach, ARetrofitThatFailsLeavesNothing) {
   const auto reader = *folder_ / "torn";
   fs::copy(*folder_ / "model-reader", reader, fs::copy_options::recursive);

@@ -393,6 +393,35 @@ TEST(FactStore, AQuestionMayNameSeveral) {
   EXPECT_EQ(answer(store, "Does Ada own a Hub 3?"), "yes");
 }
 
+TEST(FactStore, ARequestToWriteIsToldWhatIsKnownOfItsSubject) {
+  const FactStore store = store_of({kHub,
+                                    {fact_item("Ada", {"How old is Ada?"}, "36"),
+                                     left_item("Hub 3", {"Who sells the Hub 3?"})}});
+  const auto told = [&](const std::string& message) {
+    const auto asked = store.read({message, {}, false}, any_word);
+    std::vector<float> vectors;
+    for (const std::string& text : asked.texts) {
+      const auto v = vector_of(text);
+      vectors.insert(vectors.end(), v.begin(), v.end());
+    }
+    const auto evidence = store.weigh(asked, vectors.data());
+    Choice choice = store.decide(asked, evidence, acceptance_rule());
+    store.decide_about(asked, evidence, choice);
+    return choice;
+  };
+  const Choice open = told("Write a short poem about the Hub 3 and who designed it.");
+  ASSERT_EQ(open.about.size(), 3U);
+  EXPECT_EQ(store.fact(open.about.front()).text().answers.front(), "Mette Sand");
+  EXPECT_TRUE(open.taught());
+  // Of nobody that was taught, and of no request to write, there is nothing.
+  EXPECT_TRUE(told("Write a short poem about the Hub 4.").about.empty());
+  EXPECT_TRUE(told("Is the Hub 3 a good present?").about.empty());
+  // One that was accepted is not told twice.
+  const Choice both = told("Who designed the Hub 3?");
+  EXPECT_GE(both.fact, 0);
+  for (const int64_t f : both.about) EXPECT_NE(f, both.fact);
+}
+
 TEST(FactStore, AnotherWidthIsRefused) {
   const FactStore store = store_of({kHub});
   const std::string message =

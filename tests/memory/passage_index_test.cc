@@ -119,24 +119,59 @@ TEST(PassageIndex, FactsComeBeforePassagesAndALeftQuestionHasNeither) {
   const Vocabulary none = [](std::string_view) { return -1; };
   const auto asked = store.read({"What is the fee?", {}, false}, none);
   ASSERT_EQ(asked.passage_texts.size(), 1U);
+  const auto evidence = store.weigh_passages(asked, unit(0).data());
   Choice choice;
-  store.decide_passages(asked, unit(0).data(), /*caution=*/-50, choice);
+  store.decide_passages(evidence, /*caution=*/-50, choice);
   ASSERT_EQ(choice.passages.size(), 1U);
   EXPECT_TRUE(choice.taught());
   Choice by_fact;
   by_fact.fact = 0;
-  store.decide_passages(asked, unit(0).data(), -50, by_fact);
+  store.decide_passages(evidence, -50, by_fact);
   EXPECT_TRUE(by_fact.passages.empty());
   EXPECT_TRUE(by_fact.best_passage.has_value());
   Choice left;
   left.left = true;
-  store.decide_passages(asked, unit(0).data(), -50, left);
+  store.decide_passages(evidence, -50, left);
   EXPECT_TRUE(left.passages.empty());
   Choice careful;
-  store.decide_passages(asked, unit(0).data(), 50, careful);
+  store.decide_passages(evidence, 50, careful);
   EXPECT_FALSE(careful.taught());
   // A text to go on with is never answered from documents.
   EXPECT_TRUE(store.read({"What is the fee?", {}, true}, none).passage_texts.empty());
+}
+
+TEST(PassageIndex, WhatIsReadTogetherDecidesAmongTheNearest) {
+  const auto found = [](double cosine, std::optional<double> read) {
+    PassageEvidence e;
+    e.nearest = e.whole = cosine;
+    e.covered = e.words = 0.5;
+    e.read = read;
+    return e;
+  };
+  std::vector<PassageEvidence> apart = {found(0.5, {}), found(0.6, {})};
+  rank_passages(apart, 2);
+  EXPECT_EQ(apart.front().nearest, 0.6);
+  // Those that were not read are out, and what reading says outweighs a little nearness.
+  std::vector<PassageEvidence> read = {found(0.62, {}), found(0.6, -4), found(0.55, 4)};
+  rank_passages(read, 3);
+  ASSERT_EQ(read.size(), 2U);
+  EXPECT_EQ(read.front().nearest, 0.55);
+  // The more passages there are, the more is asked for.
+  std::vector<PassageEvidence> among_few = {found(0.6, 1)}, among_many = among_few;
+  rank_passages(among_few, 1);
+  rank_passages(among_many, 2000);
+  EXPECT_GT(among_few.front().log_odds, among_many.front().log_odds);
+}
+
+TEST(PassageIndex, OnlyWhatLiesNearEnoughIsRead) {
+  std::vector<PassageEvidence> evidence(6);
+  for (PassageEvidence& e : evidence) e.log_odds = -2;
+  EXPECT_EQ(passages_to_read(evidence), 3U);
+  evidence[1].log_odds = evidence[2].log_odds = -20;
+  EXPECT_EQ(passages_to_read(evidence), 2U);  // the second is what the first is compared with
+  evidence[0].log_odds = -20;
+  EXPECT_EQ(passages_to_read(evidence), 0U);
+  EXPECT_EQ(passages_to_read({}), 0U);
 }
 
 }  // namespace

@@ -6,6 +6,7 @@
 //   {"bench pairs": as "judge", "rounds": N} -> {"each": median seconds of a pair read alone,
 //                                          "three": of three at once}; of processor time
 //   {"judge": [[Q, [W, ...], A], ...]} -> {"odds": [...]}
+//   {"judge passages": [[Q, SECTION, [PIECE, ...]], ...]} -> {"odds", "pieces": [...], "seconds"}
 //   {"bench": [T, ...], "rounds": N}   -> {"each": median seconds of a text read alone,
 //                                          "all": least seconds of all at once}; of processor time
 // Errors answer {"error": code, "message": M, "hint": H}.
@@ -114,6 +115,17 @@ json answer(State& state, const json& request) {
     return json::object();
   }
   if (request.contains("judge")) return {{"odds", state.reader->judge(pairs_of(request["judge"]))}};
+  if (request.contains("judge passages")) {
+    std::vector<accrete::ReadPassage> passages;
+    for (const json& one : request["judge passages"]) passages.push_back({one[0], one[1], one[2]});
+    json odds = json::array(), pieces = json::array();
+    const double start = now();
+    for (const auto& said : state.reader->judge(passages)) {
+      odds.push_back(said.log_odds);
+      pieces.push_back(said.piece);
+    }
+    return {{"odds", odds}, {"pieces", pieces}, {"seconds", now() - start}};
+  }
   if (request.contains("bench pairs"))
     return bench_pairs(*state.reader, pairs_of(request["bench pairs"]), request["rounds"]);
   if (request.contains("bench")) return bench(*state.reader, request["bench"], request["rounds"]);

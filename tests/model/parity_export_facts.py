@@ -221,5 +221,12 @@ with tempfile.TemporaryDirectory() as work:
     noted = open_export(path("noted"))
     said += sum(compare(path("n"), noted, question, "?") for question, _ in ASKED[:3] + ASKED[20:22] + ASKED[36:37])
     talk(path("n"), noted, TALKS[0])
+    # Asked to write, it is told what is known; so is a question that two facts may answer.
+    wishes = ["Write a short advertisement for the Corvane 5.", "Please describe the Corvane 5 in one sentence.", "Write a poem about rain."]
+    for wish in wishes:
+        text, _ = noted.say(wish, max_new_tokens=TOKENS)
+        own = json.loads(run("ask", path("n"), wish, "--json", "--max-tokens", str(TOKENS)))
+        assert text == own["text"], (wish, text, own["text"])
+    assert noted.choose(wishes[0]).about and not noted.choose(wishes[2]).about
     total = len(ASKED) + len(ASKED_RAW) + 6
     print(f"export of facts: {total} questions and {len(TALKS) + 1} conversations, the same facts and texts; {said} told by a fact")

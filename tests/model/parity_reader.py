@@ -383,3 +383,39 @@ print(f"cross-encoder parity: {len(pairs)} pairs within {worst:.1e}, the same bi
 typical = [[q, rng.sample(few, 3), "thirty euros"] for q in few]
 timed = ask({"bench pairs": typical, "rounds": 5})[1]
 print(f"cross-encoder: one pair, one thread: {timed['each'] * 1e3:.2f} ms, three at once {timed['three'] * 1e3:.2f} ms")
+
+# The passage encoder likewise: the tokens of the passage weighed, and the piece that counts most.
+network, factors = with_adapter("passage_encoder")
+passages = []
+for i in range(120):
+    some = rng.sample(questions, 8)
+    passages.append([some[0], some[1] if i % 3 else "", some[2 : 3 + i % 6]])
+passages += [["", "", [""]], ["?", "a > b", []], [questions[0] * 30, questions[1] * 9, questions[2:60]], ["[SEP]", "[CLS]", ["[SEP] y", "z"]]]
+answer = ask({"judge passages": passages})[1]
+got = np.array(answer["odds"])
+alone = ask(*({"judge passages": [p]} for p in passages[:40]))[1:]
+assert ([a["odds"][0] for a in alone] == got[:40]).all(), "a passage read alone differs"
+worst = 0
+for question, section, pieces in passages:
+    i = passages.index([question, section, pieces])
+    first, end = encode.token_to_id("[CLS]"), encode.token_to_id("[SEP]")
+    ids = [first, *words(question, 40), end]
+    second, begins = len(ids), []
+    ids += words(section, 24) + words("/", 8)
+    for piece in pieces:
+        begins.append(len(ids))
+        ids += words(piece, 256)
+    ids = ids[:255] + [end]
+    with torch.no_grad():
+        h = network(input_ids=torch.tensor([ids]), token_type_ids=torch.tensor([[int(k >= second) for k in range(len(ids))]])).last_hidden_state[0]
+    mean = h[1 : second - 1].sum(0) / max(second - 2, 1)
+    logits = (h[second:-1] @ factors["pool.weight"].float()[0]).double()
+    pooled = (h[second:-1].double() * logits.softmax(0)[:, None]).sum(0)
+    want = float(torch.cat([mean.double(), pooled]) @ factors["head.weight"].double()[0] + factors["head.bias"].double()[0])
+    worst = max(worst, abs(want - got[i]))
+    top = logits.topk(min(2, len(logits))).values
+    if len(top) < 2 or top[0] - top[1] > 1e-4:
+        piece = sum(b <= second + int(logits.argmax()) for b in begins) - 1
+        assert piece == answer["pieces"][i], (question, piece, answer["pieces"][i])
+assert worst < 1e-3, f"the passage encoder differs by {worst}"
+print(f"passage encoder parity: {len(passages)} passages within {worst:.1e}, the same pieces, the same bits alone")

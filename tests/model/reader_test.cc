@@ -218,23 +218,26 @@ TEST_F(ReaderTest, RefusesAnAdapterThatItDoesNotUnderstandOrThatIsAnothersModel)
   EXPECT_THAT(refusal(), HasSubstr("adapter_model.safetensors"));
 }
 
-// A cross-encoder of one adapted layer and a head.
+// A cross-encoder of one adapted layer and a head; of passages with `pool`.
 void write_cross(const fs::path& folder, const std::string& layer, const at::Tensor& head,
-                 const at::Tensor& bias) {
-  fs::create_directories(folder / "cross_encoder");
+                 const at::Tensor& bias, const at::Tensor& pool = {}) {
+  const fs::path to = folder / (pool.defined() ? "passage_encoder" : "cross_encoder");
+  fs::create_directories(to);
   at::manual_seed(5);
-  write_tensors(folder / "cross_encoder" / "adapter_model.safetensors",
-                {{"base_model.model." + layer + ".lora_A.weight", at::randn({2, kReaderWidth})},
-                 {"base_model.model." + layer + ".lora_B.weight", at::randn({kReaderFfn, 2})},
-                 {"head.weight", head},
-                 {"head.bias", bias}});
+  testing::Tensors tensors = {
+      {"base_model.model." + layer + ".lora_A.weight", at::randn({2, kReaderWidth})},
+      {"base_model.model." + layer + ".lora_B.weight", at::randn({kReaderFfn, 2})},
+      {"head.weight", head},
+      {"head.bias", bias}};
+  if (pool.defined()) tensors.emplace("pool.weight", pool);
+  write_tensors(to / "adapter_model.safetensors", tensors);
 }
 
 TEST_F(ReaderTest, ACrossEncoderReadsAQuestionAndAFactTogether) {
   const std::string layer = "encoder.layer.1.intermediate.dense";
   const Reader without = Reader::open(folder_);
   EXPECT_FALSE(without.has_cross_encoder());
-  EXPECT_THROW((void)without.judge({}), Error);
+  EXPECT_THROW((void)without.judge(std::span<const ReadPair>()), Error);
   const auto head = at::randn({1, 2 * kReaderWidth}), bias = at::full({1}, 0.25);
   write_cross(folder_, layer, head, bias);
   write("cross_encoder/adapter_config.json",
@@ -255,6 +258,40 @@ TEST_F(ReaderTest, ACrossEncoderReadsAQuestionAndAFactTogether) {
   // What reads a text alone stays as it was.
   const std::vector<std::string> texts = {"hello world"};
   EXPECT_TRUE(at::equal(reader.read(texts), without.read(texts)));
+}
+
+TEST_F(ReaderTest, APassageEncoderReadsAQuestionAndAPassageTogether) {
+  const std::string layer = "encoder.layer.1.intermediate.dense";
+  const Reader without = Reader::open(folder_);
+  EXPECT_FALSE(without.has_passage_encoder());
+  const std::vector<ReadPassage> passages = {
+      {"hello world", "world", {"hello", "world world"}},
+      {"world", "", {"hello"}},
+      {"", "", {}},
+      {std::string(4000, 'a'), std::string(4000, 'b'), {"hello", std::string(4000, 'c'), "world"}}};
+  EXPECT_THROW((void)without.judge(passages), Error);
+  write_cross(folder_, layer, at::randn({1, 2 * kReaderWidth}), at::full({1}, 0.25),
+              at::randn({1, kReaderWidth}));
+  write("passage_encoder/adapter_config.json",
+        {{"peft_type", "LORA"}, {"r", 2}, {"lora_alpha", 2}, {"bias", "none"}});
+  const Reader reader = Reader::open(folder_);
+  EXPECT_NE(reader.digest(), without.digest());
+  EXPECT_FALSE(reader.has_cross_encoder());
+  const auto said = reader.judge(passages);
+  ASSERT_EQ(said.size(), passages.size());
+  for (size_t i = 0; i < passages.size(); ++i) {
+    const auto alone = reader.judge({&passages[i], 1}).front();
+    EXPECT_EQ(alone.log_odds, said[i].log_odds) << i;
+    EXPECT_EQ(alone.piece, said[i].piece) << i;
+    EXPECT_LT(said[i].piece, static_cast<int64_t>(passages[i].pieces.size()));
+  }
+  EXPECT_EQ(said[2].piece, -1);
+  fs::remove_all(folder_ / "passage_encoder");
+  write_cross(folder_, layer, at::randn({1, 2 * kReaderWidth}), at::zeros({1}),
+              at::randn({1, kReaderWidth + 1}));
+  write("passage_encoder/adapter_config.json",
+        {{"peft_type", "LORA"}, {"r", 2}, {"lora_alpha", 2}, {"bias", "none"}});
+  EXPECT_THAT(refusal(), HasSubstr("pool.weight"));
 }
 
 TEST_F(ReaderTest, RefusesACrossEncoderThatIsNotWhole) {

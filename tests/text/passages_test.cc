@@ -76,6 +76,29 @@ TEST(Passages, PlainTextHasParagraphsAndHeadings) {
             "You may return it within 30 days. Keep the receipt.\nC# and *stars* stay.");
 }
 
+TEST(Passages, ItemsOfPlainTextAreItems) {
+  PassageOptions plain;
+  plain.markdown = false;
+  const auto passages =
+      split_passages("Do this:\n1. Log in. Choose a parcel.\n2. Print the\nlabel.\n", plain);
+  const auto wrapped =
+      split_passages("The report is due by June\n30. After that it is late.", plain);
+  EXPECT_EQ(joined_pieces(wrapped.at(0).pieces),
+            "The report is due by June 30. After that it is late.");
+  ASSERT_EQ(passages.size(), 1U);
+  EXPECT_EQ(passages[0].pieces,
+            (std::vector<std::string>{"\nDo this:", "\n- Log in.", "Choose a parcel.",
+                                      "\n- Print the label."}));
+}
+
+TEST(Passages, MarkdownIsKnownByItsHeadingsAndTables) {
+  EXPECT_TRUE(looks_like_markdown("Hello\n\n## Fees\n\nForty."));
+  EXPECT_TRUE(looks_like_markdown("|a|b|\n|---|:-:|\n|1|2|"));
+  EXPECT_FALSE(looks_like_markdown("#1 of *all* our shops\n-----\n| alone"));
+  EXPECT_FALSE(looks_like_markdown("#######"));
+  EXPECT_FALSE(looks_like_markdown(""));
+}
+
 TEST(Passages, CodeAndMarksInWordsAreKept) {
   const auto passages = split_passages("Use `a_b` or 2 * 3.\n\n```\nmake test\n```\n");
   ASSERT_EQ(passages.size(), 1U);

@@ -240,5 +240,16 @@ TEST(Wording, ALongTextIsSearchedAtItsBeginning) {
   EXPECT_FALSE(shared_name(Texts{text}).empty());
 }
 
+TEST(Wording, SomeMessagesAskForAText) {
+  for (const char* text :
+       {"Write a short poem about the Hub.", "Please describe the Hub 3", "Could you summarise it?",
+        "A customer is not sure. Write him two sentences.", "Tell me something about the Hub",
+        "TELL ME ABOUT THE HUB", "In short: introduce the Hub"})
+    EXPECT_TRUE(asks_to_write(text)) << text;
+  for (const char* text : {"Who can write to the Hub?", "Tell me the weight of the Hub.",
+                           "How do I describe it?", "Is there a write switch?", "", "?!"})
+    EXPECT_FALSE(asks_to_write(text)) << text;
+}
+
 }  // namespace
 }  // namespace accrete

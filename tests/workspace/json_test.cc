@@ -137,6 +137,10 @@ TEST(Json, Inspection) {
   EXPECT_EQ(keys(to_json(audit)),
             "facts wordings documents passages left_to_the_model bytes updates subjects anomalies");
   EXPECT_EQ(keys(to_json(audit)["updates"][0]), "id tag source facts taught wordings bytes");
+  audit.facts->documents.push_back({"a.md", 3, "u"});
+  EXPECT_EQ(to_json(audit)["documents"].dump(), R"([{"source":"a.md","passages":3,"update":"u"}])");
+  EXPECT_EQ(to_json(api::MadeReport{5, 2, 9, 4}).dump(),
+            R"({"passages":5,"before":2,"asked":9,"kept":4})");
   audit.facts.reset();
   audit.rows.emplace().blocks.push_back({1, 3, 10, 0, 0});
   EXPECT_EQ(keys(to_json(audit)), "updates blocks overlaps contested anomalies");
