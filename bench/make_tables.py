@@ -99,15 +99,16 @@ def readme():
 
 
 def document_choice():
-    lines = ["| set | documents, passages | right passage first, among three | told, and right | told, and wrong | its document was not taught, told all the same | unrelated questions told | KB a passage |",
-             "| --- | --- | --- | --- | --- | --- | --- | --- |"]
-    for name in ("squad2", "xquad", "nq"):
+    lines = ["| set | documents, passages | right passage first, among three | told, and right | told, and wrong | its document was not taught, told all the same | about the documents and not in them, told all the same | unrelated questions told | KB a passage |",
+             "| --- | --- | --- | --- | --- | --- | --- | --- | --- |"]
+    for name in ("squad2", "xquad", "nq", "manual"):
         d = load(f"documents_{name}.json")
         c = d["choice"]
         # The unrelated questions are those of this set.
         unrelated = "" if name == "nq" else f"{c['unrelated_told']} of {c['unrelated']:,}"
+        without = lambda key: f"{share(c[key + '_told'])} of {c[key]:,}" if c[key] else ""
         lines.append(f"| {d['data'].removesuffix('.jsonl')}, {c['questions']:,} questions | {d['documents']:,}, {d['passages']:,} | {share(c['first_right'])}, {share(c['in_three'])} | {share(c['told_right'])} | {share(c['told_wrong'])} | "
-                     f"{share(c['not_answered_told'])} of {c['not_answered']:,} | {unrelated} | {d['bytes_a_passage'] / 1000:.1f} |")
+                     f"{without('not_answered')} | {without('unanswerable')} | {unrelated} | {d['bytes_a_passage'] / 1000:.1f} |")
     return "\n".join(lines)
 
 
@@ -116,7 +117,9 @@ def document_answers():
     names = {"closed": "nothing", "context": "the right document", "top1": "the first passage, accepted or not", "top3": "the first three", "accrete": "**what `ask` accepts**"}
     for file, model in (("documents_qwen.json", "Qwen2.5-0.5B-Instruct"), ("documents_smol.json", "SmolLM2-135M-Instruct")):
         for r in load(file)["rows"]:
-            lines.append(f"| {model} | {names[r['method']]} | {share(r['f1'])} | {share(r['exact'])} | {share(r['contains'])} |")
+            # One that does not read says a sentence of the passage.
+            said = "a sentence of " + names["top1"] if "Smol" in model and r["method"] == "top1" else names[r["method"]]
+            lines.append(f"| {model} | {said} | {share(r['f1'])} | {share(r['exact'])} | {share(r['contains'])} |")
     return "\n".join(lines)
 
 

@@ -250,7 +250,7 @@ class DocumentBench {
       const auto said = memory.reader().judge(together);
       for (size_t k = 0; k < n; ++k) {
         out[k].read = said[k].log_odds;
-        if (said[k].piece >= 0) out[k].piece = said[k].piece;
+        out[k].piece = answering_piece(together[k].question, together[k].pieces, said[k].pieces);
       }
     }
     if (ranked) rank_passages(out, static_cast<int64_t>(store.passages().size()));

@@ -39,7 +39,7 @@ constexpr PassageRule kRead = {.words = 1.624,
 // Read together with the question are so many, of those whose words and cosines alone say at least
 // that.
 constexpr size_t kMostRead = 3;
-constexpr double kLeastRead = -6;
+constexpr double kLeastRead = -3;
 
 // BM25's saturation and length, as usual.
 constexpr double kSaturation = 1.2, kLength = 0.75;
@@ -81,6 +81,27 @@ size_t passages_to_read(std::span<const PassageEvidence> evidence) {
   size_t n = std::min<size_t>(2, evidence.size());  // what the best leads the second by is weighed
   while (n < std::min(kMostRead, evidence.size()) && evidence[n].log_odds > kLeastRead) ++n;
   return n;
+}
+
+int64_t answering_piece(std::string_view question, std::span<const std::string> pieces,
+                        std::span<const double> read) {
+  std::vector<std::set<std::string>> words;
+  for (const std::string& piece : pieces) {
+    const auto all = index_words(piece);
+    words.emplace_back(all.begin(), all.end());
+  }
+  std::vector<double> score(read.begin(), read.end());
+  score.resize(pieces.size(), 0);
+  const auto asked = index_words(question);
+  for (const std::string& word : std::set<std::string>(asked.begin(), asked.end())) {
+    const auto df = std::count_if(words.begin(), words.end(),
+                                  [&](const auto& piece) { return piece.contains(word); });
+    if (df == 0) continue;
+    const double idf = std::log(static_cast<double>(pieces.size()) / static_cast<double>(df));
+    for (size_t i = 0; i < words.size(); ++i)
+      if (words[i].contains(word)) score[i] += idf;
+  }
+  return std::max_element(score.begin(), score.end()) - score.begin() - (score.empty() ? 1 : 0);
 }
 
 void rank_passages(std::vector<PassageEvidence>& evidence, int64_t passages) {

@@ -50,6 +50,10 @@ const PassageRule& passage_rule(bool read);
 
 // How many of them, the likeliest first, are worth being read together with the question.
 size_t passages_to_read(std::span<const PassageEvidence> evidence);
+// The piece of a passage that answers: by what reading says of each (ReadPassageResult::pieces) and
+// by the question's words that tell it from the others ("E12", "wool"). -1: there is none.
+int64_t answering_piece(std::string_view question, std::span<const std::string> pieces,
+                        std::span<const double> read);
 // Their log-odds out of all that is known, the likeliest first; of those read together with the
 // question where any were. `passages`: how many there are in all.
 void rank_passages(std::vector<PassageEvidence>& evidence, int64_t passages);

@@ -4,7 +4,6 @@
 // Non-goals: which pairs are read (acceptance.h, passage_index.h, fact_store.h).
 #pragma once
 
-#include <cstdint>
 #include <string>
 #include <vector>
 
@@ -23,7 +22,9 @@ struct ReadPassage {
 };
 struct ReadPassageResult {
   double log_odds = 0;  // that it answers
-  int64_t piece = -1;   // that holds what counts most; -1: of its pieces none was read
+  // Of each piece the logarithm of its part in what counts; of what was not read that of next to
+  // nothing.
+  std::vector<double> pieces;
 };
 
 }  // namespace accrete

@@ -175,7 +175,7 @@ std::vector<Choice> FactMemory::choose(std::span<const Question> questions,
     const auto said = read.judge(together);
     for (size_t k = 0; k < said.size(); ++k) {
       read_of[k]->read = said[k].log_odds;
-      if (said[k].piece >= 0) read_of[k]->piece = said[k].piece;
+      read_of[k]->piece = answering_piece(together[k].question, together[k].pieces, said[k].pieces);
     }
   }
   for (size_t i = 0; i < questions.size(); ++i)

@@ -112,7 +112,7 @@ struct TokenPairs {
 };
 struct ReadTogether {
   double log_odds = 0;
-  int64_t token = -1;  // of the second text that which counts most; -1: all count alike
+  std::vector<double> weights;  // of the second text's tokens, their sum 1
 };
 
 }  // namespace
@@ -352,9 +352,7 @@ std::vector<ReadTogether> Reader::Impl::judge(const CrossEncoder& with,
       if (pool != nullptr && last > border) {
         for (int64_t t = border; t < last; ++t)
           weights[static_cast<size_t>(t - border)] = product(t, pool);
-        const auto most = std::max_element(weights.begin(), weights.end());
-        one.token = border + (most - weights.begin());
-        const double top = *most;
+        const double top = *std::max_element(weights.begin(), weights.end());
         for (double& w : weights) w = std::exp(w - top);
       }
       for (int64_t t = border; t < last; ++t) {
@@ -363,6 +361,8 @@ std::vector<ReadTogether> Reader::Impl::judge(const CrossEncoder& with,
         total += w;
       }
       one.log_odds = with.bias + first + (total > 0 ? second / total : 0);
+      for (double& w : weights) w /= total;
+      one.weights = weights;
       if (!std::isfinite(one.log_odds))
         throw Error(ErrorCode::kFormat,
                     accrete::format("{}: the cross-encoder's results are not finite", folder),
@@ -429,7 +429,7 @@ std::vector<ReadPassageResult> Reader::judge(std::span<const ReadPassage> passag
   if (!has_passage_encoder()) no_encoder(impl_->folder, "passage");
   const int64_t most = std::min(kTokens, impl_->config.max_positions);
   TokenPairs read;
-  std::vector<std::vector<int64_t>> begins;  // of each passage's pieces
+  std::vector<std::vector<int64_t>> begins;  // of each passage's pieces, and their end
   for (const ReadPassage& passage : passages) {
     auto& to = read.ids.emplace_back(
         impl_->tokenizer.encode(passage.question, std::min(kQuestionTokens + 2, most / 2)));
@@ -442,14 +442,26 @@ std::vector<ReadPassageResult> Reader::judge(std::span<const ReadPassage> passag
       begin.push_back(static_cast<int64_t>(to.size()));
       append_tokens(impl_->tokenizer, piece, most, to);
     }
+    begin.push_back(static_cast<int64_t>(to.size()));
     to.resize(std::min(to.size(), static_cast<size_t>(most) - 1));
     to.push_back(end);
   }
   std::vector<ReadPassageResult> out;
   for (const ReadTogether& one : impl_->judge(*impl_->passages, read)) {
+    constexpr double kNothing = 1e-9;
     const auto& begin = begins[out.size()];
-    const auto after = std::upper_bound(begin.begin(), begin.end(), one.token);
-    out.push_back({one.log_odds, after - begin.begin() - 1});
+    const int64_t second = read.second[out.size()];
+    ReadPassageResult& result = out.emplace_back();
+    result.log_odds = one.log_odds;
+    const auto weight = [&](int64_t token) {
+      const auto at = static_cast<size_t>(token - second);
+      return at < one.weights.size() ? one.weights[at] : 0;
+    };
+    for (size_t p = 0; p + 1 < begin.size(); ++p) {
+      double sum = kNothing;
+      for (int64_t t = begin[p]; t < begin[p + 1]; ++t) sum += weight(t);
+      result.pieces.push_back(std::log(sum));
+    }
   }
   return out;
 }

@@ -69,7 +69,7 @@ class Reader {
   std::vector<double> judge(std::span<const ReadPair> pairs) const;
   // Whether there is a passage encoder, and what it says of questions and passages: the log-odds
   // that the passage answers, "[CLS] question [SEP] headings / piece piece ... [SEP]", with the
-  // passage's mean weighed by a softmax over its tokens, whose greatest names the piece. The rest
+  // passage's mean weighed by a softmax over its tokens, of which each piece has a part. The rest
   // as judge() of facts; of a pair 256 tokens are read.
   bool has_passage_encoder() const;
   std::vector<ReadPassageResult> judge(std::span<const ReadPassage> passages) const;

@@ -257,6 +257,16 @@ bool ends_sentence(std::string_view text) {
                      [text](std::string_view end) { return text.ends_with(end); });
 }
 
+// "Date: 14 January", a line of a form or of a letter's head.
+bool is_entry(std::string_view line) {
+  constexpr size_t kLongest = 24;
+  line = trimmed(line);
+  const size_t colon = line.find(": ");
+  if (colon == std::string_view::npos || colon > kLongest || colon == 0) return false;
+  return std::isupper(static_cast<unsigned char>(line.front())) != 0 &&
+         line.substr(0, colon).find_first_of(".,;!?") == std::string_view::npos;
+}
+
 std::vector<Block> plain_blocks(std::string_view document) {
   std::vector<Block> out;
   std::vector<std::string_view> lines;
@@ -274,6 +284,11 @@ std::vector<Block> plain_blocks(std::string_view document) {
         text.clear();
         kind = Kind::kItem;
         line = line.substr(at);
+      }
+      if (at == std::string_view::npos && !text.empty() && is_entry(line)) {
+        out.push_back({kind, 0, squeezed(text)});
+        text.clear();
+        kind = Kind::kParagraph;
       }
       // A word that a line's end parted is one again.
       if (text.size() > 1 && text.back() == '-' &&

@@ -163,6 +163,16 @@ TEST(PassageIndex, WhatIsReadTogetherDecidesAmongTheNearest) {
   EXPECT_GT(among_few.front().log_odds, among_many.front().log_odds);
 }
 
+TEST(PassageIndex, TheAnsweringPieceHasTheWordThatTellsItFromTheOthers) {
+  const std::vector<std::string> rows = {"Code: E12; Meaning: too hot",
+                                         "Code: E15; Meaning: blocked", "Call us."};
+  const std::vector<double> read = {-1.5, -1, -2};
+  EXPECT_EQ(answering_piece("What does code E12 mean?", rows, read), 0);
+  EXPECT_EQ(answering_piece("What does that code mean?", rows, read), 1);
+  EXPECT_EQ(answering_piece("Why?", rows, {}), 0);
+  EXPECT_EQ(answering_piece("Why?", {}, {}), -1);
+}
+
 TEST(PassageIndex, OnlyWhatLiesNearEnoughIsRead) {
   std::vector<PassageEvidence> evidence(6);
   for (PassageEvidence& e : evidence) e.log_odds = -2;

@@ -6,7 +6,7 @@
 //   {"bench pairs": as "judge", "rounds": N} -> {"each": median seconds of a pair read alone,
 //                                          "three": of three at once}; of processor time
 //   {"judge": [[Q, [W, ...], A], ...]} -> {"odds": [...]}
-//   {"judge passages": [[Q, SECTION, [PIECE, ...]], ...]} -> {"odds", "pieces": [...], "seconds"}
+//   {"judge passages": [[Q, SECTION, [PIECE, ...]], ...]} -> {"odds", "pieces": [[...]], "seconds"}
 //   {"bench": [T, ...], "rounds": N}   -> {"each": median seconds of a text read alone,
 //                                          "all": least seconds of all at once}; of processor time
 // Errors answer {"error": code, "message": M, "hint": H}.
@@ -122,7 +122,7 @@ json answer(State& state, const json& request) {
     const double start = now();
     for (const auto& said : state.reader->judge(passages)) {
       odds.push_back(said.log_odds);
-      pieces.push_back(said.piece);
+      pieces.push_back(said.pieces);
     }
     return {{"odds", odds}, {"pieces", pieces}, {"seconds", now() - start}};
   }

@@ -91,6 +91,18 @@ TEST(Passages, ItemsOfPlainTextAreItems) {
                                       "\n- Print the label."}));
 }
 
+TEST(Passages, EntriesOfPlainTextStandAlone) {
+  PassageOptions plain;
+  plain.markdown = false;
+  const auto passages = split_passages(
+      "MINUTES\nDate: 14 January 2026\nPlace: room Heron, the\nold one\nWe agreed: no change.",
+      plain);
+  ASSERT_EQ(passages.size(), 1U);
+  EXPECT_EQ(
+      joined_pieces(passages[0].pieces),
+      "MINUTES\nDate: 14 January 2026\nPlace: room Heron, the old one\nWe agreed: no change.");
+}
+
 TEST(Passages, MarkdownIsKnownByItsHeadingsAndTables) {
   EXPECT_TRUE(looks_like_markdown("Hello\n\n## Fees\n\nForty."));
   EXPECT_TRUE(looks_like_markdown("|a|b|\n|---|:-:|\n|1|2|"));
