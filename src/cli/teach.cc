@@ -24,15 +24,17 @@ struct TeachArguments {
   api::TeachOptions options;
   bool no_gate = false;
 
-  // The set; with --facts also the questions that the model makes of its documents, unless they are
-  // made: a file that is whole is taught as it stands there.
+  // The set; with --facts also the facts that FILE holds. Where there is no such file the model
+  // makes it, and they are not taught yet: a person reads them first.
   Dataset read(const Workspace& workspace, const Reporter& reporter,
                std::optional<api::MadeReport>& made) const {
     Dataset set = read_teach_sets(data);
     if (facts.empty()) return set;
     const std::filesystem::path progress = facts.string() + ".progress";
-    if (!std::filesystem::exists(facts) || std::filesystem::exists(progress))
+    if (!std::filesystem::exists(facts) || std::filesystem::exists(progress)) {
       made = workspace.make_questions(set, facts, reporter);
+      return set;
+    }
     if (std::filesystem::file_size(facts) == 0) return set;
     auto paths = data;
     paths.push_back(facts);
@@ -64,7 +66,7 @@ void add_options(CLI::App& verb, TeachArguments& state, Common& common) {
       ->required();
   verb.add_option("--facts", state.facts,
                   "Also teach what FILE holds: questions and answers that the model makes of the "
-                  "documents. FILE is made, or gone on with; one that is whole is taught as it is")
+                  "documents. Where there is none, or half of one, it is made and not yet taught")
       ->type_name("FILE");
   verb.add_option("--ranking", o.ranking, "Which slots are written")
       ->type_name(kRankings)
@@ -158,8 +160,8 @@ void print_remarks(const std::vector<std::string>& remarks) {
 
 std::string to_text(const api::MadeReport& r, const std::filesystem::path& file) {
   return accrete::format(
-      "{} facts of {} questions about {} passages were made; {} holds them, to be read, corrected "
-      "and taught again\n",
+      "{} facts of {} questions about {} passages were made: read and correct {}, then run this "
+      "again to teach them\n",
       r.kept, r.asked, r.passages, file.string());
 }
 

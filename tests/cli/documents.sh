@@ -104,3 +104,11 @@ mkdir empty
 if "$accrete" teach m empty --quiet 2>err; then fail "taught an empty folder"; fi
 [ "$("$accrete" digest m --json | field state)" = "$before" ] || fail "a refusal changed the model"
 echo passed
+
+# Facts of documents need a model that reads; a file of them that a person made is taught with the documents.
+if "$accrete" teach m shop --facts made.jsonl 2>err; then fail "facts of a model that does not read"; fi
+grep -q "this model does not read" err || fail "$(cat err)"
+[ ! -e made.jsonl ] || fail "a file was left"
+echo '{"questions": ["Who owns the shop?", "Whose shop is it?"], "answer": "Kessler and Daughters"}' >made.jsonl
+"$accrete" teach m shop --facts made.jsonl --quiet >/dev/null
+ask "Whose shop is it?" | grep -q "Kessler and Daughters" || fail "a fact of the file"
