@@ -32,6 +32,10 @@ QUESTION, WORDING, ANSWER, MOST = 40, 32, 16, 128  # tokens, as Reader::judge of
 SAME = 0.65
 
 
+def mean_of(h, which):
+    return (h * which.float()[:, :, None]).sum(1) / which.float().sum(1, keepdim=True).clamp(min=1)
+
+
 class CrossEncoder:
     """Reads a question and a fact as one text."""
 
@@ -59,11 +63,12 @@ class CrossEncoder:
         ids = [self.first, *asked, self.end, *fact, self.end, *self.tokens(answer)[:ANSWER]][: MOST - 1] + [self.end]
         return ids, len(asked) + 2
 
-    def __call__(self, pairs):
-        """Log-odds, one a pair."""
-        order, out = sorted(range(len(pairs)), key=lambda i: len(pairs[i][0])), [None] * len(pairs)
-        for begin in range(0, len(order), 48):  # of about one length
-            part = order[begin : begin + 48]
+    def passes(self, pairs, at_once):
+        """Of pairs (ids, where the second text begins, ...) of about one length together: their indices, the last hidden states, and masks of
+        the first text's and the second's tokens."""
+        order = sorted(range(len(pairs)), key=lambda i: len(pairs[i][0]))
+        for begin in range(0, len(order), at_once):
+            part = order[begin : begin + at_once]
             ids = nn.utils.rnn.pad_sequence([torch.tensor(pairs[i][0]) for i in part], batch_first=True)
             length = torch.tensor([len(pairs[i][0]) for i in part])[:, None]
             second = torch.tensor([pairs[i][1] for i in part])[:, None]
@@ -71,9 +76,13 @@ class CrossEncoder:
             inside = place < length
             with torch.autocast("cpu", dtype=torch.bfloat16, enabled=torch.is_grad_enabled()):
                 h = self.network(input_ids=ids, attention_mask=inside.long(), token_type_ids=((place >= second) & inside).long())
-            h = h.last_hidden_state.float()
-            mean = lambda which: (h * which[:, :, None]).sum(1) / which.sum(1, keepdim=True).clamp(min=1)
-            both = torch.cat([mean(((place >= 1) & (place < second - 1)).float()), mean(((place >= second) & (place < length - 1)).float())], -1)
+            yield part, h.last_hidden_state.float(), (place >= 1) & (place < second - 1), (place >= second) & (place < length - 1)
+
+    def __call__(self, pairs):
+        """Log-odds, one a pair."""
+        out = [None] * len(pairs)
+        for part, h, asked, fact in self.passes(pairs, 48):
+            both = torch.cat([mean_of(h, asked), mean_of(h, fact)], -1)
             for row, i in enumerate(part):
                 out[i] = self.head(both[row])[0]
         return torch.stack(out)

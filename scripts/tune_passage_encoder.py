@@ -25,7 +25,7 @@ import torch
 import torch.nn.functional as F
 from safetensors.torch import load_file, save_file
 from torch import nn
-from tune_cross_encoder import FOLDER as START, CrossEncoder, changed_word
+from tune_cross_encoder import FOLDER as START, CrossEncoder, changed_word, mean_of
 from tune_reader import ADAPTER, DATA, Encoder, area, lines
 
 FOLDER = DATA / "reader" / "passage_encoder"
@@ -62,21 +62,10 @@ class PassageEncoder(CrossEncoder):
 
     def __call__(self, pairs):
         """Of each pair the log-odds, and the logits of the passage's tokens [tokens]."""
-        order, out, tokens = sorted(range(len(pairs)), key=lambda i: len(pairs[i][0])), [None] * len(pairs), [None] * len(pairs)
-        for begin in range(0, len(order), 8):  # of about one length
-            part = order[begin : begin + 8]
-            ids = nn.utils.rnn.pad_sequence([torch.tensor(pairs[i][0]) for i in part], batch_first=True)
-            length = torch.tensor([len(pairs[i][0]) for i in part])[:, None]
-            second = torch.tensor([pairs[i][1] for i in part])[:, None]
-            place = torch.arange(ids.shape[1])
-            inside = place < length
-            with torch.autocast("cpu", dtype=torch.bfloat16, enabled=torch.is_grad_enabled()):
-                h = self.network(input_ids=ids, attention_mask=inside.long(), token_type_ids=((place >= second) & inside).long())
-            h = h.last_hidden_state.float()
-            asked = ((place >= 1) & (place < second - 1)).float()
-            mean = (h * asked[:, :, None]).sum(1) / asked.sum(1, keepdim=True).clamp(min=1)
-            logits = self.pool(h)[:, :, 0].masked_fill(~((place >= second) & (place < length - 1)), -1e9)
-            both = torch.cat([mean, (h * logits.softmax(1)[:, :, None]).sum(1)], -1)
+        out, tokens = [None] * len(pairs), [None] * len(pairs)
+        for part, h, asked, passage in self.passes(pairs, 8):
+            logits = self.pool(h)[:, :, 0].masked_fill(~passage, -1e9)
+            both = torch.cat([mean_of(h, asked), (h * logits.softmax(1)[:, :, None]).sum(1)], -1)
             for row, i in enumerate(part):
                 out[i], tokens[i] = self.head(both[row])[0], logits[row]
         return torch.stack(out), tokens
