@@ -12,10 +12,10 @@
 
 #include "base/error.h"
 #include "base/file.h"
-#include "eval/score.h"
+#include "bench/score.h"
 #include "io/dataset.h"
 #include "io/safetensors.h"
-#include "learn/baselines/finetune.h"
+#include "bench/baselines/finetune.h"
 
 using namespace accrete;
 using Json = nlohmann::ordered_json;

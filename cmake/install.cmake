@@ -2,9 +2,11 @@
 include(CMakePackageConfigHelpers)
 
 install(TARGETS accrete_cli RUNTIME DESTINATION ${CMAKE_INSTALL_BINDIR})
-install(TARGETS accrete_verbs LIBRARY DESTINATION ${CMAKE_INSTALL_LIBDIR}/accrete)
-# The libtorch that it was built with stays where it is.
-set_target_properties(accrete_verbs PROPERTIES INSTALL_RPATH "${TORCH_INSTALL_PREFIX}/lib")
+install(TARGETS accrete_verbs accrete_bench_program
+        LIBRARY DESTINATION ${CMAKE_INSTALL_LIBDIR}/accrete
+        RUNTIME DESTINATION ${CMAKE_INSTALL_LIBDIR}/accrete)
+# The libtorch that they were built with stays where it is.
+set_target_properties(accrete_verbs accrete_bench_program PROPERTIES INSTALL_RPATH "${TORCH_INSTALL_PREFIX}/lib")
 if(NOT CMAKE_CROSSCOMPILING)
   install(FILES ${CMAKE_BINARY_DIR}/lib/accrete/texts.json
           DESTINATION ${CMAKE_INSTALL_LIBDIR}/accrete)

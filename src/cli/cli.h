@@ -4,10 +4,11 @@
 // standard error. Exit status 0 done, 1 failed or refused, 2 wrong usage.
 //
 // A verb parses and prints. The work is the workspace's (workspace/workspace.h), which makes the
-// JSON too; only benchmarks and pretraining reach below it.
+// JSON too; only pretraining reaches below it.
 //
 // The program itself (main.cc) knows no tensors: it runs the verbs that need none and loads the
-// library of all verbs (verbs.cc), and with it libtorch, for the others.
+// library of all verbs (verbs.cc), and with it libtorch, for the others. `bench` is a program of
+// its own (bench/verbs/main.cc).
 #pragma once
 
 #include <CLI/CLI.hpp>
@@ -49,6 +50,8 @@ struct Common {
 using Run = std::function<int()>;
 using AddVerb = void (*)(CLI::App& app, Common& common, Run& run);
 
+// All but `bench`.
+std::span<const AddVerb> verbs();
 // Parses the command line with these verbs, runs the chosen one and reports errors. Returns the
 // exit status.
 int run_verbs(std::span<const AddVerb> verbs, int argc, char** argv);
@@ -82,11 +85,6 @@ void add_undo(CLI::App& app, Common& common, Run& run);  // undo, redo, revert, 
 void add_diff(CLI::App& app, Common& common, Run& run);
 void add_audit(CLI::App& app, Common& common, Run& run);  // audit, compact
 void add_digest(CLI::App& app, Common& common, Run& run);
-void add_bench(CLI::App& app, Common& common, Run& run);
-void add_bench_forecast(CLI::App& bench, Common& common, Run& run);
-void add_bench_sequence(CLI::App& bench, Common& common, Run& run);
-void add_bench_documents(CLI::App& bench, Common& common, Run& run);
-void add_bench_explain(CLI::App& bench, Common& common, Run& run);
 void add_eval(CLI::App& app, Common& common, Run& run);
 void add_pretrain(CLI::App& app, Common& common, Run& run);
 void add_export(CLI::App& app, Common& common, Run& run);

@@ -1,10 +1,13 @@
 // accrete: the program. What needs no tensors is done here, in milliseconds: help, completion, the
 // ledger's log and what is active. For everything else the library of all verbs is loaded, and
-// libtorch with it.
+// libtorch with it; `bench` is another program, which this one becomes.
 #include <dlfcn.h>
+#include <unistd.h>
 
+#include <cerrno>
 #include <cstdio>
 #include <cstdlib>
+#include <cstring>
 #include <filesystem>
 #include <nlohmann/json.hpp>
 #include <string>
@@ -61,12 +64,16 @@ bool print_text(const fs::path& folder, const std::vector<std::string>& argument
   return true;
 }
 
+// Replaces this program by that of the benchmarks; returns when it cannot be started.
+int run_bench(const fs::path& folder, char** argv) {
+  const fs::path file = folder / cli::kBenchProgram;
+  ::execv(file.c_str(), argv);
+  std::fprintf(stderr, "accrete: cannot start %s: %s\n  try: install accrete again\n", file.c_str(),
+               std::strerror(errno));
+  return 1;
+}
+
 int run_library(const fs::path& folder, int argc, char** argv) {
-  // How OpenMP's threads wait: briefly, then asleep. They would spin for milliseconds at the end of
-  // each parallel region, and on a machine with other work to do take the core from the thread they
-  // wait for: on two cores shared with a compiler, answering took five times longer. The setting is
-  // read when the library is loaded. One of the user's wins.
-  if (std::getenv("OMP_WAIT_POLICY") == nullptr) ::setenv("GOMP_SPINCOUNT", "1000", 0);
   const fs::path file = folder / cli::kVerbsLibrary;
   void* library = ::dlopen(file.c_str(), RTLD_LAZY | RTLD_LOCAL);
   void* entry = library == nullptr ? nullptr : ::dlsym(library, "accrete_verbs_main");
@@ -94,5 +101,11 @@ int main(int argc, char** argv) {
   }
   for (const char* name : kLightNames)
     if (!arguments.empty() && arguments[0] == name) return cli::run_verbs(kLightVerbs, argc, argv);
+  // How OpenMP's threads wait: briefly, then asleep. They would spin for milliseconds at the end of
+  // each parallel region, and on a machine with other work to do take the core from the thread they
+  // wait for: on two cores shared with a compiler, answering took five times longer. The setting is
+  // read when libtorch is loaded. One of the user's wins.
+  if (std::getenv("OMP_WAIT_POLICY") == nullptr) ::setenv("GOMP_SPINCOUNT", "1000", 0);
+  if (!arguments.empty() && arguments[0] == "bench") return run_bench(folder, argv);
   return run_library(folder, argc, argv);
 }

@@ -4,7 +4,7 @@
 // What it would write comes from propose.h. Value rows only: every base weight and every row that
 // was not selected stays bit-identical.
 //
-// Non-goals: the command line, making probes (eval/), ordering of updates (ledger/).
+// Non-goals: the command line, making probes (measure/), ordering of updates (ledger/).
 #pragma once
 
 #include <cstdint>

@@ -4,7 +4,7 @@
 // completion, whose tokens are the labels. Messages: the labels are the assistant's turns. Text:
 // every token but the first, in windows.
 //
-// Non-goals: reading files (io/dataset.h), scoring (eval/), teaching (learn/).
+// Non-goals: reading files (io/dataset.h), scoring (measure/), teaching (learn/).
 #pragma once
 
 #include <ATen/core/Tensor.h>

@@ -77,7 +77,7 @@ class LanguageModel {
 
   const std::filesystem::path& folder() const { return folder_; }
   const Transformer& net() const { return net_; }
-  // To train a copy of the network in memory (learn/baselines); digests stay those of the folder.
+  // To train a copy of the network in memory (bench/baselines); digests stay those of the folder.
   void set_net(Transformer net) { net_ = std::move(net); }
   const Tokenizer& tokenizer() const { return tokenizer_; }
   // Absent: the model has none, or one that is not known, which `uses_chat` then says.

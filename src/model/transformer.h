@@ -2,7 +2,7 @@
 //
 // accrete never trains the weights: gradients flow through the network only from where a caller
 // adds something that requires them (a memory layer's output), and never below the lowest such
-// block. The baselines (learn/baselines) do: they replace the weights of a copy in memory by
+// block. The baselines (bench/baselines) do: they replace the weights of a copy in memory by
 // tensors that require gradients, or give linear layers a low-rank branch. The folder never
 // changes.
 //

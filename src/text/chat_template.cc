@@ -9,7 +9,7 @@
 #include "base/file.h"
 #include "base/format.h"
 #include "io/strict_json.h"
-#include "text/jinja_value.h"
+#include "text/jinja/value.h"
 #include "text/json_fields.h"
 #include "text/unicode.h"
 

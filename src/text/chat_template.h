@@ -1,6 +1,6 @@
 // Chat templates: messages to the prompt text of a model.
 //
-// Templates are Jinja programs, and are run as such (text/jinja.h): the text is that of
+// Templates are Jinja programs, and are run as such (text/jinja): the text is that of
 // `transformers`' apply_chat_template, without tools and documents. Some templates write the day of
 // today (strftime_now); SOURCE_DATE_EPOCH in the environment fixes it. What a template needs beyond
 // that is a clear error (kUnsupported), never a guess.

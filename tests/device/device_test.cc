@@ -7,7 +7,7 @@
 #include <algorithm>
 
 #include "../learn/tiny_model.h"
-#include "learn/baselines/finetune.h"
+#include "bench/baselines/finetune.h"
 #include "learn/reading.h"
 #include "learn/teach.h"
 #include "measure/score.h"

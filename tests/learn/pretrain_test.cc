@@ -6,7 +6,6 @@
 #include <nlohmann/json.hpp>
 
 #include "base/format.h"
-#include "learn/baselines/finetune.h"
 #include "learn/teach.h"
 #include "ledger/ledger.h"
 #include "measure/score.h"
@@ -199,28 +198,6 @@ TEST(Pretrain, LearnsItsFactsInOneWordingAndIsTaughtOthersExactlyUndoably) {
   auto ledger = Ledger::open(model, Ledger::Mode::kWrite);
   ledger.undo(1);
   EXPECT_EQ(LanguageModel::open(model, pretrain_on_one_thread()).state_digest(), state);
-}
-
-// Finetuning, the baseline, trains the memory layer too: values, keys and queries.
-TEST(Pretrain, FinetuningReachesTheMemory) {
-  const TemporaryFolder folder;
-  const auto config = write_tiny_config(folder.path());
-  pretrain(config, folder / "model", options());
-  auto model = LanguageModel::open(folder / "model", pretrain_on_one_thread());
-  FinetuneOptions o;
-  o.optimizer.rate = 1e-2;
-  Finetune finetune(model, {}, o);
-  std::vector<std::pair<std::string, at::Tensor>> before;
-  for (const auto& [name, t] : finetune.parameters())
-    if (name.find("memory") != std::string::npos) before.emplace_back(name, t.detach().clone());
-  EXPECT_EQ(before.size(), 4u);
-  Item item;
-  item.prompts = {"Ada Lunt lives in"};
-  item.answers = {"Lima"};
-  finetune.learn({&item, 1}, 1, {});
-  for (const auto& [name, old] : before)
-    for (const auto& [other, t] : finetune.parameters())
-      EXPECT_TRUE(other != name || !at::equal(old, t)) << name;
 }
 
 TEST(Pretrain, ExportSaysWhatItCannot) {

@@ -1,7 +1,7 @@
 // What the network can do in the middle of its training: bits per byte of text that is held out,
 // and how many known facts it completes, in a phrasing that it was trained on and in another.
 //
-// Non-goals: anything that needs the finished model (eval/).
+// Non-goals: anything that needs the finished model (measure/).
 #pragma once
 
 #include <cstdint>

@@ -5,7 +5,7 @@
 // their moments; bias correction counts a row's own steps. So each row moves exactly as dense Adam
 // would move it, were the steps that did not read it left out.
 //
-// Non-goals: schedules (config.h), the baselines' optimisers (learn/baselines/optimizer.h).
+// Non-goals: schedules (config.h), the baselines' optimisers (bench/baselines/optimizer.h).
 #pragma once
 
 #include <ATen/core/Tensor.h>
