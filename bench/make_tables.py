@@ -207,7 +207,7 @@ def sequence():
             each = [s["seconds"] / max(s["items"], 1) for s in facts]
             cost = f"{sum(s['seconds'] for s in facts[:10]) / len(facts[:10]):.1f} / {sum(s['seconds'] for s in facts[-10:]) / len(facts[-10:]):.1f}" if each else ""
             corrected = f"{100 * p['recall_corrected']:.1f} % of {p['corrected']}" if "recall_corrected" in p else ""
-            method = r["setup"]["method"] + (", pretrained memory" if "native" in path else "")
+            method = {"interference": "**accrete**"}.get(r["setup"]["method"], r["setup"]["method"]) + (", pretrained memory" if "native" in path else "")
             lines.append(f"| {method} | {p['updates']} | {p['facts']} | {100 * p['recall']:.1f} % | {100 * p['recall_untaught_wording']:.1f} % | {corrected} | "
                          f"{100 * p['kept_clozes']:.1f} % | {100 * p['kept_questions']:.1f} % | {p['bits_per_byte_change']:+.4f} | "
                          f"{slots(p)} | {cost} |")

@@ -46,8 +46,10 @@ double rms(const at::Tensor& rows) {
 // What is kept of the prompts, and the packed pass.
 struct FactPasses::Packed {
   PackedPass pass;
-  // Keys and values of the distinct beginnings, a part a node of their tree.
+  // Keys and values of the distinct beginnings, a part a node of their tree: of the blocks from
+  // `first_block` on, at first of all of them.
   std::vector<std::vector<float>> keys;
+  int64_t first_block = 0;
   std::vector<int64_t> part_tokens;
   std::vector<std::vector<size_t>> path;  // of each example
   std::vector<int64_t> begin;             // [n + 1]: rows of each example in h
@@ -58,7 +60,8 @@ struct FactPasses::Packed {
 
   std::vector<Past> past(size_t example) const {
     std::vector<Past> out;
-    for (const size_t p : path[example]) out.push_back({keys[p].data(), part_tokens[p], 0});
+    for (const size_t p : path[example])
+      out.push_back({keys[p].data(), part_tokens[p], first_block});
     return out;
   }
   void read_beginnings(const Transformer& net, std::span<const FactExample> examples,
@@ -66,6 +69,8 @@ struct FactPasses::Packed {
                        std::string_view stage);
   void read_to_block(const Transformer& net, std::span<const FactExample> examples,
                      const FactPassOptions& options, const Reporter& reporter);
+  // Gives back what is kept of the blocks below: no step passes them.
+  void forget_below(int64_t block, int64_t width);
 };
 
 void FactPasses::Packed::read_beginnings(const Transformer& net,
@@ -148,6 +153,14 @@ void FactPasses::Packed::read_to_block(const Transformer& net,
   }
 }
 
+void FactPasses::Packed::forget_below(int64_t block, int64_t width) {
+  for (size_t i = 0; i < keys.size(); ++i) {
+    const int64_t below = (block - first_block) * 2 * part_tokens[i] * width;
+    keys[i] = std::vector<float>(keys[i].begin() + below, keys[i].end());
+  }
+  first_block = block;
+}
+
 FactPasses::FactPasses(const Transformer& net, std::span<const FactExample> examples,
                        const FactPassOptions& options, const Reporter& reporter,
                        std::string_view stage)
@@ -171,6 +184,7 @@ FactPasses::FactPasses(const Transformer& net, std::span<const FactExample> exam
     packed_ = std::make_unique<Packed>(net);
     packed_->read_beginnings(net, examples, options, reporter, stage);
     packed_->read_to_block(net, examples, options, reporter);
+    packed_->forget_below(options.sites.block + 1, net.config().kv_heads * net.config().head_dim);
     std::vector<int64_t> places;
     for (size_t i = 0; i < examples.size(); ++i)
       each_place(examples[i], options.sites, [&](int64_t, int64_t t) {
