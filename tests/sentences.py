@@ -31,7 +31,7 @@ def paragraphs(text):
 
 
 def sentences(paragraph):
-    text = re.sub(r"`[^`]*`", "code", paragraph)
+    text = re.sub(r"`[^`]*`", "Code", paragraph)
     text = re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", text)
     text = re.sub(r"[*_]{1,3}", "", text)
     # An end is a mark, a closing quote or parenthesis, and a new beginning; of "e.g." and "1.5" it is none.

@@ -1,6 +1,6 @@
 // What the verbs of the command line share: options, output, progress.
 //
-// Contract (design §9): with --json one JSON object on standard output; progress and messages on
+// Contract: with --json one JSON object on standard output; progress and messages on
 // standard error. Exit status 0 done, 1 failed or refused, 2 wrong usage.
 //
 // A verb parses and prints. The work is the workspace's (workspace/workspace.h), which makes the

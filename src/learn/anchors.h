@@ -1,5 +1,5 @@
 // Knowledge anchoring: prompts of what is known, whose representation an update should leave where
-// it is (design §3).
+// it is.
 //
 // Before the update the state z_j of every anchor is recorded: the last hidden state, after the
 // final norm, at the position that predicts the first token of its answer, scaled to length 1.

@@ -8,7 +8,7 @@
 //         = P A^T (A P A^T + epsilon I)^-1 V,    P = (G_SS + lambda I)^-1,
 //
 // where E|a^T delta|^2 = tr(delta^T G_SS delta) is exactly what the update does to the logged
-// tokens (design §3; kin: MEMIT's closed form over dense FFN keys, Meng et al. 2023).
+// tokens (kin: MEMIT's closed form over dense FFN keys, Meng et al. 2023).
 //
 // Non-goals: finding v_j (value_solver.h), choosing S (ranking.h).
 #pragma once

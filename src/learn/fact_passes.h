@@ -37,7 +37,7 @@ struct FactPassOptions {
   FactSites sites;
   bool low_precision = false;  // products in bfloat16 (packed_pass.h)
   bool reference = false;      // whole sequences, automatic gradients
-  int64_t rows = 192;          // of a packed batch
+  int64_t rows = 384;          // of a packed batch
 };
 
 class FactPasses {

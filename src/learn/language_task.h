@@ -1,7 +1,7 @@
 // A teach set as something that can be differentiated with respect to the memory layers' outputs.
 //
 // The network below the address block is frozen, so the hidden states there and all
-// accesses are computed once per batch and reused in every pass (design §7). No weight gradient
+// accesses are computed once per batch and reused in every pass. No weight gradient
 // exists anywhere; the backward pass stops at the lowest memory layer.
 //
 // Non-goals: choosing slots (ranking.h), steps (teach.h), tasks other than language.

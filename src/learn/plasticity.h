@@ -1,4 +1,4 @@
-// Plasticity: how far each selected slot may move (design §3).
+// Plasticity: how far each selected slot may move (docs/algorithm.md).
 //
 // The full preconditioner lambda (G_SS + lambda I)^-1 knows how slots are read together; its
 // diagonal lambda / (lambda + G_ii) is a step length a slot; the flat step is 1 everywhere. They

@@ -19,7 +19,7 @@
 namespace accrete {
 
 enum class Ranking {
-  kInterference,  // |dL/dV_i| / sqrt(G_ii + lambda)       (design §3)
+  kInterference,  // |dL/dV_i| / sqrt(G_ii + lambda)
   kTfidf,         // c_i / sum c * log((|B| + 1) / (df_i + 1))   (Lin et al. 2025, sparse memory
                   // finetuning)
   kGradient,      // |dL/dV_i|

@@ -1,6 +1,6 @@
 // Stepwise solver: interference-preconditioned steps on the selected rows, through the real lookup.
 //
-//   m <- mu m + grad,   delta <- delta - eta (1 - mu) lambda (G_SS + lambda I)^-1 m (design §3)
+//   m <- mu m + grad,   delta <- delta - eta (1 - mu) lambda (G_SS + lambda I)^-1 m
 //
 // for each memory layer, with dropout on accesses. Directions that the background leans on hardly
 // move.

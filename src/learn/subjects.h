@@ -2,7 +2,7 @@
 //
 // The subject of a fact is what its phrasings share and the phrasings of other facts do not.
 // Neighbours are the same phrasings about other subjects: an update that also changes those has
-// learned the phrasing, not the fact (design §3).
+// learned the phrasing, not the fact.
 //
 // Non-goals: named-entity recognition; types of names.
 #pragma once

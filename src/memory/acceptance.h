@@ -6,7 +6,7 @@
 // of question and fact read together: cosines find the fact, the cross-encoder tells it from its
 // neighbours. It is asked about the few candidates that could be accepted. The cosines' weights are
 // fitted by logistic regression on public pairs of questions and on the development halves of our
-// own sets (docs/algorithm.md has the figures of what else was tried).
+// own sets (docs/facts.md has the figures of what else was tried).
 //
 // Non-goals: finding candidates (fact_store.h), encoding.
 #pragma once
