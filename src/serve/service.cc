@@ -39,7 +39,7 @@ nlohmann::ordered_json record_json(const UpdateRecord& r) {
 
 nlohmann::ordered_json candidate_json(const FactMemory& memory, const Ledger& ledger,
                                       const Candidate& c) {
-  const StoredFact& fact = memory.store().fact(c.fact);
+  const StoredFact& fact = memory.fact(c.fact);
   const TaughtItem& item = fact.text();
   const UpdateRecord origin = origin_of(ledger, fact);
   return {{"id", origin.id},
@@ -53,12 +53,12 @@ nlohmann::ordered_json candidate_json(const FactMemory& memory, const Ledger& le
 
 nlohmann::ordered_json passage_json(const FactMemory& memory, const Ledger& ledger,
                                     const PassageChoice& c) {
-  const StoredFact& fact = memory.store().fact(c.fact);
+  const StoredFact& fact = memory.fact(c.fact);
   const TaughtItem& item = fact.text();
   return {{"id", origin_of(ledger, fact).id},
           {"source", item.document},
           {"section", item.section},
-          {"quote", quote_of(memory.store(), c)},
+          {"quote", quote_of(memory, c)},
           {"score", c.probability}};
 }
 
@@ -132,13 +132,13 @@ PreparedQuery Service::prepare(const Query& query) const {
   if (tokens) out.prompt = query.tokens;
   // A value that was learned in chats says nothing behind a text to go on with.
   if (out.accepted && !query.chat) {
-    const TaughtItem& fact = model.facts().store().fact(choice.fact).text();
+    const TaughtItem& fact = model.facts().fact(choice.fact).text();
     if (!fact.raw) out.word_for_word = as_it_is(model, fact.answers.front());
   }
   if (query.facts && asks && !choice.taught() && !query.otherwise.empty())
     out.word_for_word = as_it_is(model, query.otherwise);
   const auto name_update = [&](int64_t fact) {
-    const std::string& id = model.facts().store().fact(fact).update_id;
+    const std::string& id = model.facts().fact(fact).update_id;
     if (out.updates.find(id) == std::string::npos)
       out.updates += (out.updates.empty() ? "" : ",") + id;
   };
