@@ -50,8 +50,7 @@ class Service {
  public:
   // At most `resident` overlays stay open. Throws as Workspace::now does, kUnsupported where no
   // texts can be written side by side.
-  Service(const std::filesystem::path& folder, const api::OpenOptions& open,
-          size_t resident = 256);
+  Service(const std::filesystem::path& folder, const api::OpenOptions& open, size_t resident = 256);
 
   const std::filesystem::path& folder() const { return folder_; }  // absolute
   const std::string& name() const { return name_; }
