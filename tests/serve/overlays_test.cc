@@ -177,8 +177,8 @@ TEST_F(ServedOverlays, WhatAKeyMayNotReachIsNotThere) {
 
   const auto ids = [&](const std::string& key) {
     std::vector<std::string> out;
-    for (const auto& model : json_of(send(key, "GET", "/v1/models"))["data"])
-      out.push_back(model["id"]);
+    const auto list = json_of(send(key, "GET", "/v1/models"));
+    for (const auto& model : list["data"]) out.push_back(model["id"]);
     return out;
   };
   EXPECT_EQ(ids(plain_), std::vector<std::string>{"tiny"});
