@@ -42,8 +42,9 @@ UpgradeReport upgrade(const std::filesystem::path& source, const std::filesystem
 class Model {
  public:
   // Memory-maps the base and sums up the active updates. A folder without a memory can be asked but
-  // not taught. Throws kNotFound (no such folder), kUnsupported (architecture), kInvalidArgument
-  // (device, dtype).
+  // not taught. With OpenOptions::overlay everything below is of that overlay, which must be there.
+  // Throws kNotFound (no such folder or overlay), kUnsupported (architecture), kInvalidArgument
+  // (device, dtype, name), kConflict (an overlay of another base).
   static Model open(const std::filesystem::path& folder, const OpenOptions& options = {});
   Model(Model&&) noexcept;
   Model& operator=(Model&&) noexcept;
@@ -89,6 +90,13 @@ class Model {
   // Takes away what was taught from a document, or from all documents below a folder, by its name
   // as teach() read it; undo() brings it back. Throws kNotFound.
   ForgetReport forget(const std::string& source);
+  // Takes over facts that were taught elsewhere, from files that facts_file() wrote or updates, as
+  // one update; nothing is learned. Throws kConflict (made for another model; a question has
+  // another answer here, unless options say what to do), kInvalidArgument, kRefused.
+  MergeReport merge(const std::vector<std::filesystem::path>& files,
+                    const MergeOptions& options = {}, const Callbacks& callbacks = {});
+  // Writes all facts, of an overlay its own, into one file. Throws kRefused when there are none.
+  FactsFile facts_file(const std::filesystem::path& file) const;
   // What a teach would do to every probe, and what it would correct; nothing is changed. Throws as
   // teach() does.
   PlanReport plan(const std::filesystem::path& file, const TeachOptions& options = {},
@@ -141,6 +149,13 @@ class Model {
   void remove_probe(const std::string& name);  // throws kNotFound
   // Measures every probe.
   CheckReport check(const Callbacks& callbacks = {}) const;
+
+  // Overlays of the folder's model: facts of one person or tenant (OpenOptions::overlay). Throw
+  // kInvalidArgument (no name for one), kNotFound, kConflict (it is there, or in use),
+  // kUnsupported.
+  OverlayInfo create_overlay(const std::string& name);
+  std::vector<OverlayInfo> overlays() const;
+  ErasedOverlay erase_overlay(const std::string& name);  // on the disk too
 
   // Takes over what others changed in the folder.
   void reload();

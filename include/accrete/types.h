@@ -82,6 +82,9 @@ struct OpenOptions {
   std::string device = "cpu";     // "cpu", "cuda", "cuda:N"
   std::string dtype = "float32";  // "float32", "bfloat16", "float16"
   int threads = 0;                // of the whole process; 0: every core it may use
+  // The facts of one person or tenant over what the model has for all: what is taught is theirs
+  // alone, and answers them first. Empty: what all share.
+  std::string overlay = {};
 };
 
 // What an open model is.
@@ -98,6 +101,9 @@ struct Info {
   std::string state;    // the name of the state: equal names, equal states
   int64_t updates = 0;  // that are active by the ledger
   bool chat = false;    // it has a chat template
+  // Of an overlay, whose own are counted above: its name, and the facts and passages beneath it.
+  std::string overlay;
+  int64_t shared_facts = 0;
 };
 
 // --- Asking ----------------------------------------------------------------------------------
@@ -143,6 +149,7 @@ struct FactExplanation {
     double whole_cosine = 0;   // with it
     bool contrast = false;     // a word of the question asks for another thing ("red" for "green")
     std::optional<double> cross;  // log-odds that question and fact, read together, go together
+    std::string overlay;          // whose it is; empty: it is shared
   };
   bool accepted = false;
   std::optional<Candidate> nearest;  // the accepted one, or the one that was not
@@ -181,6 +188,7 @@ struct PassageSource {
   double covered = 0;          // share of the weight of the question's words that stand in it
   double cosine = 0;           // of question and the nearest piece
   std::optional<double> read;  // log-odds by which question and passage, read together, go together
+  std::string overlay;         // whose it is; empty: it is shared
 };
 
 struct Explanation {  // `fact` or `rows`
@@ -525,6 +533,52 @@ struct ExportReport {
   std::string folder;
   std::vector<std::string> updates;  // ids, in ledger order
   std::vector<std::string> files;    // names in the folder, sorted
+};
+
+// --- Overlays and merging --------------------------------------------------------------------
+
+struct OverlayInfo {
+  std::string name;
+  std::string created;  // UTC, ISO 8601
+  int64_t updates = 0;  // that are active
+  int64_t facts = 0, passages = 0;
+  int64_t bytes = 0;    // of its files
+  std::string problem;  // why it cannot be used, in words; empty: it can
+};
+
+// What was removed from the disk.
+struct ErasedOverlay {
+  std::string name;
+  int64_t files = 0, bytes = 0;
+};
+
+// The facts of a model or an overlay in one file, which merge() takes.
+struct FactsFile {
+  std::string file;
+  std::string id;  // of its bytes
+  int64_t facts = 0;
+  int64_t bytes = 0;
+};
+
+struct MergeOptions {
+  // Of a question that has another answer already: "refuse" all, keep "ours", take "theirs".
+  std::string on_conflict = "refuse";
+};
+
+struct MergeReport {
+  struct Clash {  // one question with two answers
+    std::string question;
+    std::string answer, file;        // in the file
+    std::string own_answer, update;  // here
+  };
+  std::string update;    // id; empty: everything is there already
+  int64_t files = 0;     // different ones
+  int64_t facts = 0;     // different ones in them
+  int64_t taken = 0;     // that are new here
+  int64_t there = 0;     // that were here
+  int64_t kept = 0;      // left out for a fact of ours
+  int64_t replaced = 0;  // of ours that theirs stand in the place of
+  std::vector<Clash> clashes;
 };
 
 // --- Probes --------------------------------------------------------------------------------------

@@ -4,6 +4,7 @@
 #include "api/facade.h"
 #include "io/documents.h"
 #include "model/language_model.h"
+#include "workspace/overlays.h"
 #include "workspace/workspace.h"
 
 namespace accrete::api {
@@ -188,6 +189,28 @@ void Model::remove_probe(const std::string& name) {
 
 CheckReport Model::check(const Callbacks& callbacks) const {
   return with_errors([&] { return impl_->workspace.check(reporter_of(callbacks)); });
+}
+
+MergeReport Model::merge(const std::vector<std::filesystem::path>& files,
+                         const MergeOptions& options, const Callbacks& callbacks) {
+  return with_errors(
+      [&] { return impl_->workspace.merge(files, options, reporter_of(callbacks)); });
+}
+
+FactsFile Model::facts_file(const std::filesystem::path& file) const {
+  return with_errors([&] { return impl_->workspace.facts_file(file); });
+}
+
+OverlayInfo Model::create_overlay(const std::string& name) {
+  return with_errors([&] { return Overlays(folder()).create(name); });
+}
+
+std::vector<OverlayInfo> Model::overlays() const {
+  return with_errors([&] { return Overlays(folder()).list(); });
+}
+
+ErasedOverlay Model::erase_overlay(const std::string& name) {
+  return with_errors([&] { return Overlays(folder()).erase(name); });
 }
 
 void Model::reload() {

@@ -62,11 +62,11 @@ std::string to_text(const api::RowExplanation& e) {
 
 std::string to_text(const api::FactExplanation::Candidate& c) {
   return accrete::format(
-      "update {}, line {} of {}: \"{}\" -> {}\n  probability {:.3f}, cosine {:.3f} masked, "
+      "{}update {}, line {} of {}: \"{}\" -> {}\n  probability {:.3f}, cosine {:.3f} masked, "
       "{:.3f} whole{}\n{}",
-      c.update, c.line, c.source, c.wording, c.leave ? "left to the model" : c.answer,
-      c.probability, c.masked_cosine, c.whole_cosine,
-      c.cross ? accrete::format(", read together {:+.1f}", *c.cross) : "",
+      c.overlay.empty() ? "" : accrete::format("overlay {}, ", c.overlay), c.update, c.line,
+      c.source, c.wording, c.leave ? "left to the model" : c.answer, c.probability, c.masked_cosine,
+      c.whole_cosine, c.cross ? accrete::format(", read together {:+.1f}", *c.cross) : "",
       c.contrast ? "  a word of the question asks for another thing\n" : "");
 }
 
@@ -93,10 +93,11 @@ std::string to_text(const api::FactExplanation& e) {
 std::string to_text(const api::PassageSource& s) {
   return accrete::format(
       "{}{}\n  \"{}\"\n  probability {:.3f}, {} of the question's words, cosine {:.3f}{}; "
-      "update {}\n",
+      "{}update {}\n",
       s.source, s.section.empty() ? "" : ", " + s.section, s.quote, s.probability,
       percent(s.covered), s.cosine,
-      s.read ? accrete::format(", read together {:+.1f}", *s.read) : "", s.update);
+      s.read ? accrete::format(", read together {:+.1f}", *s.read) : "",
+      s.overlay.empty() ? "" : accrete::format("overlay {}, ", s.overlay), s.update);
 }
 
 // Of an answer that was asked with --explain.
@@ -139,6 +140,7 @@ void add_ask(CLI::App& app, Common& common, Run& run) {
   verb->add_flag("--raw", state->options.raw,
                  "Continue the prompt as it is, without the chat template");
   add_sampling(*verb, state->options);
+  add_overlay(*verb, common);
   add_common(*verb, common,
              "accrete ask my-model \"Where was Ada Lovelace born?\" --max-tokens 32");
   verb->callback([state, &common, &run] {
@@ -166,6 +168,7 @@ void add_chat(CLI::App& app, Common& common, Run& run) {
   verb->add_option("--system", state->system,
                    "System message, before the first turn; default: the template's");
   add_sampling(*verb, state->options);
+  add_overlay(*verb, common);
   add_common(*verb, common, "accrete chat my-model --system \"You answer in one sentence.\"");
   verb->callback([state, &common, &run] {
     run = [state, &common] {

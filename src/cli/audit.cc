@@ -75,6 +75,7 @@ void add_audit(CLI::App& app, Common& common, Run& run) {
   verb->add_option("MODEL", state->model, "A model folder")->type_name("FOLDER")->required();
   verb->add_option("--most", state->most, "How many overlaps and contested slots are listed")
       ->capture_default_str();
+  add_overlay(*verb, common);
   add_common(*verb, common, "accrete audit my-model");
   verb->callback([state, &common, &run] {
     run = [state, &common] {
@@ -97,6 +98,7 @@ void add_audit(CLI::App& app, Common& common, Run& run) {
   fold->add_flag("--erase", how->erase,
                  "Remove what is not active from the disk: what was corrected, undone or forgotten "
                  "cannot come back");
+  add_overlay(*fold, common);
   add_common(*fold, common, "accrete compact my-model    (accrete undo my-model unfolds it)");
   fold->callback([how, &common, &run] {
     run = [how, &common] {

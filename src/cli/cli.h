@@ -62,6 +62,9 @@ void set_up(CLI::App& app, std::span<const AddVerb> verbs, Common& common, Run& 
 // example of its use.
 void add_common(CLI::App& verb, Common& common, const std::string& example = "");
 
+// --overlay NAME, of verbs that work on the facts of one person or tenant too.
+void add_overlay(CLI::App& verb, Common& common);
+
 // Help: what an option takes is its type name, and { , } in it are its choices.
 std::shared_ptr<CLI::FormatterBase> help_formatter();
 // Those choices; empty: anything goes.
@@ -88,6 +91,8 @@ void add_digest(CLI::App& app, Common& common, Run& run);
 void add_eval(CLI::App& app, Common& common, Run& run);
 void add_pretrain(CLI::App& app, Common& common, Run& run);
 void add_export(CLI::App& app, Common& common, Run& run);
+void add_overlay_verb(CLI::App& app, Common& common, Run& run);
+void add_merge(CLI::App& app, Common& common, Run& run);
 void add_completion(CLI::App& app, Common& common, Run& run);
 void add_serve(CLI::App& app, Common& common, Run& run);
 void add_key(CLI::App& app, Common& common, Run& run);

@@ -127,6 +127,19 @@ void add_common(CLI::App& verb, Common& common, const std::string& example) {
   if (!example.empty()) verb.footer("Example:\n  " + example);
 }
 
+void add_overlay(CLI::App& verb, Common& common) {
+  verb.add_option(
+          "--overlay", common.open.overlay,
+          "The facts of one person or tenant (`accrete overlay create`) over what all share; "
+          "default: what all share")
+      ->check(CLI::Validator(
+          [](std::string& name) {
+            return name.empty() ? std::string("a name is expected") : std::string();
+          },
+          ""))
+      ->type_name("NAME");
+}
+
 std::string table(const std::vector<std::vector<std::string>>& rows) {
   std::vector<size_t> width;
   for (const auto& row : rows)

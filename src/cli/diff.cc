@@ -57,6 +57,7 @@ void add_diff(CLI::App& app, Common& common, Run& run) {
   verb->add_option("A", state->a, "An update's id, its beginning or its tag; or base, or state")
       ->required();
   verb->add_option("B", state->b, "The same; left out: all other active updates together");
+  add_overlay(*verb, common);
   add_common(*verb, common, "accrete diff my-model 3f2a prices-2025");
   verb->callback([state, &common, &run] {
     run = [state, &common] {

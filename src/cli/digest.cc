@@ -12,6 +12,7 @@ void add_digest(CLI::App& app, Common& common, Run& run) {
   auto* verb =
       app.add_subcommand("digest", "SHA-256 of the base and of the state with its updates");
   verb->add_option("MODEL", *folder, "A model folder")->type_name("FOLDER")->required();
+  add_overlay(*verb, common);
   add_common(*verb, common, "accrete digest my-model");
   verb->callback([folder, &common, &run] {
     run = [folder, &common] {

@@ -38,6 +38,7 @@ void add_eval(CLI::App& app, Common& common, Run& run) {
                    "Above 0: take fewer questions for what was taught, below 0: more")
       ->type_name("X")
       ->capture_default_str();
+  add_overlay(*verb, common);
   add_common(*verb, common, "accrete eval my-model questions.jsonl --items answers.jsonl");
   verb->callback([state, &common, &run] {
     run = [state, &common] {

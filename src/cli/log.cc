@@ -56,10 +56,11 @@ void add_log(CLI::App& app, Common& common, Run& run) {
   auto state = std::make_shared<State>();
   auto* verb = app.add_subcommand("log", "The updates of a model, oldest first");
   verb->add_option("MODEL", state->model, "A model folder")->type_name("FOLDER")->required();
+  add_overlay(*verb, common);
   add_common(*verb, common, "accrete log my-model --json");
   verb->callback([state, &common, &run] {
     run = [state, &common] {
-      const auto updates = History(state->model).log();
+      const auto updates = History(state->model, common.open.overlay).log();
       std::vector<std::vector<std::string>> rows = {
           {"UPDATE", "TIME", "ITEMS", "", "TAG", "SOURCE"}};
       for (const auto& u : updates)
@@ -74,10 +75,11 @@ void add_log(CLI::App& app, Common& common, Run& run) {
       "show", "One update: where it came from, what was measured, what was taught");
   show->add_option("MODEL", state->model, "A model folder")->type_name("FOLDER")->required();
   show->add_option("ID", state->id, "An update's id, its beginning, or a tag")->required();
+  add_overlay(*show, common);
   add_common(*show, common, "accrete show my-model 3f2a");
   show->callback([state, &common, &run] {
     run = [state, &common] {
-      const auto details = History(state->model).show(state->id);
+      const auto details = History(state->model, common.open.overlay).show(state->id);
       common.print(to_json(details), to_text(details));
       return 0;
     };

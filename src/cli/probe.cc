@@ -36,6 +36,7 @@ void add_probe(CLI::App& app, Common& common, Run& run) {
       ->capture_default_str();
   add->add_flag("--raw", state->options.raw, "Prompts as they are, without the chat template");
   add->add_flag("--replace", state->options.replace, "Replace a probe of that name");
+  add_overlay(*add, common);
   add_common(*add, common, "accrete probe add my-model known known.jsonl --raw --floor 0.95");
   add->callback([state, &common, &run] {
     run = [state, &common] {
@@ -71,6 +72,7 @@ void add_probe(CLI::App& app, Common& common, Run& run) {
       ->type_name("FILE");
   find->add_flag("--raw", state->options.raw, "Prompts as they are, without the chat template");
   find->add_flag("--replace", state->options.replace, "Replace a probe of that name");
+  add_overlay(*find, common);
   add_common(*find, common,
              "accrete probe discover my-model questions.jsonl --name general --floor 0.95");
   find->callback([state, &common, &run] {
@@ -89,10 +91,11 @@ void add_probe(CLI::App& app, Common& common, Run& run) {
 
   auto* list = verb->add_subcommand("list", "The probes of a model");
   list->add_option("MODEL", state->model, "A model folder")->type_name("FOLDER")->required();
+  add_overlay(*list, common);
   add_common(*list, common, "accrete probe list my-model");
   list->callback([state, &common, &run] {
     run = [state, &common] {
-      const auto probes = History(state->model).probes();
+      const auto probes = History(state->model, common.open.overlay).probes();
       std::vector<std::vector<std::string>> rows = {{"NAME", "ITEMS", "BASE", "FLOOR"}};
       for (const auto& p : probes)
         rows.push_back({p.name, std::to_string(p.items), accrete::format("{:.4f}", p.base),
@@ -105,11 +108,12 @@ void add_probe(CLI::App& app, Common& common, Run& run) {
   auto* remove = verb->add_subcommand("remove", "Remove a probe");
   remove->add_option("MODEL", state->model, "A model folder")->type_name("FOLDER")->required();
   remove->add_option("NAME", state->options.name, "The probe's name")->required();
+  add_overlay(*remove, common);
   add_common(*remove, common, "accrete probe remove my-model general");
   remove->callback([state, &common, &run] {
     run = [state, &common] {
       const std::string& name = state->options.name;
-      History(state->model).remove_probe(name);
+      History(state->model, common.open.overlay).remove_probe(name);
       common.print({{"removed", name}}, "removed " + name + "\n");
       return 0;
     };
@@ -120,6 +124,7 @@ void add_check(CLI::App& app, Common& common, Run& run) {
   auto folder = std::make_shared<std::string>();
   auto* verb = app.add_subcommand("check", "Run every probe: kept and lost against the base");
   verb->add_option("MODEL", *folder, "A model folder")->type_name("FOLDER")->required();
+  add_overlay(*verb, common);
   add_common(*verb, common, "accrete check my-model || echo \"a probe is below its floor\"");
   verb->callback([folder, &common, &run] {
     run = [folder, &common] {

@@ -20,7 +20,7 @@ struct ServeArguments {
   std::string model, host = "127.0.0.1", keys, otherwise;
   std::vector<std::string> allow_hosts;
   uint16_t port = 8080;
-  int64_t rows = 64, queue = 256;
+  int64_t rows = 64, queue = 256, resident = 256;
   double grace = 30;
 };
 
@@ -41,7 +41,9 @@ int serve_model(const ServeArguments& a, const Common& common) {
                              std::to_string(common.seed)};
   options.engine.rows = a.rows;
   options.engine.queue = a.queue;
-  serve::Api api(std::make_shared<serve::Service>(a.model, common.open), options);
+  serve::Api api(
+      std::make_shared<serve::Service>(a.model, common.open, static_cast<size_t>(a.resident)),
+      options);
   serve::HttpServer server(a.host, a.port, api.handlers());
   const std::string host = a.host.find(':') == std::string::npos ? a.host : "[" + a.host + "]";
   common.print({{"url", accrete::format("http://{}:{}/v1", host, server.port())},
@@ -102,6 +104,11 @@ void add_serve(CLI::App& app, Common& common, Run& run) {
       ->envname("ACCRETE_SERVE_QUEUE")
       ->check(CLI::Range(1, 1000000))
       ->capture_default_str();
+  verb->add_option("--resident", state->resident,
+                   "Overlays that stay open; the one that was not asked for longest goes first")
+      ->envname("ACCRETE_SERVE_RESIDENT")
+      ->check(CLI::Range(1, 1000000))
+      ->capture_default_str();
   verb->add_option("--grace", state->grace, "What answers have to be finished in at the end")
       ->envname("ACCRETE_SERVE_GRACE")
       ->type_name("SECONDS")
@@ -114,7 +121,7 @@ void add_serve(CLI::App& app, Common& common, Run& run) {
 
 void add_key(CLI::App& app, Common& common, Run& run) {
   struct State {
-    std::string file, name;
+    std::string file, name, overlay;
     std::vector<std::string> scopes = {"ask"};
   };
   auto state = std::make_shared<State>();
@@ -127,13 +134,21 @@ void add_key(CLI::App& app, Common& common, Run& run) {
       ->type_name("{ask,teach,undo,admin}")
       ->check(CLI::IsMember({"ask", "teach", "undo", "admin"}))
       ->capture_default_str();
+  add->add_option(
+         "--overlay", state->overlay,
+         "The one overlay that it reaches, where it asks, teaches and undoes; default: what "
+         "all share, or with admin everything")
+      ->type_name("NAME");
   add_common(*add, common, "accrete key add keys.jsonl desk --scope ask --scope teach");
   add->callback([state, &common, &run] {
     run = [state, &common] {
       std::vector<serve::Scope> scopes;
       for (const auto& name : state->scopes) scopes.push_back(serve::parse_scope(name));
-      const std::string key = serve::add_key(state->file, state->name, scopes);
-      common.print({{"name", state->name}, {"key", key}, {"scopes", state->scopes}}, key + "\n");
+      const std::string key = serve::add_key(state->file, state->name, scopes, state->overlay);
+      nlohmann::ordered_json json = {
+          {"name", state->name}, {"key", key}, {"scopes", state->scopes}};
+      if (!state->overlay.empty()) json["overlay"] = state->overlay;
+      common.print(json, key + "\n");
       return 0;
     };
   });
@@ -143,7 +158,7 @@ void add_key(CLI::App& app, Common& common, Run& run) {
   list->callback([state, &common, &run] {
     run = [state, &common] {
       nlohmann::ordered_json json = nlohmann::ordered_json::array();
-      std::vector<std::vector<std::string>> rows = {{"NAME", "SCOPES"}};
+      std::vector<std::vector<std::string>> rows = {{"NAME", "SCOPES", "OVERLAY"}};
       for (const serve::Key& key : serve::read_keys(state->file)) {
         std::string scopes;
         nlohmann::ordered_json names = nlohmann::ordered_json::array();
@@ -152,7 +167,8 @@ void add_key(CLI::App& app, Common& common, Run& run) {
           scopes += (scopes.empty() ? "" : ", ") + std::string(serve::scope_name(scope));
         }
         json.push_back({{"name", key.name}, {"scopes", names}});
-        rows.push_back({key.name, scopes});
+        if (!key.overlay.empty()) json.back()["overlay"] = key.overlay;
+        rows.push_back({key.name, scopes, key.overlay});
       }
       common.print({{"keys", json}}, json.empty() ? "there are no keys\n" : table(rows));
       return 0;

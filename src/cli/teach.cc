@@ -215,6 +215,7 @@ void add_teach(CLI::App& app, Common& common, Run& run) {
       "teach",
       "Teach a set in one transaction: write few rows, validate, commit or change nothing");
   add_options(*verb, *state, common);
+  add_overlay(*verb, common);
   add_common(*verb, common, "accrete teach my-model facts.jsonl --max-seconds 600");
   verb->callback([state, &common, &run] {
     run = [state, &common] {
@@ -244,6 +245,7 @@ void add_forget(CLI::App& app, Common& common, Run& run) {
   verb->add_option("--source", state->source, "The document's path or address, as it was taught")
       ->type_name("PATH")
       ->required();
+  add_overlay(*verb, common);
   add_common(*verb, common, "accrete forget my-model --source manual/returns.md");
   verb->callback([state, &common, &run] {
     run = [state, &common] {
@@ -265,6 +267,7 @@ void add_plan(CLI::App& app, Common& common, Run& run) {
   auto* verb = app.add_subcommand(
       "plan", "What a teach would do to every probe, which slots and updates it meets; no change");
   add_options(*verb, *state, common);
+  add_overlay(*verb, common);
   add_common(*verb, common, "accrete plan my-model facts.jsonl");
   verb->callback([state, &common, &run] {
     run = [state, &common] {

@@ -44,10 +44,11 @@ void add_steps(CLI::App& app, Common& common, Run& run) {
             },
             ""))
         ->capture_default_str();
+    add_overlay(*verb, common);
     add_common(*verb, common, accrete::format("accrete {} my-model 2", name));
     verb->callback([state, undo, &common, &run] {
       run = [state, undo, &common] {
-        const History history(state->model);
+        const History history(state->model, common.open.overlay);
         print(common, undo ? history.undo(state->count) : history.redo(state->count));
         return 0;
       };
@@ -69,10 +70,11 @@ void add_revert(CLI::App& app, Common& common, Run& run) {
   verb->add_option("MODEL", state->model, "A model folder")->type_name("FOLDER")->required();
   verb->add_option("ID", state->id, "An update's id, its beginning, or a tag")->required();
   verb->add_flag("--again", state->again, "Bring it back, in its old place; redo does not");
+  add_overlay(*verb, common);
   add_common(*verb, common, "accrete revert my-model 3f2a && accrete revert my-model 3f2a --again");
   verb->callback([state, &common, &run] {
     run = [state, &common] {
-      print(common, History(state->model).revert(state->id, state->again));
+      print(common, History(state->model, common.open.overlay).revert(state->id, state->again));
       return 0;
     };
   });
@@ -89,13 +91,15 @@ void add_tag(CLI::App& app, Common& common, Run& run) {
   verb->add_option("ID", state->id, "An update's id, its beginning, or its tag")->required();
   auto* name = verb->add_option("NAME", state->name, "Letters, digits, '_', '.' and '-'");
   verb->add_flag("--remove", state->remove, "Take the update's tag away")->excludes(name);
+  add_overlay(*verb, common);
   add_common(*verb, common, "accrete tag my-model 3f2a prices-2025");
   verb->callback([state, &common, &run] {
     run = [state, &common] {
       if (state->name.empty() != state->remove)
         throw Error(ErrorCode::kInvalidArgument, "a tag needs a name",
                     "give NAME, or --remove to take the tag away");
-      const api::TagReport r = History(state->model).tag(state->id, state->name);
+      const api::TagReport r =
+          History(state->model, common.open.overlay).tag(state->id, state->name);
       common.print(to_json(r), state->remove ? accrete::format("{} has no tag now\n", r.id)
                                              : accrete::format("{} is {} now\n", r.id, r.tag));
       return 0;

@@ -84,7 +84,7 @@ class Maker {
                   "name .md, .txt, .html or .pdf files, or lines with a text");
     Update update;
     append_passages(model.facts().reader(), std::move(lessons.passages), update, reporter);
-    model_.use_facts(model.facts().with(FactStore()).plus("made", std::move(update)));
+    model_.use_facts(model.facts().untaught().plus("made", std::move(update)));
   }
 
   int64_t size() const { return model_.facts().store().size(); }

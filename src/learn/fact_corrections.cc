@@ -43,9 +43,15 @@ struct Pending {
 
 class Finder {
  public:
-  Finder(const LanguageModel& model, FactLessons& lessons,
-         const std::function<std::string(const std::string&)>& source_of)
-      : model_(model), store_(model.facts().store()), lessons_(lessons), source_of_(source_of) {}
+  // `beneath`: these facts are shared, and the lessons are an overlay's. They stay; asked as they
+  // are, the overlay is to answer.
+  Finder(LanguageModel model, FactLessons& lessons,
+         const std::function<std::string(const std::string&)>& source_of, bool beneath)
+      : model_(std::move(model)),
+        store_(model_.facts().store()),
+        lessons_(lessons),
+        source_of_(source_of),
+        beneath_(beneath) {}
 
   std::vector<Conflict> run() {
     if (store_.empty()) return {};
@@ -93,6 +99,7 @@ class Finder {
       const bool same = old.leave == lesson.item.leave &&
                         (old.leave || same_text(old.answers.front(), lesson.item.answers.front()));
       if (same) continue;
+      if (beneath_ && (old.leave || lesson.item.leave)) continue;
       // A question that is left to the model takes no other wording of a fact with it.
       if (lesson.item.leave && !old.leave && v.accepted < old.prompts.size()) continue;
       const bool either_left = old.leave || lesson.item.leave;
@@ -144,7 +151,7 @@ class Finder {
   void replace(FactLesson& lesson, int64_t f) {
     const StoredFact& fact = store_.fact(f);
     const TaughtItem& old = fact.text();
-    lesson.item.replaces.push_back(fact.id);
+    if (!beneath_) lesson.item.replaces.push_back(fact.id);
     if (old.leave || lesson.item.leave) return;
     conflicts_.push_back({lesson.item.prompts.front(), lesson.item.answers.front(),
                           lesson.item.line, fact.update_id, old.line, old.answers.front(),
@@ -164,7 +171,7 @@ class Finder {
   }
 
   void remark(const FactLesson& lesson, int64_t f) {
-    if (lessons_.remarks.size() >= kMostRemarks) return;
+    if (beneath_ || lessons_.remarks.size() >= kMostRemarks) return;
     const TaughtItem& old = store_.fact(f).text();
     lessons_.remarks.push_back(accrete::format(
         "line {} lies near {} of update {}, which stays{}; if it corrects that, teach it with that "
@@ -173,10 +180,11 @@ class Finder {
         old.leave ? std::string() : accrete::format(" and says {}", quoted(old.answers.front()))));
   }
 
-  const LanguageModel& model_;
+  const LanguageModel model_;
   const FactStore& store_;
   FactLessons& lessons_;
   const std::function<std::string(const std::string&)>& source_of_;
+  bool beneath_;
   std::vector<Conflict> conflicts_;
 };
 
@@ -185,7 +193,16 @@ class Finder {
 std::vector<Conflict> find_corrections(
     const LanguageModel& model, FactLessons& lessons,
     const std::function<std::string(const std::string&)>& source_of) {
-  return Finder(model, lessons, source_of).run();
+  const auto with = [&](FactMemory facts) {
+    LanguageModel out = model;
+    out.use_facts(std::move(facts));
+    return out;
+  };
+  if (model.facts().shared() == nullptr) return Finder(model, lessons, source_of, false).run();
+  auto own = Finder(with(model.facts().alone()), lessons, source_of, false).run();
+  const auto shared = Finder(with(model.facts().beneath()), lessons, source_of, true).run();
+  own.insert(own.end(), shared.begin(), shared.end());
+  return own;
 }
 
 }  // namespace accrete

@@ -6,6 +6,9 @@
 // enough: "How long does a calibration take?" is often taken for "How often is it calibrated?".
 // What lies near and stays is remarked on.
 //
+// An overlay's lessons replace its own facts alone. A shared fact with another answer stays, and
+// the lesson takes its wordings, so that in this overlay all of them are answered by the lesson.
+//
 // Non-goals: two answers in one file (fact_lessons.h refuses them), the ledger.
 #pragma once
 

@@ -7,6 +7,7 @@
 
 #include "base/error.h"
 #include "base/format.h"
+#include "learn/fact_teach.h"
 #include "model/fact_memory.h"
 #include "model/language_model.h"
 #include "text/passages.h"
@@ -36,7 +37,8 @@ TaughtItem as_line(const TaughtItem& item) {
   return out;
 }
 
-// Appends fact `from` of a store to an update.
+}  // namespace
+
 void append_fact(const StoredFact& from, Update& to) {
   const UpdateFacts& facts = from.update->facts;
   UpdateFacts& out = to.facts;
@@ -55,8 +57,6 @@ void append_fact(const StoredFact& from, Update& to) {
   copy(facts.answer_scales, item, 1, out.answer_scales);
   to.taught.items.push_back(from.text());
 }
-
-}  // namespace
 
 FactAudit audit_facts(const Ledger& ledger, size_t most) {
   FactAudit out;
@@ -193,10 +193,7 @@ CompactResult compact_facts(const fs::path& folder, const ModelInState& model_in
     result.bytes_before += file_bytes(ledger, r.id);
   }
   record.measurements["folds"] = folded;
-  fold.metadata["method"] = record.method;
-  fold.metadata["parent"] = record.parent;
-  fold.metadata["tool_version"] = tool_version;
-  fold.metadata["reader_digest"] = model.facts().info().reader_digest;
+  fold.metadata = fact_metadata(model, record);
   model.use_facts(model.facts().with(FactStore()).plus("fold", fold));
   result.digest_after = model.state_digest();
   if (result.digest_before != result.digest_after)

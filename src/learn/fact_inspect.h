@@ -63,6 +63,9 @@ std::vector<TaughtItem> facts_named(const Ledger& ledger, const std::string& nam
 CompactResult compact_facts(const std::filesystem::path& folder, const ModelInState& model_in,
                             const std::string& tool_version, const Reporter& reporter);
 
+// Appends a fact to an update: its texts, keys and values.
+void append_fact(const StoredFact& from, Update& to);
+
 // The update that first taught a fact of the state: behind a fold, the member that it came with.
 UpdateRecord origin_of(const Ledger& ledger, const StoredFact& fact);
 

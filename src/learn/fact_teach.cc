@@ -10,8 +10,8 @@
 #include "learn/documents.h"
 #include "learn/fact_corrections.h"
 #include "learn/fact_keys.h"
+#include "learn/fact_watch.h"
 #include "learn/teach_clock.h"
-#include "measure/fact_probe.h"
 #include "model/fact_memory.h"
 #include "model/weight_pages.h"
 #include "text/wording.h"
@@ -21,16 +21,10 @@ namespace {
 
 namespace fs = std::filesystem;
 
-// One probe and how it stands before and after.
-struct WatchedFactProbe {
-  Probe probe;
-  std::string base, digest;
-  FactProbeState before, after;
-};
-
 struct FactSession {
   Ledger ledger;
-  Snapshot snapshot;  // active updates and probes of one moment
+  Snapshot snapshot;                  // active updates and probes of one moment
+  std::vector<UpdateRecord> beneath;  // of an overlay: the model's own
   LanguageModel model;
   FactLessons lessons;
   DocumentLessons documents;
@@ -52,15 +46,9 @@ struct FactSession {
                   "teach questions with their answers, with --raw");
     lessons.remarks.insert(lessons.remarks.end(), documents.remarks.begin(),
                            documents.remarks.end());
-    for (Probe& probe : probes_of(ledger, snapshot)) {
-      WatchedFactProbe watched;
-      watched.digest = probe.digest;
-      watched.base = probe.record.details.value("base_answers", std::string());
-      if (watched.base.empty()) watched.base = base_answers(model, probe, reporter);
-      watched.probe = std::move(probe);
-      watched.before = fact_probe_state(model, watched.probe, watched.base, reporter);
-      probes.push_back(std::move(watched));
-    }
+    if (model.facts().shared() != nullptr)
+      beneath = Ledger::open(model.folder(), Ledger::Mode::kRead).updates();
+    probes = watch_fact_probes(model, probes_for(model, ledger, snapshot), reporter);
     conflicts =
         find_corrections(model, lessons, [this](const std::string& id) { return source_of(id); });
   }
@@ -72,8 +60,9 @@ struct FactSession {
   }
 
   std::string source_of(const std::string& id) const {
-    for (const UpdateRecord& r : snapshot.active)
-      if (r.id == id) return r.source;
+    for (const auto* records : {&snapshot.active, &beneath})
+      for (const UpdateRecord& r : *records)
+        if (r.id == id) return r.source;
     return {};
   }
 };
@@ -110,7 +99,7 @@ std::vector<TaughtItem> leave_probes(const LanguageModel& trial,
       left.prompts = {question.text};
       left.raw = question.raw;
       left.leave = true;
-      left.subject = trial.facts().store().fact(watched.after.chosen[i]).text().subject;
+      left.subject = trial.facts().fact(watched.after.chosen[i]).text().subject;
       // A question whose subject was named before it stands for itself.
       if (find_name(question.text, left.subject).empty()) left.subject.clear();
       out.push_back(std::move(left));
@@ -122,12 +111,6 @@ LanguageModel with_update(const LanguageModel& model, Update update) {
   LanguageModel trial = model;
   trial.use_facts(model.facts().plus("", std::move(update)));
   return trial;
-}
-
-void ask_probes(const LanguageModel& trial, std::vector<WatchedFactProbe>& probes,
-                const Reporter& reporter) {
-  for (WatchedFactProbe& watched : probes)
-    watched.after = fact_probe_state(trial, watched.probe, watched.base, reporter);
 }
 
 std::map<std::string, ProbeForecast> forecasts(const std::vector<WatchedFactProbe>& probes) {
@@ -182,7 +165,7 @@ double answered_share(const LanguageModel& model, const AskedWordings& wordings,
       right += !by_value && said;
       continue;
     }
-    const TaughtItem& chosen = model.facts().store().fact(choices[i].fact).text();
+    const TaughtItem& chosen = model.facts().fact(choices[i].fact).text();
     right += (said || !by_value) && same_text(chosen.answers.front(), item.answers.front());
   }
   return right / static_cast<double>(choices.size());
@@ -303,7 +286,7 @@ std::shared_ptr<const LanguageModel> state_after(const LanguageModel& model,
   active.push_back(committed);
   auto after = std::make_shared<LanguageModel>(model);
   after->use_facts(model.facts().plus(committed.id, std::move(update)));
-  after->name_state(state_key(active));
+  after->name_state(model.state_of(active));
   return after;
 }
 
@@ -372,19 +355,15 @@ std::map<std::string, int64_t> subjects_of(std::span<const FactLesson> lessons) 
 
 }  // namespace
 
-namespace {
-
-// In the file only what the same teach gives again: no times.
-Metadata metadata_of(const fs::path& folder, const LanguageModel& model,
-                     const UpdateRecord& record) {
-  return {{"base_digest", load_memory_info(folder).value("base_digest", "")},
-          {"reader_digest", model.facts().info().reader_digest},
+Metadata fact_metadata(const LanguageModel& model, const UpdateRecord& record) {
+  const FactMemoryInfo& info = model.facts().info();
+  return {{"base_digest", load_memory_info(model.folder()).value("base_digest", "")},
+          {"reader_digest", info.reader_digest},
+          {"block", std::to_string(info.sites.block)},
           {"parent", record.parent},
           {"method", record.method},
           {"tool_version", record.tool_version}};
 }
-
-}  // namespace
 
 PlanResult plan_facts(const fs::path& folder, const Dataset& data, const ModelInState& model_in,
                       const TeachOptions& options, const Reporter& reporter) {
@@ -471,21 +450,8 @@ TeachResult teach_facts(const fs::path& folder, const Dataset& data, const Model
     kept.after = watched.after.score;
     kept.kept = probe_kept(watched.probe, kept.after);
     kept.floor = watched.probe.record.floor;
-    if (probe_holds(watched.probe, kept.after)) continue;
-    std::string lines;
-    for (size_t i = 0; i < watched.after.chosen.size() && lines.size() < 200; ++i)
-      if (watched.after.exact[i] < watched.before.exact[i])
-        lines += (lines.empty() ? "" : ", ") +
-                 quoted(watched.probe.data.items[i].kind == Item::Kind::kMessages
-                            ? std::string("a conversation")
-                            : probe_question(watched.probe.data.items[i]));
-    throw Error(
-        ErrorCode::kRefused,
-        accrete::format("the floor of probe {} would break: {:.4f} of its base, {:.4f} is the "
-                        "floor; nothing was changed. It would change: {}",
-                        watched.probe.record.name, kept.kept, *kept.floor, lines),
-        "leave these questions out, or lower the probe's floor");
   }
+  require_floors(session.probes);
   // What could not be learned exactly in every wording is taught all the same, and remarked on.
   size_t at = 0;
   for (const FactLesson& lesson : lessons) {
@@ -517,7 +483,7 @@ TeachResult teach_facts(const fs::path& folder, const Dataset& data, const Model
   record.tool_version = options.tool_version;
   record.measurements = {
       {"learned", {{"before", result.learned_before}, {"after", result.learned_after}}},
-      {"state", state_key(session.snapshot.active)},
+      {"state", model.state_of(session.snapshot.active)},
       {"seconds", clock.seconds()}};
   if (result.asked_after)
     record.measurements["asked"] = {{"before", *result.asked_before},
@@ -533,7 +499,7 @@ TeachResult teach_facts(const fs::path& folder, const Dataset& data, const Model
                                                               {"after", watched.after.score},
                                                               {"probe", watched.digest}};
   Metadata& metadata = proposal.update.metadata;
-  metadata = metadata_of(folder, model, record);
+  metadata = fact_metadata(model, record);
   metadata["data_digest"] = data.digest;
   metadata["seed"] = std::to_string(options.seed);
   metadata["learned"] =
@@ -563,7 +529,7 @@ ForgetResult forget_documents(const fs::path& folder, const std::string& source,
   record.method = "forget";
   record.tool_version = tool_version;
   record.measurements = {{"forgotten", result.documents}, {"passages", result.passages}};
-  update.metadata = metadata_of(folder, model, record);
+  update.metadata = fact_metadata(model, record);
   const UpdateRecord committed = ledger.commit(update, record);
   result.update = committed.id;
   result.after = state_after(model, active, std::move(update), committed);

@@ -24,7 +24,12 @@ struct FactProposal {
 FactProposal propose_facts(const LanguageModel& model, std::span<const FactLesson> lessons,
                            const FactValueOptions& options, const Reporter& reporter);
 
-// `model_in` is called once, after the ledger of `folder` was opened.
+// What an update of facts says of the model that it is for, and where it comes from: what the same
+// teach gives again, and no times. `accrete merge` compares it.
+Metadata fact_metadata(const LanguageModel& model, const UpdateRecord& record);
+
+// `folder` of the model or an overlay (ledger/overlay_folder.h). `model_in` is called once, after
+// its ledger was opened.
 TeachResult teach_facts(const std::filesystem::path& folder, const Dataset& data,
                         const ModelInState& model_in, const TeachOptions& options,
                         const Reporter& reporter);

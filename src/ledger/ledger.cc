@@ -9,6 +9,7 @@
 #include "base/format.h"
 #include "io/utf8.h"
 #include "ledger/ledger_impl.h"
+#include "ledger/overlay_folder.h"
 
 namespace accrete {
 namespace {
@@ -62,10 +63,17 @@ Ledger Ledger::create(const fs::path& model) {
   if (!fs::is_directory(model, ignored))
     throw Error(ErrorCode::kNotFound, accrete::format("there is no folder {}", model.string()),
                 "check the path");
-  const fs::path folder = model / "accrete";
+  Ledger made = create_in(model / "accrete");
+  sync_folder(model);
+  return made;
+}
+
+Ledger Ledger::create_in(const fs::path& folder) {
+  std::error_code ignored;
   const auto refuse_existing = [&] {
     if (fs::exists(folder / kDatabase, ignored))
-      throw Error(ErrorCode::kConflict, accrete::format("{} has a ledger already", model.string()),
+      throw Error(ErrorCode::kConflict,
+                  accrete::format("{} has a ledger already", folder.parent_path().string()),
                   "choose another folder, or remove its folder `accrete` to start over");
   };
   refuse_existing();
@@ -81,7 +89,6 @@ Ledger Ledger::create(const fs::path& model) {
     for (const char* name : {kUpdates, kProbes})
       if (make_folder(folder / name)) made.push_back(folder / name);
     create_ledger_database(folder / kDatabase);
-    sync_folder(model);
     return Ledger(std::make_unique<Impl>(folder, Mode::kWrite, std::move(lock)));
   } catch (...) {
     // Newest first. Not once the ledger is there: it is complete, and may hold more by now.
@@ -92,7 +99,7 @@ Ledger Ledger::create(const fs::path& model) {
 }
 
 Ledger Ledger::open(const fs::path& model, Mode mode) {
-  const fs::path folder = model / "accrete";
+  const fs::path folder = ledger_folder(model);
   std::error_code ignored;
   if (!fs::is_directory(model, ignored))
     throw Error(ErrorCode::kNotFound, accrete::format("there is no folder {}", model.string()),

@@ -83,10 +83,13 @@ class Ledger {
   // writing. Throws kConflict if there is a ledger or somebody is making one, kNotFound (no such
   // folder), kIo.
   static Ledger create(const std::filesystem::path& model);
+  // The same in `folder` itself, an overlay's (overlay_folder.h).
+  static Ledger create_in(const std::filesystem::path& folder);
   // kWrite takes the writer's lock and removes leftovers of a crash. Throws kNotFound (not an
   // accrete model: hint `accrete retrofit`), kConflict (another process is writing; its pid),
   // kFormat (a damaged database or a newer schema), kIo. kRead sees what writers commit meanwhile,
   // unless it cannot write to the folder and no writer has it open: then it sees the state at open.
+  // `model` may be an overlay's folder too.
   static Ledger open(const std::filesystem::path& model, Mode mode);
   Ledger(Ledger&&) noexcept;
   Ledger& operator=(Ledger&&) noexcept;
@@ -143,7 +146,7 @@ class Ledger {
   // probe_items() do.
   Snapshot snapshot() const;
 
-  std::filesystem::path folder() const;  // <model>/accrete
+  std::filesystem::path folder() const;  // <model>/accrete, or an overlay's
 
  private:
   struct Impl;

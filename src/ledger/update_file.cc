@@ -390,7 +390,11 @@ StagedUpdate::~StagedUpdate() {
 }
 
 void StagedUpdate::publish() {
-  rename_durably(temporary_, folder_ / update_file_name(id_));
+  publish_as(folder_ / update_file_name(id_));
+}
+
+void StagedUpdate::publish_as(const std::filesystem::path& file) {
+  rename_durably(temporary_, file);
   temporary_.clear();
 }
 

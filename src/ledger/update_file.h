@@ -117,6 +117,8 @@ class StagedUpdate {
   const std::string& id() const { return id_; }
   // Renames to `<id>.safetensors` and syncs the folder. Throws kIo.
   void publish();
+  // Under this name, in the folder that it was staged in; a file that is there is replaced.
+  void publish_as(const std::filesystem::path& file);
 
  private:
   std::filesystem::path folder_;

@@ -12,7 +12,7 @@ namespace accrete {
 std::string base_answers(const LanguageModel& model, const Probe& probe, const Reporter& reporter) {
   if (probe.is_text()) return {};
   LanguageModel base = model;
-  if (base.has_facts()) base.use_facts(model.facts().with(FactStore()));
+  if (base.has_facts()) base.use_facts(model.facts().untaught());
   std::string out;
   for (const Score& s : score_items(base, probe.data.items, probe.example_options(), false,
                                     reporter, "probe " + probe.record.name))
@@ -56,8 +56,7 @@ FactProbeState fact_probe_state(const LanguageModel& model, const Probe& probe,
     for (const PassageChoice& passage : choice.passages) told.push_back(passage.fact);
     out.chosen.push_back(told.empty() ? -1 : told.front());
     std::string& id = out.id.emplace_back();
-    for (const int64_t fact : told)
-      id += (id.empty() ? "" : " ") + model.facts().store().fact(fact).id;
+    for (const int64_t fact : told) id += (id.empty() ? "" : " ") + model.facts().fact(fact).id;
     out.exact[i] = i < base.size() && base[i] == '1';
     if (told.empty()) continue;
     accepted.push_back(requests[i]);

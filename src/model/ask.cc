@@ -128,7 +128,7 @@ std::string notes_about(const LanguageModel& model, const Choice& choice) {
   std::string out;
   size_t tokens = 0;
   for (const int64_t fact : choice.about) {
-    const std::string note = note_of(Tell::kNote, model.facts().store().fact(fact).text());
+    const std::string note = note_of(Tell::kNote, model.facts().fact(fact).text());
     if (note.empty()) continue;
     tokens += encode_written(model, note).size();
     if (!out.empty() && tokens > kPassageTokens) break;
@@ -155,7 +155,7 @@ std::string note_of_passages(const LanguageModel& model, const Choice& choice) {
   std::string out;
   size_t tokens = 0;
   for (const PassageChoice& passage : choice.passages) {
-    const TaughtItem& item = model.facts().store().fact(passage.fact).text();
+    const TaughtItem& item = model.facts().fact(passage.fact).text();
     std::string text = shown_passage(item, -1);
     size_t more = encode_written(model, text).size();
     if (out.empty() && more > kPassageTokens) {
@@ -169,8 +169,8 @@ std::string note_of_passages(const LanguageModel& model, const Choice& choice) {
   return out;
 }
 
-std::string quote_of(const FactStore& store, const PassageChoice& passage) {
-  const auto& pieces = store.fact(passage.fact).text().prompts;
+std::string quote_of(const FactMemory& memory, const PassageChoice& passage) {
+  const auto& pieces = memory.fact(passage.fact).text().prompts;
   const std::string out =
       piece_alone(pieces[static_cast<size_t>(std::max<int64_t>(passage.piece, 0))]);
   return out.starts_with("- ") ? out.substr(2) : out;
@@ -184,14 +184,14 @@ PreparedAsk prepare_ask(const LanguageModel& model, const AskRequest& request,
   if (fact < 0 && !choice.passages.empty() && !request.raw) {
     // A model that does not read says something else than the passage: the passage speaks.
     if (model.facts().info().tell == Tell::kValue) {
-      out.word_for_word = as_it_is(model, quote_of(model.facts().store(), choice.passages.front()));
+      out.word_for_word = as_it_is(model, quote_of(model.facts(), choice.passages.front()));
       return out;
     }
     note = kAbove + (note.empty() ? "" : note + "\n\n") + note_of_passages(model, choice) + kBelow;
   }
   if (fact >= 0) {
     const FactMemory& memory = model.facts();
-    const TaughtItem& item = memory.store().fact(fact).text();
+    const TaughtItem& item = memory.fact(fact).text();
     if (item.verbatim) {  // written as it is: the network is not asked
       out.word_for_word = as_it_is(model, item.answers.front());
       return out;

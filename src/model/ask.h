@@ -70,7 +70,7 @@ Choice choice_of(int64_t fact);
 // of tokens and the first one in any case, of which then the pieces around the nearest.
 std::string note_of_passages(const LanguageModel& model, const Choice& choice);
 // The sentence, item or row of a passage that answers.
-std::string quote_of(const FactStore& store, const PassageChoice& passage);
+std::string quote_of(const FactMemory& memory, const PassageChoice& passage);
 
 struct AskOptions {
   GenerateOptions generate;

@@ -93,6 +93,37 @@ FactMemory FactMemory::with(FactStore store) const {
   return out;
 }
 
+FactMemory FactMemory::overlaid(FactStore own) const {
+  FactMemory out = with(std::move(own));
+  out.shared_ = store_;
+  return out;
+}
+
+FactMemory FactMemory::alone() const {
+  FactMemory out = *this;
+  out.shared_ = nullptr;
+  return out;
+}
+
+FactMemory FactMemory::beneath() const {
+  FactMemory out = *this;
+  out.store_ = shared_ ? shared_ : std::make_shared<const FactStore>();
+  out.shared_ = nullptr;
+  return out;
+}
+
+FactMemory FactMemory::untaught() const {
+  return alone().with(FactStore());
+}
+
+int64_t FactMemory::size() const {
+  return store_->size() + (shared_ ? shared_->size() : 0);
+}
+
+const StoredFact& FactMemory::fact(int64_t i) const {
+  return is_shared(i) ? shared_->fact(i - store_->size()) : store_->fact(i);
+}
+
 FactMemory FactMemory::plus(const std::string& update_id, Update update) const {
   return with(store_->with(update_id, std::make_shared<const Update>(std::move(update))));
 }
@@ -118,17 +149,70 @@ const Reader& FactMemory::reader() const {
   return *reader_->reader;
 }
 
+namespace {
+
+// The facts of a choice by their numbers in a memory that has `by` others before them.
+void renumber(Choice& choice, int64_t by) {
+  const auto shift = [by](int64_t& fact) {
+    if (fact >= 0) fact += by;
+  };
+  for (int64_t* fact : {&choice.fact, &choice.best.fact, &choice.runner_up.fact, &choice.left_to})
+    shift(*fact);
+  for (int64_t& fact : choice.about) shift(fact);
+  for (PassageChoice& passage : choice.passages) shift(passage.fact);
+  if (choice.best_passage) shift(choice.best_passage->fact);
+}
+
+// What answers a question that no own fact does: what the shared store says, but for own passages
+// where that has only passages or nothing.
+Choice with_beneath(Choice own, Choice shared) {
+  const bool shared_decides = shared.fact >= 0 || !shared.about.empty() || shared.left;
+  if (!own.passages.empty() && !shared_decides) return own;
+  if (shared.best.fact < 0 && own.best.fact >= 0) {  // for explanations
+    shared.best = own.best;
+    shared.runner_up = own.runner_up;
+    shared.needed = own.needed;
+    shared.read = std::move(own.read);
+  }
+  if (!shared.best_passage) shared.best_passage = own.best_passage;
+  return shared;
+}
+
+}  // namespace
+
 std::vector<Choice> FactMemory::choose(std::span<const Question> questions,
                                        double more_caution) const {
+  const double caution = info_.caution + more_caution;
+  std::vector<Choice> out = choose_in(*store_, questions, caution);
+  if (!shared_) return out;
+  std::vector<Question> rest;
+  std::vector<size_t> of;
+  for (size_t i = 0; i < questions.size(); ++i) {
+    if (out[i].fact >= 0 || !out[i].about.empty()) continue;
+    rest.push_back(questions[i]);
+    of.push_back(i);
+  }
+  if (rest.empty()) return out;
+  std::vector<Choice> beneath = choose_in(*shared_, rest, caution);
+  for (size_t k = 0; k < of.size(); ++k) {
+    renumber(beneath[k], store_->size());
+    out[of[k]] = with_beneath(std::move(out[of[k]]), std::move(beneath[k]));
+  }
+  return out;
+}
+
+std::vector<Choice> FactMemory::choose_in(const FactStore& store,
+                                          std::span<const Question> questions,
+                                          double caution) const {
   std::vector<Choice> out(questions.size());
-  if (store_->empty()) return out;
+  if (store.empty()) return out;
   std::vector<FactStore::Asked> asked;
   std::vector<std::string> texts;
   std::vector<size_t> begin;
   const Reader& read = reader();
   const Vocabulary vocabulary = [&read](std::string_view word) { return read.word_id(word); };
   for (const Question& question : questions) {
-    asked.push_back(store_->read(question, vocabulary));
+    asked.push_back(store.read(question, vocabulary));
     begin.push_back(texts.size());
     texts.insert(texts.end(), asked.back().texts.begin(), asked.back().texts.end());
     texts.insert(texts.end(), asked.back().passage_texts.begin(), asked.back().passage_texts.end());
@@ -136,20 +220,19 @@ std::vector<Choice> FactMemory::choose(std::span<const Question> questions,
   if (texts.empty()) return out;
   const auto vectors = read.read(texts, /*words_only=*/true).contiguous();
   const int64_t width = vectors.size(1);
-  if (width != store_->key_width())
+  if (width != store.key_width())
     throw Error(ErrorCode::kConflict, "the reader's width is not that of the keys",
                 "retrofit anew and teach again");
-  const double caution = info_.caution + more_caution;
   std::vector<std::vector<Evidence>> evidence;
   std::vector<ReadPair> pairs;
   std::vector<Evidence*> judged;
   for (size_t i = 0; i < questions.size(); ++i)
-    evidence.push_back(store_->weigh(
+    evidence.push_back(store.weigh(
         asked[i], vectors.const_data_ptr<float>() + static_cast<int64_t>(begin[i]) * width));
   for (size_t i = 0; i < questions.size(); ++i)
     for (const size_t e : to_judge(evidence[i], read.acceptance(), caution)) {
       judged.push_back(&evidence[i][e]);
-      pairs.push_back(store_->pair(asked[i], evidence[i][e]));
+      pairs.push_back(store.pair(asked[i], evidence[i][e]));
     }
   if (!pairs.empty()) {
     const std::vector<double> odds = read.judge(pairs);
@@ -159,15 +242,15 @@ std::vector<Choice> FactMemory::choose(std::span<const Question> questions,
   std::vector<ReadPassage> together;
   std::vector<PassageEvidence*> read_of;
   for (size_t i = 0; i < questions.size(); ++i) {
-    out[i] = store_->decide(asked[i], evidence[i], read.acceptance(), caution);
-    if (info_.tell != Tell::kValue) store_->decide_about(asked[i], evidence[i], out[i]);
+    out[i] = store.decide(asked[i], evidence[i], read.acceptance(), caution);
+    if (info_.tell != Tell::kValue) store.decide_about(asked[i], evidence[i], out[i]);
     if (asked[i].passage_texts.empty()) continue;
     const auto first = static_cast<int64_t>(begin[i] + asked[i].texts.size());
-    passages[i] = store_->weigh_passages(asked[i], vectors.const_data_ptr<float>() + first * width);
+    passages[i] = store.weigh_passages(asked[i], vectors.const_data_ptr<float>() + first * width);
     // An accepted fact comes before every passage.
     if (out[i].fact >= 0 || out[i].left || !read.has_passage_encoder()) continue;
     for (size_t k = 0; k < passages_to_read(passages[i]); ++k) {
-      together.push_back(store_->read_passage(asked[i], passages[i][k]));
+      together.push_back(store.read_passage(asked[i], passages[i][k]));
       read_of.push_back(&passages[i][k]);
     }
   }
@@ -179,12 +262,12 @@ std::vector<Choice> FactMemory::choose(std::span<const Question> questions,
     }
   }
   for (size_t i = 0; i < questions.size(); ++i)
-    if (!passages[i].empty()) store_->decide_passages(std::move(passages[i]), caution, out[i]);
+    if (!passages[i].empty()) store.decide_passages(std::move(passages[i]), caution, out[i]);
   return out;
 }
 
 at::Tensor FactMemory::vectors(int64_t fact) const {
-  const StoredFact& f = store_->fact(fact);
+  const StoredFact& f = this->fact(fact);
   const UpdateFacts& facts = f.update->facts;
   if (f.vectors() == 0) return {};
   return at::from_blob(const_cast<uint16_t*>(facts.values.data() + f.first_vector * facts.width),

@@ -4,6 +4,11 @@
 // On disk: `accrete/memory.json` of kind "questions" and the reader's folder `accrete/reader/`
 // (docs/formats.md); what was taught is in the update files.
 //
+// An overlay's memory has two stores: its own, which is asked first, and beneath it the one that
+// all share. Where no fact of its own is accepted the shared store decides as it does alone, to the
+// bit; nothing of it is copied. Passages of its own come before shared passages, and behind every
+// shared fact. What an overlay leaves to the model it leaves to what is beneath.
+//
 // Non-goals: teaching (learn/), the ledger's order (ledger/).
 #pragma once
 
@@ -57,9 +62,22 @@ class FactMemory {
   FactMemory(std::filesystem::path folder, FactMemoryInfo info);
 
   const FactMemoryInfo& info() const { return info_; }
+  // What is taught goes into this one: of an overlay its own.
   const FactStore& store() const { return *store_; }
-  // The same reader and settings with another store.
+  // Of an overlay what is beneath; null: this is none.
+  const FactStore* shared() const { return shared_.get(); }
+  // The same reader and settings with another store, over what is beneath.
   FactMemory with(FactStore store) const;
+  // An overlay with these facts over this memory's store.
+  FactMemory overlaid(FactStore own) const;
+  // Without what is beneath; what is beneath, alone; with no facts at all.
+  FactMemory alone() const;
+  FactMemory beneath() const;
+  FactMemory untaught() const;
+  // The facts of both stores, as a Choice names them: those of store(), behind them the shared.
+  int64_t size() const;
+  const StoredFact& fact(int64_t i) const;
+  bool is_shared(int64_t fact) const { return shared_ != nullptr && fact >= store_->size(); }
   // With one more update. Throws kFormat.
   FactMemory plus(const std::string& update_id, Update update) const;
 
@@ -72,10 +90,12 @@ class FactMemory {
 
  private:
   struct LazyReader;
+  std::vector<Choice> choose_in(const FactStore& store, std::span<const Question> questions,
+                                double caution) const;
   std::filesystem::path folder_;
   FactMemoryInfo info_;
   std::shared_ptr<LazyReader> reader_;
-  std::shared_ptr<const FactStore> store_;
+  std::shared_ptr<const FactStore> store_, shared_;
 };
 
 }  // namespace accrete

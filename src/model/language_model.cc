@@ -10,6 +10,7 @@
 
 #include "base/error.h"
 #include "base/format.h"
+#include "base/sha256.h"
 #include "base/threads.h"
 #include "model/fact_memory.h"
 #include "model/memory_files.h"
@@ -194,11 +195,26 @@ ModelInState open_in_state(const std::filesystem::path& folder, const OpenOption
 LanguageModel LanguageModel::in_state(const Ledger& ledger,
                                       const std::vector<UpdateRecord>& active) const {
   LanguageModel out = *this;
-  std::string key = state_key(active);
+  std::string key = state_of(active);
   if (key == state_) return out;
   if (facts_) out.use_facts(facts_->with(load_facts(ledger, active)));
   if (memory_) out.use_overlay(overlay_from(*this, ledger, read_active(ledger, active, false)));
   out.state_ = std::move(key);
+  return out;
+}
+
+std::string LanguageModel::state_of(const std::vector<UpdateRecord>& active) const {
+  if (!beneath_) return state_key(active);
+  if (active.empty()) return *beneath_;
+  return Sha256().update(*beneath_).update("\n").update(state_key(active)).hex();
+}
+
+LanguageModel LanguageModel::overlaid(const Ledger& own,
+                                      const std::vector<UpdateRecord>& active) const {
+  LanguageModel out = *this;
+  out.use_facts(facts().overlaid(load_facts(own, active)));
+  out.beneath_ = state_;
+  out.state_ = out.state_of(active);
   return out;
 }
 

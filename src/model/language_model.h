@@ -74,6 +74,14 @@ class LanguageModel {
   // hand (use_facts, set_overlay and their like).
   const std::string& state() const { return state_; }
   void name_state(std::string key) { state_ = std::move(key); }
+  // The name of the state that these active updates would make of this model; of an overlay, whose
+  // updates they are, with what is beneath, and that state's own name where there are none.
+  std::string state_of(const std::vector<UpdateRecord>& active) const;
+
+  // An overlay over this state: the facts of these updates of a ledger of its own, which answer
+  // first (model/fact_memory.h). A copy that shares every tensor and every shared fact. Throws as
+  // facts() and Ledger::load do, kFormat.
+  LanguageModel overlaid(const Ledger& own, const std::vector<UpdateRecord>& active) const;
 
   const std::filesystem::path& folder() const { return folder_; }
   const Transformer& net() const { return net_; }
@@ -140,6 +148,7 @@ class LanguageModel {
 
   std::filesystem::path folder_;
   std::string state_;
+  std::optional<std::string> beneath_;  // of an overlay: the name of the state beneath
   Transformer net_;
   Tokenizer tokenizer_ = Tokenizer();
   std::optional<ChatTemplate> chat_;

@@ -89,15 +89,10 @@ void add_anchors(Digest& digest, const Overlay& overlay) {
   }
 }
 
-// Reader and settings, then every fact of the state: texts, keys, values.
-void digest_facts(Digest& digest, const FactMemory& memory) {
-  const FactMemoryInfo& info = memory.info();
-  if (memory.store().empty()) return;  // the base, to the bit
-  digest.text(accrete::format("facts {} {} {} {} {} {}\n", info.reader_digest, info.sites.block,
-                              info.sites.at_end, info.sites.every, tell_name(info.tell),
-                              info.caution));
-  for (int64_t i = 0; i < memory.store().size(); ++i) {
-    const StoredFact& fact = memory.store().fact(i);
+// Every fact of a store: texts, keys, values.
+void digest_store(Digest& digest, const FactStore& store) {
+  for (int64_t i = 0; i < store.size(); ++i) {
+    const StoredFact& fact = store.fact(i);
     const UpdateFacts& facts = fact.update->facts;
     digest.text("fact " + fact.id + "\n");
     const auto part = [&](const auto& all, int64_t begin, int64_t count) {
@@ -112,6 +107,20 @@ void digest_facts(Digest& digest, const FactMemory& memory) {
     part(facts.answer_scales, static_cast<int64_t>(fact.item), 1);
     part(facts.values, fact.first_vector * facts.width, fact.vectors() * facts.width);
   }
+}
+
+// Reader and settings, then the facts; of an overlay those beneath, then its own.
+void digest_facts(Digest& digest, const FactMemory& memory) {
+  const FactMemoryInfo& info = memory.info();
+  if (memory.size() == 0) return;  // the base, to the bit
+  digest.text(accrete::format("facts {} {} {} {} {} {}\n", info.reader_digest, info.sites.block,
+                              info.sites.at_end, info.sites.every, tell_name(info.tell),
+                              info.caution));
+  if (memory.shared() == nullptr) return digest_store(digest, memory.store());
+  digest_store(digest, *memory.shared());
+  if (memory.store().empty()) return;
+  digest.text("overlay\n");
+  digest_store(digest, memory.store());
 }
 
 // A gated update: all but its rows' values, and where these lie.

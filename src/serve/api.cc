@@ -183,6 +183,11 @@ const std::vector<Api::Route>& Api::routes() {
       {"POST", "/v1/memory/updates/{id}/undo", Scope::kUndo, &Api::undo_one},
       {"POST", "/v1/memory/updates/{id}/revert", Scope::kUndo, &Api::undo_one},
       {"POST", "/v1/memory/updates/{id}/redo", Scope::kUndo, &Api::redo_one},
+      {"GET", "/v1/overlays", Scope::kTeach, &Api::overlays},
+      {"POST", "/v1/overlays", Scope::kAdmin, &Api::create_overlay},
+      {"GET", "/v1/overlays/{id}", Scope::kTeach, &Api::overlay},
+      {"GET", "/v1/overlays/{id}/export", Scope::kTeach, &Api::export_overlay},
+      {"DELETE", "/v1/overlays/{id}", Scope::kAdmin, &Api::erase_overlay},
   };
   return all;
 }
@@ -226,7 +231,7 @@ Api::Api(std::shared_ptr<Service> service, ApiOptions options)
           {.program = options_.program,
            .folder = service_->folder(),
            .arguments = options_.child_arguments},
-          [this] { (void)service_->refresh(); },
+          [this](const std::string& overlay) { service_->refresh(overlay); },
           [this](JobKind kind, const std::string& state) {
             if (kind == JobKind::kTeach)
               metrics_.add("accrete_teach_jobs_total", "result=\"" + state + "\"");
@@ -268,6 +273,15 @@ HttpHandlers Api::handlers() {
   return out;
 }
 
+// The key that a request came with.
+std::optional<Key> Api::key_of(const HttpRequest& request) {
+  const std::string* given = request.header("authorization");
+  std::string_view text = given == nullptr ? std::string_view() : std::string_view(*given);
+  constexpr std::string_view kBearer = "bearer ";
+  if (lower(text.substr(0, kBearer.size())) == kBearer) text.remove_prefix(kBearer.size());
+  return text.empty() ? std::nullopt : keys_->find(text);
+}
+
 // Who asks, from where, and whether they may: before a body is read.
 std::optional<HttpResponse> Api::admit(const HttpRequest& request) {
   const auto refuse = [&](int status, const std::string& message, const char* code,
@@ -288,14 +302,11 @@ std::optional<HttpResponse> Api::admit(const HttpRequest& request) {
   bool other_method = false;
   const Route* route = find(request, id, other_method);
   if (keys_ && (route == nullptr || route->scope)) {
-    const std::string* given = request.header("authorization");
-    std::string_view text = given == nullptr ? std::string_view() : std::string_view(*given);
-    constexpr std::string_view kBearer = "bearer ";
-    if (lower(text.substr(0, kBearer.size())) == kBearer) text.remove_prefix(kBearer.size());
-    const auto key = text.empty() ? std::nullopt : keys_->find(text);
+    const bool given = request.header("authorization") != nullptr;
+    const auto key = key_of(request);
     if (!key)
-      return refuse(401, text.empty() ? "a key is needed" : "this key is not known",
-                    "invalid_api_key", "send it as `Authorization: Bearer KEY`");
+      return refuse(401, !given ? "a key is needed" : "this key is not known", "invalid_api_key",
+                    "send it as `Authorization: Bearer KEY`");
     if (route != nullptr && !key->allows(*route->scope))
       return refuse(403,
                     accrete::format("this key may not do that: it lacks the scope {}",
@@ -317,19 +328,20 @@ void Api::handle(HttpRequest request, std::shared_ptr<HttpReply> reply) {
   Call call;
   bool other_method = false;
   const Route* route = find(request, call.id, other_method);
-  if (keys_)
-    if (const std::string* given = request.header("authorization")) {
-      const std::string_view text(*given);
-      const size_t space = text.find(' ');
-      if (const auto key =
-              keys_->find(space == std::string_view::npos ? text : text.substr(space + 1)))
-        call.key = key->name;
-    }
+  const auto key = keys_ ? key_of(request) : std::nullopt;
+  if (key) {
+    call.key = key->name;
+    call.bound = key->overlay;
+  }
+  call.any = !keys_ || (key && key->allows(Scope::kAdmin));
   call.route = route->path;
   call.request = std::move(request);
   call.reply = std::move(reply);
-  const Call kept{{}, call.reply, call.key, call.route, call.id};
+  const Call kept{{}, call.reply, call.key, call.bound, call.any, call.route, call.id};
   try {
+    // It was admitted, and revoked while its body came.
+    if (keys_ && route->scope && (!key || !key->allows(*route->scope)))
+      throw RequestError(401, "invalid_api_key", "", "this key is not known");
     (this->*route->handler)(std::move(call));
   } catch (...) {
     fail(kept, std::current_exception());
@@ -401,11 +413,12 @@ void Api::health(Call call) {
   answer(call, ready ? 200 : 503,
          {{"status", ready ? "ok" : "draining"},
           {"model", service_->name()},
-          {"state", service_->fingerprint()}});
+          {"state", service_->fingerprint("")}});
 }
 
 void Api::metrics(Call call) {
   metrics_.set("accrete_rows_running", "", static_cast<double>(engine_.running()));
+  metrics_.set("accrete_overlays_resident", "", static_cast<double>(service_->resident()));
   metrics_.set("accrete_queue_depth", "", static_cast<double>(engine_.queued()));
   HttpResponse response;
   response.type = "text/plain; version=0.0.4";
@@ -415,8 +428,8 @@ void Api::metrics(Call call) {
 
 namespace {
 
-nlohmann::ordered_json model_json(const Service& service) {
-  return {{"id", service.name()},
+nlohmann::ordered_json model_json(const Service& service, const std::string& overlay) {
+  return {{"id", service.model_name(overlay)},
           {"object", "model"},
           {"created", service.created()},
           {"owned_by", "accrete"},
@@ -426,16 +439,20 @@ nlohmann::ordered_json model_json(const Service& service) {
 }  // namespace
 
 void Api::models(Call call) {
-  answer(call, 200,
-         {{"object", "list"}, {"data", nlohmann::ordered_json::array({model_json(*service_)})}});
+  aside(std::move(call), [this](const Call& c) {
+    auto data = nlohmann::ordered_json::array({model_json(*service_, "")});
+    for (const std::string& overlay : reachable(c)) data.push_back(model_json(*service_, overlay));
+    answer(c, 200, {{"object", "list"}, {"data", data}});
+  });
 }
 
 void Api::model(Call call) {
-  if (call.id != service_->name())
-    throw RequestError(404, "model_not_found", "model",
-                       accrete::format("there is no model \"{}\"", call.id),
-                       "GET /v1/models lists what there is");
-  answer(call, 200, model_json(*service_));
+  const bool whole = call.id == service_->name();
+  const std::string overlay = whole ? "" : asked_overlay(call, call.id);
+  aside(std::move(call), [this, overlay](const Call& c) {
+    service_->open_overlay(overlay);
+    answer(c, 200, model_json(*service_, overlay));
+  });
 }
 
 void Api::page(Call call) {

@@ -40,10 +40,16 @@ struct ApiOptions {
 struct Call {
   HttpRequest request;
   std::shared_ptr<HttpReply> reply;
-  std::string key;    // the name of the key it came with; empty: none
+  std::string key;  // the name of the key it came with; empty: none
+  // What the key may reach: one overlay, or every one (`any`: without keys everybody, else admin),
+  // or what all share alone. It follows from the key and from nothing that the request says.
+  std::string bound;
+  bool any = true;
   std::string route;  // as metrics name it
   std::string id;     // of what a path names
 };
+
+struct GenerateRequest;  // generating.h
 
 class Api {
  public:
@@ -65,6 +71,7 @@ class Api {
   static const std::vector<Route>& routes();
   const Route* find(const HttpRequest& request, std::string& id, bool& other_method) const;
 
+  std::optional<Key> key_of(const HttpRequest& request);
   std::optional<HttpResponse> admit(const HttpRequest& request);
   void handle(HttpRequest request, std::shared_ptr<HttpReply> reply);
   void answer(const Call& call, HttpResponse response);
@@ -74,6 +81,17 @@ class Api {
   // Runs f on the thread for what waits for files, and answers with what it throws.
   void aside(Call call, std::function<void(const Call&)> f);
   void work();
+
+  // The overlay that `model` names: its own for a bound key that names the model. Throws
+  // RequestError model_not_found for a name that is none, or that the key may not reach.
+  std::string asked_overlay(const Call& call, const std::string& model) const;
+  // The overlay that a route of the memory works on, as `named` by the body or by ?overlay=. Throws
+  // RequestError foreign_overlay.
+  std::string overlay_of(const Call& call, const std::optional<std::string>& named = {}) const;
+  bool may_reach(const Call& call, const std::string& overlay) const;
+  std::vector<std::string> reachable(const Call& call) const;
+  JobReport job_of(const Call& call) const;
+  void generate(Call call, GenerateRequest request);
 
   // api.cc
   void health(Call call);
@@ -104,8 +122,16 @@ class Api {
   void undo_one(Call call);
   void forget(Call call);
   void redo_one(Call call);
-  void start_job(Call call, JobKind kind, std::string data, int64_t items, double wait);
+  void start_job(Call call, JobKind kind, const std::string& overlay, std::string data,
+                 int64_t items, double wait);
   void finish_job(const Call& call, const JobReport& report, bool waited);
+
+  // api_overlays.cc
+  void overlays(Call call);
+  void overlay(Call call);
+  void create_overlay(Call call);
+  void erase_overlay(Call call);
+  void export_overlay(Call call);
 
   friend class Generating;
 

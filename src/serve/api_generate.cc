@@ -9,12 +9,7 @@ namespace accrete::serve {
 namespace {
 
 // What both take alike.
-void read_options(Fields& body, const Service& service, GenerateRequest& out) {
-  const std::string model = body.text("model").value_or(service.name());
-  if (model != service.name())
-    throw RequestError(404, "model_not_found", "model",
-                       accrete::format("there is no model \"{}\"", model.substr(0, 100)),
-                       accrete::format("this server has \"{}\"", service.name()));
+void read_options(Fields& body, GenerateRequest& out) {
   GenerateOptions& o = out.options;
   o.max_tokens = out.chat ? 256 : 16;
   if (const auto n = body.integer("max_tokens", 0, 1 << 20)) o.max_tokens = *n;
@@ -82,11 +77,24 @@ std::string content_of(const Fields& message, const nlohmann::json& content) {
 
 }  // namespace
 
+// An overlay that is not open is opened first, beside the step loop.
+void Api::generate(Call call, GenerateRequest request) {
+  if (service_->ready(request.overlay))
+    return std::make_shared<Generating>(*this, std::move(call), std::move(request))->start();
+  const auto kept = std::make_shared<GenerateRequest>(std::move(request));
+  aside(std::move(call), [this, kept](const Call& c) {
+    service_->open_overlay(kept->overlay);
+    std::make_shared<Generating>(*this, c, std::move(*kept))->start();
+  });
+}
+
 void Api::chat_completions(Call call) {
   Fields body = Fields::of_body(call.request.body);
   GenerateRequest out;
-  read_options(body, *service_, out);
+  out.overlay = asked_overlay(call, body.text("model").value_or(service_->name()));
+  read_options(body, out);
   Query query;
+  query.overlay = out.overlay;
   query.otherwise = options_.otherwise;
   read_own(body, out, query);
   const auto& messages = body.any("messages");
@@ -125,15 +133,17 @@ void Api::chat_completions(Call call) {
   body.refuse("modalities", {"text"});
   out.queries.push_back(std::move(query));
   also_ignored(body, out);
-  std::make_shared<Generating>(*this, std::move(call), std::move(out))->start();
+  generate(std::move(call), std::move(out));
 }
 
 void Api::completions(Call call) {
   Fields body = Fields::of_body(call.request.body);
   GenerateRequest out;
   out.chat = false;
-  read_options(body, *service_, out);
+  out.overlay = asked_overlay(call, body.text("model").value_or(service_->name()));
+  read_options(body, out);
   Query query;
+  query.overlay = out.overlay;
   query.chat = false;
   read_own(body, out, query);
   out.echo = body.flag("echo").value_or(false);
@@ -196,7 +206,7 @@ void Api::completions(Call call) {
     throw body.wrong("prompt", "a text, texts, token ids or lists of them are expected");
   }
   also_ignored(body, out);
-  std::make_shared<Generating>(*this, std::move(call), std::move(out))->start();
+  generate(std::move(call), std::move(out));
 }
 
 }  // namespace accrete::serve

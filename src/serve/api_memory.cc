@@ -8,8 +8,13 @@
 namespace accrete::serve {
 namespace {
 
-// The body as lines of a teach set: as it is, or what stands under "items".
-std::string lines_of(const std::string& body) {
+// A teach set as lines: the body as it is, or what stands under "items", and the overlay named
+// there.
+struct Lines {
+  std::string text;
+  std::optional<std::string> overlay;
+};
+Lines lines_of(const std::string& body) {
   const size_t first = body.find_first_not_of(" \t\r\n");
   if (first == std::string::npos)
     throw RequestError(400, "empty_set", "", "there is nothing to teach",
@@ -18,16 +23,21 @@ std::string lines_of(const std::string& body) {
   try {
     json = parse_json(body, "body", {.depth = 32, .values = 5000000});
   } catch (const Error&) {
-    return body;  // several lines, or wrong in a way that is said with its line
+    return {body, {}};  // several lines, or wrong in a way that is said with its line
   }
-  if (json.is_object() && !json.contains("items")) return body;
+  if (json.is_object() && !json.contains("items")) return {body, {}};
   const nlohmann::json& items = json.is_object() ? json["items"] : json;
   if (!items.is_array() || items.empty())
     throw RequestError(400, "empty_set", "items", "items: a list of items is expected",
                        "an item is {\"questions\": [...], \"answer\": \"...\"}");
-  std::string out;
+  Lines out;
+  if (json.is_object() && json.contains("overlay")) {
+    if (!json["overlay"].is_string())
+      throw RequestError(400, "invalid_type", "overlay", "overlay: a text is expected");
+    out.overlay = json["overlay"].get<std::string>();
+  }
   for (const auto& item : items)
-    out += item.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace) + "\n";
+    out.text += item.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace) + "\n";
   return out;
 }
 
@@ -41,10 +51,20 @@ double wait_of(const HttpRequest& request, double usual) {
   return seconds;
 }
 
-int64_t count_of(const HttpRequest& request) {
-  if (request.body.find_first_not_of(" \t\r\n") == std::string::npos) return 1;
+// What undo and redo say: how many, and whose.
+struct Steps {
+  int64_t count = 1;
+  std::optional<std::string> overlay;
+};
+Steps steps_of(const HttpRequest& request) {
+  if (request.body.find_first_not_of(" \t\r\n") == std::string::npos) return {};
   Fields body = Fields::of_body(request.body);
-  return body.integer("count", 1, 1 << 20).value_or(1);
+  return {body.integer("count", 1, 1 << 20).value_or(1), body.text("overlay")};
+}
+
+// Of a body that may be empty.
+std::optional<std::string> overlay_in(const HttpRequest& request) {
+  return steps_of(request).overlay;
 }
 
 // Names the set in the ledger.
@@ -59,8 +79,8 @@ std::string source_name(const std::string& key) {
 }
 
 nlohmann::ordered_json ids_json(const char* what, const std::vector<std::string>& ids,
-                                const Service& service) {
-  return {{what, ids}, {"state", service.fingerprint()}};
+                                const Service& service, const std::string& overlay) {
+  return {{what, ids}, {"state", service.fingerprint(overlay)}};
 }
 
 }  // namespace
@@ -68,33 +88,39 @@ nlohmann::ordered_json ids_json(const char* what, const std::vector<std::string>
 void Api::teach(Call call) {
   const double wait = wait_of(call.request, 0);
   aside(std::move(call), [this, wait](const Call& c) {
-    std::string lines = lines_of(c.request.body);
-    const int64_t items = service_->check_set(lines, "facts.jsonl");
-    start_job(c, JobKind::kTeach, std::move(lines), items, wait);
+    Lines lines = lines_of(c.request.body);
+    const std::string overlay = overlay_of(c, lines.overlay);
+    if (!overlay.empty()) (void)service_->fingerprint(overlay);  // it is there
+    const int64_t items = service_->check_set(lines.text, "facts.jsonl");
+    start_job(c, JobKind::kTeach, overlay, std::move(lines.text), items, wait);
   });
 }
 
 void Api::plan(Call call) {
   const double wait = wait_of(call.request, 600);
   aside(std::move(call), [this, wait](const Call& c) {
-    std::string lines = lines_of(c.request.body);
-    const int64_t items = service_->check_set(lines, "facts.jsonl");
-    start_job(c, JobKind::kPlan, std::move(lines), items, wait);
+    Lines lines = lines_of(c.request.body);
+    const std::string overlay = overlay_of(c, lines.overlay);
+    if (!overlay.empty()) (void)service_->fingerprint(overlay);  // it is there
+    const int64_t items = service_->check_set(lines.text, "facts.jsonl");
+    start_job(c, JobKind::kPlan, overlay, std::move(lines.text), items, wait);
   });
 }
 
 void Api::check(Call call) {
   const double wait = wait_of(call.request, 600);
-  start_job(std::move(call), JobKind::kCheck, "", 0, wait);
+  const std::string overlay = overlay_of(call, overlay_in(call.request));
+  start_job(std::move(call), JobKind::kCheck, overlay, "", 0, wait);
 }
 
-void Api::start_job(Call call, JobKind kind, std::string data, int64_t items, double wait) {
+void Api::start_job(Call call, JobKind kind, const std::string& overlay, std::string data,
+                    int64_t items, double wait) {
   call.request.body.clear();  // it would be kept as long as its client waits
   std::string idempotency;
   if (const std::string* key = call.request.header("idempotency-key"))
     idempotency = call.key + "\n" + *key;
   const auto id =
-      jobs_.submit(kind, source_name(call.key), std::move(data), items, {}, idempotency);
+      jobs_.submit(kind, source_name(call.key), std::move(data), items, overlay, idempotency);
   if (!id)
     return answer(call, draining_
                             ? error_response(503, "the server is ending", "", "", "draining", "")
@@ -129,7 +155,10 @@ void Api::finish_job(const Call& call, const JobReport& report, bool waited) {
   if (!report.ended() || (!waited && report.error.is_null()))
     return answer(call, report.ended() ? 200 : 202, json, where);
   if (report.error.is_null()) {
-    json["fingerprint"] = service_->fingerprint();
+    try {
+      json["fingerprint"] = service_->fingerprint(report.overlay);
+    } catch (const Error&) {  // it was erased meanwhile
+    }
     return answer(call, 200, json, where);
   }
   const std::string code = report.error.value("code", "internal");
@@ -145,31 +174,31 @@ void Api::finish_job(const Call& call, const JobReport& report, bool waited) {
 }
 
 void Api::jobs(Call call) {
-  answer(call, 200, {{"object", "list"}, {"data", jobs_.list()}});
+  std::optional<std::string> overlay = overlay_of(call);
+  if (call.any && call.request.parameter("overlay") == nullptr) overlay.reset();  // all
+  answer(call, 200, {{"object", "list"}, {"data", jobs_.list(overlay)}});
+}
+
+// A job of what the key does not reach is not there for it.
+JobReport Api::job_of(const Call& call) const {
+  if (auto report = jobs_.find(call.id); report && may_reach(call, report->overlay)) return *report;
+  throw RequestError(404, "not_found", "id", accrete::format("there is no job \"{}\"", call.id),
+                     "GET /v1/memory/jobs lists them");
 }
 
 void Api::job(Call call) {
-  const auto report = jobs_.find(call.id);
-  if (!report)
-    throw RequestError(404, "not_found", "id", accrete::format("there is no job \"{}\"", call.id),
-                       "GET /v1/memory/jobs lists them");
-  answer(call, 200, report->json);
+  answer(call, 200, job_of(call).json);
 }
 
 void Api::cancel_job(Call call) {
-  const auto report = jobs_.find(call.id);
-  if (!report)
-    throw RequestError(404, "not_found", "id", accrete::format("there is no job \"{}\"", call.id),
-                       "GET /v1/memory/jobs lists them");
+  (void)job_of(call);
   if (!jobs_.cancel(call.id))
     throw RequestError(409, "ended", "id", accrete::format("job {} has ended", call.id), "");
   answer(call, 202, jobs_.find(call.id)->json);
 }
 
 void Api::job_events(Call call) {
-  if (!jobs_.find(call.id))
-    throw RequestError(404, "not_found", "id", accrete::format("there is no job \"{}\"", call.id),
-                       "GET /v1/memory/jobs lists them");
+  (void)job_of(call);
   int64_t after = 0;
   if (const std::string* last = call.request.header("last-event-id"))
     after = std::strtoll(last->c_str(), nullptr, 10);
@@ -192,26 +221,34 @@ void Api::job_events(Call call) {
 
 void Api::updates(Call call) {
   aside(std::move(call), [this](const Call& c) {
+    const std::string overlay = overlay_of(c);
     answer(c, 200,
-           {{"object", "list"}, {"data", service_->updates()}, {"state", service_->fingerprint()}});
+           {{"object", "list"},
+            {"data", service_->updates(overlay)},
+            {"state", service_->fingerprint(overlay)}});
   });
 }
 
 void Api::update(Call call) {
-  aside(std::move(call), [this](const Call& c) { answer(c, 200, service_->update(c.id)); });
+  aside(std::move(call),
+        [this](const Call& c) { answer(c, 200, service_->update(overlay_of(c), c.id)); });
 }
 
 void Api::undo_last(Call call) {
-  const int64_t count = count_of(call.request);
-  aside(std::move(call), [this, count](const Call& c) {
-    answer(c, 200, ids_json("undone", service_->undo(count), *service_));
+  const Steps steps = steps_of(call.request);
+  const std::string overlay = overlay_of(call, steps.overlay);
+  aside(std::move(call), [this, steps, overlay](const Call& c) {
+    const auto ids = service_->undo(overlay, steps.count);
+    answer(c, 200, ids_json("undone", ids, *service_, overlay));
   });
 }
 
 void Api::redo_last(Call call) {
-  const int64_t count = count_of(call.request);
-  aside(std::move(call), [this, count](const Call& c) {
-    answer(c, 200, ids_json("redone", service_->redo(count), *service_));
+  const Steps steps = steps_of(call.request);
+  const std::string overlay = overlay_of(call, steps.overlay);
+  aside(std::move(call), [this, steps, overlay](const Call& c) {
+    const auto ids = service_->redo(overlay, steps.count);
+    answer(c, 200, ids_json("redone", ids, *service_, overlay));
   });
 }
 
@@ -222,23 +259,26 @@ void Api::forget(Call call) {
     if (!source || source->empty())
       throw RequestError(400, "missing_field", "source",
                          "source: the path or address of a document that was taught is expected");
-    nlohmann::ordered_json json = service_->forget(*source);
-    json["state"] = service_->fingerprint();
+    const std::string overlay = overlay_of(c, body.text("overlay"));
+    nlohmann::ordered_json json = service_->forget(overlay, *source);
+    json["state"] = service_->fingerprint(overlay);
     answer(c, 200, json);
   });
 }
 
 void Api::undo_one(Call call) {
   aside(std::move(call), [this](const Call& c) {
-    service_->set_active(c.id, false);
-    answer(c, 200, service_->update(c.id));
+    const std::string overlay = overlay_of(c, overlay_in(c.request));
+    service_->set_active(overlay, c.id, false);
+    answer(c, 200, service_->update(overlay, c.id));
   });
 }
 
 void Api::redo_one(Call call) {
   aside(std::move(call), [this](const Call& c) {
-    service_->set_active(c.id, true);
-    answer(c, 200, service_->update(c.id));
+    const std::string overlay = overlay_of(c, overlay_in(c.request));
+    service_->set_active(overlay, c.id, true);
+    answer(c, 200, service_->update(overlay, c.id));
   });
 }
 

@@ -134,7 +134,7 @@ nlohmann::ordered_json Generating::frame(nlohmann::ordered_json choices) const {
   return {{"id", id_},
           {"object", kind},
           {"created", created_},
-          {"model", api_.service_->name()},
+          {"model", api_.service_->model_name(request_.overlay)},
           {"system_fingerprint", fingerprint_},
           {"choices", std::move(choices)}};
 }

@@ -17,6 +17,7 @@ namespace accrete::serve {
 // What was asked, read and checked.
 struct GenerateRequest {
   bool chat = true;
+  std::string overlay;         // that is asked; empty: what all share
   std::vector<Query> queries;  // one a prompt
   GenerateOptions options;
   int64_t n = 1;

@@ -48,9 +48,8 @@ std::filesystem::path make_scratch() {
 struct Jobs::Job {
   std::string id;
   JobKind kind = JobKind::kTeach;
-  std::string source, data;
+  std::string source, overlay, data;
   int64_t items = 0;
-  std::vector<std::string> arguments;
   std::string state = "queued";
   int64_t created = 0, started = 0, finished = 0;
   nlohmann::ordered_json progress, result, error;
@@ -61,7 +60,7 @@ struct Jobs::Job {
   bool ended() const { return finished != 0; }
 };
 
-Jobs::Jobs(Options options, std::function<void()> committed,
+Jobs::Jobs(Options options, std::function<void(const std::string&)> committed,
            std::function<void(JobKind, const std::string&)> ended)
     : options_(std::move(options)),
       committed_(std::move(committed)),
@@ -76,10 +75,10 @@ Jobs::~Jobs() {
 }
 
 std::optional<std::string> Jobs::submit(JobKind kind, const std::string& source, std::string data,
-                                        int64_t items, const std::vector<std::string>& arguments,
+                                        int64_t items, const std::string& overlay,
                                         const std::string& idempotency) {
   const std::lock_guard lock(mutex_);
-  const std::string digest = sha256_hex(name_of(kind) + "\n" + data);
+  const std::string digest = sha256_hex(name_of(kind) + "\n" + overlay + "\n" + data);
   if (!idempotency.empty()) {
     const auto at = used_.find(idempotency);
     if (at != used_.end()) {
@@ -96,7 +95,7 @@ std::optional<std::string> Jobs::submit(JobKind kind, const std::string& source,
   job->source = source;
   job->data = std::move(data);
   job->items = items;
-  job->arguments = arguments;
+  job->overlay = overlay;
   job->created = now_seconds();
   jobs_[job->id] = job;
   order_.push_back(job);
@@ -116,6 +115,7 @@ nlohmann::ordered_json Jobs::json_of(const Job& job) const {
       {"id", job.id},           {"object", "memory.job"}, {"kind", name_of(job.kind)},
       {"state", job.state},     {"source", job.source},   {"items", job.items},
       {"created", job.created}, {"started", job.started}, {"finished", job.finished}};
+  if (!job.overlay.empty()) out["overlay"] = job.overlay;
   if (!job.progress.is_null() && !job.ended()) out["progress"] = job.progress;
   if (!job.result.is_null()) {
     out["report"] = job.result;
@@ -130,14 +130,28 @@ std::optional<JobReport> Jobs::find(const std::string& id) const {
   const auto at = jobs_.find(id);
   if (at == jobs_.end()) return std::nullopt;
   const Job& job = *at->second;
-  return JobReport{job.id, job.state, json_of(job), job.result, job.error};
+  return JobReport{job.id, job.overlay, job.state, json_of(job), job.result, job.error};
 }
 
-nlohmann::ordered_json Jobs::list() const {
+nlohmann::ordered_json Jobs::list(const std::optional<std::string>& overlay) const {
   const std::lock_guard lock(mutex_);
   auto out = nlohmann::ordered_json::array();
-  for (auto at = order_.rbegin(); at != order_.rend(); ++at) out.push_back(json_of(**at));
+  for (auto at = order_.rbegin(); at != order_.rend(); ++at)
+    if (!overlay || (*at)->overlay == *overlay) out.push_back(json_of(**at));
   return out;
+}
+
+void Jobs::erase(const std::string& overlay) {
+  const std::lock_guard lock(mutex_);
+  for (const auto& job : order_) {
+    if (job->overlay != overlay) continue;
+    job->cancelled = true;
+    if (job->state == "running") continue;
+    job->result = job->error = nullptr;
+    job->events.clear();
+    job->data.clear();
+  }
+  wake_.notify_all();
 }
 
 bool Jobs::watch(const std::string& id, int64_t after, std::function<bool(const JobEvent&)> f) {
@@ -237,7 +251,7 @@ void Jobs::run(const std::shared_ptr<Job>& job) {
   command.insert(command.end(), {"--json"});
   if (job->kind != JobKind::kCheck) command.insert(command.end(), {"--progress", "json"});
   command.insert(command.end(), options_.arguments.begin(), options_.arguments.end());
-  command.insert(command.end(), job->arguments.begin(), job->arguments.end());
+  if (!job->overlay.empty()) command.insert(command.end(), {"--overlay", job->overlay});
   const auto line = [&](std::string_view text) {
     if (text.empty() || text.front() != '{') return;
     const auto json = nlohmann::ordered_json::parse(text, nullptr, false);
@@ -255,7 +269,7 @@ void Jobs::run(const std::shared_ptr<Job>& job) {
   if (!json.is_object()) json = nlohmann::ordered_json::object();
   // A check whose floor is broken reports and exits with 1.
   const bool failed = json.contains("error") || (child.status != 0 && json.empty());
-  if (!failed && job->kind == JobKind::kTeach) committed_();
+  if (!failed && job->kind == JobKind::kTeach) committed_(job->overlay);
   const std::lock_guard lock(mutex_);
   if (!failed) {
     job->result = std::move(json);

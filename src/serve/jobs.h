@@ -35,6 +35,7 @@ struct JobEvent {
 // What a job is at one moment.
 struct JobReport {
   std::string id;
+  std::string overlay;  // whose it is; empty: of what all share
   std::string state;  // queued, running, committed, refused, failed, cancelled; of a plan or check
                       // done
   nlohmann::ordered_json json;    // all of it, for clients
@@ -53,28 +54,31 @@ class Jobs {
     int niceness = 10;
     std::vector<std::string> arguments;  // of every child, such as --threads N
   };
-  // `committed` is called before a teach that changed something is said to be; `ended` after every
-  // job with its kind and state. Both on the jobs' thread.
-  Jobs(Options options, std::function<void()> committed,
+  // `committed` is called, with the overlay that it was for, before a teach that changed something
+  // is said to be; `ended` after every job with its kind and state. Both on the jobs' thread.
+  Jobs(Options options, std::function<void(const std::string& overlay)> committed,
        std::function<void(JobKind, const std::string& state)> ended);
   ~Jobs();
   Jobs(const Jobs&) = delete;
   Jobs& operator=(const Jobs&) = delete;
 
-  // `data`: the lines of a teach set (not of a check). `source` names it in the ledger. Returns the
-  // job's id; nullopt: the queue is full or the server is ending. `idempotency` may be empty: with
-  // one that was used for the same data the job of then is returned. Throws kConflict when it was
-  // used for other data.
+  // `data`: the lines of a teach set (not of a check). `source` names it in the ledger of
+  // `overlay`, or of the model where that is empty. Returns the job's id; nullopt: the queue is
+  // full or the server is ending. `idempotency` may be empty: with one that was used for the same
+  // data the job of then is returned. Throws kConflict when it was used for other data.
   std::optional<std::string> submit(JobKind kind, const std::string& source, std::string data,
-                                    int64_t items, const std::vector<std::string>& arguments,
+                                    int64_t items, const std::string& overlay,
                                     const std::string& idempotency);
   std::optional<JobReport> find(const std::string& id) const;
-  nlohmann::ordered_json list() const;  // newest first
+  // Those of an overlay (empty: of what all share), or of all; newest first.
+  nlohmann::ordered_json list(const std::optional<std::string>& overlay) const;
   // Events from number `after` + 1 on, and from then on each new one; the last has the ended state.
   // false from `f` ends it. Called on the jobs' thread or, for what is there, on this one.
   bool watch(const std::string& id, int64_t after, std::function<bool(const JobEvent&)> f);
   // Asks it to stop; false: there is none or it has ended.
   bool cancel(const std::string& id);
+  // Stops those of an overlay, and forgets what they were told and what they reported.
+  void erase(const std::string& overlay);
   // Stops what runs, drops what waits, takes nothing more. Waits for the child.
   void stop();
 
@@ -86,7 +90,7 @@ class Jobs {
   nlohmann::ordered_json json_of(const Job& job) const;
 
   Options options_;
-  std::function<void()> committed_;
+  std::function<void(const std::string&)> committed_;
   std::function<void(JobKind, const std::string&)> ended_;
   std::filesystem::path scratch_;
   mutable std::mutex mutex_;

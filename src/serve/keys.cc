@@ -14,6 +14,7 @@
 #include "base/format.h"
 #include "base/sha256.h"
 #include "io/strict_json.h"
+#include "ledger/overlay_folder.h"
 
 namespace accrete::serve {
 namespace {
@@ -37,9 +38,18 @@ bool is_name(const std::string& text) {
 std::string line_of(const Key& key) {
   nlohmann::ordered_json scopes = nlohmann::ordered_json::array();
   for (const Scope scope : key.scopes) scopes.push_back(scope_name(scope));
-  const nlohmann::ordered_json json = {
-      {"name", key.name}, {"sha256", key.sha256}, {"scopes", scopes}};
+  nlohmann::ordered_json json = {{"name", key.name}, {"sha256", key.sha256}, {"scopes", scopes}};
+  if (!key.overlay.empty()) json["overlay"] = key.overlay;
   return json.dump() + "\n";
+}
+
+// What is wrong with the overlay that a key is bound to; empty: nothing.
+std::string fault_of(const Key& key) {
+  if (!is_overlay_name(key.overlay))
+    return "an overlay has a name of small letters, digits, '_', '.' and '-', at most 64";
+  if (std::find(key.scopes.begin(), key.scopes.end(), Scope::kAdmin) != key.scopes.end())
+    return "a key with the scope admin reaches every overlay, and is bound to none";
+  return {};
 }
 
 std::string text_of(const std::vector<Key>& keys) {
@@ -97,6 +107,7 @@ std::vector<Key> read_keys(const std::filesystem::path& file) {
       key.sha256 = json.at("sha256").get<std::string>();
       for (const auto& scope : json.at("scopes"))
         key.scopes.push_back(parse_scope(scope.get<std::string>()));
+      if (json.contains("overlay")) key.overlay = json["overlay"].get<std::string>();
     } catch (const nlohmann::json::exception&) {
       throw wrong("a key has a name, a sha256 and a list of scopes");
     } catch (const Error& e) {
@@ -104,6 +115,8 @@ std::vector<Key> read_keys(const std::filesystem::path& file) {
     }
     if (!is_name(key.name) || !is_hash(key.sha256) || key.scopes.empty())
       throw wrong("a key has a name of letters and digits, 64 hex digits and at least one scope");
+    if (json.contains("overlay"))
+      if (const std::string fault = fault_of(key); !fault.empty()) throw wrong(fault);
     for (const Key& other : out)
       if (other.name == key.name || other.sha256 == key.sha256)
         throw wrong("this name or key is there twice");
@@ -113,13 +126,16 @@ std::vector<Key> read_keys(const std::filesystem::path& file) {
 }
 
 std::string add_key(const std::filesystem::path& file, const std::string& name,
-                    const std::vector<Scope>& scopes) {
+                    const std::vector<Scope>& scopes, const std::string& overlay) {
   if (!is_name(name))
     throw Error(ErrorCode::kInvalidArgument, accrete::format("\"{}\" cannot name a key", name),
                 "use letters, digits, '_', '.' and '-', at most 64");
   if (scopes.empty())
     throw Error(ErrorCode::kInvalidArgument, "a key needs a scope",
                 "use ask, teach, undo or admin");
+  if (const std::string fault = overlay.empty() ? "" : fault_of({name, "", scopes, overlay});
+      !fault.empty())
+    throw Error(ErrorCode::kInvalidArgument, fault, "use ask, teach and undo with --overlay");
   std::vector<Key> keys;
   if (std::filesystem::exists(file)) keys = read_keys(file);
   for (const Key& key : keys)
@@ -135,7 +151,7 @@ std::string add_key(const std::filesystem::path& file, const std::string& name,
   }
   std::string key = "acc-";
   for (const unsigned char byte : random) key += accrete::format("{:02x}", byte);
-  keys.push_back({name, sha256_hex(key), scopes});
+  keys.push_back({name, sha256_hex(key), scopes, overlay});
   // Made with its owner's rights alone; replacing it keeps them.
   if (!std::filesystem::exists(file)) {
     const int fd = ::open(file.c_str(), O_CREAT | O_WRONLY | O_CLOEXEC, 0600);

@@ -1,7 +1,8 @@
 // Keys of a server: who may do what. The file keeps a key's SHA-256, never the key.
 //
 // One JSON object a line: {"name": NAME, "sha256": 64 HEX DIGITS, "scopes": ["ask", "teach",
-// "undo", "admin"]}. A key is 32 random bytes as text, so its hash cannot be searched for.
+// "undo", "admin"]}, and with "overlay": NAME a key of that overlay, which reaches no other. A key
+// is 32 random bytes as text, so its hash cannot be searched for.
 //
 // Non-goals: passwords, users, expiry.
 #pragma once
@@ -23,6 +24,7 @@ struct Key {
   std::string name;
   std::string sha256;  // of the key's text, in hex
   std::vector<Scope> scopes;
+  std::string overlay = {};  // that it is bound to; empty: what all share
 
   // `admin` may do all of it.
   bool allows(Scope scope) const;
@@ -32,9 +34,10 @@ struct Key {
 std::vector<Key> read_keys(const std::filesystem::path& file);
 // Adds one and returns the key's text, which is nowhere afterwards. Makes the file, readable by its
 // owner alone. Throws as read_keys does, kConflict (the name is taken), kInvalidArgument (a name
-// other than letters, digits, '_', '.', '-', at most 64; no scopes).
+// other than letters, digits, '_', '.', '-', at most 64; no scopes; no name for an overlay, or one
+// together with admin).
 std::string add_key(const std::filesystem::path& file, const std::string& name,
-                    const std::vector<Scope>& scopes);
+                    const std::vector<Scope>& scopes, const std::string& overlay = {});
 // Throws as read_keys does, kNotFound (no key of that name).
 void revoke_key(const std::filesystem::path& file, const std::string& name);
 

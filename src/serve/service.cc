@@ -13,12 +13,15 @@
 #include "learn/fact_lessons.h"
 #include "learn/teach.h"
 #include "ledger/ledger.h"
+#include "ledger/overlay_folder.h"
 #include "model/ask.h"
 #include "model/chat_tokens.h"
 #include "model/fact_memory.h"
 #include "model/memory_files.h"
+#include "serve/fields.h"
 #include "text/unicode.h"
 #include "workspace/json.h"
+#include "workspace/overlays.h"
 
 namespace accrete::serve {
 namespace {
@@ -37,29 +40,48 @@ nlohmann::ordered_json record_json(const UpdateRecord& r) {
           {"measurements", r.measurements}};
 }
 
-nlohmann::ordered_json candidate_json(const FactMemory& memory, const Ledger& ledger,
+// Where facts of a state were taught: in what all share, or in the overlay.
+struct Origins {
+  std::string overlay;
+  Ledger shared;
+  std::optional<Ledger> own;
+
+  UpdateRecord of(const FactMemory& memory, int64_t fact) const {
+    return origin_of(own && !memory.is_shared(fact) ? *own : shared, memory.fact(fact));
+  }
+  nlohmann::ordered_json named(const FactMemory& memory, int64_t fact,
+                               nlohmann::ordered_json json) const {
+    if (!overlay.empty() && !memory.is_shared(fact)) json["overlay"] = overlay;
+    return json;
+  }
+};
+
+nlohmann::ordered_json candidate_json(const FactMemory& memory, const Origins& origins,
                                       const Candidate& c) {
-  const StoredFact& fact = memory.store().fact(c.fact);
+  const StoredFact& fact = memory.fact(c.fact);
   const TaughtItem& item = fact.text();
-  const UpdateRecord origin = origin_of(ledger, fact);
-  return {{"id", origin.id},
-          {"source", origin.source},
-          {"line", item.line},
-          {"question", item.prompts[static_cast<size_t>(c.key)]},
-          {"answer",
-           item.leave ? nlohmann::ordered_json() : nlohmann::ordered_json(item.answers.front())},
-          {"score", c.probability}};
+  const UpdateRecord origin = origins.of(memory, c.fact);
+  nlohmann::ordered_json out = {
+      {"id", origin.id},
+      {"source", origin.source},
+      {"line", item.line},
+      {"question", item.prompts[static_cast<size_t>(c.key)]},
+      {"answer",
+       item.leave ? nlohmann::ordered_json() : nlohmann::ordered_json(item.answers.front())},
+      {"score", c.probability}};
+  return origins.named(memory, c.fact, std::move(out));
 }
 
-nlohmann::ordered_json passage_json(const FactMemory& memory, const Ledger& ledger,
+nlohmann::ordered_json passage_json(const FactMemory& memory, const Origins& origins,
                                     const PassageChoice& c) {
-  const StoredFact& fact = memory.store().fact(c.fact);
+  const StoredFact& fact = memory.fact(c.fact);
   const TaughtItem& item = fact.text();
-  return {{"id", origin_of(ledger, fact).id},
-          {"source", item.document},
-          {"section", item.section},
-          {"quote", quote_of(memory.store(), c)},
-          {"score", c.probability}};
+  return origins.named(memory, c.fact,
+                       {{"id", origins.of(memory, c.fact).id},
+                        {"source", item.document},
+                        {"section", item.section},
+                        {"quote", quote_of(memory, c)},
+                        {"score", c.probability}});
 }
 
 std::string fingerprint_of(const std::string& base, const std::string& key) {
@@ -73,14 +95,15 @@ std::filesystem::path whole_path(const std::filesystem::path& folder) {
 
 }  // namespace
 
-Service::Service(const std::filesystem::path& folder, const api::OpenOptions& open)
+Service::Service(const std::filesystem::path& folder, const api::OpenOptions& open, size_t resident)
     : folder_(whole_path(folder)),
-      workspace_(Workspace::open(folder_, open)),
+      workspace_(std::make_shared<Workspace>(Workspace::open(folder_, open))),
+      residents_(*workspace_, resident),
       name_(folder_.filename().string()) {
   created_ = std::chrono::duration_cast<std::chrono::seconds>(
                  std::chrono::system_clock::now().time_since_epoch())
                  .count();
-  const auto now = workspace_.now();
+  const auto now = workspace_->now();
   if (!StepPass::supports(now->net()))
     throw Error(ErrorCode::kUnsupported, "a server computes in float32 on the CPU",
                 "leave out --device and --dtype");
@@ -95,13 +118,47 @@ Service::Service(const std::filesystem::path& folder, const api::OpenOptions& op
   if (now->has_facts()) (void)now->facts().reader();
 }
 
-std::string Service::fingerprint() const {
-  return fingerprint_of(base_digest_, workspace_.now()->state());
+std::shared_ptr<Workspace> Service::of(const std::string& overlay) const {
+  return overlay.empty() ? workspace_ : residents_.get(overlay);
+}
+
+std::filesystem::path Service::place(const std::string& overlay) const {
+  return overlay.empty() ? folder_ : find_overlay(folder_, overlay);
+}
+
+std::string Service::model_name(const std::string& overlay) const {
+  return overlay.empty() ? name_ : name_ + ":" + overlay;
+}
+
+bool Service::ready(const std::string& overlay) const {
+  return overlay.empty() || residents_.ready(overlay);
+}
+
+void Service::open_overlay(const std::string& overlay) const {
+  try {
+    (void)of(overlay);
+  } catch (const Error& error) {
+    if (error.code() != ErrorCode::kNotFound && error.code() != ErrorCode::kInvalidArgument &&
+        error.code() != ErrorCode::kUnsupported)
+      throw;
+    throw RequestError(
+        404, "model_not_found", "model",
+        accrete::format("there is no model \"{}\"", model_name(overlay.substr(0, 100))),
+        "POST /v1/overlays makes an overlay, with a key that may");
+  }
+}
+
+void Service::refresh(const std::string& overlay) {
+  (void)of(overlay)->refresh();
+}
+
+std::string Service::fingerprint(const std::string& overlay) const {
+  return fingerprint_of(base_digest_, of(overlay)->now()->state());
 }
 
 PreparedQuery Service::prepare(const Query& query) const {
   PreparedQuery out;
-  out.model = workspace_.now();
+  out.model = of(query.overlay)->now();
   const LanguageModel& model = *out.model;
   out.fingerprint = fingerprint_of(base_digest_, model.state());
   AskRequest request;
@@ -132,57 +189,65 @@ PreparedQuery Service::prepare(const Query& query) const {
   if (tokens) out.prompt = query.tokens;
   // A value that was learned in chats says nothing behind a text to go on with.
   if (out.accepted && !query.chat) {
-    const TaughtItem& fact = model.facts().store().fact(choice.fact).text();
+    const TaughtItem& fact = model.facts().fact(choice.fact).text();
     if (!fact.raw) out.word_for_word = as_it_is(model, fact.answers.front());
   }
   if (query.facts && asks && !choice.taught() && !query.otherwise.empty())
     out.word_for_word = as_it_is(model, query.otherwise);
   const auto name_update = [&](int64_t fact) {
-    const std::string& id = model.facts().store().fact(fact).update_id;
+    const std::string& id = model.facts().fact(fact).update_id;
     if (out.updates.find(id) == std::string::npos)
       out.updates += (out.updates.empty() ? "" : ",") + id;
   };
   if (out.accepted) name_update(choice.fact);
   for (const int64_t fact : choice.about) name_update(fact);
   for (const PassageChoice& passage : choice.passages) name_update(passage.fact);
-  if (!query.explain) return out;
-  const Ledger ledger = Ledger::open(folder_, Ledger::Mode::kRead);
+  if (query.explain) out.explanation = explain(model, query, choice);
+  return out;
+}
+
+nlohmann::ordered_json Service::explain(const LanguageModel& model, const Query& query,
+                                        const Choice& choice) const {
+  Origins origins{query.overlay, Ledger::open(folder_, Ledger::Mode::kRead), std::nullopt};
+  if (!query.overlay.empty())
+    origins.own.emplace(Ledger::open(place(query.overlay), Ledger::Mode::kRead));
+  const bool accepted = choice.fact >= 0;
   auto updates = nlohmann::ordered_json::array();
-  if (out.accepted) {
-    updates.push_back(candidate_json(model.facts(), ledger, choice.best));
+  if (accepted) {
+    updates.push_back(candidate_json(model.facts(), origins, choice.best));
     updates.back()["margin"] =
         choice.best.probability - (choice.runner_up.fact >= 0 ? choice.runner_up.probability : 0);
   }
   for (const PassageChoice& passage : choice.passages)
-    updates.push_back(passage_json(model.facts(), ledger, passage));
-  out.explanation = {{"decision", out.accepted               ? "fact"
-                                  : !choice.about.empty()    ? "facts"
-                                  : !choice.passages.empty() ? "documents"
-                                  : choice.left              ? "left"
-                                                             : "model"},
-                     {"updates", updates},
-                     {"needed", choice.needed}};
-  if (!out.accepted && choice.best.fact >= 0)
-    out.explanation["nearest"] = candidate_json(model.facts(), ledger, choice.best);
+    updates.push_back(passage_json(model.facts(), origins, passage));
+  nlohmann::ordered_json out = {{"decision", accepted                   ? "fact"
+                                             : !choice.about.empty()    ? "facts"
+                                             : !choice.passages.empty() ? "documents"
+                                             : choice.left              ? "left"
+                                                                        : "model"},
+                                {"updates", updates},
+                                {"needed", choice.needed}};
+  if (!accepted && choice.best.fact >= 0)
+    out["nearest"] = candidate_json(model.facts(), origins, choice.best);
   if (!choice.taught() && choice.best_passage)
-    out.explanation["nearest_passage"] = passage_json(model.facts(), ledger, *choice.best_passage);
+    out["nearest_passage"] = passage_json(model.facts(), origins, *choice.best_passage);
   if (choice.runner_up.fact >= 0)
-    out.explanation["runner_up"] = candidate_json(model.facts(), ledger, choice.runner_up);
+    out["runner_up"] = candidate_json(model.facts(), origins, choice.runner_up);
   return out;
 }
 
 std::vector<int32_t> Service::tokenize(const std::string& text, bool opening) const {
-  const auto now = workspace_.now();
+  const auto now = workspace_->now();
   const Tokenizer& tokenizer = now->tokenizer();
   return opening ? tokenizer.encode_text(text) : tokenizer.encode(text);
 }
 
 std::string Service::detokenize(const std::vector<int32_t>& tokens) const {
-  return workspace_.now()->tokenizer().decode(tokens);
+  return workspace_->now()->tokenizer().decode(tokens);
 }
 
 std::string Service::token_text(int32_t id) const {
-  const std::string text = workspace_.now()->tokenizer().decode({&id, 1});
+  const std::string text = workspace_->now()->tokenizer().decode({&id, 1});
   if (unicode::valid_prefix(text) == text.size()) return text;
   std::string out = "bytes:";
   for (const char c : text) out += accrete::format("\\x{:02x}", static_cast<unsigned char>(c));
@@ -190,7 +255,7 @@ std::string Service::token_text(int32_t id) const {
 }
 
 nlohmann::ordered_json Service::tokenizer_info() const {
-  const auto now = workspace_.now();
+  const auto now = workspace_->now();
   const Tokenizer& tokenizer = now->tokenizer();
   const auto name = [&](std::optional<int32_t> id) -> nlohmann::ordered_json {
     if (!id) return nullptr;
@@ -216,16 +281,16 @@ nlohmann::ordered_json Service::tokenizer_info() const {
 }
 
 int64_t Service::positions() const {
-  return workspace_.now()->net().config().max_positions;
+  return workspace_->now()->net().config().max_positions;
 }
 
 bool Service::can_chat() const {
-  return workspace_.now()->uses_chat(false);
+  return workspace_->now()->uses_chat(false);
 }
 
 std::vector<std::vector<float>> Service::embed(const std::vector<std::string>& texts) const {
   const at::NoGradGuard no_gradients;
-  const auto now = workspace_.now();
+  const auto now = workspace_->now();
   if (!now->has_facts())
     throw Error(ErrorCode::kUnsupported, "this model has no reader",
                 "models that `accrete retrofit` makes have one");
@@ -239,7 +304,7 @@ std::vector<std::vector<float>> Service::embed(const std::vector<std::string>& t
 }
 
 int64_t Service::check_set(const std::string& lines, const std::string& name) const {
-  const auto now = workspace_.now();
+  const auto now = workspace_->now();
   const Dataset data = parse_dataset(std::as_bytes(std::span(lines)), name);
   if (now->has_facts())
     (void)make_fact_lessons(*now, data, /*raw=*/false);
@@ -248,15 +313,15 @@ int64_t Service::check_set(const std::string& lines, const std::string& name) co
   return static_cast<int64_t>(data.items.size());
 }
 
-nlohmann::ordered_json Service::updates() const {
+nlohmann::ordered_json Service::updates(const std::string& overlay) const {
   auto out = nlohmann::ordered_json::array();
-  for (const UpdateRecord& record : Ledger::open(folder_, Ledger::Mode::kRead).updates())
+  for (const UpdateRecord& record : Ledger::open(place(overlay), Ledger::Mode::kRead).updates())
     out.push_back(record_json(record));
   return out;
 }
 
-nlohmann::ordered_json Service::update(const std::string& id) const {
-  const Ledger ledger = Ledger::open(folder_, Ledger::Mode::kRead);
+nlohmann::ordered_json Service::update(const std::string& overlay, const std::string& id) const {
+  const Ledger ledger = Ledger::open(place(overlay), Ledger::Mode::kRead);
   const UpdateRecord record = ledger.find(id);
   nlohmann::ordered_json out = record_json(record);
   out["taught"] = nlohmann::ordered_json::array();
@@ -273,26 +338,65 @@ nlohmann::ordered_json Service::update(const std::string& id) const {
   return out;
 }
 
-std::vector<std::string> Service::undo(int64_t count) {
-  return workspace_.undo(count).ids;
+std::vector<std::string> Service::undo(const std::string& overlay, int64_t count) {
+  return of(overlay)->undo(count).ids;
 }
 
-std::vector<std::string> Service::redo(int64_t count) {
-  return workspace_.redo(count).ids;
+std::vector<std::string> Service::redo(const std::string& overlay, int64_t count) {
+  return of(overlay)->redo(count).ids;
 }
 
-nlohmann::ordered_json Service::forget(const std::string& source) {
-  return to_json(workspace_.forget(source));
+nlohmann::ordered_json Service::forget(const std::string& overlay, const std::string& source) {
+  return to_json(of(overlay)->forget(source));
 }
 
-void Service::set_active(const std::string& id, bool active) {
-  const UpdateRecord update = Ledger::open(folder_, Ledger::Mode::kRead).find(id);
+void Service::set_active(const std::string& overlay, const std::string& id, bool active) {
+  const UpdateRecord update = Ledger::open(place(overlay), Ledger::Mode::kRead).find(id);
   if (update.active == active)
     throw Error(
         ErrorCode::kConflict,
         accrete::format("update {} is {} already", update.id, active ? "active" : "taken back"),
         "GET /v1/memory/updates says which are active");
-  workspace_.revert(update.id, /*again=*/active);
+  of(overlay)->revert(update.id, /*again=*/active);
+}
+
+std::vector<std::string> Service::overlay_names() const {
+  return accrete::overlay_names(folder_);
+}
+
+nlohmann::ordered_json Service::overlay(const std::string& name) const {
+  nlohmann::ordered_json out = to_json(Overlays(folder_).show(name));
+  out["object"] = "overlay";
+  out["model"] = model_name(name);
+  return out;
+}
+
+nlohmann::ordered_json Service::create_overlay(const std::string& name) {
+  (void)Overlays(folder_).create(name);
+  return overlay(name);
+}
+
+nlohmann::ordered_json Service::erase_overlay(const std::string& name) {
+  const auto erased = Overlays(folder_).erase(name);
+  residents_.drop(name);
+  return to_json(erased);
+}
+
+std::string Service::export_overlay(const std::string& name) const {
+  const auto file = create_temporary_beside(std::filesystem::temp_directory_path() / "facts");
+  const auto remove = [&file] {
+    std::error_code ignored;
+    std::filesystem::remove(file, ignored);
+  };
+  try {
+    (void)of(name)->facts_file(file);
+    std::string out = read_file(file);
+    remove();
+    return out;
+  } catch (...) {
+    remove();
+    throw;
+  }
 }
 
 }  // namespace accrete::serve

@@ -30,11 +30,32 @@ AskOptions inner_options(const api::AskOptions& given) {
   return inner;
 }
 
-api::FactExplanation::Candidate plain(const FactMemory& memory, const Ledger& ledger,
+// Where what a state says was taught: of an overlay its own ledger and the model's.
+struct Ledgers {
+  std::string overlay;
+  Ledger own;
+  std::optional<Ledger> shared;
+
+  const Ledger& of(const FactMemory& memory, int64_t fact) const {
+    return shared && memory.is_shared(fact) ? *shared : own;
+  }
+  std::string name_of(const FactMemory& memory, int64_t fact) const {
+    return memory.is_shared(fact) ? std::string() : overlay;
+  }
+};
+
+Ledgers open_ledgers(const std::filesystem::path& folder, const std::filesystem::path& place,
+                     const std::string& overlay) {
+  Ledgers out{overlay, Ledger::open(place, Ledger::Mode::kRead), std::nullopt};
+  if (!overlay.empty()) out.shared.emplace(Ledger::open(folder, Ledger::Mode::kRead));
+  return out;
+}
+
+api::FactExplanation::Candidate plain(const FactMemory& memory, const Ledgers& ledgers,
                                       const Candidate& c) {
-  const StoredFact& fact = memory.store().fact(c.fact);
+  const StoredFact& fact = memory.fact(c.fact);
   const TaughtItem& item = fact.text();
-  const UpdateRecord origin = origin_of(ledger, fact);
+  const UpdateRecord origin = origin_of(ledgers.of(memory, c.fact), fact);
   api::FactExplanation::Candidate out;
   out.update = origin.id;
   out.source = origin.source;
@@ -48,34 +69,36 @@ api::FactExplanation::Candidate plain(const FactMemory& memory, const Ledger& le
   out.whole_cosine = c.whole;
   out.contrast = c.contrast;
   out.cross = c.cross;
+  out.overlay = ledgers.name_of(memory, c.fact);
   return out;
 }
 
-api::FactExplanation plain(const FactMemory& memory, const Ledger& ledger, const Choice& choice) {
+api::FactExplanation plain(const FactMemory& memory, const Ledgers& ledgers, const Choice& choice) {
   api::FactExplanation out;
   out.accepted = choice.fact >= 0;
   out.needed = choice.needed;
   out.left = choice.left;
   out.about = static_cast<int64_t>(choice.about.size());
   out.read = choice.read;
-  if (choice.best.fact >= 0) out.nearest = plain(memory, ledger, choice.best);
-  if (choice.runner_up.fact >= 0) out.runner_up = plain(memory, ledger, choice.runner_up);
+  if (choice.best.fact >= 0) out.nearest = plain(memory, ledgers, choice.best);
+  if (choice.runner_up.fact >= 0) out.runner_up = plain(memory, ledgers, choice.runner_up);
   return out;
 }
 
-api::PassageSource plain(const FactMemory& memory, const Ledger& ledger, const PassageChoice& c) {
-  const StoredFact& fact = memory.store().fact(c.fact);
+api::PassageSource plain(const FactMemory& memory, const Ledgers& ledgers, const PassageChoice& c) {
+  const StoredFact& fact = memory.fact(c.fact);
   const TaughtItem& item = fact.text();
   api::PassageSource out;
-  out.update = origin_of(ledger, fact).id;
+  out.update = origin_of(ledgers.of(memory, c.fact), fact).id;
   out.source = item.document;
   out.line = item.document_digest.empty() ? 0 : item.line;
   out.section = item.section;
-  out.quote = quote_of(memory.store(), c);
+  out.quote = quote_of(memory, c);
   out.probability = c.probability;
   out.covered = c.covered;
   out.cosine = c.nearest;
   out.read = c.read;
+  out.overlay = ledgers.name_of(memory, c.fact);
   return out;
 }
 
@@ -95,15 +118,15 @@ api::RowExplanation plain(const Explanation& e) {
   return out;
 }
 
-api::Explanation explanation(const LanguageModel& model, const std::filesystem::path& folder,
+api::Explanation explanation(const LanguageModel& model, const Ledgers& ledgers,
                              const Choice& choice, const std::string& prompt,
                              const std::string& answer, bool raw) {
   api::Explanation out;
-  const Ledger ledger = Ledger::open(folder, Ledger::Mode::kRead);
-  if (model.has_facts()) out.fact = plain(model.facts(), ledger, choice);
-  if (choice.best_passage) out.nearest_passage = plain(model.facts(), ledger, *choice.best_passage);
+  if (model.has_facts()) out.fact = plain(model.facts(), ledgers, choice);
+  if (choice.best_passage)
+    out.nearest_passage = plain(model.facts(), ledgers, *choice.best_passage);
   if (!model.has_facts())
-    out.rows = plain(accrete::explain(model, load_members(ledger), prompt, answer, raw));
+    out.rows = plain(accrete::explain(model, load_members(ledgers.own), prompt, answer, raw));
   return out;
 }
 
@@ -141,15 +164,16 @@ std::vector<api::Answer> Workspace::ask(std::span<const api::Request> requests,
     answer.fact = asked[i].choice.fact >= 0;
     answer.has_facts = model.has_facts();
     if (!asked[i].choice.passages.empty()) {
-      const Ledger ledger = Ledger::open(impl_->folder, Ledger::Mode::kRead);
+      const Ledgers ledgers = open_ledgers(impl_->folder, impl_->place, impl_->overlay);
       for (const PassageChoice& passage : asked[i].choice.passages)
-        answer.sources.push_back(plain(model.facts(), ledger, passage));
+        answer.sources.push_back(plain(model.facts(), ledgers, passage));
     }
     answer.tokens = static_cast<int64_t>(said.tokens.size());
     answer.finish_reason = said.finish_reason;
     if (options.explain)
-      answer.explanation = explanation(model, impl_->folder, asked[i].choice,
-                                       question_in(requests[i]), said.text, options.raw);
+      answer.explanation =
+          explanation(model, open_ledgers(impl_->folder, impl_->place, impl_->overlay),
+                      asked[i].choice, question_in(requests[i]), said.text, options.raw);
   }
   return out;
 }
@@ -172,7 +196,8 @@ api::Explanation Workspace::explain(const api::Request& request, const std::stri
   const std::vector<AskRequest> asked = {request_of(*state, request, options.raw)};
   Choice choice;
   if (state->has_facts()) choice = choose_facts(*state, asked, options.caution).front();
-  return explanation(*state, impl_->folder, choice, question_in(request), answer, options.raw);
+  return explanation(*state, open_ledgers(impl_->folder, impl_->place, impl_->overlay), choice,
+                     question_in(request), answer, options.raw);
 }
 
 api::EvalReport Workspace::eval(const Dataset& data, const api::EvalOptions& options,

@@ -5,6 +5,7 @@
 #include "base/error.h"
 #include "base/format.h"
 #include "ledger/ledger.h"
+#include "ledger/overlay_folder.h"
 
 namespace accrete {
 namespace {
@@ -33,6 +34,9 @@ api::ActiveReport report(const Ledger& ledger, const char* done, std::vector<std
 }
 
 }  // namespace
+
+History::History(std::filesystem::path folder, const std::string& overlay)
+    : folder_(overlay.empty() ? std::move(folder) : find_overlay(folder, overlay)) {}
 
 std::vector<api::UpdateInfo> History::log() const {
   std::vector<api::UpdateInfo> out;

@@ -20,8 +20,9 @@ namespace accrete {
 
 class History {
  public:
-  // `folder` of the model.
-  explicit History(std::filesystem::path folder) : folder_(std::move(folder)) {}
+  // `folder` of the model; with `overlay`, what that was taught. Throws as find_overlay of
+  // ledger/overlay_folder.h.
+  explicit History(std::filesystem::path folder, const std::string& overlay = {});
 
   // Every update, oldest first, undone ones too.
   std::vector<api::UpdateInfo> log() const;
@@ -43,7 +44,7 @@ class History {
   void remove_probe(const std::string& name) const;
 
  private:
-  std::filesystem::path folder_;
+  std::filesystem::path folder_;  // of the model or the overlay
 };
 
 }  // namespace accrete

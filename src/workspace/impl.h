@@ -14,11 +14,16 @@
 namespace accrete {
 
 struct Workspace::Impl {
-  std::filesystem::path folder;
+  std::filesystem::path folder;  // of the model
+  std::string overlay;           // empty: this is the model's own
+  std::filesystem::path place;   // whose ledger it is: the model's folder, or the overlay's
+  std::shared_ptr<Impl> shared;  // of an overlay: what is beneath
   OpenOptions options;
   History history;
 
   Impl(std::filesystem::path path, const api::OpenOptions& given);
+  // An overlay over it. Throws as find_overlay does.
+  Impl(std::shared_ptr<Impl> beneath, const std::string& name);
 
   // See workspace.h.
   State now();
@@ -40,6 +45,7 @@ struct Workspace::Impl {
 
  private:
   void publish(State state);
+  bool refresh_overlay();
 
   mutable std::mutex guard_;  // of current_, for as long as a pointer takes to copy
   std::mutex opening_;        // held while a state is made that may become current_

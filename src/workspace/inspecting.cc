@@ -5,6 +5,7 @@
 #include "base/format.h"
 #include "learn/audit.h"
 #include "learn/fact_inspect.h"
+#include "learn/fact_watch.h"
 #include "ledger/combine.h"
 #include "measure/fact_probe.h"
 #include "measure/probe.h"
@@ -100,7 +101,7 @@ ProbeRecord record_of(const api::ProbeOptions& options, bool raw, const Ledger& 
 }  // namespace
 
 api::DiffReport Workspace::diff(const std::string& a, const std::string& b) const {
-  const Ledger ledger = Ledger::open(impl_->folder, Ledger::Mode::kRead);
+  const Ledger ledger = Ledger::open(impl_->place, Ledger::Mode::kRead);
   const bool others = b.empty();
   api::DiffReport report;
   report.a = full_name(ledger, a);
@@ -119,10 +120,10 @@ api::DiffReport Workspace::diff(const std::string& a, const std::string& b) cons
 
 api::AuditReport Workspace::audit(size_t most) const {
   if (has_fact_memory(impl_->folder))
-    return plain(audit_facts(Ledger::open(impl_->folder, Ledger::Mode::kRead), most));
+    return plain(audit_facts(Ledger::open(impl_->place, Ledger::Mode::kRead), most));
   const State state = impl_->any();
   const Memory& memory = state->memory();
-  const Ledger ledger = Ledger::open(impl_->folder, Ledger::Mode::kRead);
+  const Ledger ledger = Ledger::open(impl_->place, Ledger::Mode::kRead);
   return plain(accrete::audit(load_members(ledger), memory.blocks, memory.keys.slots(), most));
 }
 
@@ -135,13 +136,16 @@ api::Digest Workspace::digest() const {
   const auto codes = CodedWeights::open(model.folder());
   for (const TensorView* t : model.net().base_tensors()) codes.check(t->name, *t);
   out.state = model.has_memory() || model.has_facts()
-                  ? accrete::state_digest(model, Ledger::open(impl_->folder, Ledger::Mode::kRead))
+                  ? accrete::state_digest(model, Ledger::open(impl_->place, Ledger::Mode::kRead))
                   : model.state_digest();
   return out;
 }
 
 api::ExportReport Workspace::export_to(const std::filesystem::path& to,
                                        const Reporter& reporter) const {
+  if (impl_->shared)
+    throw Error(ErrorCode::kUnsupported, "a folder for transformers has what all share",
+                "`accrete overlay export` writes an overlay's facts into a file");
   const ExportResult r = export_model(impl_->folder, to, reporter);
   return {to.string(), r.updates, r.files};
 }
@@ -154,7 +158,7 @@ api::ProbeInfo Workspace::add_probe(const Dataset& data, const api::ProbeOptions
                   accrete::format("{}:{}: a question of a probe needs its answer",
                                   data.path.string(), item.line),
                   "teach what is to be left to the model");
-  Ledger ledger = Ledger::open(impl_->folder, Ledger::Mode::kWrite);  // no other writer now
+  Ledger ledger = Ledger::open(impl_->place, Ledger::Mode::kWrite);  // no other writer now
   const State state = impl_->at(ledger, ledger.active());
   Probe probe;
   probe.data = data;
@@ -174,7 +178,7 @@ api::DiscoverReport Workspace::discover_probe(const Dataset& data, const api::Pr
   std::optional<FewShot> few_shot;
   if (demonstrations) few_shot = make_few_shot(demonstrations->items);
   const bool raw = options.raw || few_shot.has_value();
-  Ledger ledger = Ledger::open(impl_->folder, Ledger::Mode::kWrite);  // no other writer now
+  Ledger ledger = Ledger::open(impl_->place, Ledger::Mode::kWrite);  // no other writer now
   const State state = impl_->at(ledger, ledger.active());
   Probe probe;
   probe.data.items = discover(*state, data.items, few_shot, options.raw, reporter);
@@ -197,11 +201,11 @@ api::DiscoverReport Workspace::discover_probe(const Dataset& data, const api::Pr
 
 api::CheckReport Workspace::check(const Reporter& reporter) const {
   // State and probes of one moment, whatever a writer does meanwhile.
-  const Ledger ledger = Ledger::open(impl_->folder, Ledger::Mode::kRead);
+  const Ledger ledger = Ledger::open(impl_->place, Ledger::Mode::kRead);
   const Snapshot snapshot = ledger.snapshot();
   const State state = impl_->at(ledger, snapshot.active);
   api::CheckReport report;
-  for (const Probe& p : probes_of(ledger, snapshot)) {
+  for (const Probe& p : probes_for(*state, ledger, snapshot)) {
     auto& out = report.probes.emplace_back();
     out.name = p.record.name;
     out.base = p.record.base;

@@ -38,6 +38,7 @@ Json candidate(const api::FactExplanation::Candidate& c) {
                {"whole_cosine", c.whole_cosine},
                {"contrast", c.contrast}};
   if (c.cross) json["cross_encoder"] = *c.cross;
+  if (!c.overlay.empty()) json["overlay"] = c.overlay;
   if (!c.leave) json["answer"] = c.answer;
   return json;
 }
@@ -48,6 +49,7 @@ Json source(const api::PassageSource& s) {
                {"cosine", s.cosine}};
   if (s.read) json["read_together"] = *s.read;
   if (s.line > 0) json["line"] = s.line;
+  if (!s.overlay.empty()) json["overlay"] = s.overlay;
   return json;
 }
 
@@ -135,6 +137,10 @@ Json to_json(const api::Info& i) {
   json["state"] = i.state;
   json["updates"] = i.updates;
   json["chat"] = i.chat;
+  if (!i.overlay.empty()) {
+    json["overlay"] = i.overlay;
+    json["shared_facts"] = i.shared_facts;
+  }
   return json;
 }
 
@@ -408,6 +414,45 @@ Json to_json(const api::ForgetReport& r) {
 
 Json to_json(const api::ExportReport& r) {
   return {{"folder", r.folder}, {"updates", r.updates}, {"files", r.files}};
+}
+
+Json to_json(const api::OverlayInfo& o) {
+  Json json = {{"name", o.name},   {"created", o.created},   {"updates", o.updates},
+               {"facts", o.facts}, {"passages", o.passages}, {"bytes", o.bytes}};
+  if (!o.problem.empty()) json["problem"] = o.problem;
+  return json;
+}
+
+Json to_json(const std::vector<api::OverlayInfo>& overlays) {
+  Json all = Json::array();
+  for (const api::OverlayInfo& overlay : overlays) all.push_back(to_json(overlay));
+  return {{"overlays", all}};
+}
+
+Json to_json(const api::ErasedOverlay& r) {
+  return {{"erased", r.name}, {"files", r.files}, {"bytes", r.bytes}};
+}
+
+Json to_json(const api::FactsFile& r) {
+  return {{"file", r.file}, {"id", r.id}, {"facts", r.facts}, {"bytes", r.bytes}};
+}
+
+Json to_json(const api::MergeReport& r) {
+  Json clashes = Json::array();
+  for (const auto& c : r.clashes)
+    clashes.push_back({{"question", c.question},
+                       {"answer", c.answer},
+                       {"file", c.file},
+                       {"own_answer", c.own_answer},
+                       {"update", c.update}});
+  return {{"update", r.update.empty() ? Json() : Json(r.update)},
+          {"files", r.files},
+          {"facts", r.facts},
+          {"taken", r.taken},
+          {"there", r.there},
+          {"kept", r.kept},
+          {"replaced", r.replaced},
+          {"conflicts", clashes}};
 }
 
 Json to_json(const api::ProbeInfo& p) {

@@ -32,6 +32,11 @@ nlohmann::ordered_json to_json(const api::CompactReport& report);
 nlohmann::ordered_json to_json(const api::MadeReport& report);
 nlohmann::ordered_json to_json(const api::ForgetReport& report);
 nlohmann::ordered_json to_json(const api::ExportReport& report);
+nlohmann::ordered_json to_json(const api::OverlayInfo& overlay);
+nlohmann::ordered_json to_json(const std::vector<api::OverlayInfo>& overlays);
+nlohmann::ordered_json to_json(const api::ErasedOverlay& report);
+nlohmann::ordered_json to_json(const api::FactsFile& report);
+nlohmann::ordered_json to_json(const api::MergeReport& report);
 nlohmann::ordered_json to_json(const api::ProbeInfo& probe);  // of a new one: without its floor
 nlohmann::ordered_json to_json(const std::vector<api::ProbeInfo>& probes);
 nlohmann::ordered_json to_json(const api::DiscoverReport& report);

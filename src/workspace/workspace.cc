@@ -10,8 +10,10 @@
 #include "learn/compact.h"
 #include "learn/document_questions.h"
 #include "learn/fact_inspect.h"
+#include "learn/fact_merge.h"
 #include "learn/fact_teach.h"
 #include "learn/teach.h"
+#include "ledger/overlay_folder.h"
 #include "model/fact_memory.h"
 #include "model/memory_files.h"
 #include "workspace/impl.h"
@@ -131,11 +133,19 @@ Dataset dataset_of(const std::vector<api::Item>& items) {
 }
 
 Workspace::Impl::Impl(std::filesystem::path path, const api::OpenOptions& given)
-    : folder(std::move(path)), history(folder) {
+    : folder(std::move(path)), place(folder), history(folder) {
   options.device = given.device;
   options.dtype = given.dtype;
   options.threads = given.threads;
 }
+
+Workspace::Impl::Impl(std::shared_ptr<Impl> beneath, const std::string& name)
+    : folder(beneath->folder),
+      overlay(name),
+      place(find_overlay(folder, name)),
+      shared(std::move(beneath)),
+      options(shared->options),
+      history(folder, name) {}
 
 Workspace::State Workspace::Impl::current() const {
   const std::lock_guard lock(guard_);
@@ -160,10 +170,14 @@ void Workspace::Impl::follow(const State& begun, State made) {
 
 Workspace::State Workspace::Impl::now() {
   if (State state = current()) return state;
+  const State under = shared ? shared->now() : nullptr;
   const std::lock_guard lock(opening_);
   if (State state = current()) return state;
   State state = bare_;
-  if (!state) {
+  if (shared) {
+    const Ledger ledger = Ledger::open(place, Ledger::Mode::kRead);
+    state = std::make_shared<const LanguageModel>(under->overlaid(ledger, ledger.active()));
+  } else if (!state) {
     state = std::make_shared<const LanguageModel>(LanguageModel::open(folder, options));
   } else if (state->has_facts() || state->has_memory()) {
     const Ledger ledger = Ledger::open(folder, Ledger::Mode::kRead);
@@ -174,6 +188,7 @@ Workspace::State Workspace::Impl::now() {
 }
 
 bool Workspace::Impl::refresh() {
+  if (shared) return refresh_overlay();
   const std::lock_guard lock(opening_);
   const State state = current();
   if (!state || (!state->has_facts() && !state->has_memory())) return false;
@@ -184,7 +199,23 @@ bool Workspace::Impl::refresh() {
   return true;
 }
 
+bool Workspace::Impl::refresh_overlay() {
+  shared->refresh();
+  if (!current()) return false;
+  const State under = shared->now();
+  const std::lock_guard lock(opening_);
+  (void)find_overlay(folder, overlay);  // it may have been erased
+  const Ledger ledger = Ledger::open(place, Ledger::Mode::kRead);
+  const auto made = std::make_shared<const LanguageModel>(under->overlaid(ledger, ledger.active()));
+  const State known = current();
+  const bool changed = made->state() != known->state();
+  // Of two shared stores that say the same one is enough.
+  if (changed || made->facts().shared() != known->facts().shared()) publish(made);
+  return changed;
+}
+
 Workspace::State Workspace::Impl::any() {
+  if (shared) return now();
   if (State state = current()) return state;
   const std::lock_guard lock(opening_);
   if (State state = current()) return state;
@@ -198,8 +229,15 @@ Workspace::State Workspace::Impl::any() {
 
 Workspace::State Workspace::Impl::at(const Ledger& ledger,
                                      const std::vector<UpdateRecord>& active) {
+  if (shared) shared->refresh();  // as its ledger is now too
+  const State under = shared ? shared->now() : nullptr;
   const std::lock_guard lock(opening_);
   State known = current();
+  if (shared) {
+    auto made = std::make_shared<const LanguageModel>(under->overlaid(ledger, active));
+    if (!known) publish(made);
+    return made;
+  }
   if (!known) known = bare_;
   if (known && known->state() == state_key(active)) return known;
   if (known) return std::make_shared<const LanguageModel>(known->in_state(ledger, active));
@@ -209,13 +247,22 @@ Workspace::State Workspace::Impl::at(const Ledger& ledger,
   return known;
 }
 
-Workspace::Workspace(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
+Workspace::Workspace(std::shared_ptr<Impl> impl) : impl_(std::move(impl)) {}
 Workspace::Workspace(Workspace&&) noexcept = default;
 Workspace& Workspace::operator=(Workspace&&) noexcept = default;
 Workspace::~Workspace() = default;
 
 Workspace Workspace::open(std::filesystem::path folder, const api::OpenOptions& options) {
-  return Workspace(std::make_unique<Impl>(std::move(folder), options));
+  auto impl = std::make_shared<Impl>(std::move(folder), options);
+  if (options.overlay.empty()) return Workspace(std::move(impl));
+  return Workspace(std::make_shared<Impl>(std::move(impl), options.overlay));
+}
+
+Workspace Workspace::overlay(const std::string& name) const {
+  if (impl_->shared)
+    throw Error(ErrorCode::kUnsupported, "an overlay has no overlays",
+                "open it from the workspace of the model");
+  return Workspace(std::make_shared<Impl>(impl_, name));
 }
 
 const std::filesystem::path& Workspace::folder() const {
@@ -237,7 +284,7 @@ api::TeachReport Workspace::teach(const Dataset& data, const api::TeachOptions& 
   const bool facts = has_fact_memory(impl_->folder);
   const State begun = impl_->current();
   const TeachResult result =
-      facts ? teach_facts(impl_->folder, data, impl_->in_state(), inner, reporter)
+      facts ? teach_facts(impl_->place, data, impl_->in_state(), inner, reporter)
             : accrete::teach(impl_->folder, data, impl_->options, inner, reporter);
   impl_->follow(begun, result.after);
   return plain(result);
@@ -247,7 +294,7 @@ api::PlanReport Workspace::plan(const Dataset& data, const api::TeachOptions& op
                                 const Reporter& reporter) const {
   const TeachOptions inner = inner_options(options);
   const bool facts = has_fact_memory(impl_->folder);
-  const PlanResult r = facts ? plan_facts(impl_->folder, data, impl_->in_state(), inner, reporter)
+  const PlanResult r = facts ? plan_facts(impl_->place, data, impl_->in_state(), inner, reporter)
                              : accrete::plan(impl_->folder, data, impl_->options, inner, reporter);
   api::PlanReport out;
   out.items = r.items;
@@ -277,9 +324,37 @@ api::ForgetReport Workspace::forget(const std::string& source) {
                 "`accrete retrofit` makes models that have one");
   const State begun = impl_->current();
   ForgetResult r =
-      forget_documents(impl_->folder, source, impl_->in_state(), std::string(api::version()));
+      forget_documents(impl_->place, source, impl_->in_state(), std::string(api::version()));
   impl_->follow(begun, std::move(r.after));
   return {r.update, r.documents, r.passages};
+}
+
+api::MergeReport Workspace::merge(std::span<const std::filesystem::path> files,
+                                  const api::MergeOptions& options, const Reporter& reporter) {
+  const OnClash on_clash = parse_on_clash(options.on_conflict);
+  (void)read_fact_model(impl_->folder);  // throws where there is no memory of facts
+  const State begun = impl_->current();
+  MergeResult r = merge_facts(impl_->place, files, impl_->in_state(), on_clash,
+                              std::string(api::version()), reporter);
+  if (!r.update.empty()) impl_->follow(begun, std::move(r.after));
+  api::MergeReport out = {r.update, r.files, r.facts, r.taken, r.there, r.kept, r.replaced, {}};
+  for (const FactClash& c : r.clashes)
+    out.clashes.push_back({c.question, c.answer, c.file, c.own_answer, c.update});
+  return out;
+}
+
+api::FactsFile Workspace::facts_file(const std::filesystem::path& file) const {
+  (void)read_fact_model(impl_->folder);
+  const State state = impl_->now();
+  const Update update = facts_in_one(*state, std::string(api::version()));
+  api::FactsFile out;
+  out.file = file.string();
+  out.facts = update.facts.facts();
+  StagedUpdate staged(file.has_parent_path() ? file.parent_path() : ".", update);
+  out.id = staged.id();
+  staged.publish_as(file);
+  out.bytes = static_cast<int64_t>(std::filesystem::file_size(file));
+  return out;
 }
 
 api::ActiveReport Workspace::undo(int64_t n) {
@@ -305,14 +380,14 @@ api::CompactReport Workspace::compact(const Reporter& reporter, bool erase) {
   CompactResult r;
   try {
     r = has_fact_memory(impl_->folder)
-            ? compact_facts(impl_->folder, impl_->in_state(), version, reporter)
+            ? compact_facts(impl_->place, impl_->in_state(), version, reporter)
             : accrete::compact(impl_->folder, impl_->options, version, reporter);
   } catch (const Error& error) {
     if (!erase || error.code() != ErrorCode::kRefused) throw;
     // Updates that together say nothing any more are taken back.
     const State state = impl_->now();
     if (state->has_facts() && state->facts().store().empty()) {
-      Ledger ledger = Ledger::open(impl_->folder, Ledger::Mode::kWrite);
+      Ledger ledger = Ledger::open(impl_->place, Ledger::Mode::kWrite);
       for (const UpdateRecord& record : ledger.active()) ledger.set_active(record.id, false);
     }
   }
@@ -329,7 +404,7 @@ api::CompactReport Workspace::compact(const Reporter& reporter, bool erase) {
                             0};
   if (!erase) return out;
   for (const auto& [id, bytes] :
-       Ledger::open(impl_->folder, Ledger::Mode::kWrite).erase_inactive()) {
+       Ledger::open(impl_->place, Ledger::Mode::kWrite).erase_inactive()) {
     out.erased.push_back(id);
     out.erased_bytes += bytes;
   }
@@ -363,6 +438,8 @@ api::Info Workspace::info() const {
     else
       info.wordings += fact.keys();
   }
+  info.overlay = impl_->overlay;
+  if (facts.shared() != nullptr) info.shared_facts = facts.shared()->size();
   info.passages = static_cast<int64_t>(facts.store().passages().size());
   info.facts -= info.passages;
   info.documents = static_cast<int64_t>(documents.size());

@@ -12,6 +12,10 @@
 // they may ask under different states while one of them teaches. One at a time may change the
 // folder, across threads and processes (kConflict).
 //
+// A workspace may be an overlay's (api::OpenOptions::overlay, or overlay()): the same calls, on the
+// facts of one person or tenant over what all share. What it teaches goes into the overlay's ledger
+// and is heard there alone; its states share the network and every shared fact with the model's.
+//
 // Options and reports are plain data (accrete/types.h), as JSON by workspace/json.h. Everything
 // fails with Error; a call that threw has changed neither the folder nor the state. Besides what is
 // said below calls throw kNotFound (no such folder, no model), kIo, kFormat, kInterrupted.
@@ -50,13 +54,18 @@ class Workspace {
   using Stream = std::function<void(size_t index, std::string_view text)>;
 
   // Reads nothing yet: now() does, which throws kNotFound, kUnsupported (architecture),
-  // kInvalidArgument (device, dtype), kFormat.
+  // kInvalidArgument (device, dtype), kFormat. With an overlay throws as overlay() does.
   static Workspace open(std::filesystem::path folder, const api::OpenOptions& options = {});
   Workspace(Workspace&&) noexcept;
   Workspace& operator=(Workspace&&) noexcept;
   ~Workspace();
 
-  const std::filesystem::path& folder() const;
+  // An overlay of this model, which shares what is open of it. Throws kInvalidArgument (no name for
+  // an overlay), kNotFound (hint: how it is made), kConflict (made for another base or reader),
+  // kUnsupported (a model without a memory of facts, or this is an overlay's already).
+  Workspace overlay(const std::string& name) const;
+
+  const std::filesystem::path& folder() const;  // of the model
 
   // --- The state ---------------------------------------------------------------------------
 
@@ -106,6 +115,14 @@ class Workspace {
   // kUnsupported (a model that does not read), kConflict (`file` is there and whole).
   api::MadeReport make_questions(const Dataset& data, const std::filesystem::path& file,
                                  const Reporter& reporter = {}) const;
+  // Takes over facts that were taught elsewhere, from files of facts_file() or updates: one update,
+  // and nothing is learned. Throws as merge_facts() of learn/fact_merge.h, kUnsupported (a model
+  // without a memory of facts).
+  api::MergeReport merge(std::span<const std::filesystem::path> files,
+                         const api::MergeOptions& options = {}, const Reporter& reporter = {});
+  // Writes all facts of the model, of an overlay its own, into one file that merge() takes, in the
+  // place of one that is there. Throws kRefused (there are none), kUnsupported.
+  api::FactsFile facts_file(const std::filesystem::path& file) const;
   // What it would do; nothing is changed.
   api::PlanReport plan(const Dataset& data, const api::TeachOptions& options = {},
                        const Reporter& reporter = {}) const;
@@ -150,8 +167,8 @@ class Workspace {
 
  private:
   struct Impl;
-  explicit Workspace(std::unique_ptr<Impl> impl);
-  std::unique_ptr<Impl> impl_;
+  explicit Workspace(std::shared_ptr<Impl> impl);
+  std::shared_ptr<Impl> impl_;
 };
 
 }  // namespace accrete

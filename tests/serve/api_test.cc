@@ -515,7 +515,10 @@ TEST(ApiKeys, EveryRouteAsksForAKeyWithItsScope) {
                             {"POST", "/v1/memory/redo", Scope::kUndo},
                             {"POST", "/v1/memory/updates/abcd/undo", Scope::kUndo},
                             {"POST", "/v1/memory/updates/abcd/revert", Scope::kUndo},
-                            {"POST", "/v1/memory/updates/abcd/redo", Scope::kUndo}};
+                            {"POST", "/v1/memory/updates/abcd/redo", Scope::kUndo},
+                            {"GET", "/v1/overlays", Scope::kTeach},
+                            {"POST", "/v1/overlays", Scope::kAdmin},
+                            {"DELETE", "/v1/overlays/desk", Scope::kAdmin}};
   const std::pair<std::string, Scope> keys[] = {
       {asks, Scope::kAsk}, {teaches, Scope::kTeach}, {undoes, Scope::kUndo}};
   for (const Guarded& route : routes) {

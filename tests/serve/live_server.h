@@ -103,11 +103,12 @@ inline nlohmann::json json_of(const std::string& response) {
 class LiveServer {
  public:
   explicit LiveServer(const std::filesystem::path& model, serve::ApiOptions options = {},
-                      serve::HttpLimits limits = {}) {
+                      serve::HttpLimits limits = {}, size_t resident = 256) {
     api::OpenOptions open;
     open.threads = 1;
     if (options.program.empty()) options.program = "/bin/false";
-    api_ = std::make_unique<serve::Api>(std::make_shared<serve::Service>(model, open), options);
+    api_ = std::make_unique<serve::Api>(std::make_shared<serve::Service>(model, open, resident),
+                                        options);
     server_ = std::make_unique<serve::HttpServer>("127.0.0.1", 0, api_->handlers(), limits);
     thread_ = std::thread([this] { server_->run(); });
   }
