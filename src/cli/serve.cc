@@ -17,7 +17,7 @@ using std::chrono::milliseconds;
 using Clock = std::chrono::steady_clock;
 
 struct ServeArguments {
-  std::string model, host = "127.0.0.1", keys, otherwise;
+  std::string model, host = "127.0.0.1", keys, audit, otherwise;
   std::vector<std::string> allow_hosts;
   uint16_t port = 8080;
   int64_t rows = 64, queue = 256, resident = 256;
@@ -35,6 +35,7 @@ int serve_model(const ServeArguments& a, const Common& common) {
   options.host = a.host;
   options.allow_hosts = a.allow_hosts;
   options.keys = a.keys;
+  options.audit = a.audit;
   options.otherwise = a.otherwise;
   options.program = std::filesystem::read_symlink("/proc/self/exe").string();
   options.child_arguments = {"--threads", std::to_string(common.open.threads), "--seed",
@@ -86,6 +87,10 @@ void add_serve(CLI::App& app, Common& common, Run& run) {
   verb->add_option("--keys", state->keys,
                    "Who may do what (`accrete key`); without it this machine alone is served")
       ->envname("ACCRETE_SERVE_KEYS")
+      ->type_name("FILE");
+  verb->add_option("--audit", state->audit,
+                   "Who taught, undid and erased what: JSON lines are appended to it")
+      ->envname("ACCRETE_SERVE_AUDIT")
       ->type_name("FILE");
   verb->add_option("--allow-host", state->allow_hosts,
                    "A name that clients call this server by; may be repeated")

@@ -232,11 +232,14 @@ Api::Api(std::shared_ptr<Service> service, ApiOptions options)
            .folder = service_->folder(),
            .arguments = options_.child_arguments},
           [this](const std::string& overlay) { service_->refresh(overlay); },
-          [this](JobKind kind, const std::string& state) {
-            if (kind == JobKind::kTeach)
-              metrics_.add("accrete_teach_jobs_total", "result=\"" + state + "\"");
+          [this](JobKind kind, const JobReport& report) {
+            if (kind != JobKind::kTeach) return;
+            metrics_.add("accrete_teach_jobs_total", "result=\"" + report.state + "\"");
+            note_end(report);
           }),
-      thread_([this] { work(); }) {}
+      thread_([this] { work(); }) {
+  if (!options_.audit.empty()) trail_.emplace(options_.audit);
+}
 
 Api::~Api() {
   {

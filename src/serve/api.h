@@ -16,6 +16,7 @@
 #include <thread>
 #include <vector>
 
+#include "serve/audit_trail.h"
 #include "serve/engine.h"
 #include "serve/fields.h"
 #include "serve/http.h"
@@ -31,6 +32,7 @@ struct ApiOptions {
   std::vector<std::string> allow_hosts;  // names it may be called by beside localhost and addresses
   std::string keys;                      // a file of keys; empty: none, everybody may do everything
   std::string otherwise;  // a chat's answer to what was not taught; empty: the model's
+  std::string audit;      // a file that says who changed what (audit_trail.h); empty: none
   std::string program;    // accrete itself, for teaching
   std::vector<std::string> child_arguments;
   Engine::Options engine;
@@ -92,6 +94,14 @@ class Api {
   std::vector<std::string> reachable(const Call& call) const;
   JobReport job_of(const Call& call) const;
   void generate(Call call, GenerateRequest request);
+  // A line of the audit trail, where there is one. Throws as AuditTrail::add.
+  void note(const Call& call, const std::string& overlay, const char* action,
+            const nlohmann::ordered_json& more);
+  // Runs f between two lines: what is not written down does not happen. Returns what f did.
+  nlohmann::ordered_json noted(const Call& call, const std::string& overlay, const char* action,
+                               const nlohmann::ordered_json& asked,
+                               const std::function<nlohmann::ordered_json()>& f);
+  void note_end(const JobReport& report);
 
   // api.cc
   void health(Call call);
@@ -138,6 +148,7 @@ class Api {
   std::shared_ptr<Service> service_;
   ApiOptions options_;
   std::optional<KeyRing> keys_;
+  std::optional<AuditTrail> trail_;
   Metrics metrics_;
   Engine engine_;
   Jobs jobs_;

@@ -2,6 +2,7 @@
 #include <ctime>
 
 #include "base/format.h"
+#include "base/sha256.h"
 #include "io/strict_json.h"
 #include "serve/api.h"
 
@@ -78,7 +79,7 @@ std::string source_name(const std::string& key) {
   return accrete::format("{}-{}-{}.jsonl", key.empty() ? "server" : key, text, ++count);
 }
 
-nlohmann::ordered_json ids_json(const char* what, const std::vector<std::string>& ids,
+nlohmann::ordered_json ids_json(const char* what, const nlohmann::ordered_json& ids,
                                 const Service& service, const std::string& overlay) {
   return {{what, ids}, {"state", service.fingerprint(overlay)}};
 }
@@ -119,8 +120,15 @@ void Api::start_job(Call call, JobKind kind, const std::string& overlay, std::st
   std::string idempotency;
   if (const std::string* key = call.request.header("idempotency-key"))
     idempotency = call.key + "\n" + *key;
-  const auto id =
-      jobs_.submit(kind, source_name(call.key), std::move(data), items, overlay, idempotency);
+  JobRequest request{kind,  call.key,   overlay, source_name(call.key), std::move(data),
+                     items, idempotency};
+  if (kind == JobKind::kTeach)
+    note(call, overlay, "teach",
+         {{"state", "asked"},
+          {"source", request.source},
+          {"sha256", sha256_hex(request.data)},
+          {"items", items}});
+  const auto id = jobs_.submit(std::move(request));
   if (!id)
     return answer(call, draining_
                             ? error_response(503, "the server is ending", "", "", "draining", "")
@@ -191,7 +199,8 @@ void Api::job(Call call) {
 }
 
 void Api::cancel_job(Call call) {
-  (void)job_of(call);
+  const JobReport report = job_of(call);
+  note(call, report.overlay, "cancel", {{"state", "asked"}, {"job", call.id}});
   if (!jobs_.cancel(call.id))
     throw RequestError(409, "ended", "id", accrete::format("job {} has ended", call.id), "");
   answer(call, 202, jobs_.find(call.id)->json);
@@ -238,7 +247,8 @@ void Api::undo_last(Call call) {
   const Steps steps = steps_of(call.request);
   const std::string overlay = overlay_of(call, steps.overlay);
   aside(std::move(call), [this, steps, overlay](const Call& c) {
-    const auto ids = service_->undo(overlay, steps.count);
+    const auto ids = noted(c, overlay, "undo", {{"count", steps.count}},
+                           [&] { return service_->undo(overlay, steps.count); });
     answer(c, 200, ids_json("undone", ids, *service_, overlay));
   });
 }
@@ -247,7 +257,8 @@ void Api::redo_last(Call call) {
   const Steps steps = steps_of(call.request);
   const std::string overlay = overlay_of(call, steps.overlay);
   aside(std::move(call), [this, steps, overlay](const Call& c) {
-    const auto ids = service_->redo(overlay, steps.count);
+    const auto ids = noted(c, overlay, "redo", {{"count", steps.count}},
+                           [&] { return service_->redo(overlay, steps.count); });
     answer(c, 200, ids_json("redone", ids, *service_, overlay));
   });
 }
@@ -260,7 +271,8 @@ void Api::forget(Call call) {
       throw RequestError(400, "missing_field", "source",
                          "source: the path or address of a document that was taught is expected");
     const std::string overlay = overlay_of(c, body.text("overlay"));
-    nlohmann::ordered_json json = service_->forget(overlay, *source);
+    nlohmann::ordered_json json = noted(c, overlay, "forget", {{"source", *source}},
+                                        [&] { return service_->forget(overlay, *source); });
     json["state"] = service_->fingerprint(overlay);
     answer(c, 200, json);
   });
@@ -269,16 +281,22 @@ void Api::forget(Call call) {
 void Api::undo_one(Call call) {
   aside(std::move(call), [this](const Call& c) {
     const std::string overlay = overlay_of(c, overlay_in(c.request));
-    service_->set_active(overlay, c.id, false);
-    answer(c, 200, service_->update(overlay, c.id));
+    const auto json = noted(c, overlay, "undo", {{"update", c.id}}, [&] {
+      service_->set_active(overlay, c.id, false);
+      return service_->update(overlay, c.id);
+    });
+    answer(c, 200, json);
   });
 }
 
 void Api::redo_one(Call call) {
   aside(std::move(call), [this](const Call& c) {
     const std::string overlay = overlay_of(c, overlay_in(c.request));
-    service_->set_active(overlay, c.id, true);
-    answer(c, 200, service_->update(overlay, c.id));
+    const auto json = noted(c, overlay, "redo", {{"update", c.id}}, [&] {
+      service_->set_active(overlay, c.id, true);
+      return service_->update(overlay, c.id);
+    });
+    answer(c, 200, json);
   });
 }
 

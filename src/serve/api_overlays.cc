@@ -76,14 +76,14 @@ void Api::create_overlay(Call call) {
     if (!name || name->empty())
       throw RequestError(400, "missing_field", "name", "name: the overlay's name is expected",
                          "small letters, digits, '_', '.' and '-', a letter or digit first");
-    answer(c, 201, service_->create_overlay(*name));
+    answer(c, 201, noted(c, *name, "create", {}, [&] { return service_->create_overlay(*name); }));
   });
 }
 
 void Api::erase_overlay(Call call) {
   aside(std::move(call), [this](const Call& c) {
     jobs_.erase(c.id);  // what is being taught to it is stopped, and forgotten
-    answer(c, 200, service_->erase_overlay(c.id));
+    answer(c, 200, noted(c, c.id, "erase", {}, [&] { return service_->erase_overlay(c.id); }));
   });
 }
 

@@ -45,11 +45,8 @@ std::filesystem::path make_scratch() {
 
 }  // namespace
 
-struct Jobs::Job {
+struct Jobs::Job : JobRequest {
   std::string id;
-  JobKind kind = JobKind::kTeach;
-  std::string source, overlay, data;
-  int64_t items = 0;
   std::string state = "queued";
   int64_t created = 0, started = 0, finished = 0;
   nlohmann::ordered_json progress, result, error;
@@ -60,8 +57,7 @@ struct Jobs::Job {
   bool ended() const { return finished != 0; }
 };
 
-Jobs::Jobs(Options options, std::function<void(const std::string&)> committed,
-           std::function<void(JobKind, const std::string&)> ended)
+Jobs::Jobs(Options options, std::function<void(const std::string&)> committed, Ended ended)
     : options_(std::move(options)),
       committed_(std::move(committed)),
       ended_(std::move(ended)),
@@ -74,11 +70,11 @@ Jobs::~Jobs() {
   std::filesystem::remove_all(scratch_, ec);
 }
 
-std::optional<std::string> Jobs::submit(JobKind kind, const std::string& source, std::string data,
-                                        int64_t items, const std::string& overlay,
-                                        const std::string& idempotency) {
+std::optional<std::string> Jobs::submit(JobRequest request) {
   const std::lock_guard lock(mutex_);
-  const std::string digest = sha256_hex(name_of(kind) + "\n" + overlay + "\n" + data);
+  const std::string digest =
+      sha256_hex(name_of(request.kind) + "\n" + request.overlay + "\n" + request.data);
+  const std::string idempotency = request.idempotency;
   if (!idempotency.empty()) {
     const auto at = used_.find(idempotency);
     if (at != used_.end()) {
@@ -90,12 +86,8 @@ std::optional<std::string> Jobs::submit(JobKind kind, const std::string& source,
   }
   if (stopping_ || waiting_.size() >= options_.queue) return std::nullopt;
   auto job = std::make_shared<Job>();
+  static_cast<JobRequest&>(*job) = std::move(request);
   job->id = accrete::format("job-{}", ++made_);
-  job->kind = kind;
-  job->source = source;
-  job->data = std::move(data);
-  job->items = items;
-  job->overlay = overlay;
   job->created = now_seconds();
   jobs_[job->id] = job;
   order_.push_back(job);
@@ -129,8 +121,11 @@ std::optional<JobReport> Jobs::find(const std::string& id) const {
   const std::lock_guard lock(mutex_);
   const auto at = jobs_.find(id);
   if (at == jobs_.end()) return std::nullopt;
-  const Job& job = *at->second;
-  return JobReport{job.id, job.overlay, job.state, json_of(job), job.result, job.error};
+  return report_of(*at->second);
+}
+
+JobReport Jobs::report_of(const Job& job) const {
+  return {job.id, job.key, job.overlay, job.state, json_of(job), job.result, job.error};
 }
 
 nlohmann::ordered_json Jobs::list(const std::optional<std::string>& overlay) const {
@@ -215,6 +210,7 @@ void Jobs::work() {
         state = "failed";
       }
     }
+    JobReport report;
     {
       const std::lock_guard lock(mutex_);
       if (state.empty()) {
@@ -236,8 +232,9 @@ void Jobs::work() {
       if (job->result.contains("learned")) emit(*job, "learned", job->result["learned"]);
       emit(*job, state, json_of(*job));
       job->watchers.clear();
+      report = report_of(*job);
     }
-    if (ended_) ended_(job->kind, state);
+    if (ended_) ended_(job->kind, report);
   }
 }
 

@@ -32,10 +32,20 @@ struct JobEvent {
   nlohmann::ordered_json data;
 };
 
+struct JobRequest {
+  JobKind kind = JobKind::kTeach;
+  std::string key;      // the name of the key that asks for it
+  std::string overlay;  // whose facts it is about; empty: those that all share
+  std::string source;   // names the set in the ledger
+  std::string data;     // the lines of a teach set; of a check none
+  int64_t items = 0;
+  std::string idempotency;  // may be empty
+};
+
 // What a job is at one moment.
 struct JobReport {
   std::string id;
-  std::string overlay;  // whose it is; empty: of what all share
+  std::string key, overlay;  // as it was asked for
   std::string state;  // queued, running, committed, refused, failed, cancelled; of a plan or check
                       // done
   nlohmann::ordered_json json;    // all of it, for clients
@@ -55,20 +65,17 @@ class Jobs {
     std::vector<std::string> arguments;  // of every child, such as --threads N
   };
   // `committed` is called, with the overlay that it was for, before a teach that changed something
-  // is said to be; `ended` after every job with its kind and state. Both on the jobs' thread.
-  Jobs(Options options, std::function<void(const std::string& overlay)> committed,
-       std::function<void(JobKind, const std::string& state)> ended);
+  // is said to be; `ended` after every job. Both on the jobs' thread.
+  using Ended = std::function<void(JobKind, const JobReport&)>;
+  Jobs(Options options, std::function<void(const std::string& overlay)> committed, Ended ended);
   ~Jobs();
   Jobs(const Jobs&) = delete;
   Jobs& operator=(const Jobs&) = delete;
 
-  // `data`: the lines of a teach set (not of a check). `source` names it in the ledger of
-  // `overlay`, or of the model where that is empty. Returns the job's id; nullopt: the queue is
-  // full or the server is ending. `idempotency` may be empty: with one that was used for the same
-  // data the job of then is returned. Throws kConflict when it was used for other data.
-  std::optional<std::string> submit(JobKind kind, const std::string& source, std::string data,
-                                    int64_t items, const std::string& overlay,
-                                    const std::string& idempotency);
+  // Returns the job's id; nullopt: the queue is full or the server is ending. With an `idempotency`
+  // that was used for the same data the job of then is returned. Throws kConflict when it was used
+  // for other data.
+  std::optional<std::string> submit(JobRequest request);
   std::optional<JobReport> find(const std::string& id) const;
   // Those of an overlay (empty: of what all share), or of all; newest first.
   nlohmann::ordered_json list(const std::optional<std::string>& overlay) const;
@@ -88,10 +95,11 @@ class Jobs {
   void run(const std::shared_ptr<Job>& job);
   void emit(Job& job, const std::string& name, nlohmann::ordered_json data);
   nlohmann::ordered_json json_of(const Job& job) const;
+  JobReport report_of(const Job& job) const;
 
   Options options_;
   std::function<void(const std::string&)> committed_;
-  std::function<void(JobKind, const std::string&)> ended_;
+  Ended ended_;
   std::filesystem::path scratch_;
   mutable std::mutex mutex_;
   std::condition_variable wake_;

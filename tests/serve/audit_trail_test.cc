@@ -11,12 +11,18 @@
 #include <vector>
 
 #include "../base/testing.h"
+#include "../model/tiny_chat_model.h"
 #include "base/file.h"
+#include "live_server.h"
+#include "workspace/workspace.h"
 
 namespace accrete::serve {
 namespace {
 
 using accrete::testing::expect_error;
+using accrete::testing::json_of;
+using accrete::testing::LiveServer;
+using accrete::testing::status_of;
 using accrete::testing::TemporaryFolder;
 
 std::vector<nlohmann::json> entries(const std::filesystem::path& file) {
@@ -100,6 +106,67 @@ TEST(AuditTrail, SaysWhenItCannotWrite) {
   expect_error(ErrorCode::kIo, [&] { AuditTrail trail(folder / "none" / "audit.jsonl"); });
   AuditTrail full("/dev/full");
   expect_error(ErrorCode::kIo, [&] { full.add({{"action", "undo"}}); });
+}
+
+// A model that was taught one fact.
+void teach_one(const std::filesystem::path& model) {
+  accrete::testing::write_tiny_fact_model(model);
+  api::OpenOptions open;
+  open.threads = 1;
+  api::Item item;
+  item.prompts = {"What is the password of the day?"};
+  item.answers = {"Apple."};
+  item.verbatim = true;
+  Workspace::open(model, open).teach(dataset_of({item}));
+}
+
+TEST(AuditTrail, SaysWhoChangedWhat) {
+  const TemporaryFolder folder;
+  teach_one(folder / "tiny");
+  const auto file = folder / "audit.jsonl", keys = folder / "keys.jsonl";
+  const std::string desk = add_key(keys, "desk", {Scope::kTeach, Scope::kUndo});
+  const std::string root = add_key(keys, "root", {Scope::kAdmin});
+  ApiOptions options;
+  options.keys = keys.string();
+  options.audit = file.string();
+  LiveServer server(folder / "tiny", options);
+  const auto send = [&](const std::string& key, const char* method, const std::string& target,
+                        const std::string& body = "") {
+    return server.ask(method, target, body, "Authorization: Bearer " + key + "\r\n");
+  };
+  EXPECT_EQ(status_of(send(desk, "GET", "/v1/memory/updates")), 200);  // changes nothing: no line
+  EXPECT_EQ(status_of(send(desk, "POST", "/v1/memory/undo")), 200);
+  EXPECT_EQ(status_of(send(desk, "POST", "/v1/memory/undo")), 409);  // there is nothing any more
+  EXPECT_EQ(status_of(send(root, "POST", "/v1/overlays", R"({"name": "anna"})")), 201);
+  EXPECT_EQ(status_of(send(root, "DELETE", "/v1/overlays/anna")), 200);
+  EXPECT_EQ(status_of(send(desk, "POST", "/v1/memory/facts?wait=20",
+                           R"({"questions": ["When?"], "answer": "My secret."})")),
+            500);  // the program that would teach is /bin/false
+  std::vector<std::string> lines;
+  for (const auto& e : entries(file))
+    lines.push_back(e["key"].get<std::string>() + " " + e["action"].get<std::string>() + " " +
+                    e["state"].get<std::string>() + " " + e.value("overlay", ""));
+  EXPECT_EQ(lines,
+            (std::vector<std::string>{
+                "desk undo asked ", "desk undo done ", "desk undo asked ", "desk undo failed ",
+                "root create asked anna", "root create done anna", "root erase asked anna",
+                "root erase done anna", "desk teach asked ", "desk teach failed "}));
+  const auto all = entries(file);
+  EXPECT_EQ(all[1]["updates"].size(), 1u);
+  EXPECT_EQ(all[8]["sha256"].get<std::string>().size(), 64u);
+  EXPECT_EQ(all[8]["source"], all[9]["source"]);
+  EXPECT_EQ(read_file(file).find("secret"), std::string::npos);
+}
+
+TEST(AuditTrail, WhatCannotBeWrittenDownDoesNotHappen) {
+  const TemporaryFolder folder;
+  teach_one(folder / "tiny");
+  ApiOptions options;
+  options.audit = "/dev/full";
+  LiveServer server(folder / "tiny", options);
+  EXPECT_EQ(status_of(server.ask("POST", "/v1/memory/undo")), 507);
+  const auto updates = json_of(server.ask("GET", "/v1/memory/updates"));
+  EXPECT_TRUE(updates["data"][0]["active"]) << updates;
 }
 
 }  // namespace
