@@ -2,11 +2,11 @@
 //
 // A safetensors file with, for every memory layer b it touches, `b.indices` I64 [t] (slot ids,
 // strictly ascending; row keys in a fold) and `b.delta` F32 [t, d] (added to the value rows), or
-// the tensors of facts (facts.h) or of vectors (vectors.h), what was taught (taught.h), and string metadata (base digest,
-// parent, data digest, seed, method, measurements; keys in docs/formats.md). Content-addressed: the
-// id is the first 16 hex digits of the SHA-256 of the file's bytes, so the same teach gives the
-// same id. That is also why nothing that differs between two runs (time of day, seconds taken,
-// paths) belongs into the metadata: such things are the ledger's.
+// the tensors of facts (facts.h) or of vectors (vectors.h), what was taught (taught.h), and string
+// metadata (base digest, parent, data digest, seed, method, measurements; keys in docs/formats.md).
+// Content-addressed: the id is the first 16 hex digits of the SHA-256 of the file's bytes, so the
+// same teach gives the same id. That is also why nothing that differs between two runs (time of
+// day, seconds taken, paths) belongs into the metadata: such things are the ledger's.
 //
 // Non-goals: order, activity and time of updates (ledger.h); signing.
 #pragma once

@@ -160,6 +160,7 @@ void Workspace::Impl::follow(const State& begun, State made) {
 
 Workspace::State Workspace::Impl::now() {
   if (State state = current()) return state;
+  require_text();
   const std::lock_guard lock(opening_);
   if (State state = current()) return state;
   State state = bare_;
@@ -186,6 +187,7 @@ bool Workspace::Impl::refresh() {
 
 Workspace::State Workspace::Impl::any() {
   if (State state = current()) return state;
+  require_text();
   const std::lock_guard lock(opening_);
   if (State state = current()) return state;
   if (!bare_) {
@@ -198,6 +200,7 @@ Workspace::State Workspace::Impl::any() {
 
 Workspace::State Workspace::Impl::at(const Ledger& ledger,
                                      const std::vector<UpdateRecord>& active) {
+  require_text();
   const std::lock_guard lock(opening_);
   State known = current();
   if (!known) known = bare_;
@@ -233,6 +236,7 @@ bool Workspace::refresh() {
 
 api::TeachReport Workspace::teach(const Dataset& data, const api::TeachOptions& options,
                                   const Reporter& reporter) {
+  impl_->require_text();
   const TeachOptions inner = inner_options(options);
   const bool facts = has_fact_memory(impl_->folder);
   const State begun = impl_->current();
@@ -245,6 +249,7 @@ api::TeachReport Workspace::teach(const Dataset& data, const api::TeachOptions& 
 
 api::PlanReport Workspace::plan(const Dataset& data, const api::TeachOptions& options,
                                 const Reporter& reporter) const {
+  impl_->require_text();
   const TeachOptions inner = inner_options(options);
   const bool facts = has_fact_memory(impl_->folder);
   const PlanResult r = facts ? plan_facts(impl_->folder, data, impl_->in_state(), inner, reporter)
@@ -301,6 +306,7 @@ api::ActiveReport Workspace::revert(const std::string& id, bool again) {
 }
 
 api::CompactReport Workspace::compact(const Reporter& reporter, bool erase) {
+  impl_->require_text();
   const std::string version(api::version());
   CompactResult r;
   try {
@@ -340,6 +346,7 @@ api::CompactReport Workspace::compact(const Reporter& reporter, bool erase) {
 }
 
 api::Info Workspace::info() const {
+  if (takes_vectors()) return impl_->vectors()->info();
   const State state = impl_->now();
   api::Info info;
   info.state = state->state();
