@@ -49,6 +49,12 @@ struct RetrofitOptions {
   std::string device = "cpu";         // "cpu", "cuda", "cuda:N"
   std::string dtype = "float32";      // "float32", "bfloat16", "float16"
   int threads = 0;                    // 0: every core this process may use
+  // Of a model of vectors (a policy, a classifier, a table model), which takes none of the above:
+  int64_t columns = 4096;                 // slots of the memory
+  int64_t winners = 0;                    // that a row may use at most; 0: a quarter of `columns`
+  double ridge = 1;                       // of the closed form; larger: smaller values
+  std::filesystem::path background = {};  // inputs at which the answers should stay; may be empty
+  uint64_t seed = 0;                      // of the random projection
 };
 
 struct RetrofitReport {
@@ -57,6 +63,7 @@ struct RetrofitReport {
   std::string tell;    // how an accepted fact is told
   std::string reader;  // its digest
   double seconds = 0;
+  int64_t columns = 0, winners = 0;  // of a model of vectors, which has none of the three above
 };
 
 struct UpgradeReport {
@@ -90,7 +97,9 @@ struct OpenOptions {
 // What an open model is.
 struct Info {
   std::string base;  // digest that memory.json has of it; empty: a model without a memory
-  std::string kind;  // "questions": a memory of facts; "rows": memory layers; empty: none
+  // "questions": a memory of facts; "rows": memory layers; "winners": of vectors; empty: none
+  std::string kind;
+  std::vector<std::string> outputs;  // of a memory of vectors: actions, classes, a risk
   // Of a memory of facts:
   std::string reader;  // digest
   std::string tell;    // "value", "note", "both"
@@ -321,6 +330,12 @@ struct Documents {
   int64_t passages = 0;   // of those that are taught
 };
 
+// What a model of vectors answers to one row of inputs.
+struct Action {
+  std::string label;           // of a classifier the class; empty: of the others
+  std::vector<float> outputs;  // actions, scores of the classes, or a risk: as Info::outputs
+};
+
 struct PlanReport {
   struct Probe {
     Forecast forecast;
@@ -344,7 +359,8 @@ struct TeachReport {
   // Id, for log() and the command line; empty: nothing was new, every document is there as it is.
   std::string update;
   int64_t items = 0;
-  Change learned;                    // in the taught phrasings
+  Change learned;                    // in the taught phrasings; of vectors by `metric`
+  std::string metric;                // "accuracy", "auc" or "fit"; empty: of facts
   std::optional<Change> asked;       // in those that are asked and never taught, if there are any
   std::map<std::string, Kept> kept;  // by probe
   std::vector<Conflict> conflicts;
@@ -514,8 +530,22 @@ struct AuditReport {
     std::vector<Shared> overlaps;      // most shared slots first
     std::vector<Contested> contested;  // most updates first
   };
-  std::optional<Facts> facts;  // one of the two
+  struct VectorUpdate {
+    std::string id, tag, source, task;
+    int64_t rows = 0;                  // that it was taught
+    std::vector<std::string> outputs;  // that they were of
+    bool sums = false;                 // it holds their sums, not its rows
+    int64_t bytes = 0;                 // of its file
+  };
+  struct Vectors {
+    std::vector<VectorUpdate> updates;  // in ledger order
+    std::vector<std::string> outputs;   // of the state
+    int64_t columns = 0, used = 0;      // slots, and those that any row uses
+    int64_t rows = 0, bytes = 0;        // of all updates
+  };
+  std::optional<Facts> facts;  // one of the three
   std::optional<Rows> rows;
+  std::optional<Vectors> vectors;
   std::vector<std::string> anomalies;  // in words
 };
 

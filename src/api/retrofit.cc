@@ -5,6 +5,7 @@
 #include "api/find_reader.h"
 #include "api/upgrade.h"
 #include "learn/retrofit_facts.h"
+#include "vector/vector_teach.h"
 
 namespace accrete::api {
 namespace {
@@ -22,17 +23,41 @@ RetrofitFactsOptions inner_options(const RetrofitOptions& given) {
   return inner;
 }
 
+RetrofitReport retrofit_of_vectors(const std::filesystem::path& source,
+                                   const std::filesystem::path& folder,
+                                   const RetrofitOptions& options, const Callbacks& callbacks) {
+  RetrofitVectorsOptions inner;
+  inner.columns = options.columns;
+  inner.winners = options.winners;
+  inner.ridge = options.ridge;
+  inner.seed = options.seed;
+  inner.background = options.background;
+  inner.tool_version = version();
+  const auto made = retrofit_vectors(source, folder, inner, reporter_of(callbacks));
+  RetrofitReport report;
+  report.model = folder.string();
+  report.columns = made.columns;
+  report.winners = made.winners;
+  return report;
+}
+
 }  // namespace
 
 RetrofitReport retrofit(const std::filesystem::path& source, const std::filesystem::path& folder,
                         const RetrofitOptions& options, const Callbacks& callbacks) {
   return with_errors([&] {
     const auto start = std::chrono::steady_clock::now();
+    if (is_vector_folder(source)) {
+      RetrofitReport report = retrofit_of_vectors(source, folder, options, callbacks);
+      report.seconds =
+          std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+      return report;
+    }
     const auto made =
         retrofit_facts(source, folder, inner_options(options), reporter_of(callbacks));
     const std::chrono::duration<double> took = std::chrono::steady_clock::now() - start;
-    return RetrofitReport{folder.string(), made.block, tell_name(made.tell), made.reader_digest,
-                          took.count()};
+    return RetrofitReport{
+        folder.string(), made.block, tell_name(made.tell), made.reader_digest, took.count(), 0, 0};
   });
 }
 

@@ -62,6 +62,16 @@ std::string to_text(const api::AuditReport::Facts& r) {
   return text;
 }
 
+std::string to_text(const api::AuditReport::Vectors& r) {
+  Rows updates = {{"UPDATE", "ROWS", "OUTPUTS", "KEPT AS", "BYTES", "TASK", "TAG", "SOURCE"}};
+  for (const auto& u : r.updates)
+    updates.push_back({u.id, std::to_string(u.rows), std::to_string(u.outputs.size()),
+                       u.sums ? "sums" : "rows", std::to_string(u.bytes), u.task, u.tag, u.source});
+  return table(updates) +
+         accrete::format("\n{} rows, {} outputs; {} of {} columns are used; {} bytes\n", r.rows,
+                         r.outputs.size(), r.used, r.columns, r.bytes);
+}
+
 }  // namespace
 
 void add_audit(CLI::App& app, Common& common, Run& run) {
@@ -80,7 +90,9 @@ void add_audit(CLI::App& app, Common& common, Run& run) {
   verb->callback([state, &common, &run] {
     run = [state, &common] {
       const auto r = Workspace::open(state->model, common.open).audit(state->most);
-      std::string text = r.facts ? to_text(*r.facts) : to_text(*r.rows);
+      std::string text = r.facts     ? to_text(*r.facts)
+                         : r.vectors ? to_text(*r.vectors)
+                                     : to_text(*r.rows);
       for (const auto& anomaly : r.anomalies) text += "odd: " + anomaly + "\n";
       common.print(to_json(r), text);
       return 0;

@@ -79,6 +79,7 @@ void add_upgrade(CLI::App& app, Common& common, Run& run);
 void add_teach(CLI::App& app, Common& common, Run& run);
 void add_forget(CLI::App& app, Common& common, Run& run);
 void add_plan(CLI::App& app, Common& common, Run& run);
+void add_act(CLI::App& app, Common& common, Run& run);
 void add_ask(CLI::App& app, Common& common, Run& run);
 void add_chat(CLI::App& app, Common& common, Run& run);
 void add_check(CLI::App& app, Common& common, Run& run);

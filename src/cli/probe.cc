@@ -27,7 +27,8 @@ void add_probe(CLI::App& app, Common& common, Run& run) {
   add->add_option("MODEL", state->model, "A model folder")->type_name("FOLDER")->required();
   add->add_option("NAME", state->options.name, "The probe's name: letters, digits, _ . -")
       ->required();
-  add->add_option("FILE", state->file, "Items (.jsonl) or text (.txt)")
+  add->add_option("FILE", state->file,
+                  "Items (.jsonl) or text (.txt); of a model of vectors a set of rows")
       ->type_name("FILE")
       ->required();
   add->add_option("--floor", state->floor,
@@ -40,9 +41,12 @@ void add_probe(CLI::App& app, Common& common, Run& run) {
   add_common(*add, common, "accrete probe add my-model known known.jsonl --raw --floor 0.95");
   add->callback([state, &common, &run] {
     run = [state, &common] {
-      const Dataset data = read_dataset(state->file);
-      const auto r = Workspace::open(state->model, common.open)
-                         .add_probe(data, state->resolved(), common.reporter());
+      auto workspace = Workspace::open(state->model, common.open);
+      const auto r = workspace.takes_vectors()
+                         ? workspace.add_probe(read_vector_set(state->file), state->resolved(),
+                                               common.reporter())
+                         : workspace.add_probe(read_dataset(state->file), state->resolved(),
+                                               common.reporter());
       common.print(to_json(r),
                    accrete::format("{}: {} items, base {:.4f}\n", r.name, r.items, r.base));
       return 0;

@@ -49,6 +49,14 @@ struct TeachArguments {
   }
 };
 
+// The one set of rows for a model of vectors.
+VectorSet rows_of(const TeachArguments& arguments) {
+  if (arguments.data.size() != 1 || !arguments.facts.empty())
+    throw Error(ErrorCode::kInvalidArgument, "a model of vectors is taught one set at a time",
+                "name one .safetensors, .npz, .jsonl or .csv file");
+  return read_vector_set(arguments.data.front());
+}
+
 // What teach and plan take alike.
 void add_options(CLI::App& verb, TeachArguments& state, Common& common) {
   api::TeachOptions& o = state.options;
@@ -60,8 +68,10 @@ void add_options(CLI::App& verb, TeachArguments& state, Common& common) {
   verb.add_option("MODEL", state.model, "A model folder made by retrofit")
       ->type_name("FOLDER")
       ->required();
-  verb.add_option("DATA", state.data,
-                  "Teach sets (.jsonl, .json), documents (.md, .txt, .html, .pdf), folders of them")
+  verb.add_option(
+          "DATA", state.data,
+          "Teach sets (.jsonl, .json), documents (.md, .txt, .html, .pdf), folders of them; "
+          "of a model of vectors one set of rows (.npz, .safetensors, .jsonl, .csv)")
       ->type_name("PATH")
       ->required();
   verb.add_option("--facts", state.facts,
@@ -169,7 +179,10 @@ std::string to_text(const api::TeachReport& r) {
   if (r.update.empty()) return "nothing is new: every document is there as it is\n";
   Rows rows = {{"update", r.update}, {"items", std::to_string(r.items)}};
   const bool documents = r.documents.taught > 0;
-  if (!documents || !r.subjects.empty()) rows.push_back({"learned", change(r.learned)});
+  if (!r.metric.empty())
+    rows.push_back({"learned, " + r.metric, change(r.learned)});
+  else if (!documents || !r.subjects.empty())
+    rows.push_back({"learned", change(r.learned)});
   add_subjects(rows, r.subjects);
   add_documents(rows, r.documents);
   if (r.asked) rows.push_back({"other wording", change(*r.asked)});
@@ -220,6 +233,12 @@ void add_teach(CLI::App& app, Common& common, Run& run) {
   verb->callback([state, &common, &run] {
     run = [state, &common] {
       auto workspace = Workspace::open(state->model, common.open);
+      if (workspace.takes_vectors()) {
+        const auto r = workspace.teach(rows_of(*state), state->resolved(common), common.reporter());
+        common.print(to_json(r), to_text(r));
+        print_remarks(r.remarks);
+        return 0;
+      }
       std::optional<api::MadeReport> made;
       const Dataset data = state->read(workspace, common.reporter(), made);
       const auto r = workspace.teach(data, state->resolved(common), common.reporter());
@@ -272,6 +291,12 @@ void add_plan(CLI::App& app, Common& common, Run& run) {
   verb->callback([state, &common, &run] {
     run = [state, &common] {
       const auto workspace = Workspace::open(state->model, common.open);
+      if (workspace.takes_vectors()) {
+        const auto r = workspace.plan(rows_of(*state), state->resolved(common), common.reporter());
+        common.print(to_json(r), to_text(r));
+        print_remarks(r.remarks);
+        return 0;
+      }
       std::optional<api::MadeReport> made;
       const Dataset data = state->read(workspace, common.reporter(), made);
       const auto r = workspace.plan(data, state->resolved(common), common.reporter());

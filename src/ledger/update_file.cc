@@ -79,9 +79,14 @@ std::string parts_fault(const Update& update) {
   return {};
 }
 
+// How many of layers, facts and vectors it has: one.
+int kinds_of(const Update& update) {
+  return !update.layers.empty() + !update.facts.empty() + !update.vectors.empty();
+}
+
 void check_writable(const Update& update) {
-  if (update.layers.empty() == update.facts.empty())
-    invalid("it has neither layers nor facts, or both");
+  if (kinds_of(update) != 1) invalid("it has not just one of layers, facts and vectors");
+  if (const std::string what = fault(update.vectors); !what.empty()) invalid(what);
   if (const std::string what = fault(update.facts, update.taught.items); !what.empty())
     invalid(what);
   int previous = -1;
@@ -114,9 +119,9 @@ void check_writable(const Update& update) {
   }
 }
 
-// `items` is what the views of the taught items point into.
+// `items` and `names` are what the views of the taught items and of the outputs' names point into.
 std::vector<TensorView> tensor_views(const Update& update, const std::string& items,
-                                     bool with_values) {
+                                     const std::string& names, bool with_values) {
   // All indices before all deltas, so that every tensor starts at a multiple of its element's size.
   std::vector<TensorView> views;
   for (const LayerDelta& layer : update.layers)
@@ -155,6 +160,7 @@ std::vector<TensorView> tensor_views(const Update& update, const std::string& it
                      std::as_bytes(std::span(t.weights))});
   }
   append_tensors(update.facts, views);
+  append_tensors(update.vectors, names, views);
   if (!items.empty())
     views.push_back({std::string(kTaughtItems),
                      DType::kU8,
@@ -314,11 +320,14 @@ Update parse(std::span<const std::byte> bytes, std::string_view source, bool wit
           ErrorCode::kUnsupported,
           accrete::format("{}: it has a scope, as updates of an earlier accrete had", source),
           "run `accrete upgrade OLD NEW` on its model: what it was taught is taught again");
-    else if (!take_tensor(tensor, source, update.facts))
+    else if (!take_tensor(tensor, source, update.facts) &&
+             !take_tensor(tensor, source, update.vectors))
       refuse(source, accrete::format("an update has no tensor {}", shown(tensor.name)));
   }
-  if (blocks.empty() == update.facts.empty() && with_values)
-    refuse(source, "it changes no layer and has no facts, or both");
+  const int kinds = !blocks.empty() + !update.facts.empty() + !update.vectors.empty();
+  if (kinds > 1 || (kinds == 0 && with_values))
+    refuse(source, "it has not just one of layers, facts and vectors");
+  if (const std::string what = fault(update.vectors); !what.empty()) refuse(source, what);
   for (const auto& [block, pair] : blocks) {
     if (pair.indices == nullptr || (pair.delta == nullptr) == with_values)
       refuse(source, accrete::format("block {} has not just its indices{}", block,
@@ -345,7 +354,7 @@ Reach reach_of(const Update& update) {
 }
 
 int64_t rows_of(const Update& update) {
-  int64_t rows = update.facts.keys();
+  int64_t rows = update.facts.keys() + update.vectors.rows;
   for (const int32_t n : update.facts.vectors) rows += n;
   for (const LayerDelta& layer : update.layers) rows += static_cast<int64_t>(layer.indices.size());
   // What only takes facts away is written all the same.
@@ -374,7 +383,8 @@ StagedUpdate::StagedUpdate(const std::filesystem::path& folder, const Update& up
   temporary_ = create_temporary_beside(folder / "staged.safetensors");
   try {
     write_safetensors(temporary_,
-                      tensor_views(update, taught_items_to_text(update.taught.items), true),
+                      tensor_views(update, taught_items_to_text(update.taught.items),
+                                   names_of(update.vectors), true),
                       metadata);
     id_ = sha256_hex(MappedFile(temporary_).bytes()).substr(0, kIdDigits);
   } catch (...) {  // the destructor does not run when a constructor throws
@@ -406,7 +416,8 @@ std::string write_update(const std::filesystem::path& folder, const Update& upda
 
 std::string outline_bytes(const Update& update) {
   return safetensors_bytes("an outline",
-                           tensor_views(update, taught_items_to_text(update.taught.items), false),
+                           tensor_views(update, taught_items_to_text(update.taught.items),
+                                        names_of(update.vectors), false),
                            {{std::string(kUpdateFormatKey), std::string(kUpdateFormat)}});
 }
 

@@ -2,11 +2,11 @@
 //
 // A safetensors file with, for every memory layer b it touches, `b.indices` I64 [t] (slot ids,
 // strictly ascending; row keys in a fold) and `b.delta` F32 [t, d] (added to the value rows), or
-// the tensors of facts (facts.h), what was taught (taught.h), and string metadata (base digest,
-// parent, data digest, seed, method, measurements; keys in docs/formats.md). Content-addressed: the
-// id is the first 16 hex digits of the SHA-256 of the file's bytes, so the same teach gives the
-// same id. That is also why nothing that differs between two runs (time of day, seconds taken,
-// paths) belongs into the metadata: such things are the ledger's.
+// the tensors of facts (facts.h) or of vectors (vectors.h), what was taught (taught.h), and string
+// metadata (base digest, parent, data digest, seed, method, measurements; keys in docs/formats.md).
+// Content-addressed: the id is the first 16 hex digits of the SHA-256 of the file's bytes, so the
+// same teach gives the same id. That is also why nothing that differs between two runs (time of
+// day, seconds taken, paths) belongs into the metadata: such things are the ledger's.
 //
 // Non-goals: order, activity and time of updates (ledger.h); signing.
 #pragma once
@@ -22,6 +22,7 @@
 #include "io/safetensors.h"
 #include "ledger/facts.h"
 #include "ledger/taught.h"
+#include "ledger/vectors.h"
 
 namespace accrete {
 
@@ -56,6 +57,7 @@ struct GateAnchors {
 struct Update {
   std::vector<LayerDelta> layers;  // strictly ascending by block, each with t >= 1; none of facts
   UpdateFacts facts;               // instead: facts addressed by the question
+  UpdateVectors vectors;           // instead: rows of a memory of vectors
   GateAnchors anchors;  // the tensor `gate.anchors` or `gate.text_anchors` F32 [m, width], absent
                         // when empty, of a fold `gate.parts` I32 [m]
   Taught taught;        // the tensors `taught.*`, absent when empty
@@ -63,7 +65,7 @@ struct Update {
 };
 
 // Rows of all layers together; of facts their keys and vectors, or one for each that only takes
-// others away.
+// others away; of vectors those that were taught.
 int64_t rows_of(const Update& update);
 
 // 1, but for a fold of gated updates.

@@ -9,6 +9,7 @@
 
 #include "ledger/ledger.h"
 #include "model/language_model.h"
+#include "workspace/vectors.h"
 #include "workspace/workspace.h"
 
 namespace accrete {
@@ -37,6 +38,10 @@ struct Workspace::Impl {
       return *at(ledger, active);
     };
   }
+  // Of a folder that takes vectors; opened once. Throws kUnsupported for others.
+  std::shared_ptr<const VectorDesk> vectors();
+  // Throws kUnsupported for a folder that takes vectors: whatever has to do with text begins so.
+  void require_text() const;
   // Null until something was opened.
   State current() const;
   // `made` becomes now(), unless `begun` is not any more what this began with: then the ledger says
@@ -50,6 +55,7 @@ struct Workspace::Impl {
   mutable std::mutex guard_;  // of current_, for as long as a pointer takes to copy
   std::mutex opening_;        // held while a state is made that may become current_
   State current_, bare_;      // bare_: the network without updates, where that came first
+  std::shared_ptr<const VectorDesk> vectors_;
 };
 
 }  // namespace accrete

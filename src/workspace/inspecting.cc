@@ -101,6 +101,7 @@ ProbeRecord record_of(const api::ProbeOptions& options, bool raw, const Ledger& 
 }  // namespace
 
 api::DiffReport Workspace::diff(const std::string& a, const std::string& b) const {
+  impl_->require_text();
   const Ledger ledger = Ledger::open(impl_->place, Ledger::Mode::kRead);
   const bool others = b.empty();
   api::DiffReport report;
@@ -119,6 +120,7 @@ api::DiffReport Workspace::diff(const std::string& a, const std::string& b) cons
 }
 
 api::AuditReport Workspace::audit(size_t most) const {
+  if (takes_vectors()) return impl_->vectors()->audit();
   if (has_fact_memory(impl_->folder))
     return plain(audit_facts(Ledger::open(impl_->place, Ledger::Mode::kRead), most));
   const State state = impl_->any();
@@ -128,6 +130,7 @@ api::AuditReport Workspace::audit(size_t most) const {
 }
 
 api::Digest Workspace::digest() const {
+  if (takes_vectors()) return impl_->vectors()->digest();
   const State state = impl_->any();  // updates are read from their files, whatever is kept of them
   const LanguageModel& model = *state;
   api::Digest out;
@@ -143,6 +146,7 @@ api::Digest Workspace::digest() const {
 
 api::ExportReport Workspace::export_to(const std::filesystem::path& to,
                                        const Reporter& reporter) const {
+  impl_->require_text();
   if (impl_->shared)
     throw Error(ErrorCode::kUnsupported, "a folder for transformers has what all share",
                 "`accrete overlay export` writes an overlay's facts into a file");
@@ -152,6 +156,7 @@ api::ExportReport Workspace::export_to(const std::filesystem::path& to,
 
 api::ProbeInfo Workspace::add_probe(const Dataset& data, const api::ProbeOptions& options,
                                     const Reporter& reporter) {
+  impl_->require_text();
   for (const Item& item : data.items)
     if (item.leave)
       throw Error(ErrorCode::kInvalidArgument,
@@ -175,6 +180,7 @@ api::ProbeInfo Workspace::add_probe(const Dataset& data, const api::ProbeOptions
 api::DiscoverReport Workspace::discover_probe(const Dataset& data, const api::ProbeOptions& options,
                                               const std::optional<Dataset>& demonstrations,
                                               const Reporter& reporter) {
+  impl_->require_text();
   std::optional<FewShot> few_shot;
   if (demonstrations) few_shot = make_few_shot(demonstrations->items);
   const bool raw = options.raw || few_shot.has_value();
@@ -200,6 +206,7 @@ api::DiscoverReport Workspace::discover_probe(const Dataset& data, const api::Pr
 }
 
 api::CheckReport Workspace::check(const Reporter& reporter) const {
+  if (takes_vectors()) return impl_->vectors()->check();
   // State and probes of one moment, whatever a writer does meanwhile.
   const Ledger ledger = Ledger::open(impl_->place, Ledger::Mode::kRead);
   const Snapshot snapshot = ledger.snapshot();

@@ -99,9 +99,28 @@ Json lines(const std::vector<api::DiffReport::Line>& all) {
   return json;
 }
 
+Json of_vectors(const api::AuditReport::Vectors& v, const std::vector<std::string>& anomalies) {
+  Json json = {{"outputs", v.outputs},  {"columns", v.columns}, {"used", v.used},
+               {"rows", v.rows},        {"bytes", v.bytes},     {"updates", Json::array()},
+               {"anomalies", anomalies}};
+  for (const auto& u : v.updates)
+    json["updates"].push_back({{"id", u.id},
+                               {"tag", u.tag},
+                               {"source", u.source},
+                               {"task", u.task},
+                               {"rows", u.rows},
+                               {"outputs", u.outputs},
+                               {"sums", u.sums},
+                               {"bytes", u.bytes}});
+  return json;
+}
+
 }  // namespace
 
 Json to_json(const api::RetrofitReport& r) {
+  if (r.columns > 0)
+    return {
+        {"model", r.model}, {"columns", r.columns}, {"winners", r.winners}, {"seconds", r.seconds}};
   return {{"model", r.model},
           {"block", r.block},
           {"tell", r.tell},
@@ -134,6 +153,7 @@ Json to_json(const api::Info& i) {
     json["documents"] = i.documents;
     json["passages"] = i.passages;
   }
+  if (i.kind == "winners") json["outputs"] = i.outputs;
   json["state"] = i.state;
   json["updates"] = i.updates;
   json["chat"] = i.chat;
@@ -204,6 +224,7 @@ Json to_json(const api::EvalReport::Question& q) {
 
 Json to_json(const api::TeachReport& r) {
   Json json = {{"update", r.update}, {"items", r.items}, {"learned", change(r.learned)}};
+  if (!r.metric.empty()) json["metric"] = r.metric;
   if (r.asked) json["asked"] = change(*r.asked);
   json["kept"] = Json::object();
   for (const auto& [name, k] : r.kept)
@@ -334,6 +355,7 @@ Json to_json(const api::DiffReport& r) {
 }
 
 Json to_json(const api::AuditReport& r) {
+  if (r.vectors) return of_vectors(*r.vectors, r.anomalies);
   if (r.facts) {
     Json json = {{"facts", r.facts->facts},
                  {"wordings", r.facts->wordings},

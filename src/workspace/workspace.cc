@@ -170,6 +170,7 @@ void Workspace::Impl::follow(const State& begun, State made) {
 
 Workspace::State Workspace::Impl::now() {
   if (State state = current()) return state;
+  require_text();
   const State under = shared ? shared->now() : nullptr;
   const std::lock_guard lock(opening_);
   if (State state = current()) return state;
@@ -217,6 +218,7 @@ bool Workspace::Impl::refresh_overlay() {
 Workspace::State Workspace::Impl::any() {
   if (shared) return now();
   if (State state = current()) return state;
+  require_text();
   const std::lock_guard lock(opening_);
   if (State state = current()) return state;
   if (!bare_) {
@@ -229,6 +231,7 @@ Workspace::State Workspace::Impl::any() {
 
 Workspace::State Workspace::Impl::at(const Ledger& ledger,
                                      const std::vector<UpdateRecord>& active) {
+  require_text();
   if (shared) shared->refresh();  // as its ledger is now too
   const State under = shared ? shared->now() : nullptr;
   const std::lock_guard lock(opening_);
@@ -280,6 +283,7 @@ bool Workspace::refresh() {
 
 api::TeachReport Workspace::teach(const Dataset& data, const api::TeachOptions& options,
                                   const Reporter& reporter) {
+  impl_->require_text();
   const TeachOptions inner = inner_options(options);
   const bool facts = has_fact_memory(impl_->folder);
   const State begun = impl_->current();
@@ -292,6 +296,7 @@ api::TeachReport Workspace::teach(const Dataset& data, const api::TeachOptions& 
 
 api::PlanReport Workspace::plan(const Dataset& data, const api::TeachOptions& options,
                                 const Reporter& reporter) const {
+  impl_->require_text();
   const TeachOptions inner = inner_options(options);
   const bool facts = has_fact_memory(impl_->folder);
   const PlanResult r = facts ? plan_facts(impl_->place, data, impl_->in_state(), inner, reporter)
@@ -376,6 +381,7 @@ api::ActiveReport Workspace::revert(const std::string& id, bool again) {
 }
 
 api::CompactReport Workspace::compact(const Reporter& reporter, bool erase) {
+  impl_->require_text();
   const std::string version(api::version());
   CompactResult r;
   try {
@@ -415,6 +421,7 @@ api::CompactReport Workspace::compact(const Reporter& reporter, bool erase) {
 }
 
 api::Info Workspace::info() const {
+  if (takes_vectors()) return impl_->vectors()->info();
   const State state = impl_->now();
   api::Info info;
   info.state = state->state();

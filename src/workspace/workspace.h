@@ -36,6 +36,7 @@
 #include "accrete/types.h"
 #include "base/progress.h"
 #include "io/dataset.h"
+#include "io/vector_set.h"
 #include "workspace/history.h"
 
 namespace accrete {
@@ -126,6 +127,26 @@ class Workspace {
   // What it would do; nothing is changed.
   api::PlanReport plan(const Dataset& data, const api::TeachOptions& options = {},
                        const Reporter& reporter = {}) const;
+
+  // --- Models of vectors -------------------------------------------------------------------
+  // A policy, a classifier or a table model (docs/domains.md): what they are taught and asked are
+  // rows of numbers. What has to do with text throws kUnsupported of them, and these of others;
+  // history, audit, digest, check and info are for all.
+
+  // By the folder alone.
+  bool takes_vectors() const;
+  // As teach, plan and add_probe above. Also throws kInvalidArgument (a set that does not fit the
+  // model), kConflict (it was taught already; the same input as another class).
+  api::TeachReport teach(const VectorSet& set, const api::TeachOptions& options = {},
+                         const Reporter& reporter = {});
+  api::PlanReport plan(const VectorSet& set, const api::TeachOptions& options = {},
+                       const Reporter& reporter = {}) const;
+  api::ProbeInfo add_probe(const VectorSet& set, const api::ProbeOptions& options,
+                           const Reporter& reporter = {});
+  // What the model answers to each row of the set, whose targets do not matter.
+  std::vector<api::Action> act(const VectorSet& set) const;
+  // How well it does on the set, by the set's metric or the model's. In [0, 1].
+  double score(const VectorSet& set) const;
 
   // --- What was taught ---------------------------------------------------------------------
 

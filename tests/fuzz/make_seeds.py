@@ -1,9 +1,11 @@
 """Writes small seed corpora for the fuzz targets: make_seeds.py FOLDER. Standard library only."""
 
+import io
 import json
 import pathlib
 import struct
 import sys
+import zipfile
 
 ALIGNMENT = 32
 
@@ -164,10 +166,31 @@ def wordpiece():
         yield bytes([mode]) + "Ab [CLS] a\u0301. \u6f22\uac00\u200b1 \U0001f600\n".encode()
 
 
+def vectors():
+    def npy(kind, shape, raw):
+        header = f"{{'descr': '{kind}', 'fortran_order': False, 'shape': {shape}, }}".encode()
+        header += b" " * (63 - (10 + len(header)) % 64) + b"\n"
+        return b"\x93NUMPY\x01\x00" + struct.pack("<H", len(header)) + header + raw
+
+    def npz(members):
+        packed = io.BytesIO()
+        with zipfile.ZipFile(packed, "w") as archive:
+            for name, raw in members.items():
+                archive.writestr(name + ".npy", raw)
+        return packed.getvalue()
+
+    inputs = npy("<f4", "(2, 3)", struct.pack("<6f", 0, 1, -2, 3.5, 1e-9, 9))
+    yield b"\0" + npz({"inputs": inputs, "targets": npy("<i8", "(2,)", struct.pack("<2q", 1, 0)), "labels": npy("<U2", "(2,)", "ab\0\0".encode("utf-32-le")[:16])})
+    yield b"\0" + npz({"observations": npy("|u1", "(2, 1, 1)", b"\1\2"), "actions": npy("<f8", "(2, 1)", struct.pack("<2d", .5, 1))})
+    yield b"\1" + b'{"inputs": [1, 2.5], "label": "cat"}\n\n{"inputs": [3, 4], "label": 7}\n'
+    yield b"\1" + b'{"inputs": [1], "targets": [2, 3], "id": 1}\n'
+    yield b"\2" + b'a,label,"b"\n1,yes,2e3\n-4,no,.5\r\n'
+
+
 def main():
     if len(sys.argv) != 2:
         sys.exit(__doc__)
-    for maker in (safetensors, gguf, dataset, update, tokenizer, wordpiece):
+    for maker in (safetensors, gguf, dataset, update, tokenizer, wordpiece, vectors):
         write(pathlib.Path(sys.argv[1]) / maker.__name__, maker())
 
 

@@ -292,6 +292,7 @@ void add_bench(CLI::App& app, Common& common, Run& run) {
   add_bench_sequence(*verb, common, run);
   add_bench_documents(*verb, common, run);
   add_bench_explain(*verb, common, run);
+  add_bench_domains(*verb, common, run);
   add_bench_desk(*verb, common, run);
   auto* facts =
       verb->add_subcommand("facts", "New facts, asked in phrasings that were never taught");

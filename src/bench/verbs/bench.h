@@ -21,6 +21,7 @@ void add_bench_forecast(CLI::App& bench, Common& common, Run& run);
 void add_bench_sequence(CLI::App& bench, Common& common, Run& run);
 void add_bench_documents(CLI::App& bench, Common& common, Run& run);
 void add_bench_explain(CLI::App& bench, Common& common, Run& run);
+void add_bench_domains(CLI::App& bench, Common& common, Run& run);
 void add_bench_forgetting(CLI::App& bench, Common& common, Run& run);
 void add_bench_desk(CLI::App& bench, Common& common, Run& run);
 
