@@ -136,7 +136,7 @@ TEST(AuditTrail, SaysWhoChangedWhat) {
   };
   EXPECT_EQ(status_of(send(desk, "GET", "/v1/memory/updates")), 200);  // changes nothing: no line
   EXPECT_EQ(status_of(send(desk, "POST", "/v1/memory/undo")), 200);
-  EXPECT_EQ(status_of(send(desk, "POST", "/v1/memory/undo")), 409);  // there is nothing any more
+  EXPECT_EQ(status_of(send(desk, "POST", "/v1/memory/undo")), 400);  // there is nothing any more
   EXPECT_EQ(status_of(send(root, "POST", "/v1/overlays", R"({"name": "anna"})")), 201);
   EXPECT_EQ(status_of(send(root, "DELETE", "/v1/overlays/anna")), 200);
   EXPECT_EQ(status_of(send(desk, "POST", "/v1/memory/facts?wait=20",
