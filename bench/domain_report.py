@@ -9,13 +9,15 @@ NAMES = {"accrete": "**accrete**", "naive": "finetuning", "ewc": "EWC", "replay"
 CHAINS = {"mnist": "MNIST, 5 × 2 digits", "omniglot": "Omniglot, 24 × 10 characters", "credit": "credit default, 5 ages", "cifar10": "CIFAR-10, 5 × 2"}
 
 
-def main():
-    folder = pathlib.Path(sys.argv[1] if len(sys.argv) > 1 else pathlib.Path(__file__).parent / "results" / "domains")
+RESULTS = pathlib.Path(__file__).parent / "results" / "domains"
+
+
+def table(folder=RESULTS):
     cells = collections.defaultdict(list)
-    for path in sorted(folder.glob("*.json")):
+    for path in sorted(pathlib.Path(folder).glob("*.json")):
         cell = json.loads(path.read_text(encoding="utf-8"))
         cells[cell["domain"], cell["method"]].append(cell)
-    print("| chain | method | retained | forgetting | average | last | s a task | bytes kept | undo |\n| --- | --- | --- | --- | --- | --- | --- | --- | --- |")
+    lines = ["| chain | method | retained | forgetting | average | last | s a task | bytes kept | undo |", "| --- | --- | --- | --- | --- | --- | --- | --- | --- |"]
     for chain in CHAINS:
         for method in NAMES:
             group = cells.get((chain, method))
@@ -23,9 +25,10 @@ def main():
                 continue
             mean = lambda key: sum(c[key] for c in group) / len(group)
             undo = "" if method != "accrete" else "exact" if all(c["undo_exact"] for c in group) else "NOT EXACT"
-            print(f"| {CHAINS[chain]} | {NAMES[method]} | {100 * mean('retained'):.1f} % | {mean('forgetting'):.3f} | {100 * mean('average'):.1f} % | {100 * mean('last'):.1f} % | "
-                  f"{mean('seconds'):.2f} | {mean('stored_bytes') / 1e6:.1f} MB | {undo} |")
+            lines.append(f"| {CHAINS[chain]} | {NAMES[method]} | {100 * mean('retained'):.1f} % | {mean('forgetting'):.3f} | {100 * mean('average'):.1f} % | "
+                         f"{100 * mean('last'):.1f} % | {mean('seconds'):.2f} | {mean('stored_bytes') / 1e6:.1f} MB | {undo} |")
+    return "\n".join(lines)
 
 
 if __name__ == "__main__":
-    main()
+    print(table(*sys.argv[1:2]))

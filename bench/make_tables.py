@@ -7,6 +7,7 @@ import json
 import os
 import sys
 
+import domain_report
 import forgetting_report
 import generated
 
@@ -239,6 +240,7 @@ TABLES = {
     "README.md": {"desk": readme, "native": native},
     "docs/facts.md": {"desk": desk},
     "docs/documents.md": {"document-choice": document_choice, "document-answers": document_answers},
+    "docs/domains.md": {"domains": domain_report.table},
     "docs/benchmarks.md": {
         "facts": facts,
         "forgetting-one_go": lambda: forgetting_report.table(FORGETTING, "one_go"),

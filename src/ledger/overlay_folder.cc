@@ -96,8 +96,8 @@ FactModelRecord read_fact_model(const fs::path& model) {
   if (kind == json.end() || *kind != "questions")
     throw Error(
         ErrorCode::kUnsupported,
-        accrete::format("{} has memory layers, whose rows all share: it has no overlays and "
-                        "takes no files of facts",
+        accrete::format("{} has no memory of facts, so it has no overlays and takes no files of "
+                        "facts",
                         model.string()),
         "models that `accrete retrofit` makes have a memory of facts");
   FactModelRecord out;

@@ -247,7 +247,7 @@ TEST_F(OverlayTest, WhatHasNoOverlaysSaysSo) {
   testing::make_tiny_model(*folder_ / "rows", testing::kAptSeed);
   EXPECT_THAT(
       expect_error(ErrorCode::kUnsupported, [&] { Overlays(*folder_ / "rows").create("a"); }),
-      HasSubstr("memory layers"));
+      HasSubstr("no memory of facts"));
   const fs::path model = fresh();
   Overlays(model).create("desk");
   Workspace desk = Workspace::open(model, alone("desk"));
