@@ -12,10 +12,10 @@
 
 #include "base/error.h"
 #include "base/file.h"
+#include "bench/baselines/finetune.h"
 #include "bench/score.h"
 #include "io/dataset.h"
 #include "io/safetensors.h"
-#include "bench/baselines/finetune.h"
 
 using namespace accrete;
 using Json = nlohmann::ordered_json;

@@ -52,11 +52,12 @@ def measure(accrete, model, n, rounds, disk):
     try:
         url = json.loads(server.stdout.readline())["url"] + "/chat/completions"
 
-        def ask(i):
-            body = {"model": f"model:o{i}", "max_tokens": 32, "messages": [{"role": "user", "content": QUESTION}]}
+        def ask(i, tokens=32):
+            body = {"model": f"model:o{i}", "max_tokens": tokens, "messages": [{"role": "user", "content": QUESTION}]}
             with urllib.request.urlopen(urllib.request.Request(url, json.dumps(body).encode())) as reply:
                 said = json.load(reply)
-            assert said["choices"][0]["message"]["content"] == ANSWER, said
+            text = said["choices"][0]["message"]["content"]
+            assert text and (ANSWER.startswith(text) if tokens < 32 else text == ANSWER), said
             return said["usage"]["completion_tokens"]
 
         def resident():
@@ -66,7 +67,7 @@ def measure(accrete, model, n, rounds, disk):
         def seconds(which):
             begin = time.time()
             for i in which:
-                ask(i)
+                ask(i, tokens=1)
             return (time.time() - begin) / len(which)
 
         def rate(overlays):

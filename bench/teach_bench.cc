@@ -20,9 +20,9 @@
 
 #include "api/installation.h"
 #include "base/error.h"
+#include "bench/baselines/finetune.h"
 #include "bench/score.h"
 #include "io/dataset.h"
-#include "bench/baselines/finetune.h"
 #include "learn/deposit.h"
 #include "learn/reading.h"
 #include "learn/subject_prompts.h"
