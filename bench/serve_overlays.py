@@ -77,12 +77,10 @@ def measure(accrete, model, n, rounds, disk):
             return tokens / (time.time() - begin)
 
         seconds([0] * 20)
-        # As many rows at once as later, so that what they take is not counted to the overlays.
-        rate([0] * CLIENTS)
-        before = resident()
+        before = resident()  # and one question at a time until `after`: many rows take memory of their own
         opening = seconds(range(1, n))
         after = resident()
-        again = seconds(range(1, n))
+        again = seconds(range(1, n, 10))
         one, many = [], []
         for _ in range(rounds):
             one.append(rate([0] * CLIENTS))

@@ -1,3 +1,5 @@
+#include <malloc.h>
+
 #include <chrono>
 #include <cstdio>
 #include <filesystem>
@@ -30,6 +32,10 @@ int serve_model(const ServeArguments& a, const Common& common) {
         ErrorCode::kInvalidArgument,
         accrete::format("without keys a server listens on this machine alone, not on {}", a.host),
         "make keys with `accrete key add FILE NAME` and give --keys FILE");
+  // What is large goes back to the system as soon as it is free. Else small things that stay, such
+  // as an overlay that was opened, take the place of a row's keys and values that were freed, and
+  // the next row needs new memory: some 4 MB for each overlay.
+  ::mallopt(M_MMAP_THRESHOLD, 1 << 20);
   const InterruptHandler interrupt;
   serve::ApiOptions options;
   options.host = a.host;
