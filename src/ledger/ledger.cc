@@ -4,9 +4,9 @@
 #include <bit>
 #include <cctype>
 #include <cmath>
-#include <ctime>
 
 #include "base/format.h"
+#include "base/utc.h"
 #include "io/utf8.h"
 #include "ledger/ledger_impl.h"
 #include "ledger/overlay_folder.h"
@@ -15,15 +15,6 @@ namespace accrete {
 namespace {
 
 using namespace ledger_files;
-
-std::string now() {
-  const std::time_t seconds = std::time(nullptr);
-  std::tm utc{};
-  gmtime_r(&seconds, &utc);
-  char text[sizeof("2000-01-01T00:00:00Z")];
-  std::strftime(text, sizeof(text), "%Y-%m-%dT%H:%M:%SZ", &utc);
-  return text;
-}
 
 void check_count(int64_t count, size_t available, const char* what, std::string hint) {
   if (count < 1)
@@ -176,7 +167,7 @@ UpdateRecord Ledger::commit(const Update& update, UpdateRecord record) {
     return record;
   }
   record.order = impl.database.query_integer("SELECT coalesce(max(seq), 0) + 1 FROM updates");
-  record.time = now();
+  record.time = utc_now();
 
   // First what to remove if we die, then the file, then the record: see ledger.h.
   const std::string file = update_path(record.id);

@@ -1,13 +1,13 @@
 #include "ledger/overlay_folder.h"
 
 #include <algorithm>
-#include <ctime>
 #include <nlohmann/json.hpp>
 #include <system_error>
 
 #include "base/error.h"
 #include "base/file.h"
 #include "base/format.h"
+#include "base/utc.h"
 #include "io/strict_json.h"
 #include "io/utf8.h"
 #include "ledger/ledger.h"
@@ -31,15 +31,6 @@ void check_name(const std::string& name) {
     throw Error(ErrorCode::kInvalidArgument,
                 accrete::format("{} cannot name an overlay", shown(name)),
                 "use small letters, digits, '_', '.' and '-', a letter or digit first, at most 64");
-}
-
-std::string utc_now() {
-  const std::time_t seconds = std::time(nullptr);
-  std::tm utc{};
-  gmtime_r(&seconds, &utc);
-  char text[sizeof("2000-01-01T00:00:00Z")];
-  std::strftime(text, sizeof(text), "%Y-%m-%dT%H:%M:%SZ", &utc);
-  return text;
 }
 
 std::string text_field(const nlohmann::json& json, const char* key, const fs::path& file) {

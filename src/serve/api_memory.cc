@@ -1,8 +1,7 @@
 // What was taught: teaching, planning, checking, jobs, history.
-#include <ctime>
-
 #include "base/format.h"
 #include "base/sha256.h"
+#include "base/utc.h"
 #include "io/strict_json.h"
 #include "serve/api.h"
 
@@ -71,12 +70,8 @@ std::optional<std::string> overlay_in(const HttpRequest& request) {
 // Names the set in the ledger.
 std::string source_name(const std::string& key) {
   static std::atomic<int64_t> count{0};
-  const std::time_t now = std::time(nullptr);
-  std::tm utc{};
-  ::gmtime_r(&now, &utc);
-  char text[32] = {};
-  std::strftime(text, sizeof text, "%Y%m%dT%H%M%SZ", &utc);
-  return accrete::format("{}-{}-{}.jsonl", key.empty() ? "server" : key, text, ++count);
+  return accrete::format("{}-{}-{}.jsonl", key.empty() ? "server" : key, utc_now("%Y%m%dT%H%M%SZ"),
+                         ++count);
 }
 
 nlohmann::ordered_json ids_json(const char* what, const nlohmann::ordered_json& ids,

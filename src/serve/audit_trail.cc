@@ -6,13 +6,13 @@
 
 #include <cerrno>
 #include <cstring>
-#include <ctime>
 #include <nlohmann/json.hpp>
 #include <string>
 #include <system_error>
 
 #include "base/error.h"
 #include "base/format.h"
+#include "base/utc.h"
 
 namespace accrete::serve {
 namespace {
@@ -25,15 +25,6 @@ std::string cut(const std::string& text) {
   size_t end = kMostText;
   while (end > 0 && (static_cast<unsigned char>(text[end]) & 0xC0) == 0x80) --end;
   return text.substr(0, end) + "…";
-}
-
-std::string utc_time() {
-  const std::time_t now = std::time(nullptr);
-  std::tm utc{};
-  ::gmtime_r(&now, &utc);
-  char text[32] = {};
-  std::strftime(text, sizeof text, "%Y-%m-%dT%H:%M:%SZ", &utc);
-  return text;
 }
 
 }  // namespace
@@ -71,7 +62,7 @@ void AuditTrail::rotate() {
 }
 
 void AuditTrail::add(const nlohmann::ordered_json& entry) {
-  nlohmann::ordered_json line = {{"time", utc_time()}};
+  nlohmann::ordered_json line = {{"time", utc_now()}};
   for (const auto& [name, value] : entry.items())
     line[name] = value.is_string() ? nlohmann::ordered_json(cut(value.get<std::string>())) : value;
   const std::string text =
