@@ -55,7 +55,25 @@ struct Jobs::Job : JobRequest {
   std::atomic<bool> cancelled{false};
 
   bool ended() const { return finished != 0; }
+  nlohmann::ordered_json json() const { return json(state, finished); }
+  // What it would be with this state.
+  nlohmann::ordered_json json(const std::string& as, int64_t at) const;
 };
+
+nlohmann::ordered_json Jobs::Job::json(const std::string& as, int64_t at) const {
+  nlohmann::ordered_json out = {
+      {"id", id},           {"object", "memory.job"}, {"kind", name_of(kind)},
+      {"state", as},        {"source", source},       {"items", items},
+      {"created", created}, {"started", started},     {"finished", at}};
+  if (!overlay.empty()) out["overlay"] = overlay;
+  if (!progress.is_null() && at == 0) out["progress"] = progress;
+  if (!result.is_null()) {
+    out["report"] = result;
+    if (result.contains("update")) out["update"] = result["update"];
+  }
+  if (!error.is_null()) out["error"] = error;
+  return out;
+}
 
 Jobs::Jobs(Options options, std::function<void(const std::string&)> committed, Ended ended)
     : options_(std::move(options)),
@@ -102,21 +120,6 @@ std::optional<std::string> Jobs::submit(JobRequest request) {
   return job->id;
 }
 
-nlohmann::ordered_json Jobs::json_of(const Job& job) const {
-  nlohmann::ordered_json out = {
-      {"id", job.id},           {"object", "memory.job"}, {"kind", name_of(job.kind)},
-      {"state", job.state},     {"source", job.source},   {"items", job.items},
-      {"created", job.created}, {"started", job.started}, {"finished", job.finished}};
-  if (!job.overlay.empty()) out["overlay"] = job.overlay;
-  if (!job.progress.is_null() && !job.ended()) out["progress"] = job.progress;
-  if (!job.result.is_null()) {
-    out["report"] = job.result;
-    if (job.result.contains("update")) out["update"] = job.result["update"];
-  }
-  if (!job.error.is_null()) out["error"] = job.error;
-  return out;
-}
-
 std::optional<JobReport> Jobs::find(const std::string& id) const {
   const std::lock_guard lock(mutex_);
   const auto at = jobs_.find(id);
@@ -125,14 +128,14 @@ std::optional<JobReport> Jobs::find(const std::string& id) const {
 }
 
 JobReport Jobs::report_of(const Job& job) const {
-  return {job.id, job.key, job.overlay, job.state, json_of(job), job.result, job.error};
+  return {job.id, job.key, job.overlay, job.state, job.json(), job.result, job.error};
 }
 
 nlohmann::ordered_json Jobs::list(const std::optional<std::string>& overlay) const {
   const std::lock_guard lock(mutex_);
   auto out = nlohmann::ordered_json::array();
   for (auto at = order_.rbegin(); at != order_.rend(); ++at)
-    if (!overlay || (*at)->overlay == *overlay) out.push_back(json_of(**at));
+    if (!overlay || (*at)->overlay == *overlay) out.push_back((*at)->json());
   return out;
 }
 
@@ -211,6 +214,7 @@ void Jobs::work() {
       }
     }
     JobReport report;
+    const int64_t finished = std::max<int64_t>(1, now_seconds());
     {
       const std::lock_guard lock(mutex_);
       if (state.empty()) {
@@ -221,8 +225,15 @@ void Jobs::work() {
                                         : "failed";
       }
       job->data.clear();
+      report = report_of(*job);
+      report.state = state;
+      report.json = job->json(state, finished);
+    }
+    if (ended_) ended_(job->kind, report);
+    {
+      const std::lock_guard lock(mutex_);
       job->state = state;
-      job->finished = std::max<int64_t>(1, now_seconds());
+      job->finished = finished;
       if (job->result.contains("kept"))
         for (const auto& [name, kept] : job->result["kept"].items())
           emit(*job, "probe",
@@ -230,11 +241,9 @@ void Jobs::work() {
                 {"now", kept.value("kept", nlohmann::ordered_json())},
                 {"floor", kept.value("floor", nlohmann::ordered_json())}});
       if (job->result.contains("learned")) emit(*job, "learned", job->result["learned"]);
-      emit(*job, state, json_of(*job));
+      emit(*job, state, job->json());
       job->watchers.clear();
-      report = report_of(*job);
     }
-    if (ended_) ended_(job->kind, report);
   }
 }
 

@@ -64,8 +64,9 @@ class Jobs {
     int niceness = 10;
     std::vector<std::string> arguments;  // of every child, such as --threads N
   };
-  // `committed` is called, with the overlay that it was for, before a teach that changed something
-  // is said to be; `ended` after every job. Both on the jobs' thread.
+  // `committed` is called, with the overlay that it was for, when a teach has changed something;
+  // `ended` with what is about to be said of a job. Both on the jobs' thread, before anybody else
+  // can know how it ended.
   using Ended = std::function<void(JobKind, const JobReport&)>;
   Jobs(Options options, std::function<void(const std::string& overlay)> committed, Ended ended);
   ~Jobs();
@@ -94,7 +95,6 @@ class Jobs {
   void work();
   void run(const std::shared_ptr<Job>& job);
   void emit(Job& job, const std::string& name, nlohmann::ordered_json data);
-  nlohmann::ordered_json json_of(const Job& job) const;
   JobReport report_of(const Job& job) const;
 
   Options options_;
