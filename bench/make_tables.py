@@ -52,6 +52,7 @@ def native_rows():
 
 SECTIONS = {"thing12": "12 facts of one thing", "thing36": "36 facts of one thing", "things144": "36 facts each of four things", "shop": "60 answers of an office, no subject",
             "clinc5": "150 answers in real people's words, 5 wordings each", "clinc10": "the same, 10 wordings each", "raw200": "200 facts as raw sentences", "long": "40 long answers",
+            "messages": "252 facts of an office and four things, asked by whole messages",
             "facts1000": "1,000 facts of distinct subjects", "facts10000": "10,000 facts of distinct subjects"}
 METHODS = {"accrete": "**accrete**", "lookup": "lookup", "context": "facts in the context", "lora": "LoRA", "full": "full finetuning"}
 
@@ -96,6 +97,18 @@ def readme():
         lines.append(f"| {SECTIONS[section]} | {method} | {share(mean('untaught'))} | {share(mean('left_unchanged'))} | {'' if changed is None else f'{changed:.0f} of {asked:.0f}'} | {mean('seconds'):.0f} |")
     lines.append("")
     lines.append("Each row: `accrete bench desk MODEL --only SECTION --methods METHOD`; [all columns](docs/facts.md#measured).")
+    return "\n".join(lines)
+
+
+def messages():
+    row = next(r for r in load("desk.json")["rows"] if r["section"] == "messages" and r["method"] == "lookup")
+    kinds = {"polite": "a greeting, thanks, a signature around the question", "context": "a story, then the question", "named before": "the thing is named in an earlier sentence",
+             "instruction": "how to answer is said too", "indirect": "one sentence that asks indirectly", "two": "a second question that nothing taught answers"}
+    lines = ["| messages that ask for a fact | that fact accepted |", "| --- | --- |"]
+    lines += [f"| {name} | {share(row['accepted_right_of'][kind])} |" for kind, name in kinds.items()]
+    told = {"left": "another question about these", "trap": "a statement about what was taught, and another question or none", "unrelated": "anything else"}
+    lines += ["", "| messages that ask for none | a fact accepted |", "| --- | --- |"]
+    lines += [f"| {name} | {row['told_of'][kind][0]} of {row['told_of'][kind][1]} |" for kind, name in told.items()]
     return "\n".join(lines)
 
 
@@ -238,7 +251,7 @@ def baselines():
 
 TABLES = {
     "README.md": {"desk": readme, "native": native},
-    "docs/facts.md": {"desk": desk},
+    "docs/facts.md": {"desk": desk, "messages": messages},
     "docs/documents.md": {"document-choice": document_choice, "document-answers": document_answers},
     "docs/domains.md": {"domains": domain_report.table},
     "docs/benchmarks.md": {

@@ -476,6 +476,141 @@ def follow_up(fragment, before, name, name_before, contrasts):
     return before[:words[-1].end] + " " + tail + before[words[-1].end:]
 
 
+# The parts of a message that ask for something (src/text/message.cc).
+
+ASKING = set("how what when where who whom whose which why".split())
+HELPING = set("is are was were do does did can could will would should may must has have".split())
+WHOM = set("i we you it he she they there the a an my our your this that these those one its their his her any anyone somebody someone".split())
+LEADING = set("""up to for from in on at by with until till since of after under within per about over into between through during
+    before""".split())
+AHEAD = set("and so but also now then ok okay well please kindly just or".split())
+WISH = set("need want wonder wondering tell let looking please pls curious interested wish".split())
+INSTRUCTS = set("answer reply respond use write keep format give return output explain phrase put say be in no as".split())
+FORM = set("""json sentence sentences words word german spanish french english italian list bullet bullets yaml short brief briefly
+    markdown table child simple key format only xml csv language points polite friendly caps capitals emoji rhyme line""".split())
+THANKS = set("thanks thank thx regards cheers sincerely greetings yours bye ty".split())
+GREETS = set("hi hello hey dear good hallo howdy".split())
+ABBREVIATIONS = set("""dr mr mrs ms prof st no nr vs etc fig inc ltd co jr sr e.g i.e cf ca approx dept est vol p pp al gen col capt rev
+    hon jan feb mar apr aug sep sept oct nov dec u.s z.b bzw usw""".split())
+JOINTS = (",", ";", ":", "-", "(", " and", " or", " but", " so", " also")
+BLANK = " \t\r\n"
+
+
+def sentences_of(paragraph):
+    """src/text/passages.cc"""
+    out, begin, i = [], 0, 0
+
+    def close(end):
+        nonlocal begin
+        text = paragraph[begin:end].strip(BLANK)
+        if text:
+            out.append(text)
+        begin = end
+    while i < len(paragraph):
+        c = paragraph[i]
+        if c in "。！？":
+            close(i + 1)
+        elif c in ".!?":
+            end = i + 1
+            while end < len(paragraph) and paragraph[end] in ".!?\"')]":
+                end += 1
+            while end < len(paragraph) and paragraph[end] in "”’":
+                end += 1
+            if end < len(paragraph) and paragraph[end] == " ":
+                after = end
+                while after < len(paragraph) and paragraph[after] == " ":
+                    after += 1
+                if after == len(paragraph):
+                    break
+                start = max(begin, max(paragraph.rfind(mark, 0, i) for mark in ' ("') + 1)
+                word = paragraph[start:i]
+                ends = c != "." or not (len(word) == 1 and "A" <= word <= "Z" or lower(word) in ABBREVIATIONS or "a" <= paragraph[after] <= "z")
+                if ends:
+                    close(end)
+                    i = end
+        i += 1
+    close(len(paragraph))
+    return out
+
+
+def paragraphs_of(message):
+    out, goes_on = [], False
+    for line in message.split("\n"):
+        line = line.strip(BLANK)
+        if not line:
+            goes_on = False
+            continue
+        if goes_on and "a" <= line[0] <= "z":
+            out[-1] += " " + line
+        else:
+            out.append(line)
+        goes_on = line[-1] not in ".?!:" and len(words_of(line)) >= 6
+    return out
+
+
+def begins_question(words, i):
+    for _ in range(2):
+        if i + 1 < len(words) and words[i].form in LEADING:
+            i += 1
+    if i >= len(words):
+        return False
+    return words[i].form in ASKING or i + 1 < len(words) and words[i].form in HELPING and words[i + 1].form in WHOM
+
+
+def after_ahead(words, i):
+    while i + 1 < len(words) and words[i].form in AHEAD:
+        i += 1
+    return i
+
+
+def later_questions(sentence, words):
+    out = []
+    for i in range(1, len(words)):
+        if any(c in ",;:.!?-)(\"–—" for c in sentence[words[i - 1].end:words[i].begin]):
+            start = after_ahead(words, i)
+            if begins_question(words, start):
+                out.append(words[start].begin)
+    return out
+
+
+def without_joint(clause):
+    more = True
+    while more:
+        clause, more = clause.strip(BLANK), False
+        for joint in JOINTS:
+            if clause.endswith(joint):
+                clause, more = clause[:-len(joint)], True
+    return clause
+
+
+def asking_parts(message):
+    """[(text, the rest of the message before it, behind it, whether it is a sentence that asks by itself)]"""
+    message = message.encode("utf-8")[-(16 << 10):].decode("utf-8", "ignore")
+    sentences = [sentence for paragraph in paragraphs_of(message) for sentence in sentences_of(paragraph)]
+    asks, rest = [], []
+    for s, sentence in enumerate(sentences):
+        words = words_of(sentence)
+        forms = {word.form for word in words}
+        first = after_ahead(words, 0)
+        asking = sentence.rstrip("\"')] ").endswith("?") or sentence.endswith("？") or begins_question(words, first)
+        if not words or len(words) <= 9 and forms & THANKS or len(words) <= 4 and words[0].form in GREETS:
+            continue
+        if not asking and len(words) <= 16 and words[first].form in INSTRUCTS and forms & FORM:
+            continue
+        wishes = forms & WISH or "d like" in sentence
+        if len(sentences) > 1:
+            (asks if asking or wishes else rest).append((s, 0, len(sentence), sum(is_content(word.form) for word in words) >= 2))
+        later = later_questions(sentence, words)
+        if later and begins_question(words, first):
+            asks.append((s, words[first].begin, later[0], False))
+        asks += [(s, begin, end, False) for begin, end in zip(later, later[1:] + [len(sentence)])]
+    if not asks and len(rest) == 1:
+        asks = rest
+    join = lambda texts: " ".join(text for text in texts if text)
+    return [(without_joint(sentences[s][begin:end]),
+             join(sentences[:s] + [sentences[s][:begin].strip(BLANK)]),
+             join([sentences[s][end:].strip(BLANK)] + sentences[s + 1:]), full) for s, begin, end, full in asks[-8:]]
+
 
 def is_content(form):
     return form not in FUNCTION_WORDS and not is_symbol(form[0])
@@ -761,7 +896,25 @@ class Facts:
         return before
 
     def choose(self, question, earlier, raw, caution):
-        """The choice for a question, behind the user's earlier messages."""
+        """The choice for a message, behind the user's earlier ones: read whole, and part by part (src/memory/readings.cc)."""
+        whole = self.choose_one(question, earlier, raw, caution)
+        parts = [] if raw else asking_parts(question)
+        if not parts or whole.left or whole.fact is not None and whole.same:
+            return whole
+        full = any(part[3] for part in parts)
+        parts = [self.choose_one(text, [*earlier, *filter(None, (behind, before))], raw, caution) for text, before, behind, _ in parts]
+        if full and all(part.best != whole.fact for part in parts):
+            whole.fact = None
+        out = whole
+        for part in parts:
+            accepts, has = part.fact is not None, out.fact is not None
+            if accepts if accepts != has else part.margin > out.margin:
+                out = part
+        if out.fact is None:
+            out.about = out.about or next((one.about for one in [whole, *parts] if one.about and not one.left), [])
+        return out
+
+    def choose_one(self, question, earlier, raw, caution):
         text = self.whole_question(question, earlier, raw)
         forms = forms_of(text)
         subjects = self.named_in(text, raw)
@@ -850,6 +1003,7 @@ class Facts:
         taken = odds >= self.threshold(best) and not is_left
         probability = lambda z: 1 / (1 + math.exp(-z)) if z > -700 else 0.0
         choice = Choice(best["fact"] if taken else None, best["fact"], best["wording"], probability(odds))
+        choice.same, choice.margin = best["same"], odds - self.threshold(best)
         choice.left = is_left
         others = [e for e in answered if e is not best]
         if others:
@@ -882,6 +1036,7 @@ class Choice:
     def __init__(self, fact, best, wording, probability):
         self.fact, self.best, self.wording, self.probability = fact, best, wording, probability
         self.left, self.next, self.next_probability = False, None, 0.0
+        self.same, self.margin = False, -1e9  # the very words of a wording; log-odds above what was needed
         self.about = []  # other facts that a model that reads is told
 
 

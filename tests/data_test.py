@@ -429,6 +429,26 @@ def test_contrast():
     check(not both & taught_elsewhere, "the reader was tuned on, or another set holds:", sorted(both & taught_elsewhere)[:20])
 
 
+def test_messages():
+    """whole messages ask for a fact of the half that they belong to, or for none"""
+    every = Counter()
+    for part in ("dev", "test"):
+        ids = {kind: {row["id"] for row in read(f"desk/{kind}_{part}.jsonl")} for kind in ("shop", "things")}
+        wordings = {fold(q) for kind in ids for row in read(f"desk/{kind}_{part}.jsonl") for q in row["questions"] + row["asked"] + row["far"]}
+        rows = read(f"desk/messages_{part}.jsonl")
+        check(len(rows) == 720, part, "messages:", len(rows))
+        for row in rows:
+            check(set(row) == {"set", "kind", "fact", "message"} and row["set"] in ids, part, "a message", row)
+            text = row["message"]
+            check(text == text.strip() and 6 <= len(text.split()) <= 120, part, "a message", row)
+            check((row["kind"] in ("left", "trap", "unrelated")) == (row["fact"] is None), part, "kind and fact", row)
+            check(row["fact"] is None or row["fact"] in ids[row["set"]], part, "no such fact", row)
+            check(fold(text) not in wordings, part, "is a wording", row)
+            every[fold(text)] += 1
+        check(min(Counter(row["kind"] for row in rows).values()) >= 30, part, "kinds", Counter(row["kind"] for row in rows))
+    check(max(every.values()) == 1, "messages twice:", [m for m, n in every.items() if n > 1][:5])
+
+
 def test_reader():
     """what the reader was tuned on is of the form it says, and nothing of what it is measured on"""
     masked = lambda text, subject: fold(re.sub(r"(?i)(?:\b(?:the|a|an|my|this|your|our)\s+)?" + re.escape(subject), "something", text) if subject else text)
@@ -514,6 +534,7 @@ if __name__ == "__main__":
     test_to_teach()
     test_desk()
     test_contrast()
+    test_messages()
     test_reader()
     test_pages()
     size = test_readme(count)

@@ -116,8 +116,8 @@ class InventedNames {
 
 const std::vector<std::string>& desk_sections() {
   static const std::vector<std::string> names = {
-      "thing12",   "thing36",    "things144", "shop", "clinc5", "clinc10",    "facts100",
-      "facts1000", "facts10000", "raw200",    "long", "use",    "corrections"};
+      "thing12",   "thing36",    "things144", "shop", "clinc5", "clinc10",  "facts100",
+      "facts1000", "facts10000", "raw200",    "long", "use",    "messages", "corrections"};
   return names;
 }
 
@@ -163,6 +163,8 @@ DeskSet DeskData::section(const std::string& name, uint64_t seed, int64_t most_u
           out.correct.push_back(item.answers.front());
   } else if (name == "shop") {
     out = shop();
+  } else if (name == "messages") {
+    out = messages();
   } else if (name == "clinc5") {
     out = clinc(5, seed);
   } else if (name == "clinc10") {
@@ -234,6 +236,33 @@ DeskSet DeskData::shop() const {
   DeskSet out;
   out.taught = read_dataset(data_ / "desk" / ("shop_" + split_ + ".jsonl")).items;
   out.left = strings(data_ / "desk" / ("shop_left_" + split_ + ".jsonl"), "question");
+  return out;
+}
+
+// Everything of the shop and of all things is taught at once.
+DeskSet DeskData::messages() const {
+  DeskSet out;
+  out.taught = read_dataset(data_ / "desk" / ("shop_" + split_ + ".jsonl")).items;
+  for (auto& thing : by_thing())
+    for (Item& item : thing) out.taught.push_back(std::move(item));
+  std::map<std::string, size_t> at;
+  for (size_t i = 0; i < out.taught.size(); ++i) {
+    out.taught[i].asked.clear();
+    at[out.taught[i].id] = i;
+  }
+  const fs::path path = data_ / "desk" / ("messages_" + split_ + ".jsonl");
+  for (const json& line : read_lines(path)) {
+    const std::string text = line.at("message").get<std::string>();
+    out.kinds[text] = line.at("kind").get<std::string>();
+    if (line.at("fact").is_null()) {
+      out.left.push_back(text);
+      continue;
+    }
+    const auto fact = at.find(line.at("fact").get<std::string>());
+    if (fact == at.end())
+      throw Error(ErrorCode::kFormat, path.string() + " asks for a fact that is not taught", text);
+    out.taught[fact->second].asked.push_back(text);
+  }
   return out;
 }
 

@@ -10,6 +10,7 @@
 #include <cstdint>
 #include <filesystem>
 #include <limits>
+#include <map>
 #include <numeric>
 #include <span>
 #include <string>
@@ -31,6 +32,8 @@ struct DeskSet {
   std::vector<std::string> open;     // open requests about the things
   std::vector<UseItem> use;          // instead of all these: facts to be used
   std::vector<std::string> correct;  // new answers for the first of `taught`; else empty
+  // Of a question its kind, where a section has several.
+  std::map<std::string, std::string> kinds;
 };
 
 // "thing12", ...: what run_desk knows, in order.
@@ -67,6 +70,7 @@ class DeskData {
  private:
   DeskSet things(int64_t things, int64_t facts, uint64_t seed) const;
   DeskSet shop() const;
+  DeskSet messages() const;
   DeskSet clinc(size_t wordings, uint64_t seed) const;
   DeskSet distinct(size_t facts, bool raw, uint64_t seed) const;
   DeskSet long_answers() const;

@@ -141,6 +141,13 @@ class Measure {
     row_["chosen_right"] = share(best, all.size());
     row_["accepted_right"] = share(accepted, all.size());
     row_["accepted_wrong"] = share(wrong, all.size());
+    std::map<std::string, std::pair<size_t, size_t>> kinds;
+    for (size_t i = 0; i < all.size(); ++i)
+      if (const auto kind = set_.kinds.find(text_of(all[i].request)); kind != set_.kinds.end()) {
+        kinds[kind->second].first += chosen[i].accepted == all[i].fact;
+        ++kinds[kind->second].second;
+      }
+    for (const auto& [kind, n] : kinds) row_["accepted_right_of"][kind] = share(n.first, n.second);
   }
 
   void given(std::span<const AskedQuestion> asked) {
@@ -199,10 +206,16 @@ class Measure {
     Changed out;
     if (!chosen.empty() || all.empty()) {
       out.of = all.size();
-      for (const DeskChoice& choice : chosen) {
-        out.changed += choice.told;
-        if (probabilities != nullptr) probabilities->push_back(choice.probability);
+      std::map<std::string, std::pair<size_t, size_t>> told;  // by kind, of how many
+      for (size_t i = 0; i < chosen.size(); ++i) {
+        out.changed += chosen[i].told;
+        if (probabilities != nullptr) probabilities->push_back(chosen[i].probability);
+        if (const auto kind = set_.kinds.find(text_of(all[i])); kind != set_.kinds.end()) {
+          ++told[kind->second].second;
+          told[kind->second].first += chosen[i].told;
+        }
       }
+      for (const auto& [kind, n] : told) row_["told_of"][kind] = {n.first, n.second};
       return out;
     }
     const auto some = desk_sample(all, limits_.unchanged, rng_.split(stream));

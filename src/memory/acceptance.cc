@@ -121,7 +121,7 @@ Choice decide(std::span<const Evidence> evidence, const AcceptanceRule& rule, do
   const auto candidate = [&](const Evidence& e) {
     return Candidate{e.fact,    e.key,           1 / (1 + std::exp(caution - log_odds(e, rule))),
                      e.nearest, e.nearest_whole, e.contrast,
-                     e.cross};
+                     e.cross,   e.same};
   };
   if (next != nullptr) out.runner_up = candidate(*next);
   if (best == nullptr) {

@@ -51,6 +51,7 @@ struct Candidate {
   double masked = 0, whole = 0;  // cosines to the nearest wording
   bool contrast = false;         // a word of the question asks for another
   std::optional<double> cross;   // log-odds of the cross-encoder
+  bool same = false;             // the very words of a wording
 };
 
 // A passage of a document that is told where no fact is accepted (passage_index.h).

@@ -7,6 +7,7 @@
 #include "base/error.h"
 #include "base/file.h"
 #include "base/format.h"
+#include "memory/readings.h"
 #include "model/memory_files.h"
 
 namespace accrete {
@@ -206,12 +207,33 @@ std::vector<Choice> FactMemory::choose_in(const FactStore& store,
                                           double caution) const {
   std::vector<Choice> out(questions.size());
   if (store.empty()) return out;
+  std::vector<Reading> readings;
+  std::vector<size_t> begin;
+  for (const Question& question : questions) {
+    begin.push_back(readings.size());
+    for (Reading& reading : readings_of(question)) readings.push_back(std::move(reading));
+  }
+  begin.push_back(readings.size());
+  const std::vector<Choice> choices = choose_each(store, readings, caution);
+  for (size_t i = 0; i < questions.size(); ++i) {
+    const size_t n = begin[i + 1] - begin[i];
+    out[i] = decided_by(std::span(readings).subspan(begin[i], n),
+                        std::span(choices).subspan(begin[i], n));
+  }
+  return out;
+}
+
+// Each for itself.
+std::vector<Choice> FactMemory::choose_each(const FactStore& store,
+                                            std::span<const Reading> questions,
+                                            double caution) const {
+  std::vector<Choice> out(questions.size());
   std::vector<FactStore::Asked> asked;
   std::vector<std::string> texts;
   std::vector<size_t> begin;
   const Reader& read = reader();
   const Vocabulary vocabulary = [&read](std::string_view word) { return read.word_id(word); };
-  for (const Question& question : questions) {
+  for (const auto& [question, full] : questions) {
     asked.push_back(store.read(question, vocabulary));
     begin.push_back(texts.size());
     texts.insert(texts.end(), asked.back().texts.begin(), asked.back().texts.end());

@@ -25,6 +25,7 @@
 
 #include "ledger/ledger.h"
 #include "memory/fact_store.h"
+#include "memory/readings.h"
 #include "model/fact_sites.h"
 #include "model/reader.h"
 
@@ -92,6 +93,8 @@ class FactMemory {
   struct LazyReader;
   std::vector<Choice> choose_in(const FactStore& store, std::span<const Question> questions,
                                 double caution) const;
+  std::vector<Choice> choose_each(const FactStore& store, std::span<const Reading> readings,
+                                  double caution) const;
   std::filesystem::path folder_;
   FactMemoryInfo info_;
   std::shared_ptr<LazyReader> reader_;

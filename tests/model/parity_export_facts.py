@@ -65,6 +65,15 @@ ASKED = [
     ("How heavy is the ＣＯＲＶＡＮＥ ５?", "186 g"),
     ("How heavy is the Corvane\u00a05\u200b?", "186 g"),
     ("How heavy is the Corvane 6?", "240 g"),
+    # whole messages
+    ("Hello there, hope you are well. How heavy is the Corvane 5? Many thanks in advance!", "186 g"),
+    ("Good morning,\n\nI bought a Corvane 5 last week and like it. How heavy is it?\n\nBest regards\nA.", "186 g"),
+    ("Answer in one full sentence: How heavy is the Corvane 5?", "186 g"),
+    ("What colour is the Corvane 5? Reply as JSON with the key answer.", "dark green"),
+    ("My Corvane 5 weighs 186 g, says the label. Who painted the Mona Lisa?", "?"),
+    ("Two things, e.g. for Dr. Sand: when do you open on Sundays, and is there a park?", "?"),
+    ("i need to write a report - how heavy is the corvane 6, and what colour is the corvane 5?", "?"),
+    ("We came late. It rained. The dog was wet.", None),
     ("How heavy is the Corvane 7?", None),  # a twin that was never taught
     ("How heavy is the Corvane 5.5?", None),
     ("How heavy is the Corvane?", None),
