@@ -43,7 +43,7 @@ struct VectorSet {
 };
 
 // Throws kNotFound, kIo, kFormat (what is wrong and in which row), kInvalidArgument (no row; a name
-// of no kind; one input with two labels, with both rows), kUnsupported (packed .npz).
+// of no kind; one input with two labels, with both rows), kUnsupported (an encrypted .npz).
 VectorSet read_vector_set(const std::filesystem::path& path);
 // The same of bytes that are at hand: those of the file `path`, which says of which kind they are.
 // The fuzz target calls it.
