@@ -1,6 +1,6 @@
 """What learns in bench/robot_skills.py: accrete by its command line, and the baselines.
 
-The baselines train the policy that accrete leaves alone. Their rates were chosen on the places for tuning (docs/domains.md).
+The baselines train the policy that accrete leaves alone. Their rates are untuned (docs/domains.md).
 """
 import copy
 import json
