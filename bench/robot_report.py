@@ -36,7 +36,8 @@ def table(folder=RESULTS):
                     return shape.format(scale * sum(c[key] for c in group) / len(group))
 
                 own = method == "own"  # of a network of its own nothing is forgotten
-                undo = "" if method != "accrete" else "exact" if all(c["undo_exact"] for c in group) else "NOT EXACT"
+                undone = [c["undo_exact"] for c in group if "undo_exact" in c]
+                undo = "" if not undone else "exact" if all(undone) else "NOT EXACT"
                 lines.append("| " + " | ".join([title.format(group[0]["tasks"]), told, name, "" if method == "joint" else mean("learned"), "" if own or method == "joint" else mean("retained"),
                                                 "" if own or method == "joint" else mean("base_retained"), mean("last_taught") if not own else "", mean("last") if not own else "",
                                                 mean("nbt", "{:.3f}", 1), mean("seconds", "{:.1f}", 1), mean("stored_bytes", "{:.1f} MB", 1e-6), undo, str(len(group))]) + " |")
@@ -62,7 +63,7 @@ def shade(value):
 
 def heat_map(cell, x, y, size=22):
     tasks = cell["base"] + cell["skills"]
-    out = [f'<text x="{x}" y="{y - 112}" font-weight="bold">{escape("R, accrete, " + SETTINGS[cell["setting"]])}</text>']
+    out = [f'<text x="{x}" y="{y - 124}" font-weight="bold">{escape("R, accrete, " + SETTINGS[cell["setting"]])}</text>']
     for j, task in enumerate(tasks):
         out.append(f'<text transform="translate({x + (j + 0.7) * size},{y - 6}) rotate(-60)">{escape(task)}</text>')
     for i, row in enumerate(cell["R"]):
@@ -110,7 +111,7 @@ def svg(folder=RESULTS):
     rows = (len(chosen) + 1) // 2
     out = []
     for k, cell in enumerate(chosen):
-        out += heat_map(cell, 150 + k % 2 * panel, 130 + k // 2 * height)
+        out += heat_map(cell, 150 + k % 2 * panel, 140 + k // 2 * height)
     groups = []
     for (setting, method, key), colour, name in zip((("id", "accrete", "end"), ("nearest", "accrete", "end"), ("none", "accrete", "end"), ("nearest", "naive", "end"), ("id", "own", "diagonal")),
                                                     ("#1b6ca8", "#588b3a", "#c08a1e", "#c8553d", "#777777"), ("accrete, id", "accrete, unseen wording", "accrete, no id", "finetuning", "a network a skill")):

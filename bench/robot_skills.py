@@ -129,9 +129,9 @@ def cell(chain, method, setting, seed):
     args = chain.args
     start = time.time()
     steps = args.steps
-    if method == "joint":  # everything together from the beginning
+    if method == "joint":  # everything together from the beginning, as many steps as the others take in all
         x, y = (np.concatenate([chain.rows[n][i] for n in chain.names]) for i in (0, 1))
-        policy = robot_learners.make_base(x, y, robot_tasks.STATE, seed, 2 * args.base_steps)
+        policy = robot_learners.make_base(x, y, robot_tasks.STATE, seed, args.base_steps + len(chain.skills) * steps)
         seconds = [(time.time() - start) / len(chain.skills)]
         learner = robot_learners.Trained("own", policy, x, y, seed, 0)
         end = {n: rate(s, chain.places) for n, s in chain.ask(learner, {n: chain.places for n in chain.names}, chain.names).items()}
@@ -147,7 +147,9 @@ def cell(chain, method, setting, seed):
            "places": len(chain.places), "few": min(args.few, len(chain.places)), "R": r, "diagonal": diagonal, "end": end} | measures(chain, r, diagonal, end)
     out |= {"seconds": float(np.mean(seconds)), "first_seconds": seconds[0], "last_seconds": seconds[-1], "stored_bytes": int(learner.bytes())}
     if digests:
-        out |= {k: memory[k] for k in ("address", "gate", "columns", "winners", "ridge")} | {"digest": digests[-1], "undo_exact": learner.undo_exact(digests)}
+        out |= {k: memory[k] for k in ("address", "gate", "columns", "winners", "ridge")} | {"digest": digests[-1]}
+        if not args.skip_undo:
+            out["undo_exact"] = learner.undo_exact(digests)
     learner.close()
     return out | {"run_seconds": round(time.time() - start, 1)}
 
@@ -169,6 +171,7 @@ def main():
     parser.add_argument("--base-steps", type=int, default=5000)
     parser.add_argument("--steps", type=int, default=1500)
     parser.add_argument("--memory", type=json.loads, default={}, help="as JSON, over " + json.dumps(MEMORY))
+    parser.add_argument("--skip-undo", action="store_true", help="do not take the skills back at the end")
     parser.add_argument("--tune", action="store_true")
     args = parser.parse_args()
     args.memory = MEMORY | args.memory
