@@ -9,6 +9,7 @@ import sys
 from xml.sax.saxutils import escape
 
 import generated
+import robot_report
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 COLOURS = ["#1b6ca8", "#c8553d", "#588b3a", "#7a4fa3", "#c08a1e", "#3d8f8f", "#8c564b", "#555555", "#d0648a", "#2f4858", "#9aa12b", "#6b8fd6"]
@@ -127,4 +128,4 @@ def variants():
     return "\n".join(out + ["</svg>"]) + "\n"
 
 
-sys.exit(generated.write_or_check(ROOT, {"docs/forecast.svg": forecast(), "docs/variants.svg": variants()}, "make_plots.py"))
+sys.exit(generated.write_or_check(ROOT, {"docs/forecast.svg": forecast(), "docs/variants.svg": variants(), "docs/robots.svg": robot_report.svg()}, "make_plots.py"))

@@ -10,6 +10,7 @@ import sys
 import domain_report
 import forgetting_report
 import generated
+import robot_report
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 FORGETTING = forgetting_report.load(os.path.join(ROOT, "bench", "results", "forgetting"))
@@ -253,7 +254,7 @@ TABLES = {
     "README.md": {"desk": readme, "native": native},
     "docs/facts.md": {"desk": desk, "messages": messages},
     "docs/documents.md": {"document-choice": document_choice, "document-answers": document_answers},
-    "docs/domains.md": {"domains": domain_report.table},
+    "docs/domains.md": {"domains": domain_report.table, "robots": robot_report.table, "federated": robot_report.federated},
     "docs/benchmarks.md": {
         "facts": facts,
         "forgetting-one_go": lambda: forgetting_report.table(FORGETTING, "one_go"),

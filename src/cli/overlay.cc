@@ -32,11 +32,11 @@ std::string to_text(const api::OverlayInfo& o) {
                          counted(o.passages, "passage"), o.bytes, o.created);
 }
 
-std::string to_text(const api::MergeReport& r) {
+std::string to_text(const api::MergeReport& r, const char* what = "fact") {
   Rows rows;
   if (!r.update.empty()) rows.push_back({"update", r.update});
   rows.push_back(
-      {"merged", accrete::format("{} in {}", counted(r.facts, "fact"), counted(r.files, "file"))});
+      {"merged", accrete::format("{} in {}", counted(r.facts, what), counted(r.files, "file"))});
   rows.push_back({"new", std::to_string(r.taken)});
   if (r.there > 0) rows.push_back({"there already", std::to_string(r.there)});
   for (const auto& c : r.clashes)
@@ -206,9 +206,9 @@ void add_merge(CLI::App& app, Common& common, Run& run) {
   add_common(*verb, common, "accrete merge my-model desk.safetensors --on-conflict theirs");
   verb->callback([state, &common, &run] {
     run = [state, &common] {
-      const auto r = Workspace::open(state->model, common.open)
-                         .merge(state->files, state->merge, common.reporter());
-      common.print(to_json(r), to_text(r));
+      auto workspace = Workspace::open(state->model, common.open);
+      const auto r = workspace.merge(state->files, state->merge, common.reporter());
+      common.print(to_json(r), to_text(r, workspace.takes_vectors() ? "set" : "fact"));
       return 0;
     };
   });

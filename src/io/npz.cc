@@ -8,6 +8,7 @@
 
 #include "base/error.h"
 #include "base/format.h"
+#include "io/inflate.h"
 #include "io/utf8.h"
 
 namespace accrete {
@@ -17,6 +18,7 @@ constexpr uint32_t kLocal = 0x04034b50, kCentral = 0x02014b50, kEnd = 0x06054b50
 constexpr size_t kLocalBytes = 30, kCentralBytes = 46, kEndBytes = 22;
 constexpr size_t kMostMembers = 4096;
 constexpr size_t kMostDimensions = 8;
+constexpr uint16_t kDeflated = 8;
 
 [[noreturn]] void refuse_npz(std::string_view source, const std::string& what) {
   throw Error(ErrorCode::kFormat, accrete::format("{}: {}", source, what),
@@ -219,23 +221,33 @@ NpyArray parse_member(const Reader& in, uint64_t at, std::string_view source) {
   const auto flags = in.number<uint16_t>(at + 8), method = in.number<uint16_t>(at + 10);
   const std::string name = in.text(at + kCentralBytes, in.number<uint16_t>(at + 28));
   const uint64_t packed = in.number<uint32_t>(at + 20), size = in.number<uint32_t>(at + 24);
-  if (method != 0 || (flags & 1) != 0)
+  if ((method != 0 && method != kDeflated) || (flags & 1) != 0)
     throw Error(ErrorCode::kUnsupported,
-                accrete::format("{}: {} is packed or encrypted", source, shown(name)),
-                "write it with numpy.savez, not numpy.savez_compressed");
+                accrete::format("{}: {} is encrypted, or packed in a way that is not known", source,
+                                shown(name)),
+                "write it with numpy.savez or numpy.savez_compressed");
   if (!name.ends_with(".npy")) refuse_npz(source, shown(name) + " is no .npy file");
   // numpy writes sizes of 64 bits into the local header; here they must fit the directory's 32.
   const uint64_t local = in.number<uint32_t>(at + 42);
-  if (packed != size || in.number<uint32_t>(local) != kLocal)
+  if ((method == 0 && packed != size) || in.number<uint32_t>(local) != kLocal)
     refuse_npz(source, "its directory is damaged");
   if (in.text(local + kLocalBytes, in.number<uint16_t>(local + 26)) != name)
     refuse_npz(source, "its directory names another file than stands there");
   const uint64_t begin =
       local + kLocalBytes + in.number<uint16_t>(local + 26) + in.number<uint16_t>(local + 28);
-  const auto bytes = in.part(begin, size);
+  auto bytes = in.part(begin, packed);
+  std::shared_ptr<const std::vector<std::byte>> own;
+  if (method == kDeflated) {
+    auto made = inflate(bytes, size);
+    if (!made) refuse_npz(source, shown(name) + " is damaged: it cannot be unpacked");
+    own = std::make_shared<const std::vector<std::byte>>(*std::move(made));
+    bytes = *own;
+  }
   if (crc32(bytes) != in.number<uint32_t>(at + 16))
     refuse_npz(source, shown(name) + " is damaged: its checksum is another");
-  return parse_npy(bytes, name.substr(0, name.size() - 4), source);
+  NpyArray array = parse_npy(bytes, name.substr(0, name.size() - 4), source);
+  array.own = std::move(own);
+  return array;
 }
 
 template <typename T>

@@ -1,14 +1,15 @@
-// Arrays out of a .npz file, as numpy.savez writes them: a zip of .npy files that are not packed.
+// Arrays out of a .npz file, as numpy.savez and savez_compressed write them: a zip of .npy files.
 //
 // Read strictly: every array is little-endian and in C order, its bytes are those of its shape, and
-// the checksum of the zip is theirs; names are unique. What numpy.savez_compressed writes (packed
-// members) is refused with kUnsupported, and so are encrypted members and archives in parts.
+// the checksum of the zip is theirs; names are unique. What is packed otherwise than deflated is
+// refused with kUnsupported, and so are encrypted members and archives in parts.
 //
 // Non-goals: writing, pickled objects, structured types.
 #pragma once
 
 #include <cstddef>
 #include <cstdint>
+#include <memory>
 #include <span>
 #include <string>
 #include <string_view>
@@ -21,8 +22,9 @@ struct NpyArray {
   std::string name;  // without .npy
   Type type = Type::kF32;
   std::vector<int64_t> shape;       // row-major; empty: a scalar
-  std::span<const std::byte> data;  // into the file's bytes; need not be aligned
-  int64_t width = 0;                // of kText: characters of 4 bytes an entry
+  std::span<const std::byte> data;  // into the file's bytes, or `own`; need not be aligned
+  std::shared_ptr<const std::vector<std::byte>> own;  // of what was packed
+  int64_t width = 0;                                  // of kText: characters of 4 bytes an entry
 
   int64_t numel() const;
   // Throw kFormat for another type. Integers beyond 2^31 - 1 are refused, and text that is not

@@ -232,6 +232,17 @@ VectorSet parse_vector_rows(std::string_view text, std::string_view source) {
   return set;
 }
 
+VectorSet vector_rows(std::vector<float> inputs, int64_t width, std::string_view source) {
+  VectorSet set;
+  set.path = std::string(source);
+  set.width = width;
+  set.rows = width > 0 ? static_cast<int64_t>(inputs.size()) / width : 0;
+  set.inputs = std::move(inputs);
+  check_set(set);
+  set.digest = sha256_hex(std::as_bytes(std::span(set.inputs)));
+  return set;
+}
+
 std::string to_jsonl(const VectorSet& set) {
   std::string out;
   for (int64_t i = 0; i < set.rows; ++i) {

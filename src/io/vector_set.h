@@ -43,7 +43,7 @@ struct VectorSet {
 };
 
 // Throws kNotFound, kIo, kFormat (what is wrong and in which row), kInvalidArgument (no row; a name
-// of no kind; one input with two labels, with both rows), kUnsupported (packed .npz).
+// of no kind; one input with two labels, with both rows), kUnsupported (an encrypted .npz).
 VectorSet read_vector_set(const std::filesystem::path& path);
 // The same of bytes that are at hand: those of the file `path`, which says of which kind they are.
 // The fuzz target calls it.
@@ -51,6 +51,8 @@ VectorSet parse_vector_set(std::span<const std::byte> bytes, const std::filesyst
 
 // Rows of .jsonl, which may have no targets: observations. All or none have them.
 VectorSet parse_vector_rows(std::string_view text, std::string_view source);
+// The same of numbers that are at hand, [n, width].
+VectorSet vector_rows(std::vector<float> inputs, int64_t width, std::string_view source);
 // Lines that parse_vector_rows() reads as the same set, to the bit.
 std::string to_jsonl(const VectorSet& set);
 

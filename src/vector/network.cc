@@ -94,9 +94,19 @@ void VectorNetwork::read_config(const fs::path& file) {
     else
       outputs_ = outputs.get<std::vector<std::string>>();
     const auto address = json.value("address", std::string("inputs"));
-    if (address != "inputs" && address != "features")
+    by_inputs_ = address != "features";
+    by_features_ = address != "inputs";
+    if (by_inputs_ && by_features_ && address != "inputs+features")
       refuse_network(file, "its address is " + shown(address));
-    by_features_ = address == "features";
+    if (json.contains("gate")) {
+      const auto& gate = json.at("gate");
+      gate_first_ = gate.at("first").get<int64_t>();
+      gate_ = {gate.at("count").get<int64_t>(), gate.at("share").get<double>()};
+      if (gate_first_ < 0 || gate_.inputs < 1 || gate_first_ > inputs_ - gate_.inputs)
+        refuse_network(file, "its gate is not of its inputs");
+      if (!(gate_.share > 0) || gate_.share > 1)
+        refuse_network(file, "the share of its gate is not above 0 and at most 1");
+    }
   } catch (const nlohmann::json::exception& e) {
     refuse_network(file, json_error_text(e.what()));
   }
@@ -144,14 +154,20 @@ void VectorNetwork::read_tensors(const fs::path& path) {
 }
 
 int64_t VectorNetwork::address_width() const {
-  return by_features_ ? static_cast<int64_t>(features_mean_.size()) : inputs();
+  return (by_inputs_ ? inputs() : 0) + static_cast<int64_t>(features_mean_.size());
 }
 
 VectorNetwork::Pass VectorNetwork::run(std::span<const float> x) const {
   const c10::InferenceMode inference;
   Pass out;
   const auto n = static_cast<int64_t>(x.size()) / inputs_;
-  if (!by_features_) out.address = standardised(x, mean_, scale_);
+  std::vector<int16_t> z;
+  if (by_inputs_ || gate_.inputs > 0) z = standardised(x, mean_, scale_);
+  for (int64_t row = 0; gate_.inputs > 0 && row < n; ++row) {
+    const auto begin = z.begin() + row * inputs_ + gate_first_;
+    out.gate.insert(out.gate.end(), begin, begin + gate_.inputs);
+  }
+  if (!by_features_) out.address = std::move(z);
   out.outputs.resize(static_cast<size_t>(n) * outputs_.size(), 0.0F);
   if (!by_features_ && !output_.weight.defined()) return out;
   auto h = at::empty({n, inputs_}, at::kFloat);
@@ -162,9 +178,17 @@ VectorNetwork::Pass VectorNetwork::run(std::span<const float> x) const {
   }
   for (const Layer& layer : layers_) h = at::relu(at::addmm(layer.bias, h, layer.weight.t()));
   h = h.contiguous();
-  if (by_features_)
-    out.address = standardised({h.data_ptr<float>(), static_cast<size_t>(h.numel())},
-                               features_mean_, features_scale_);
+  if (by_features_) {
+    const auto f = standardised({h.data_ptr<float>(), static_cast<size_t>(h.numel())},
+                                features_mean_, features_scale_);
+    const auto width = static_cast<int64_t>(features_mean_.size());
+    for (int64_t row = 0; row < n; ++row) {
+      if (by_inputs_)
+        out.address.insert(out.address.end(), z.begin() + row * inputs_,
+                           z.begin() + (row + 1) * inputs_);
+      out.address.insert(out.address.end(), f.begin() + row * width, f.begin() + (row + 1) * width);
+    }
+  }
   if (output_.weight.defined()) {
     const auto y = at::addmm(output_.bias, h, output_.weight.t()).contiguous();
     std::copy_n(y.data_ptr<float>(), out.outputs.size(), out.outputs.begin());

@@ -2,11 +2,12 @@
 //
 //   config.json        model_type policy_mlp, feature_classifier or table_mlp; "inputs": N;
 //                      "outputs": names (of a policy or table also a number of them: action 0,
-//                      ...); "address": "inputs" (the default) or "features"
+//                      ...); "address": "inputs" (the default), "features" or "inputs+features";
+//                      "gate": {"first", "count", "share"}: which inputs open columns (winners.h)
 //   model.safetensors  standardize.mean, standardize.scale F32 [inputs]; layers.I.weight [out, in]
 //                      and layers.I.bias [out], each followed by ReLU; output.weight, output.bias:
 //                      without them the network says 0; features.mean, features.scale of the last
-//                      hidden layer, where it is the address
+//                      hidden layer, where it is in the address
 //
 // The memory is added at the output: y = net(x) + sum of w_i V_i.
 //
@@ -20,6 +21,8 @@
 #include <span>
 #include <string>
 #include <vector>
+
+#include "vector/winners.h"
 
 namespace accrete {
 
@@ -37,11 +40,13 @@ class VectorNetwork {
   int64_t inputs() const { return static_cast<int64_t>(mean_.size()); }
   const std::vector<std::string>& outputs() const { return outputs_; }
   int64_t address_width() const;
+  WinnersGate gate() const { return gate_; }
   // SHA-256 of both files.
   const std::string& digest() const { return digest_; }
 
   struct Pass {
     std::vector<int16_t> address;  // [n, address_width] (winners.h)
+    std::vector<int16_t> gate;     // [n, gate().inputs]
     std::vector<float> outputs;    // [n, outputs]
   };
   // Of rows x [n, inputs].
@@ -55,7 +60,9 @@ class VectorNetwork {
   void read_tensors(const std::filesystem::path& file);
 
   VectorKind kind_ = VectorKind::kClassifier;
-  bool by_features_ = false;
+  bool by_inputs_ = true, by_features_ = false;
+  WinnersGate gate_;
+  int64_t gate_first_ = 0;
   int64_t inputs_ = 0;
   std::vector<std::string> outputs_;
   std::vector<float> mean_, scale_, features_mean_, features_scale_;

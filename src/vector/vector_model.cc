@@ -127,7 +127,7 @@ VectorModel::VectorModel(VectorNetwork net, VectorPlace place)
     : net_(std::move(net)),
       place_(std::move(place)),
       winners_(net_.address_width(), place_.memory.columns, place_.memory.winners,
-               place_.memory.seed) {}
+               place_.memory.seed, net_.gate()) {}
 
 VectorModel VectorModel::open(const fs::path& folder) {
   VectorNetwork net = VectorNetwork::open(folder);
@@ -163,7 +163,7 @@ std::vector<float> VectorModel::answer(const VectorState& state,
     const int64_t rows = std::min(kRowsInMemory, n - begin);
     const auto pass = net_.run(
         inputs.subspan(static_cast<size_t>(begin * width), static_cast<size_t>(rows * width)));
-    const VectorAccesses a = winners_.of(pass.address);
+    const VectorAccesses a = winners_.of(pass.address, pass.gate);
     share_out(static_cast<size_t>(rows), 64, 64, [&](size_t from, size_t to) {
       for (size_t row = from; row < to; ++row) {
         float* y = out.data() + (static_cast<size_t>(begin) + row) * static_cast<size_t>(outputs);
@@ -266,7 +266,7 @@ UpdateVectors VectorModel::accesses_of(const VectorSet& set, std::vector<float>*
   for (size_t begin = 0; begin < static_cast<size_t>(set.rows); begin += kRowsInMemory) {
     const size_t rows = std::min<size_t>(kRowsInMemory, static_cast<size_t>(set.rows) - begin);
     const auto pass = net_.run(std::span(set.inputs).subspan(begin * width, rows * width));
-    const VectorAccesses a = winners_.of(pass.address);
+    const VectorAccesses a = winners_.of(pass.address, pass.gate);
     v.slots.insert(v.slots.end(), a.slots.begin(), a.slots.end());
     v.weights.insert(v.weights.end(), a.weights.begin(), a.weights.end());
     if (base != nullptr) base->insert(base->end(), pass.outputs.begin(), pass.outputs.end());

@@ -38,25 +38,6 @@ void require_new(const VectorSet& set, const std::vector<UpdateRecord>& active) 
           "`accrete undo` or `accrete revert` takes it back");
 }
 
-// Rows that were taught before, as the same class; the same input as another class is refused.
-int64_t count_repeated(const VectorSet& set, const UpdateVectors& update, const SeenRows& seen) {
-  int64_t repeated = 0;
-  for (size_t i = 0; i < update.inputs.size(); ++i) {
-    const std::string& label = update.outputs[static_cast<size_t>(update.classes[i])];
-    const auto [begin, end] = seen.equal_range(update.inputs[i]);
-    for (auto at = begin; at != end; ++at)
-      if (at->second.label != label)
-        throw Error(ErrorCode::kConflict,
-                    accrete::format("{}: row {} is {}, and the same input is {} in row {} of "
-                                    "update {}; nothing was changed",
-                                    set.path.string(), i + 1, shown(label), shown(at->second.label),
-                                    at->second.row + 1, at->second.update),
-                    "leave the row out, or take the update back first");
-    repeated += begin != end;
-  }
-  return repeated;
-}
-
 // At most so many of its rows, evenly spaced: what was learned is told by these.
 VectorSet some_of(const VectorSet& set) {
   constexpr int64_t kMost = 2000;
@@ -92,7 +73,7 @@ VectorTrial try_set(const VectorModel& model, const VectorSet& set, const Ledger
   trial.before = state_of(ledger, trial.snapshot.active, /*with_sums=*/true);
   reporter.check_cancelled();
   trial.update = model.lesson(set);
-  if (const int64_t n = count_repeated(set, trial.update, *trial.before.seen); n > 0)
+  if (const int64_t n = count_repeated(set.path.string(), trial.update, *trial.before.seen); n > 0)
     result.remarks.push_back(accrete::format(
         "{} of its rows were taught before, as the same class; they count again", n));
   reporter.check_cancelled();
@@ -117,6 +98,31 @@ VectorTrial try_set(const VectorModel& model, const VectorSet& set, const Ledger
   return trial;
 }
 
+}  // namespace
+
+std::string memory_name(const VectorMemory& memory) {
+  return accrete::format("winners {} {} {}", memory.columns, memory.winners, memory.seed);
+}
+
+int64_t count_repeated(const std::string& source, const UpdateVectors& update,
+                       const SeenRows& seen) {
+  int64_t repeated = 0;
+  for (size_t i = 0; i < update.inputs.size(); ++i) {
+    const std::string& label = update.outputs[static_cast<size_t>(update.classes[i])];
+    const auto [begin, end] = seen.equal_range(update.inputs[i]);
+    for (auto at = begin; at != end; ++at)
+      if (at->second.label != label)
+        throw Error(ErrorCode::kConflict,
+                    accrete::format("{}: row {} is {}, and the same input is {} in row {} of "
+                                    "update {}; nothing was changed",
+                                    source, i + 1, shown(label), shown(at->second.label),
+                                    at->second.row + 1, at->second.update),
+                    "leave the row out, or take the update back first");
+    repeated += begin != end;
+  }
+  return repeated;
+}
+
 void require_floors(const std::vector<VectorProbe>& probes) {
   for (const VectorProbe& probe : probes)
     if (!probe.holds(probe.after))
@@ -127,8 +133,6 @@ void require_floors(const std::vector<VectorProbe>& probes) {
                           probe.record.name, probe.kept(probe.after), *probe.record.floor),
           "teach fewer rows, or lower the probe's floor");
 }
-
-}  // namespace
 
 double VectorProbe::kept(double score) const {
   const double none = set.metric == "auc" ? 0.5 : 0;
@@ -230,6 +234,7 @@ TeachVectorsResult teach_vectors(const VectorModel& model, const VectorSet& set,
   update.vectors = std::move(trial.update);
   // No parent: the same set gives the same update, whatever else is active.
   update.metadata = {{"base_digest", model.place().memory.base_digest},
+                     {"memory", memory_name(model.place().memory)},
                      {"data_digest", set.digest}};
   if (!set.task.empty()) update.metadata["task"] = set.task;
   timed.report("write", 3, 4);

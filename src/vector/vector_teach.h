@@ -60,6 +60,14 @@ struct VectorProbe {
 };
 
 std::vector<VectorProbe> vector_probes_of(const Ledger& ledger, const Snapshot& snapshot);
+// Throws kRefused: a floor does not hold after it.
+void require_floors(const std::vector<VectorProbe>& probes);
+// Rows of an update from `source` that were taught before as the same class. Throws kConflict: as
+// another, with both rows.
+int64_t count_repeated(const std::string& source, const UpdateVectors& update,
+                       const SeenRows& seen);
+// What sums must have in common to add up, beside the network.
+std::string memory_name(const VectorMemory& memory);
 
 struct TeachVectorsResult {
   std::string update;

@@ -65,8 +65,8 @@ std::vector<int16_t> standardised(std::span<const float> x, std::span<const floa
   return z;
 }
 
-Winners::Winners(int64_t inputs, int64_t columns, int64_t winners, uint64_t seed)
-    : inputs_(inputs), columns_(columns), winners_(winners) {
+Winners::Winners(int64_t inputs, int64_t columns, int64_t winners, uint64_t seed, WinnersGate gate)
+    : inputs_(inputs), columns_(columns), winners_(winners), gate_(gate) {
   if (inputs < 1 || winners < 1 || winners > columns || columns > kMostColumns)
     throw Error(ErrorCode::kInvalidArgument,
                 accrete::format("{} winners of {} columns cannot be", winners, columns),
@@ -77,11 +77,35 @@ Winners::Winners(int64_t inputs, int64_t columns, int64_t winners, uint64_t seed
   projection_ = at::empty({inputs + 1, columns}, at::kDouble);
   auto* r = projection_.data_ptr<double>();
   Rng rng(seed);
-  for (int64_t i = 0; i < projection_.numel(); ++i)
-    r[i] = std::clamp(std::floor(kProjectionSteps * double{rng.normal()} + 0.5), -127.0, 127.0);
+  const auto draw = [&rng] {
+    return std::clamp(std::floor(kProjectionSteps * double{rng.normal()} + 0.5), -127.0, 127.0);
+  };
+  for (int64_t i = 0; i < projection_.numel(); ++i) r[i] = draw();
+  open_ = columns;
+  if (gate_.inputs == 0) return;
+  open_ = std::clamp<int64_t>(std::llround(gate_.share * static_cast<double>(columns)), 1, columns);
+  openers_.resize(static_cast<size_t>(gate_.inputs * columns));
+  for (int32_t& q : openers_) q = static_cast<int32_t>(draw());
 }
 
-VectorAccesses Winners::of(std::span<const int16_t> z) const {
+void Winners::close(const int16_t* g, std::vector<int16_t>& order,
+                    std::vector<uint8_t>& closed) const {
+  std::vector<int64_t> q(static_cast<size_t>(columns_), 0);
+  for (int64_t i = 0; i < gate_.inputs; ++i)
+    for (int64_t c = 0; c < columns_; ++c)
+      q[static_cast<size_t>(c)] += int64_t{g[i]} * openers_[static_cast<size_t>(i * columns_ + c)];
+  std::iota(order.begin(), order.end(), int16_t{0});
+  const auto before = [&q](int16_t a, int16_t b) {
+    const int64_t x = q[static_cast<size_t>(a)], y = q[static_cast<size_t>(b)];
+    return x != y ? x > y : a < b;
+  };
+  if (open_ < columns_) std::nth_element(order.begin(), order.begin() + open_, order.end(), before);
+  closed.assign(static_cast<size_t>(columns_), 1);
+  for (int64_t i = 0; i < open_; ++i)
+    closed[static_cast<size_t>(order[static_cast<size_t>(i)])] = 0;
+}
+
+VectorAccesses Winners::of(std::span<const int16_t> z, std::span<const int16_t> g) const {
   const c10::InferenceMode inference;
   const int64_t n = static_cast<int64_t>(z.size()) / inputs_;
   VectorAccesses out = room_for(n, winners_);
@@ -96,30 +120,52 @@ VectorAccesses Winners::of(std::span<const int16_t> z) const {
     }
     // Below 2^53 whatever the order of the sums: exact.
     const at::Tensor h = block.mm(projection_);
-    const auto* all = h.data_ptr<double>();
+    auto* all = h.data_ptr<double>();
     share_out(static_cast<size_t>(rows), 16, 64, [&](size_t first, size_t last) {
       std::vector<int16_t> order(static_cast<size_t>(columns_));
-      for (auto row = static_cast<int64_t>(first); row < static_cast<int64_t>(last); ++row)
+      std::vector<uint8_t> closed;
+      for (auto row = static_cast<int64_t>(first); row < static_cast<int64_t>(last); ++row) {
+        if (gate_.inputs > 0) {
+          const int16_t* own = g.data() + (begin + row) * gate_.inputs;
+          // Rows of one task follow each other.
+          if (closed.empty() || !std::equal(own, own + gate_.inputs, own - gate_.inputs))
+            close(own, order, closed);
+          for (int64_t c = 0; c < columns_; ++c)
+            if (closed[static_cast<size_t>(c)] != 0) all[row * columns_ + c] = 0;
+        }
         pick(all + row * columns_, columns_, winners_, step_, order,
              out.slots.data() + (begin + row) * winners_,
              out.weights.data() + (begin + row) * winners_);
+      }
     });
   }
   return out;
 }
 
-VectorAccesses Winners::reference(std::span<const int16_t> z) const {
+VectorAccesses Winners::reference(std::span<const int16_t> z, std::span<const int16_t> g) const {
   const int64_t n = static_cast<int64_t>(z.size()) / inputs_;
   VectorAccesses out = room_for(n, winners_);
   const auto* r = projection_.data_ptr<double>();
   for (int64_t row = 0; row < n; ++row) {
     std::vector<std::pair<int64_t, int64_t>> h;  // minus the number, and its slot
+    std::vector<std::pair<int64_t, int64_t>> q;
+    for (int64_t c = 0; c < columns_; ++c) {
+      int64_t sum = 0;
+      for (int64_t i = 0; i < gate_.inputs; ++i)
+        sum += int64_t{g[static_cast<size_t>(row * gate_.inputs + i)]} *
+               openers_[static_cast<size_t>(i * columns_ + c)];
+      q.emplace_back(-sum, c);
+    }
+    std::sort(q.begin(), q.end());
+    std::vector<bool> open(static_cast<size_t>(columns_), false);
+    for (int64_t i = 0; i < open_; ++i)
+      open[static_cast<size_t>(q[static_cast<size_t>(i)].second)] = true;
     for (int64_t c = 0; c < columns_; ++c) {
       auto sum = static_cast<int64_t>(kInputSteps * r[inputs_ * columns_ + c]);
       for (int64_t i = 0; i < inputs_; ++i)
         sum +=
             z[static_cast<size_t>(row * inputs_ + i)] * static_cast<int64_t>(r[i * columns_ + c]);
-      h.emplace_back(-sum, c);
+      h.emplace_back(open[static_cast<size_t>(c)] ? -sum : 0, c);
     }
     std::sort(h.begin(), h.end());
     h.resize(static_cast<size_t>(winners_));

@@ -38,6 +38,9 @@ struct Workspace::Impl {
       return *at(ledger, active);
     };
   }
+  // Of a folder that takes vectors.
+  api::MergeReport merge_vectors(std::span<const std::filesystem::path> files,
+                                 const api::MergeOptions& options, const Reporter& reporter);
   // Of a folder that takes vectors; opened once. Throws kUnsupported for others.
   std::shared_ptr<const VectorDesk> vectors();
   // Throws kUnsupported for a folder that takes vectors: whatever has to do with text begins so.

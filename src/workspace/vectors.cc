@@ -8,6 +8,7 @@
 #include "base/error.h"
 #include "base/format.h"
 #include "learn/teach.h"
+#include "vector/vector_merge.h"
 #include "workspace/impl.h"
 
 namespace accrete {
@@ -119,6 +120,25 @@ std::shared_ptr<const VectorDesk> Workspace::Impl::vectors() {
     vectors_ = std::make_shared<const VectorDesk>(folder, options.threads);
   }
   return vectors_;
+}
+
+api::MergeReport Workspace::Impl::merge_vectors(std::span<const std::filesystem::path> files,
+                                                const api::MergeOptions& options,
+                                                const Reporter& reporter) {
+  if (options.on_conflict != "refuse")
+    throw Error(ErrorCode::kUnsupported, "sums of rows know neither ours nor theirs",
+                "leave --on-conflict out; `accrete revert` takes an update back");
+  const auto desk = vectors();
+  MergeVectorsResult r = accrete::merge_vectors(desk->model(), files, desk->state_of(),
+                                                std::string(api::version()), reporter);
+  api::MergeReport out;
+  out.files = out.facts = r.files;
+  out.there = r.there;
+  out.taken = static_cast<int64_t>(r.updates.size());
+  if (r.updates.empty()) return out;
+  out.update = r.updates.back();
+  desk->follow(std::move(r.after));
+  return out;
 }
 
 void Workspace::Impl::require_text() const {

@@ -336,6 +336,7 @@ api::ForgetReport Workspace::forget(const std::string& source) {
 
 api::MergeReport Workspace::merge(std::span<const std::filesystem::path> files,
                                   const api::MergeOptions& options, const Reporter& reporter) {
+  if (takes_vectors()) return impl_->merge_vectors(files, options, reporter);
   const OnClash on_clash = parse_on_clash(options.on_conflict);
   (void)read_fact_model(impl_->folder);  // throws where there is no memory of facts
   const State begun = impl_->current();

@@ -118,7 +118,8 @@ class Workspace {
                                  const Reporter& reporter = {}) const;
   // Takes over facts that were taught elsewhere, from files of facts_file() or updates: one update,
   // and nothing is learned. Throws as merge_facts() of learn/fact_merge.h, kUnsupported (a model
-  // without a memory of facts).
+  // without a memory of facts). Of a model of vectors an update for each file, as merge_vectors()
+  // of vector/vector_merge.h; what counts as a fact then is a set of rows.
   api::MergeReport merge(std::span<const std::filesystem::path> files,
                          const api::MergeOptions& options = {}, const Reporter& reporter = {});
   // Writes all facts of the model, of an overlay its own, into one file that merge() takes, in the

@@ -102,4 +102,34 @@ refused invalid_argument "a policy learns values" teach p turns.csv
 "$accrete" teach p turns.jsonl --json --quiet >teach.json
 python3 -c 'import json; r = json.load(open("teach.json")); assert r["metric"] == "fit" and r["learned"]["after"] > .95, r'
 echo '[0.9, 0.1]' | "$accrete" act p | python3 -c 'import json,sys; y, = json.load(sys.stdin)["outputs"]; assert abs(y - .8) < .1, y'
+
+# The same in packed numbers; a block that is cut, or of another width.
+python3 - "$accrete" <<'PY'
+import json, struct, subprocess, sys
+rows = [[0.9, 0.1], [0.25, 0.5], [0.3, 0.3]]
+act = lambda data: subprocess.run([sys.argv[1], "act", "p", "--packed"], input=data, capture_output=True)
+lines = subprocess.run([sys.argv[1], "act", "p"], input="".join(json.dumps(r) + "\n" for r in rows).encode(), capture_output=True, check=True)
+said = [json.loads(line)["outputs"][0] for line in lines.stdout.splitlines()]
+block = struct.pack("<II6f", 3, 2, *sum(rows, []))
+out = act(block + struct.pack("<II2f", 1, 2, *rows[0]))
+assert out.returncode == 0, out
+assert struct.unpack_from("<II", out.stdout) == (3, 1) and len(out.stdout) == 20 + 12, out
+assert all(abs(a - b) < 1e-6 for a, b in zip(struct.unpack_from("<3f", out.stdout, 8), said)), (out, said)
+for bad, words in ((block[:-1], b"ends in the middle"), (struct.pack("<II3f", 1, 3, 1, 2, 3), b"3 inputs, and the model 2"),
+                   (struct.pack("<II2f", 1, 2, 0, float("nan")), b"is not finite"), (struct.pack("<II", 0, 2), b"0 rows"), (struct.pack("<II", 2**31, 2**31), b"numbers")):
+    out = act(bad)
+    assert out.returncode == 1 and words in out.stderr, (bad, out)
+PY
+
+# Two copies are taught two classes each; what they sum up to elsewhere is what one place would have.
+for copy in north south here; do "$accrete" retrofit feature_classifier $copy --columns 128 --ridge 0.1 --quiet >/dev/null; done
+"$accrete" teach north red.jsonl --quiet >/dev/null
+"$accrete" teach south blue.jsonl --quiet >/dev/null
+"$accrete" teach south green.jsonl --quiet >/dev/null
+"$accrete" merge here south/accrete/updates/*.safetensors north/accrete/updates/*.safetensors --json --quiet | field taken | grep -qx 3 || fail "merge"
+[ "$("$accrete" digest here --json | field state)" = "$all" ] || fail "the merged state is not that of one place"
+"$accrete" merge here north/accrete/updates/*.safetensors --quiet | grep -q "nothing is new" || fail "merge again"
+"$accrete" undo here 3 >/dev/null && [ "$("$accrete" digest here --json | field state)" = "$empty" ] || fail "undo of a merge"
+refused conflict "was made for another network" merge p north/accrete/updates/*.safetensors
+refused unsupported "neither ours nor theirs" merge here north/accrete/updates/*.safetensors --on-conflict ours
 echo "vectors: passed"

@@ -33,7 +33,7 @@ inline std::string npy(const std::string& type, const std::string& shape, const 
   return std::string("\x93NUMPY\x01\x00", 8) + raw_bytes(std::vector<uint16_t>{n}) + header + data;
 }
 
-// `method`: 0 stored, 8 deflated.
+// `method`: what the directory says; the data are stored as they are.
 inline std::string npz(const std::vector<std::pair<std::string, std::string>>& members,
                        uint16_t method = 0) {
   std::string out, directory;

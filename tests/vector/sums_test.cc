@@ -4,6 +4,9 @@
 #include <ATen/ATen.h>
 #include <gmock/gmock.h>
 
+#include <map>
+#include <set>
+
 #include "../base/testing.h"
 #include "base/rng.h"
 #include "vector/winners.h"
@@ -54,6 +57,36 @@ at::Tensor targets(const UpdateVectors& v) {
 
 double furthest(const at::Tensor& a, const at::Tensor& b) {
   return (a.to(at::kDouble) - b.to(at::kDouble)).abs().max().item<double>();
+}
+
+TEST(Winners, AGateOpensAShareOfTheColumns) {
+  const Winners plain(5, 200, 200, 3);
+  const Winners gated(5, 200, 200, 3, {2, .125});
+  const auto z = random_rows(300, 5, 1);
+  auto g = random_rows(300, 2, 2);
+  // Some rows follow one of the same task, one says nothing.
+  for (size_t i = 100; i < 200; ++i) g[i] = g[i % 2];
+  g[400] = g[401] = 0;
+  const auto a = gated.of(z, g), all = plain.of(z), reference = gated.reference(z, g);
+  EXPECT_EQ(a.slots, reference.slots);
+  EXPECT_EQ(a.weights, reference.weights);
+  const auto slots_of = [](const VectorAccesses& of, size_t row) {
+    std::map<int16_t, int16_t> out;
+    for (size_t i = row * 200; i < (row + 1) * 200 && of.slots[i] >= 0; ++i)
+      out[of.slots[i]] = of.weights[i];
+    return out;
+  };
+  std::set<int16_t> of_one_task;
+  for (size_t row = 0; row < 300; ++row) {
+    const auto own = slots_of(a, row);
+    EXPECT_LE(own.size(), 25);
+    for (const auto& [slot, weight] : own) {
+      EXPECT_EQ(slots_of(all, row).at(slot), weight);
+      if (row >= 50 && row < 100) of_one_task.insert(slot);
+    }
+  }
+  EXPECT_LE(of_one_task.size(), 25);
+  EXPECT_GT(of_one_task.size(), 12);
 }
 
 TEST(Winners, AreThoseOfTheReference) {

@@ -236,6 +236,55 @@ TEST_F(VectorTeach, APolicyLearnsWhatIsMissing) {
   EXPECT_EQ(model.answer(state_of(model), set.inputs), before);
 }
 
+TEST_F(VectorTeach, AGateKeepsTasksApartThatAskTheSame) {
+  // Inputs: x and two numbers of the task. Both tasks see the same x and want the opposite.
+  const auto learned = [&](const std::string& name, const std::string& gate) {
+    testing::write_vector_folder(
+        folder_ / name, R"({"model_type": "policy_mlp", "inputs": 3, "outputs": 1)" + gate + "}",
+        {{"standardize.mean", {{3}, {0, 0, 0}}},
+         {"standardize.scale", {{3}, {1, 1, 1}}},
+         {"layers.0.weight", {{2, 3}, {1, 0, 0, -1, 0, 0}}},
+         {"layers.0.bias", {{2}, {0, 0}}},
+         {"features.mean", {{2}, {0, 0}}},
+         {"features.scale", {{2}, {1, 1}}}});
+    auto options = testing::small_memory();
+    options.winners = 64;
+    retrofit_vectors(folder_ / name, folder_ / (name + "-taught"), options);
+    VectorSet sets[2];
+    Rng rng(4);
+    for (const int task : {0, 1}) {
+      VectorSet& set = sets[task];
+      set.path = "task.npz";
+      set.rows = 80;
+      set.width = 3;
+      set.outputs = 1;
+      for (int i = 0; i < 80; ++i) {
+        const float x = rng.normal();
+        set.inputs.insert(set.inputs.end(), {x, task == 0 ? 1.F : 0.F, task == 0 ? 0.F : 1.F});
+        set.values.push_back(task == 0 ? std::abs(x) : -std::abs(x));
+      }
+      set.digest = sha256_hex(accrete::format("{} {}", name, task));
+      teach(folder_ / (name + "-taught"), set);
+    }
+    return std::min(score(folder_ / (name + "-taught"), sets[0]),
+                    score(folder_ / (name + "-taught"), sets[1]));
+  };
+  const double none = learned("none", R"(, "address": "features")");
+  EXPECT_LT(none, .1);
+  const double gated = learned(
+      "gated", R"(, "address": "features", "gate": {"first": 1, "count": 2, "share": 0.25})");
+  EXPECT_GT(gated, .9);
+  EXPECT_GT(learned("both", R"(, "address": "inputs+features")"), none);
+  const auto bad = [&](const char* gate) {
+    return expect_error(ErrorCode::kFormat, [&] { learned("bad", gate); });
+  };
+  EXPECT_THAT(bad(R"(, "address": "features", "gate": {"first": 2, "count": 2, "share": 0.25})"),
+              HasSubstr("its gate is not of its inputs"));
+  EXPECT_THAT(bad(R"(, "address": "features", "gate": {"first": 1, "count": 2, "share": 0})"),
+              HasSubstr("the share of its gate"));
+  EXPECT_THAT(bad(R"(, "address": "output")"), HasSubstr("its address is"));
+}
+
 TEST_F(VectorTeach, ABackgroundHoldsTheAnswersThere) {
   testing::write_policy(folder_ / "arm");
   VectorSet there = cloud("", 2, -2, 300, 6);
