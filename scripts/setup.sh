@@ -66,6 +66,15 @@ if [ -n "${1:-}" ] && ! .venv/bin/python -c 'import torch, transformers, gguf, t
     die "the Python packages of the parity tests cannot be installed" "check the network"
 fi
 
+# lm-evaluation-harness asks the server. Without --no-deps it brings scikit-learn, nltk and others that it imports only for scores that no test uses.
+if [ -n "${1:-}" ] && ! .venv/bin/python -c 'import lm_eval.evaluator, lm_eval.models.openai_completions' 2>/dev/null; then
+  say "installing lm-evaluation-harness (350 MB)"
+  pip install --no-warn-conflicts --no-deps lm-eval==0.4.13 datasets==5.2.0 pyarrow==26.0.1 pandas==3.1.1 python-dateutil==2.9.0.post0 six==1.17.0 dill==0.4.1 multiprocess==0.70.19 xxhash==4.1.0 \
+    evaluate==0.4.6 sacrebleu==2.6.0 portalocker==4.4.2 tabulate==0.10.0 colorama==0.4.6 lxml==6.1.3 more-itertools==11.2.1 sqlitedict==2.1.0 word2number==1.1 tenacity==9.2.1 \
+    aiohttp==3.14.5 aiosignal==1.4.0 aiohappyeyeballs==2.7.1 attrs==26.1.0 frozenlist==1.8.0 multidict==7.2.1 yarl==1.25.1 propcache==0.5.4 ||
+    die "lm-evaluation-harness cannot be installed" "check the network"
+fi
+
 if [ "${1:-}" = ci ] && ! .venv/bin/clang-format --version 2>/dev/null | grep -q ' 23\.1\.5'; then
   say "installing clang-format 23.1.5"
   pip install clang-format==23.1.5 || die "clang-format 23.1.5 cannot be installed" "check the network"

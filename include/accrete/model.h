@@ -68,7 +68,8 @@ class Model {
   // it, or the nearest; then `answer` does not matter.
   Explanation explain(const std::string& prompt, const std::string& answer = {},
                       const AskOptions& options = {}) const;
-  // Answers a file of questions and measures the texts in it.
+  // Answers a file of questions and measures the texts in it. Of questions with choices the
+  // likeliest choice is the answer.
   EvalReport eval(const std::filesystem::path& file, const EvalOptions& options = {},
                   const Callbacks& callbacks = {}) const;
 

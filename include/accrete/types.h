@@ -231,6 +231,7 @@ struct EvalReport {
     bool exact = false;
     double f1 = 0;
     bool begins = false;  // with an answer
+    std::vector<double> logprobs = {};  // of each choice, where there are some
   };
   struct Shares {
     double exact = 0, f1 = 0, begins = 0;
@@ -240,6 +241,7 @@ struct EvalReport {
   int64_t items = 0;
   std::optional<double> bits_per_byte;  // of the texts, if there are any
   std::optional<Shares> shares;         // of the questions, if there are any
+  std::optional<double> accuracy;       // of questions with choices
   std::vector<Question> questions;
 };
 

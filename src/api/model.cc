@@ -73,7 +73,7 @@ Explanation Model::explain(const std::string& prompt, const std::string& answer,
 EvalReport Model::eval(const std::filesystem::path& file, const EvalOptions& options,
                        const Callbacks& callbacks) const {
   return with_errors([&] {
-    return impl_->workspace.eval(read_dataset(file), options, std::nullopt, reporter_of(callbacks));
+    return impl_->workspace.eval_file(file, options, std::nullopt, reporter_of(callbacks));
   });
 }
 

@@ -15,8 +15,8 @@
 #include <vector>
 
 #include "base/progress.h"
-#include "bench/abilities.h"
 #include "io/dataset.h"
+#include "measure/abilities.h"
 #include "measure/probe.h"
 #include "measure/text_metrics.h"
 #include "model/language_model.h"

@@ -18,7 +18,8 @@ void add_eval(CLI::App& app, Common& common, Run& run) {
   auto* verb =
       app.add_subcommand("eval", "Answer a question file, or measure text in bits per byte");
   verb->add_option("MODEL", state->model, "A model folder")->type_name("FOLDER")->required();
-  verb->add_option("DATA", state->data, "Questions with answers (.jsonl), or text (.txt)")
+  verb->add_option("DATA", state->data,
+                   "Questions with answers or choices (.jsonl), or text (.txt)")
       ->type_name("FILE")
       ->required();
   verb->add_option("--items", state->items, "Write one JSON line an item to this file")
@@ -42,15 +43,15 @@ void add_eval(CLI::App& app, Common& common, Run& run) {
   add_common(*verb, common, "accrete eval my-model questions.jsonl --items answers.jsonl");
   verb->callback([state, &common, &run] {
     run = [state, &common] {
-      const Dataset data = read_dataset(state->data);
       std::optional<Dataset> demonstrations;
       if (!state->few_shot.empty()) demonstrations = read_dataset(state->few_shot);
       state->options.seed = common.seed;
       const auto r = Workspace::open(state->model, common.open)
-                         .eval(data, state->options, demonstrations, common.reporter());
+                         .eval_file(state->data, state->options, demonstrations, common.reporter());
       std::vector<std::vector<std::string>> rows = {{"items", std::to_string(r.items)}};
       if (r.bits_per_byte)
         rows.push_back({"bits per byte", accrete::format("{:.5f}", *r.bits_per_byte)});
+      if (r.accuracy) rows.push_back({"right choice", percent(*r.accuracy)});
       if (r.shares) {
         rows.push_back({"exact", percent(r.shares->exact)});
         rows.push_back({"f1", percent(r.shares->f1)});
@@ -58,7 +59,7 @@ void add_eval(CLI::App& app, Common& common, Run& run) {
         if (r.shares->by_facts)
           rows.push_back({"by what was taught", percent(*r.shares->by_facts)});
       }
-      if (r.shares && !state->items.empty()) {
+      if (!r.questions.empty() && !state->items.empty()) {
         std::string lines;
         for (const auto& question : r.questions)
           lines +=

@@ -19,7 +19,7 @@ using std::chrono::milliseconds;
 using Clock = std::chrono::steady_clock;
 
 struct ServeArguments {
-  std::string model, host = "127.0.0.1", keys, audit, otherwise;
+  std::string model, host = "127.0.0.1", keys, audit, proposals, otherwise;
   std::vector<std::string> allow_hosts;
   uint16_t port = 8080;
   int64_t rows = 64, queue = 256, resident = 256;
@@ -42,6 +42,7 @@ int serve_model(const ServeArguments& a, const Common& common) {
   options.allow_hosts = a.allow_hosts;
   options.keys = a.keys;
   options.audit = a.audit;
+  options.proposals = a.proposals;
   options.otherwise = a.otherwise;
   options.program = std::filesystem::read_symlink("/proc/self/exe").string();
   options.child_arguments = {"--threads", std::to_string(common.open.threads), "--seed",
@@ -98,6 +99,10 @@ void add_serve(CLI::App& app, Common& common, Run& run) {
                    "Who taught, undid and erased what: JSON lines are appended to it")
       ->envname("ACCRETE_SERVE_AUDIT")
       ->type_name("FILE");
+  verb->add_option("--proposals", state->proposals,
+                   "Keep corrections said in chats in it, for who may teach to confirm or drop")
+      ->envname("ACCRETE_SERVE_PROPOSALS")
+      ->type_name("FILE");
   verb->add_option("--allow-host", state->allow_hosts,
                    "A name that clients call this server by; may be repeated")
       ->envname("ACCRETE_SERVE_ALLOW_HOST")
@@ -134,6 +139,7 @@ void add_key(CLI::App& app, Common& common, Run& run) {
   struct State {
     std::string file, name, overlay;
     std::vector<std::string> scopes = {"ask"};
+    serve::KeyQuotas quotas;
   };
   auto state = std::make_shared<State>();
   auto* verb = app.add_subcommand("key", "Keys of a server: who may ask, teach and undo");
@@ -150,12 +156,21 @@ void add_key(CLI::App& app, Common& common, Run& run) {
          "The one overlay that it reaches, where it asks, teaches and undoes; default: what "
          "all share, or with admin everything")
       ->type_name("NAME");
+  add->add_option("--jobs-a-day", state->quotas.jobs_a_day,
+                  "Teaches and merges that it may start in a day; default: no bound")
+      ->type_name("N")
+      ->check(CLI::PositiveNumber);
+  add->add_option("--items-a-job", state->quotas.items_a_job,
+                  "Lines that one teach set may have; default: no bound")
+      ->type_name("N")
+      ->check(CLI::PositiveNumber);
   add_common(*add, common, "accrete key add keys.jsonl desk --scope ask --scope teach");
   add->callback([state, &common, &run] {
     run = [state, &common] {
       std::vector<serve::Scope> scopes;
       for (const auto& name : state->scopes) scopes.push_back(serve::parse_scope(name));
-      const std::string key = serve::add_key(state->file, state->name, scopes, state->overlay);
+      const std::string key =
+          serve::add_key(state->file, state->name, scopes, state->overlay, state->quotas);
       nlohmann::ordered_json json = {
           {"name", state->name}, {"key", key}, {"scopes", state->scopes}};
       if (!state->overlay.empty()) json["overlay"] = state->overlay;

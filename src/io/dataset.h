@@ -33,6 +33,9 @@ namespace accrete {
 struct Message {
   std::string role;
   std::string content;
+  // Further fields as chat templates take them ("tool_calls", "name"): a JSON object as text, or
+  // empty.
+  std::string more = {};
 };
 
 struct Item {

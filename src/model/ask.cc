@@ -69,7 +69,7 @@ std::vector<int32_t> encode_request(const LanguageModel& model, const AskRequest
   if (request.raw) {
     ids = model.tokenizer().encode_text(request.text);
   } else if (note.empty()) {
-    ids = encode_chat(model, request.messages);
+    ids = encode_chat(model, request.messages, request.tools);
   } else {
     std::vector<Message> messages = request.messages;
     for (size_t i = messages.size(); i-- > 0;)
@@ -77,7 +77,7 @@ std::vector<int32_t> encode_request(const LanguageModel& model, const AskRequest
         messages[i].content = note + "\n\n" + messages[i].content;
         break;
       }
-    ids = encode_chat(model, messages);
+    ids = encode_chat(model, messages, request.tools);
   }
   if (ids.empty()) throw Error(ErrorCode::kInvalidArgument, "the prompt is empty", "give a text");
   return ids;

@@ -28,9 +28,10 @@
 namespace accrete {
 
 struct AskRequest {
-  std::vector<Message> messages;  // of a chat; the last is the user's
+  std::vector<Message> messages;  // of a chat; the last is the user's, or what a tool said
   std::string text;               // or a raw text to go on with
   bool raw = false;
+  std::string tools = {};  // that the model may call: a JSON list, of a chat
 };
 // A single question, in the chat template unless `raw` or the model has none. Throws kUnsupported
 // when it has one that is not known.

@@ -47,7 +47,8 @@ std::vector<int32_t> encode_written(const LanguageModel& model, std::string_view
   return model.tokenizer().encode(text, /*parse_special=*/false);
 }
 
-std::vector<int32_t> encode_chat(const LanguageModel& model, std::span<const Message> messages) {
+std::vector<int32_t> encode_chat(const LanguageModel& model, std::span<const Message> messages,
+                                 std::string_view tools) {
   if (!model.uses_chat(false))
     throw Error(ErrorCode::kUnsupported, "this model has no chat template", "use it with --raw");
   const Tokenizer& tokenizer = model.tokenizer();
@@ -56,20 +57,26 @@ std::vector<int32_t> encode_chat(const LanguageModel& model, std::span<const Mes
   unicode::append_utf8(close, kClose);
   std::vector<std::string> controls;
   std::vector<Message> marked(messages.begin(), messages.end());
-  for (Message& message : marked) {
-    auto names = controls_in(model, message.content);
+  const auto put_marks = [&](std::string& content) {
+    auto names = controls_in(model, content);
     // First of all the stand-in's own mark, should somebody write it.
-    if (message.content.find(open) != std::string::npos) names.insert(names.begin(), open);
+    if (content.find(open) != std::string::npos) names.insert(names.begin(), open);
     for (const std::string& control : names) {
       const size_t number = controls.size();
       controls.push_back(control);
       const std::string stand_in = mark(number);
-      for (size_t at = 0; (at = message.content.find(control, at)) != std::string::npos;
+      for (size_t at = 0; (at = content.find(control, at)) != std::string::npos;
            at += stand_in.size())
-        message.content.replace(at, control.size(), stand_in);
+        content.replace(at, control.size(), stand_in);
     }
+  };
+  for (Message& message : marked) {
+    put_marks(message.content);
+    put_marks(message.more);
   }
-  const std::string text = model.chat()->render(marked, /*add_generation_prompt=*/true);
+  std::string offered(tools);
+  put_marks(offered);
+  const std::string text = model.chat()->render(marked, /*add_generation_prompt=*/true, offered);
   if (controls.empty()) return tokenizer.encode(text);
   std::vector<int32_t> out;
   for (size_t at = 0; at < text.size();) {

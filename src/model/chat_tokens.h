@@ -20,8 +20,9 @@
 namespace accrete {
 
 // The prompt for these messages, up to where the assistant begins to speak. Throws as
-// ChatTemplate::render does, kUnsupported when the model has no template.
-std::vector<int32_t> encode_chat(const LanguageModel& model, std::span<const Message> messages);
+// ChatTemplate::render does, kUnsupported when the model has no template. `tools`: a JSON list.
+std::vector<int32_t> encode_chat(const LanguageModel& model, std::span<const Message> messages,
+                                 std::string_view tools = {});
 
 // A text that somebody wrote, whatever it looks like.
 std::vector<int32_t> encode_written(const LanguageModel& model, std::string_view text);

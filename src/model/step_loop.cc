@@ -155,7 +155,8 @@ void StepLoop::take(Row& row, const at::Tensor& logits) {
   const auto emit = [&](std::string_view piece) { text += piece; };
   row.last = row.writer.next(v, row.stops, emit);
   const auto n = row.writer.out().tokens.size();
-  if (r.top >= 0 && n > row.answer.scores.size())
+  // Behind a scored prompt stands one more entry, be it of the end: who reads it cuts the last off.
+  if (r.top >= 0 && (n > row.answer.scores.size() || r.score_prompt))
     row.answer.scores.push_back(score_token(before, row.last, r.top));
   const bool full = static_cast<int64_t>(n) >= row.most;
   if (full && !row.writer.done()) row.writer.cut(emit);

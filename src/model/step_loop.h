@@ -38,7 +38,8 @@ struct TokenScore {
 
 struct StepAnswer {
   Generation generation;
-  std::vector<TokenScore> scores;  // of its tokens, if asked for
+  // Of its tokens, if asked for; where the prompt is scored too, also of the token that ended it.
+  std::vector<TokenScore> scores;
   std::vector<TokenScore> prompt;  // likewise of the prompt's
 };
 

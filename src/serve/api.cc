@@ -170,6 +170,10 @@ const std::vector<Api::Route>& Api::routes() {
       {"POST", "/v1/memory/teach", Scope::kTeach, &Api::teach},
       {"POST", "/v1/memory/documents", Scope::kTeach, &Api::teach},
       {"POST", "/v1/memory/forget", Scope::kTeach, &Api::forget},
+      {"POST", "/v1/memory/merge", Scope::kTeach, &Api::merge},
+      {"GET", "/v1/memory/proposals", Scope::kTeach, &Api::proposals},
+      {"GET", "/v1/memory/proposals/{id}", Scope::kTeach, &Api::proposal},
+      {"POST", "/v1/memory/proposals/{id}", Scope::kTeach, &Api::decide_proposal},
       {"POST", "/v1/memory/plan", Scope::kTeach, &Api::plan},
       {"POST", "/v1/memory/check", Scope::kTeach, &Api::check},
       {"GET", "/v1/memory/jobs", Scope::kTeach, &Api::jobs},
@@ -239,6 +243,7 @@ Api::Api(std::shared_ptr<Service> service, ApiOptions options)
           }),
       thread_([this] { work(); }) {
   if (!options_.audit.empty()) trail_.emplace(options_.audit);
+  if (!options_.proposals.empty()) proposals_.emplace(options_.proposals);
 }
 
 Api::~Api() {
@@ -335,12 +340,13 @@ void Api::handle(HttpRequest request, std::shared_ptr<HttpReply> reply) {
   if (key) {
     call.key = key->name;
     call.bound = key->overlay;
+    call.quotas = key->quotas;
   }
   call.any = !keys_ || (key && key->allows(Scope::kAdmin));
   call.route = route->path;
   call.request = std::move(request);
   call.reply = std::move(reply);
-  const Call kept{{}, call.reply, call.key, call.bound, call.any, call.route, call.id};
+  const Call kept{{}, call.reply, call.key, call.bound, call.any, call.quotas, call.route, call.id};
   try {
     // It was admitted, and revoked while its body came.
     if (keys_ && route->scope && (!key || !key->allows(*route->scope)))

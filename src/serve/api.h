@@ -23,6 +23,8 @@
 #include "serve/jobs.h"
 #include "serve/keys.h"
 #include "serve/metrics.h"
+#include "serve/proposals.h"
+#include "serve/quotas.h"
 #include "serve/service.h"
 
 namespace accrete::serve {
@@ -33,7 +35,9 @@ struct ApiOptions {
   std::string keys;                      // a file of keys; empty: none, everybody may do everything
   std::string otherwise;  // a chat's answer to what was not taught; empty: the model's
   std::string audit;      // a file that says who changed what (audit_trail.h); empty: none
-  std::string program;    // accrete itself, for teaching
+  std::string
+      proposals;        // a file of corrections to be confirmed (proposals.h); empty: none are kept
+  std::string program;  // accrete itself, for teaching
   std::vector<std::string> child_arguments;
   Engine::Options engine;
 };
@@ -47,6 +51,7 @@ struct Call {
   // or what all share alone. It follows from the key and from nothing that the request says.
   std::string bound;
   bool any = true;
+  KeyQuotas quotas;   // of the key
   std::string route;  // as metrics name it
   std::string id;     // of what a path names
 };
@@ -132,9 +137,19 @@ class Api {
   void undo_one(Call call);
   void forget(Call call);
   void redo_one(Call call);
+  void merge(Call call);
+  // `started` is told the job's id before anybody else.
   void start_job(Call call, JobKind kind, const std::string& overlay, std::string data,
-                 int64_t items, double wait);
+                 int64_t items, double wait,
+                 const std::function<void(const std::string& job)>& started = nullptr);
   void finish_job(const Call& call, const JobReport& report, bool waited);
+
+  // api_proposals.cc
+  void propose(const Call& call, const Query& query);
+  Proposal proposal_of(const Call& call) const;
+  void proposals(Call call);
+  void proposal(Call call);
+  void decide_proposal(Call call);
 
   // api_overlays.cc
   void overlays(Call call);
@@ -149,6 +164,8 @@ class Api {
   ApiOptions options_;
   std::optional<KeyRing> keys_;
   std::optional<AuditTrail> trail_;
+  std::optional<Proposals> proposals_;
+  Quotas quotas_;
   Metrics metrics_;
   Engine engine_;
   Jobs jobs_;
@@ -172,5 +189,8 @@ std::string dump(const nlohmann::ordered_json& json);
 // Whether a Host header names this server: localhost, an address, or a name of `allowed`.
 bool host_allowed(std::string_view host, const std::vector<std::string>& allowed);
 bool is_loopback(const std::string& host);
+
+// The seconds of ?wait=, or `usual`. Throws RequestError.
+double wait_of(const HttpRequest& request, double usual);
 
 }  // namespace accrete::serve

@@ -31,7 +31,9 @@ nlohmann::ordered_json Api::noted(const Call& call, const std::string& overlay, 
   }
   entry["state"] = "done";
   if (result.is_array()) entry["updates"] = result;
-  if (result.is_object() && result.contains("id")) entry["update"] = result["id"];
+  if (result.is_object())
+    for (const char* name : {"id", "update"})
+      if (result.contains(name) && result[name].is_string()) entry["update"] = result[name];
   note(call, overlay, action, entry);
   return result;
 }
@@ -41,6 +43,13 @@ void Api::note_end(const JobReport& report) {
   for (const char* name : {"source", "update"})
     if (report.json.contains(name)) entry[name] = report.json[name];
   if (!report.error.is_null()) entry["error"] = report.error.value("message", "");
+  if (proposals_) {
+    try {
+      proposals_->ended(report.id, report.state == "committed",
+                        report.error.is_null() ? "" : report.error.value("message", ""));
+    } catch (const Error&) {  // the disk is full; the ledger says what was taught
+    }
+  }
   Call call;
   call.key = report.key;
   try {

@@ -1,9 +1,11 @@
 // Chats and completions: reading the request.
+#include <algorithm>
 #include <random>
 
 #include "base/format.h"
 #include "serve/api.h"
 #include "serve/generating.h"
+#include "serve/tools.h"
 
 namespace accrete::serve {
 namespace {
@@ -56,6 +58,8 @@ void also_ignored(const Fields& body, GenerateRequest& out) {
   if (!more.empty()) out.ignored += (out.ignored.empty() ? "" : ", ") + more;
 }
 
+constexpr const char* kNoTools = "this model's chat template takes no tools";
+
 std::string content_of(const Fields& message, const nlohmann::json& content) {
   if (content.is_string()) return content.get<std::string>();
   if (content.is_null()) return "";
@@ -100,23 +104,35 @@ void Api::chat_completions(Call call) {
   const auto& messages = body.any("messages");
   if (!messages.is_array() || messages.empty())
     throw body.wrong("messages", "a list of at least one message is expected");
+  // Templates write tools and calls down with their fields in order.
+  const bool tools =
+      body.has("tools") ||
+      std::any_of(messages.begin(), messages.end(), [](const nlohmann::json& message) {
+        return message.is_object() && (message.contains("tool_calls") ||
+                                       message.value("role", nlohmann::json()) == "tool");
+      });
+  nlohmann::ordered_json ordered;
+  if (tools && service_->takes_tools()) ordered = nlohmann::ordered_json::parse(call.request.body);
   for (size_t i = 0; i < messages.size(); ++i) {
     const std::string where = accrete::format("messages[{}]", i);
     if (!messages[i].is_object()) throw body.wrong(where, "an object is expected");
     Fields message(messages[i], where);
     std::string role = message.text("role").value_or("");
     if (role == "developer") role = "system";
-    if (role == "tool" || role == "function")
-      throw RequestError(400, "unsupported_parameter", where + ".role", "tools are not supported");
-    if (role != "system" && role != "user" && role != "assistant")
-      throw message.wrong("role", "system, user or assistant is expected");
-    message.refuse("tool_calls");
+    if ((role == "tool" && ordered.is_null()) || role == "function")
+      throw RequestError(400, "unsupported_parameter", where + ".role", kNoTools);
+    if (role != "system" && role != "user" && role != "assistant" && role != "tool")
+      throw message.wrong("role", "system, user, assistant or tool is expected");
+    if (role != "assistant" || ordered.is_null()) message.refuse("tool_calls", nullptr, kNoTools);
     query.messages.push_back({role, content_of(message, message.any("content"))});
+    if (!ordered.is_null() && (role == "assistant" || role == "tool"))
+      query.messages.back().more = message_fields(message, ordered["messages"][i]);
   }
-  if (query.messages.back().role != "user")
+  if (query.messages.back().role != "user" && query.messages.back().role != "tool")
     throw body.wrong(accrete::format("messages[{}].role", messages.size() - 1),
-                     "the last message must be the user's");
-  if (query.messages.back().content.find_first_not_of(" \t\r\n") == std::string::npos)
+                     "the last message must be the user's or a tool's");
+  if (query.messages.back().role == "user" &&
+      query.messages.back().content.find_first_not_of(" \t\r\n") == std::string::npos)
     throw body.wrong(accrete::format("messages[{}].content", messages.size() - 1),
                      "the question is empty");
   if (!service_->can_chat())
@@ -126,8 +142,16 @@ void Api::chat_completions(Call call) {
   const auto top = body.integer("top_logprobs", 0, 20);
   if (body.flag("logprobs").value_or(false)) out.top = top.value_or(0);
   if (top && out.top < 0) throw body.wrong("top_logprobs", "it needs \"logprobs\": true");
-  for (const char* name : {"tools", "functions", "audio", "prediction"}) body.refuse(name);
-  body.refuse("tool_choice", "none");
+  if (body.has("tools") && !ordered.is_null()) {
+    OfferedTools offered = offered_tools(body, ordered);
+    query.tools = std::move(offered.json);
+    out.tools = std::move(offered.names);
+  } else {
+    body.refuse("tools", nullptr, kNoTools);
+    body.refuse("tool_choice", "none", kNoTools);
+    (void)body.any("parallel_tool_calls");
+  }
+  for (const char* name : {"functions", "audio", "prediction"}) body.refuse(name);
   body.refuse("function_call", "none");
   body.refuse("response_format", {{"type", "text"}});
   body.refuse("modalities", {"text"});

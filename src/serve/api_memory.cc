@@ -41,16 +41,6 @@ Lines lines_of(const std::string& body) {
   return out;
 }
 
-double wait_of(const HttpRequest& request, double usual) {
-  const std::string* text = request.parameter("wait");
-  if (text == nullptr) return usual;
-  char* end = nullptr;
-  const double seconds = std::strtod(text->c_str(), &end);
-  if (text->empty() || *end != '\0' || !(seconds >= 0 && seconds <= 3600))
-    throw RequestError(400, "invalid_value", "wait", "wait: seconds from 0 to 3600 are expected");
-  return seconds;
-}
-
 // What undo and redo say: how many, and whose.
 struct Steps {
   int64_t count = 1;
@@ -81,6 +71,16 @@ nlohmann::ordered_json ids_json(const char* what, const nlohmann::ordered_json& 
 
 }  // namespace
 
+double wait_of(const HttpRequest& request, double usual) {
+  const std::string* text = request.parameter("wait");
+  if (text == nullptr) return usual;
+  char* end = nullptr;
+  const double seconds = std::strtod(text->c_str(), &end);
+  if (text->empty() || *end != '\0' || !(seconds >= 0 && seconds <= 3600))
+    throw RequestError(400, "invalid_value", "wait", "wait: seconds from 0 to 3600 are expected");
+  return seconds;
+}
+
 void Api::teach(Call call) {
   const double wait = wait_of(call.request, 0);
   aside(std::move(call), [this, wait](const Call& c) {
@@ -110,7 +110,9 @@ void Api::check(Call call) {
 }
 
 void Api::start_job(Call call, JobKind kind, const std::string& overlay, std::string data,
-                    int64_t items, double wait) {
+                    int64_t items, double wait,
+                    const std::function<void(const std::string& job)>& started) {
+  if (kind == JobKind::kTeach) quotas_.take(call.key, call.quotas, items);
   call.request.body.clear();  // it would be kept as long as its client waits
   std::string idempotency;
   if (const std::string* key = call.request.header("idempotency-key"))
@@ -129,6 +131,7 @@ void Api::start_job(Call call, JobKind kind, const std::string& overlay, std::st
                             ? error_response(503, "the server is ending", "", "", "draining", "")
                             : error_response(429, "too many jobs wait", "", "", "queue_full",
                                              "try again when some have ended"));
+  if (started) started(*id);
   const auto report = jobs_.find(*id);
   if (wait <= 0 || !report || report->ended()) {
     if (report) finish_job(call, *report, wait > 0);
@@ -268,6 +271,27 @@ void Api::forget(Call call) {
     const std::string overlay = overlay_of(c, body.text("overlay"));
     nlohmann::ordered_json json = noted(c, overlay, "forget", {{"source", *source}},
                                         [&] { return service_->forget(overlay, *source); });
+    json["state"] = service_->fingerprint(overlay);
+    answer(c, 200, json);
+  });
+}
+
+// An update file, as `GET /v1/overlays/NAME/export` and `accrete overlay export` write it.
+void Api::merge(Call call) {
+  aside(std::move(call), [this](const Call& c) {
+    const std::string* given = c.request.parameter("on_conflict");
+    const std::string how = given == nullptr ? "refuse" : *given;
+    if (how != "refuse" && how != "ours" && how != "theirs")
+      throw RequestError(400, "invalid_value", "on_conflict",
+                         "on_conflict: refuse, ours or theirs is expected");
+    if (c.request.body.empty())
+      throw RequestError(400, "empty_set", "", "there is nothing to merge",
+                         "send a file that GET /v1/overlays/NAME/export gave");
+    const std::string overlay = overlay_of(c);
+    quotas_.take(c.key, c.quotas, 0);
+    nlohmann::ordered_json json =
+        noted(c, overlay, "merge", {{"sha256", sha256_hex(c.request.body)}, {"on_conflict", how}},
+              [&] { return service_->merge(overlay, c.request.body, how); });
     json["state"] = service_->fingerprint(overlay);
     answer(c, 200, json);
   });

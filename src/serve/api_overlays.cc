@@ -83,7 +83,11 @@ void Api::create_overlay(Call call) {
 void Api::erase_overlay(Call call) {
   aside(std::move(call), [this](const Call& c) {
     jobs_.erase(c.id);  // what is being taught to it is stopped, and forgotten
-    answer(c, 200, noted(c, c.id, "erase", {}, [&] { return service_->erase_overlay(c.id); }));
+    answer(c, 200, noted(c, c.id, "erase", {}, [&] {
+             auto erased = service_->erase_overlay(c.id);
+             if (proposals_) proposals_->erase(c.id);
+             return erased;
+           }));
   });
 }
 

@@ -65,6 +65,7 @@ std::vector<StepRequest> Generating::prepare() {
       bytes += static_cast<int64_t>(message.content.size());
     if (bytes > service.most_bytes()) throw too_long(bytes, "bytes");
     PreparedQuery ready = service.prepare(request_.queries[q]);
+    if (request_.chat) api_.propose(call_, request_.queries[q]);
     const auto tokens = static_cast<int64_t>(ready.prompt.size());
     if (!ready.word_for_word && tokens + (request_.write ? 1 : 0) > service.positions())
       throw too_long(tokens, "tokens");
@@ -80,6 +81,9 @@ std::vector<StepRequest> Generating::prepare() {
       const size_t index = choices_.size();
       Choice& choice = choices_.emplace_back();
       choice.query = q;
+      // A taught answer is said as it stands, whatever it looks like.
+      if (!request_.tools.empty() && !ready.accepted && !ready.word_for_word)
+        choice.reader.emplace(request_.tools);
       if (request_.echo)
         choice.prompt_text = request_.queries[q].tokens.empty()
                                  ? request_.queries[q].text
@@ -242,11 +246,40 @@ void Generating::on_text(size_t index, std::string_view text, std::span<const To
   last_ = now;
   if (!request_.stream || failed_) return;
   Choice& choice = choices_[index];
+  if (!choice.reader) return send_piece(index, text, nullptr, scores);
+  const ToolCallReader::Piece piece = choice.reader->push(text);
+  send_piece(index, piece.text, add_calls(choice, piece.calls), scores);
+}
+
+nlohmann::ordered_json Generating::add_calls(Choice& choice,
+                                             const std::vector<ToolCall>& calls) const {
+  nlohmann::ordered_json out;
+  for (const ToolCall& call : calls) {
+    nlohmann::ordered_json one = {
+        {"id", new_id("call")},
+        {"type", "function"},
+        {"function", {{"name", call.name}, {"arguments", call.arguments}}}};
+    choice.calls.push_back(one);
+    one["index"] = choice.calls.size() - 1;
+    out.push_back(std::move(one));
+  }
+  return out;
+}
+
+void Generating::send_piece(size_t index, std::string_view text, nlohmann::ordered_json calls,
+                            std::span<const TokenScore> scores) {
+  Choice& choice = choices_[index];
+  if (choice.reader && text.empty() && calls.is_null() && (scores.empty() || request_.top < 0))
+    return;
   nlohmann::ordered_json one = {{"index", index}};
   if (request_.chat)
     one["delta"] = {{"content", text}};
   else
     one["text"] = text;
+  if (!calls.is_null()) {
+    if (text.empty()) one["delta"].erase("content");
+    one["delta"]["tool_calls"] = std::move(calls);
+  }
   one["logprobs"] = request_.top >= 0 && !scores.empty()
                         ? logprobs(choice, scores, choice.offset, false)
                         : nlohmann::ordered_json();
@@ -262,6 +295,16 @@ void Generating::on_done(size_t index, StepAnswer answer) {
   choice.scores = std::move(answer.scores);
   choice.prompt_scores = std::move(answer.prompt);
   written_ += static_cast<int64_t>(answer.generation.tokens.size());
+  if (choice.reader) {
+    ToolCallReader::Piece piece;
+    if (!request_.stream) piece = choice.reader->push(choice.text);
+    (void)add_calls(choice, piece.calls);
+    ToolCallReader::Piece last = choice.reader->finish();
+    const auto more = add_calls(choice, last.calls);
+    if (request_.stream && !failed_) send_piece(index, last.text, more, {});
+    choice.text = piece.text + last.text;
+    if (choice.reader->called()) choice.finish_reason = "tool_calls";
+  }
   if (request_.stream && !failed_) {
     nlohmann::ordered_json one = {{"index", index}};
     if (request_.chat)
@@ -299,6 +342,10 @@ void Generating::end() {
       one["message"] = {{"role", "assistant"}, {"content", choice.text}, {"refusal", nullptr}};
     else
       one["text"] = choice.prompt_text + choice.text;
+    if (!choice.calls.empty()) {
+      if (choice.text.empty()) one["message"]["content"] = nullptr;
+      one["message"]["tool_calls"] = choice.calls;
+    }
     one["logprobs"] = request_.top >= 0 ? logprobs(choice, choice.scores, 0, request_.echo)
                                         : nlohmann::ordered_json();
     one["finish_reason"] = choice.finish_reason;

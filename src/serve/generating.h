@@ -11,14 +11,16 @@
 #include <vector>
 
 #include "serve/api.h"
+#include "serve/tools.h"
 
 namespace accrete::serve {
 
 // What was asked, read and checked.
 struct GenerateRequest {
   bool chat = true;
-  std::string overlay;         // that is asked; empty: what all share
-  std::vector<Query> queries;  // one a prompt
+  std::string overlay;             // that is asked; empty: what all share
+  std::vector<Query> queries;      // one a prompt
+  std::vector<std::string> tools;  // that a chat offers, by name
   GenerateOptions options;
   int64_t n = 1;
   bool stream = false, usage = false, echo = false, explain = false;
@@ -41,7 +43,9 @@ class Generating : public std::enable_shared_from_this<Generating> {
     size_t query = 0;
     std::string text, prompt_text, finish_reason;
     std::vector<TokenScore> scores, prompt_scores;
-    size_t offset = 0;  // of the text streamed so far
+    size_t offset = 0;                     // of the text streamed so far
+    std::optional<ToolCallReader> reader;  // where the model may call tools
+    nlohmann::ordered_json calls = nlohmann::ordered_json::array();
   };
   std::vector<StepRequest> prepare();
   void fail(std::exception_ptr error);
@@ -49,6 +53,10 @@ class Generating : public std::enable_shared_from_this<Generating> {
   std::vector<std::pair<std::string, std::string>> headers() const;
   void on_text(size_t choice, std::string_view text, std::span<const TokenScore> scores);
   void on_done(size_t choice, StepAnswer answer);
+  // Adds to the choice's calls; as OpenAI writes those that are new.
+  nlohmann::ordered_json add_calls(Choice& choice, const std::vector<ToolCall>& calls) const;
+  void send_piece(size_t choice, std::string_view text, nlohmann::ordered_json calls,
+                  std::span<const TokenScore> scores);
   void end();
   void beat();
   nlohmann::ordered_json frame(nlohmann::ordered_json choices) const;

@@ -40,6 +40,8 @@ std::string line_of(const Key& key) {
   for (const Scope scope : key.scopes) scopes.push_back(scope_name(scope));
   nlohmann::ordered_json json = {{"name", key.name}, {"sha256", key.sha256}, {"scopes", scopes}};
   if (!key.overlay.empty()) json["overlay"] = key.overlay;
+  if (key.quotas.jobs_a_day > 0) json["quotas"]["jobs_a_day"] = key.quotas.jobs_a_day;
+  if (key.quotas.items_a_job > 0) json["quotas"]["items_a_job"] = key.quotas.items_a_job;
   return json.dump() + "\n";
 }
 
@@ -50,6 +52,20 @@ std::string fault_of(const Key& key) {
   if (std::find(key.scopes.begin(), key.scopes.end(), Scope::kAdmin) != key.scopes.end())
     return "a key with the scope admin reaches every overlay, and is bound to none";
   return {};
+}
+
+// Throws Error for what is none, or a bound that is not known: it would bind nobody.
+KeyQuotas quotas_of(const nlohmann::json& json) {
+  KeyQuotas out;
+  if (!json.is_object()) throw Error(ErrorCode::kFormat, "quotas are an object");
+  for (const auto& [name, value] : json.items()) {
+    if (name != "jobs_a_day" && name != "items_a_job")
+      throw Error(ErrorCode::kFormat, "quotas are jobs_a_day and items_a_job");
+    if (!value.is_number_integer() || value.get<int64_t>() < 1)
+      throw Error(ErrorCode::kFormat, name + " is a whole number above 0");
+    (name == "jobs_a_day" ? out.jobs_a_day : out.items_a_job) = value.get<int64_t>();
+  }
+  return out;
 }
 
 std::string text_of(const std::vector<Key>& keys) {
@@ -108,8 +124,10 @@ std::vector<Key> read_keys(const std::filesystem::path& file) {
       for (const auto& scope : json.at("scopes"))
         key.scopes.push_back(parse_scope(scope.get<std::string>()));
       if (json.contains("overlay")) key.overlay = json["overlay"].get<std::string>();
+      if (json.contains("quotas")) key.quotas = quotas_of(json["quotas"]);
     } catch (const nlohmann::json::exception&) {
-      throw wrong("a key has a name, a sha256 and a list of scopes");
+      throw wrong(
+          "a key has a name, a sha256, a list of scopes, and may have an overlay and quotas");
     } catch (const Error& e) {
       throw wrong(e.what());
     }
@@ -126,7 +144,8 @@ std::vector<Key> read_keys(const std::filesystem::path& file) {
 }
 
 std::string add_key(const std::filesystem::path& file, const std::string& name,
-                    const std::vector<Scope>& scopes, const std::string& overlay) {
+                    const std::vector<Scope>& scopes, const std::string& overlay,
+                    const KeyQuotas& quotas) {
   if (!is_name(name))
     throw Error(ErrorCode::kInvalidArgument, accrete::format("\"{}\" cannot name a key", name),
                 "use letters, digits, '_', '.' and '-', at most 64");
@@ -151,7 +170,7 @@ std::string add_key(const std::filesystem::path& file, const std::string& name,
   }
   std::string key = "acc-";
   for (const unsigned char byte : random) key += accrete::format("{:02x}", byte);
-  keys.push_back({name, sha256_hex(key), scopes, overlay});
+  keys.push_back({name, sha256_hex(key), scopes, overlay, quotas});
   // Made with its owner's rights alone; replacing it keeps them.
   if (!std::filesystem::exists(file)) {
     const int fd = ::open(file.c_str(), O_CREAT | O_WRONLY | O_CLOEXEC, 0600);

@@ -2,11 +2,13 @@
 //
 // One JSON object a line: {"name": NAME, "sha256": 64 HEX DIGITS, "scopes": ["ask", "teach",
 // "undo", "admin"]}, and with "overlay": NAME a key of that overlay, which reaches no other. A key
-// is 32 random bytes as text, so its hash cannot be searched for.
+// is 32 random bytes as text, so its hash cannot be searched for. "quotas": {"jobs_a_day": N,
+// "items_a_job": N} bounds what is taught with it; absent: not at all.
 //
 // Non-goals: passwords, users, expiry.
 #pragma once
 
+#include <cstdint>
 #include <filesystem>
 #include <optional>
 #include <string>
@@ -20,11 +22,17 @@ std::string_view scope_name(Scope scope);
 // Throws kInvalidArgument.
 Scope parse_scope(std::string_view name);
 
+struct KeyQuotas {          // 0: no bound
+  int64_t jobs_a_day = 0;   // teaches and merges, by the day in UTC
+  int64_t items_a_job = 0;  // lines of one teach set
+};
+
 struct Key {
   std::string name;
   std::string sha256;  // of the key's text, in hex
   std::vector<Scope> scopes;
   std::string overlay = {};  // that it is bound to; empty: what all share
+  KeyQuotas quotas = {};
 
   // `admin` may do all of it.
   bool allows(Scope scope) const;
@@ -37,7 +45,8 @@ std::vector<Key> read_keys(const std::filesystem::path& file);
 // other than letters, digits, '_', '.', '-', at most 64; no scopes; no name for an overlay, or one
 // together with admin).
 std::string add_key(const std::filesystem::path& file, const std::string& name,
-                    const std::vector<Scope>& scopes, const std::string& overlay = {});
+                    const std::vector<Scope>& scopes, const std::string& overlay = {},
+                    const KeyQuotas& quotas = {});
 // Throws as read_keys does, kNotFound (no key of that name).
 void revoke_key(const std::filesystem::path& file, const std::string& name);
 

@@ -14,11 +14,13 @@
 #include "learn/teach.h"
 #include "ledger/ledger.h"
 #include "ledger/overlay_folder.h"
+#include "measure/text_metrics.h"
 #include "model/ask.h"
 #include "model/chat_tokens.h"
 #include "model/fact_memory.h"
 #include "model/memory_files.h"
 #include "serve/fields.h"
+#include "text/correction.h"
 #include "text/unicode.h"
 #include "workspace/json.h"
 #include "workspace/overlays.h"
@@ -165,8 +167,11 @@ PreparedQuery Service::prepare(const Query& query) const {
   request.raw = !query.chat;
   request.messages = query.messages;
   request.text = query.text;
+  request.tools = query.tools;
   Choice choice;
-  const bool asks = query.chat || !query.question.empty() || query.tokens.empty();
+  // Behind what a tool said the model goes on by itself.
+  const bool asks = query.chat ? query.messages.back().role == "user" || !query.question.empty()
+                               : !query.question.empty() || query.tokens.empty();
   if (query.facts && asks) {
     AskRequest asked = request;
     if (!query.question.empty()) asked = single_question(model, query.question, false);
@@ -192,7 +197,7 @@ PreparedQuery Service::prepare(const Query& query) const {
     const TaughtItem& fact = model.facts().fact(choice.fact).text();
     if (!fact.raw) out.word_for_word = as_it_is(model, fact.answers.front());
   }
-  if (query.facts && asks && !choice.taught() && !query.otherwise.empty())
+  if (query.facts && asks && !choice.taught() && !query.otherwise.empty() && query.tools.empty())
     out.word_for_word = as_it_is(model, query.otherwise);
   const auto name_update = [&](int64_t fact) {
     const std::string& id = model.facts().fact(fact).update_id;
@@ -282,6 +287,11 @@ nlohmann::ordered_json Service::tokenizer_info() const {
 
 int64_t Service::positions() const {
   return workspace_->now()->net().config().max_positions;
+}
+
+bool Service::takes_tools() const {
+  const auto now = workspace_->now();
+  return now->uses_chat(false) && now->chat()->takes_tools();
 }
 
 bool Service::can_chat() const {
@@ -382,21 +392,92 @@ nlohmann::ordered_json Service::erase_overlay(const std::string& name) {
   return to_json(erased);
 }
 
-std::string Service::export_overlay(const std::string& name) const {
-  const auto file = create_temporary_beside(std::filesystem::temp_directory_path() / "facts");
-  const auto remove = [&file] {
+namespace {
+
+// A file of this process, for as long as it is needed.
+class ScratchFile {
+ public:
+  ScratchFile()
+      : path_(create_temporary_beside(std::filesystem::temp_directory_path() / "facts")) {}
+  ~ScratchFile() {
     std::error_code ignored;
-    std::filesystem::remove(file, ignored);
-  };
-  try {
-    (void)of(name)->facts_file(file);
-    std::string out = read_file(file);
-    remove();
-    return out;
-  } catch (...) {
-    remove();
-    throw;
+    std::filesystem::remove(path_, ignored);
   }
+  ScratchFile(const ScratchFile&) = delete;
+  ScratchFile& operator=(const ScratchFile&) = delete;
+  const std::filesystem::path& path() const { return path_; }
+  // A client did not name this file.
+  std::string without(std::string text) const {
+    const std::string name = path_.string();
+    for (size_t at; (at = text.find(name)) != std::string::npos;)
+      text.replace(at, name.size(), "the file");
+    return text;
+  }
+
+ private:
+  std::filesystem::path path_;
+};
+
+}  // namespace
+
+std::string Service::export_overlay(const std::string& name) const {
+  const ScratchFile file;
+  (void)of(name)->facts_file(file.path());
+  return read_file(file.path());
+}
+
+nlohmann::ordered_json Service::merge(const std::string& overlay, const std::string& bytes,
+                                      const std::string& on_conflict) {
+  const auto workspace = of(overlay);
+  const ScratchFile file;
+  write_file_atomically(file.path(), bytes);
+  try {
+    nlohmann::ordered_json json =
+        to_json(workspace->merge({&file.path(), 1}, {.on_conflict = on_conflict}));
+    json.erase("files");
+    for (auto& conflict : json["conflicts"]) conflict.erase("file");
+    return json;
+  } catch (const Error& e) {
+    std::string hint = e.hint();
+    if (hint.find("--on-conflict") != std::string::npos)
+      hint = "?on_conflict=ours keeps what is here, ?on_conflict=theirs takes what is in the file";
+    throw Error(e.code(), file.without(e.what()), file.without(hint));
+  }
+}
+
+std::optional<Proposal> Service::correction(const Query& query) const {
+  const auto& said = query.messages;
+  const size_t n = said.size();
+  if (!query.chat || !query.facts || n < 3 || said[n - 1].role != "user" ||
+      said[n - 2].role != "assistant" || said[n - 3].role != "user")
+    return std::nullopt;
+  const auto answer = corrected_answer(said[n - 1].content);
+  if (!answer) return std::nullopt;
+  const auto state = of(query.overlay)->now();
+  AskRequest before;
+  before.messages.assign(said.begin(), said.end() - 2);
+  const Choice choice = choose_facts(*state, {&before, 1}, query.caution).front();
+  if (choice.fact < 0) return std::nullopt;
+  const TaughtItem& fact = state->facts().fact(choice.fact).text();
+  if (fact.leave || fact.raw || fact.answers.empty()) return std::nullopt;
+  const std::string& old = fact.answers.front();
+  const auto digits = [](const std::string& text) {
+    return text.find_first_of("0123456789") != std::string::npos;
+  };
+  // What was said must be the fact's answer, and a number gives way to a number alone.
+  if (said[n - 2].content.find(old) == std::string::npos || says_exactly(*answer, old) ||
+      (digits(old) && !digits(*answer)))
+    return std::nullopt;
+  Proposal out;
+  out.overlay = query.overlay;
+  out.question = said[n - 3].content.substr(0, 500);
+  out.questions = fact.prompts;
+  out.subject = fact.subject;
+  out.old_answer = old;
+  out.answer = *answer;
+  out.said = said[n - 1].content;
+  out.verbatim = fact.verbatim;
+  return out;
 }
 
 }  // namespace accrete::serve

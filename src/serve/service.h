@@ -16,6 +16,7 @@
 #include "io/dataset.h"
 #include "memory/acceptance.h"
 #include "model/step_loop.h"
+#include "serve/proposals.h"
 #include "serve/residents.h"
 #include "workspace/workspace.h"
 
@@ -27,6 +28,7 @@ struct Query {
   std::vector<Message> messages;  // of a chat
   std::string text;               // or a text to go on with
   std::vector<int32_t> tokens;    // or that in tokens
+  std::string tools;              // that the model may call in a chat: a JSON list
   bool chat = true;
   std::string question;  // names what of a text chooses a fact; empty: the text itself
   bool facts = true;     // false: as if nothing had been taught
@@ -86,6 +88,7 @@ class Service {
   // A text of more bytes has more tokens than the model has positions, however it is cut.
   int64_t most_bytes() const { return most_bytes_; }
   bool can_chat() const;
+  bool takes_tools() const;
   // The reader's. Throws kUnsupported when there is none.
   std::vector<std::vector<float>> embed(const std::vector<std::string>& texts) const;
 
@@ -100,6 +103,12 @@ class Service {
   std::vector<std::string> redo(const std::string& overlay, int64_t count);
   void set_active(const std::string& overlay, const std::string& id, bool active);
   nlohmann::ordered_json forget(const std::string& overlay, const std::string& source);
+  // Takes over the facts of an update file, by its bytes. Throws as Workspace::merge.
+  nlohmann::ordered_json merge(const std::string& overlay, const std::string& bytes,
+                               const std::string& on_conflict);
+  // What the last message corrects, where an accepted fact gave the answer before it. Throws as
+  // prepare().
+  std::optional<Proposal> correction(const Query& query) const;
 
   // Of all of them the names; as the verbs of workspace/overlays.h.
   std::vector<std::string> overlay_names() const;

@@ -17,25 +17,75 @@ namespace accrete {
 
 using text::jinja::Value;
 
+namespace {
+
+// A JSON value as templates see it; names keep their order.
+Value value_of(const nlohmann::ordered_json& json) {
+  switch (json.type()) {
+    case nlohmann::ordered_json::value_t::boolean:
+      return Value::of(json.get<bool>());
+    case nlohmann::ordered_json::value_t::number_integer:
+    case nlohmann::ordered_json::value_t::number_unsigned:
+      return Value::of(json.get<int64_t>());
+    case nlohmann::ordered_json::value_t::number_float:
+      return Value::of(json.get<double>());
+    case nlohmann::ordered_json::value_t::string:
+      return Value::of(json.get<std::string>());
+    case nlohmann::ordered_json::value_t::array: {
+      std::vector<Value> items;
+      for (const auto& item : json) items.push_back(value_of(item));
+      return Value::list(std::move(items));
+    }
+    case nlohmann::ordered_json::value_t::object: {
+      text::jinja::Names names;
+      for (const auto& [name, item] : json.items()) names.emplace_back(name, value_of(item));
+      return Value::dict(std::move(names));
+    }
+    default:
+      return Value::none();
+  }
+}
+
+nlohmann::ordered_json parsed(std::string_view text) {
+  auto json = nlohmann::ordered_json::parse(text, nullptr, false);
+  if (json.is_discarded())
+    throw Error(ErrorCode::kInvalidArgument, "tools or a message's fields are no JSON");
+  return json;
+}
+
+}  // namespace
+
 struct ChatTemplate::Template {
   text::jinja::Program program;
   std::map<std::string, std::string> special_tokens;
 
-  std::string render(std::span<const Message> messages, bool add_generation_prompt) const {
+  std::string render(std::span<const Message> messages, bool add_generation_prompt,
+                     std::string_view tools = {}) const {
     std::vector<Value> list;
-    for (const Message& m : messages)
-      list.push_back(Value::dict({{"role", Value::of(m.role)}, {"content", Value::of(m.content)}}));
-    text::jinja::Names variables = {{"messages", Value::list(std::move(list))},
-                                    {"add_generation_prompt", Value::of(add_generation_prompt)},
-                                    // `transformers` passes these two as None.
-                                    {"tools", Value::none()},
-                                    {"documents", Value::none()}};
+    for (const Message& m : messages) {
+      text::jinja::Names fields = {{"role", Value::of(m.role)}, {"content", Value::of(m.content)}};
+      if (!m.more.empty()) {
+        const auto more = parsed(m.more);
+        for (const auto& [name, value] : more.items()) fields.emplace_back(name, value_of(value));
+      }
+      list.push_back(Value::dict(std::move(fields)));
+    }
+    text::jinja::Names variables = {
+        {"messages", Value::list(std::move(list))},
+        {"add_generation_prompt", Value::of(add_generation_prompt)},
+        // `transformers` passes these two as None.
+        {"tools", tools.empty() ? Value::none() : value_of(parsed(tools))},
+        {"documents", Value::none()}};
     for (const auto& [name, token] : special_tokens) variables.emplace_back(name, Value::of(token));
     return text::jinja::render(program, std::move(variables));
   }
 };
 
 namespace {
+
+constexpr std::string_view kProbeTool =
+    R"([{"type": "function", "function": {"name": "accrete_tool", "description": "d",
+         "parameters": {"type": "object", "properties": {}}}}])";
 
 constexpr std::array<std::string_view, 3> kRoles = {"system", "user", "assistant"};
 
@@ -93,6 +143,14 @@ ChatTemplate ChatTemplate::from_jinja(std::string_view jinja,
   if (both.find(answer) == std::string::npos) refuse(jinja, "it drops the assistant's message");
   ChatTemplate result(std::move(own));
   result.end_of_turn_ = end_behind(both, answer);
+  try {
+    const std::string name = "accrete_tool";
+    result.takes_tools_ =
+        result.own_->render(std::span(turns).first(1), true, kProbeTool).find(name) !=
+        std::string::npos;
+  } catch (const text::jinja::Raised&) {  // it refuses tools
+  } catch (const Error&) {
+  }
   return result;
 }
 
@@ -122,13 +180,17 @@ std::optional<ChatTemplate> ChatTemplate::from_folder(const std::filesystem::pat
               "the file is damaged; fetch it again");
 }
 
-std::string ChatTemplate::render(std::span<const Message> messages,
-                                 bool add_generation_prompt) const {
+std::string ChatTemplate::render(std::span<const Message> messages, bool add_generation_prompt,
+                                 std::string_view tools) const {
   if (messages.empty()) {
     throw Error(ErrorCode::kInvalidArgument, "a conversation without messages",
                 "give at least one message");
   }
+  if (!tools.empty() && !takes_tools_)
+    throw Error(ErrorCode::kUnsupported, "this model's chat template takes no tools",
+                "leave out the tools, or take a model that was made for them");
   for (const Message& message : messages) {
+    if (takes_tools_ && message.role == "tool") continue;
     if (std::find(kRoles.begin(), kRoles.end(), message.role) == kRoles.end()) {
       throw Error(ErrorCode::kInvalidArgument,
                   accrete::format("a message has the role {:?}", message.role),
@@ -136,7 +198,7 @@ std::string ChatTemplate::render(std::span<const Message> messages,
     }
   }
   try {
-    return own_->render(messages, add_generation_prompt);
+    return own_->render(messages, add_generation_prompt, tools);
   } catch (const text::jinja::Raised& raised) {
     throw Error(
         ErrorCode::kInvalidArgument,

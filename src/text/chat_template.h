@@ -1,11 +1,11 @@
 // Chat templates: messages to the prompt text of a model.
 //
 // Templates are Jinja programs, and are run as such (text/jinja): the text is that of
-// `transformers`' apply_chat_template, without tools and documents. Some templates write the day of
-// today (strftime_now); SOURCE_DATE_EPOCH in the environment fixes it. What a template needs beyond
-// that is a clear error (kUnsupported), never a guess.
+// `transformers`' apply_chat_template, with tools and without documents. Some templates write the
+// day of today (strftime_now); SOURCE_DATE_EPOCH in the environment fixes it. What a template needs
+// beyond that is a clear error (kUnsupported), never a guess.
 //
-// Non-goals: tool calls, images.
+// Non-goals: what a tool is (any JSON), images.
 #pragma once
 
 #include <filesystem>
@@ -33,10 +33,14 @@ class ChatTemplate {
   static std::optional<ChatTemplate> from_folder(const std::filesystem::path& folder);
 
   // The prompt for `messages`, as `transformers` renders it; with `add_generation_prompt`, up to
-  // where the assistant begins to speak. Throws kInvalidArgument for no messages, for roles other
-  // than system, user and assistant, and for what the template itself refuses (a system message,
-  // two of one role in a row); kUnsupported.
-  std::string render(std::span<const Message> messages, bool add_generation_prompt) const;
+  // where the assistant begins to speak. `tools`: a JSON list as text; empty: none. Throws
+  // kInvalidArgument for no messages, for roles other than system, user, assistant and, where the
+  // template takes tools, tool, and for what the template itself refuses (a system message, two of
+  // one role in a row); kUnsupported (also: tools that it does not take).
+  std::string render(std::span<const Message> messages, bool add_generation_prompt,
+                     std::string_view tools = {}) const;
+  // Whether it writes tools into the prompt.
+  bool takes_tools() const { return takes_tools_; }
   // What ends a turn of the assistant: "<|im_end|>", "<|eot_id|>", "</s>". Empty when nothing does.
   const std::string& end_of_turn() const { return end_of_turn_; }
 
@@ -46,6 +50,7 @@ class ChatTemplate {
 
   std::shared_ptr<const Template> own_;  // immutable: copies are cheap and thread-safe
   std::string end_of_turn_;
+  bool takes_tools_ = false;
 };
 
 }  // namespace accrete

@@ -5,6 +5,7 @@
 #include "base/format.h"
 #include "learn/explain.h"
 #include "learn/fact_inspect.h"
+#include "measure/abilities.h"
 #include "measure/probe.h"
 #include "measure/score.h"
 #include "measure/text_metrics.h"
@@ -265,6 +266,35 @@ api::EvalReport Workspace::eval(const Dataset& data, const api::EvalOptions& opt
   report.shares = {exact / n, f1 / n, begins / n, std::nullopt, std::nullopt};
   if (model.has_facts()) report.shares->by_facts = by_facts / n;
   if (by_documents > 0) report.shares->by_documents = by_documents / n;
+  return report;
+}
+
+api::EvalReport Workspace::eval_file(const std::filesystem::path& file,
+                                     const api::EvalOptions& options,
+                                     const std::optional<Dataset>& demonstrations,
+                                     const Reporter& reporter) const {
+  const auto choices = read_choices(file);
+  if (!choices) return eval(read_dataset(file), options, demonstrations, reporter);
+  if (demonstrations)
+    throw Error(ErrorCode::kInvalidArgument, "questions with choices stand for themselves",
+                "leave out --few-shot, or put the demonstrations into the prompts");
+  const auto scores = choice_scores(*now(), *choices, reporter);
+  api::EvalReport report;
+  report.items = static_cast<int64_t>(choices->items.size());
+  double right = 0;
+  size_t at = 0;
+  for (const AbilityItem& item : choices->items) {
+    const auto own = std::span(scores).subspan(at, item.choices.size());
+    at += own.size();
+    api::EvalReport::Question& q = report.questions.emplace_back();
+    q.prompt = item.prompt;
+    q.answer = item.choices[static_cast<size_t>(item.right)];
+    q.output = item.choices[static_cast<size_t>(likeliest(own))];
+    q.exact = likeliest(own) == item.right;
+    for (const Score& score : own) q.logprobs.push_back(-score.nll);
+    right += q.exact ? 1 : 0;
+  }
+  report.accuracy = right / static_cast<double>(report.items);
   return report;
 }
 

@@ -208,6 +208,7 @@ Json to_json(const api::Answer& a) {
 Json to_json(const api::EvalReport& r) {
   Json json = {{"items", r.items}};
   if (r.bits_per_byte) json["bits_per_byte"] = *r.bits_per_byte;
+  if (r.accuracy) json["accuracy"] = *r.accuracy;
   if (!r.shares) return json;
   json["exact"] = r.shares->exact;
   json["f1"] = r.shares->f1;
@@ -218,6 +219,12 @@ Json to_json(const api::EvalReport& r) {
 }
 
 Json to_json(const api::EvalReport::Question& q) {
+  if (!q.logprobs.empty())
+    return {{"prompt", q.prompt},
+            {"answer", q.answer},
+            {"output", q.output},
+            {"exact", q.exact},
+            {"logprobs", q.logprobs}};
   return {{"prompt", q.prompt}, {"answer", q.answer}, {"output", q.output},
           {"exact", q.exact},   {"f1", q.f1},         {"begins", q.begins}};
 }

@@ -100,6 +100,11 @@ class Workspace {
   api::EvalReport eval(const Dataset& data, const api::EvalOptions& options = {},
                        const std::optional<Dataset>& demonstrations = std::nullopt,
                        const Reporter& reporter = {}, State state = nullptr) const;
+  // The same of a file. One of questions with choices (measure/abilities.h) is scored by their
+  // likelihoods as raw text, and hears no facts. Throws as read_dataset() and read_choices().
+  api::EvalReport eval_file(const std::filesystem::path& file, const api::EvalOptions& options = {},
+                            const std::optional<Dataset>& demonstrations = std::nullopt,
+                            const Reporter& reporter = {}) const;
 
   // --- Teaching ----------------------------------------------------------------------------
 

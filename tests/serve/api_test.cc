@@ -1,9 +1,6 @@
-// The routes over a socket: answers, streams, bad input of every kind, limits, keys.
+// The routes over a socket: answers, streams, bad input of every kind.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
-
-#include <fstream>
-#include <future>
 
 #include "../base/testing.h"
 #include "../model/tiny_chat_model.h"
@@ -232,6 +229,12 @@ TEST_F(ApiTest, BadInputHasItsStatusAndNamesItsField) {
        "model_not_found"},
       {"tools", "POST", "/v1/chat/completions", with(R"("tools": [{"type": "function"}])"), 400,
        "unsupported_parameter"},
+      {"a tool's message", "POST", "/v1/chat/completions",
+       R"({"messages": [{"role": "user", "content": "a"}, {"role": "tool", "content": "a"}]})", 400,
+       "messages[1].role"},
+      {"calls of tools", "POST", "/v1/chat/completions",
+       R"({"messages": [{"role": "assistant", "tool_calls": [{"id": "c"}]}, {"role": "user", "content": "a"}]})",
+       400, "messages[0].tool_calls"},
       {"logit bias", "POST", "/v1/chat/completions", with(R"("logit_bias": {"5": 1})"), 400,
        "unsupported_parameter"},
       {"a penalty", "POST", "/v1/chat/completions", with(R"("frequency_penalty": 0.5)"), 400,
@@ -284,6 +287,12 @@ TEST_F(ApiTest, BadInputHasItsStatusAndNamesItsField) {
        400, "two answers"},
       {"a wait that is none", "POST", "/v1/memory/facts?wait=soon", R"({"items": []})", 400,
        "wait"},
+      {"nothing to merge", "POST", "/v1/memory/merge", "", 400, "nothing to merge"},
+      {"no file of facts", "POST", "/v1/memory/merge", "hello", 400, "the file"},
+      {"a conflict that is none", "POST", "/v1/memory/merge?on_conflict=mine", "hello", 400,
+       "on_conflict"},
+      {"no proposals", "GET", "/v1/memory/proposals", "", 404, "keeps no proposals"},
+      {"no proposal", "POST", "/v1/memory/proposals/p-1", "{}", 404, "keeps no proposals"},
       {"no such job", "GET", "/v1/memory/jobs/job-99", "", 404, "job-99"},
       {"no such job's events", "GET", "/v1/memory/jobs/job-99/events", "", 404, "job-99"},
       {"no such update", "GET", "/v1/memory/updates/0123456789abcdef", "", 404, "not_found"},
@@ -423,180 +432,6 @@ TEST_F(ApiTest, AClientThatLeavesIsTakenOut) {
   for (int i = 0; i < 500 && !server_->api().idle(); ++i)
     std::this_thread::sleep_for(std::chrono::milliseconds(10));
   EXPECT_TRUE(server_->api().idle());
-}
-
-TEST(ApiLimits, SlowHeadersSlowBodiesAndSlowReadersEnd) {
-  TemporaryFolder folder;
-  testing::write_tiny_fact_model(folder / "tiny");
-  serve::HttpLimits limits;
-  limits.header_time = std::chrono::milliseconds(300);
-  limits.body_time = std::chrono::milliseconds(300);
-  limits.idle_time = std::chrono::milliseconds(500);
-  LiveServer server(folder / "tiny", {}, limits);
-  Client half(server.port());
-  half.send("GET /health HTT");
-  EXPECT_EQ(status_of(half.response(5)), 408);
-  Client body(server.port());
-  body.send("POST /tokenize HTTP/1.1\r\nHost: localhost\r\nContent-Length: 10\r\n\r\n{");
-  EXPECT_EQ(status_of(body.response(5)), 408);
-  Client idle(server.port());
-  idle.read_until([](const std::string&) { return false; }, 5);
-  EXPECT_TRUE(idle.ended());
-}
-
-TEST(ApiLimits, AFullQueueSaysTryAgain) {
-  TemporaryFolder folder;
-  testing::write_tiny_fact_model(folder / "tiny");
-  serve::ApiOptions options;
-  options.engine.rows = 1;
-  options.engine.queue = 1;
-  LiveServer server(folder / "tiny", options);
-  const std::string longest =
-      R"({"prompt": "abc", "max_tokens": 2000, "stream": true, "temperature": 1, "seed": 3})";
-  std::vector<std::unique_ptr<Client>> clients;
-  int full = 0;
-  for (int i = 0; i < 6; ++i) {
-    clients.push_back(std::make_unique<Client>(server.port()));
-    clients.back()->send(LiveServer::request("POST", "/v1/completions", longest));
-  }
-  for (const auto& client : clients) {
-    const std::string head = client->read_until(
-        [](const std::string& text) { return text.find("\r\n\r\n") != std::string::npos; }, 1);
-    if (status_of(head) != 429) continue;
-    ++full;
-    EXPECT_THAT(head, HasSubstr("Retry-After: 1"));
-  }
-  EXPECT_GE(full, 1);
-}
-
-TEST(ApiKeys, EveryRouteAsksForAKeyWithItsScope) {
-  TemporaryFolder folder;
-  testing::write_tiny_fact_model(folder / "tiny");
-  const auto file = folder / "keys.jsonl";
-  using serve::Scope;
-  const std::string asks = serve::add_key(file, "asks", {Scope::kAsk}),
-                    teaches = serve::add_key(file, "teaches", {Scope::kTeach}),
-                    undoes = serve::add_key(file, "undoes", {Scope::kUndo}),
-                    admin = serve::add_key(file, "admin", {Scope::kAdmin});
-  serve::ApiOptions options;
-  options.keys = file.string();
-  LiveServer server(folder / "tiny", options);
-  const auto status = [&](const std::string& method, const std::string& target,
-                          const std::string& key) {
-    const std::string header = key.empty() ? "" : "Authorization: Bearer " + key + "\r\n";
-    return status_of(server.ask(method, target, "", header));
-  };
-  struct Guarded {
-    const char *method, *target;
-    Scope scope;
-  };
-  const Guarded routes[] = {{"GET", "/health", Scope::kAsk},
-                            {"GET", "/metrics", Scope::kAsk},
-                            {"GET", "/v1/models", Scope::kAsk},
-                            {"GET", "/v1/models/tiny", Scope::kAsk},
-                            {"POST", "/v1/chat/completions", Scope::kAsk},
-                            {"POST", "/v1/completions", Scope::kAsk},
-                            {"POST", "/v1/embeddings", Scope::kAsk},
-                            {"POST", "/tokenize", Scope::kAsk},
-                            {"POST", "/detokenize", Scope::kAsk},
-                            {"GET", "/tokenizer_info", Scope::kAsk},
-                            {"POST", "/v1/memory/facts", Scope::kTeach},
-                            {"POST", "/v1/memory/teach", Scope::kTeach},
-                            {"POST", "/v1/memory/plan", Scope::kTeach},
-                            {"GET", "/v1/memory/jobs", Scope::kTeach},
-                            {"GET", "/v1/memory/jobs/job-1", Scope::kTeach},
-                            {"GET", "/v1/memory/jobs/job-1/events", Scope::kTeach},
-                            {"DELETE", "/v1/memory/jobs/job-1", Scope::kTeach},
-                            {"GET", "/v1/memory/updates", Scope::kTeach},
-                            {"GET", "/v1/memory/updates/abcd", Scope::kTeach},
-                            {"POST", "/v1/memory/documents", Scope::kTeach},
-                            {"POST", "/v1/memory/forget", Scope::kTeach},
-                            {"POST", "/v1/memory/undo", Scope::kUndo},
-                            {"POST", "/v1/memory/redo", Scope::kUndo},
-                            {"POST", "/v1/memory/updates/abcd/undo", Scope::kUndo},
-                            {"POST", "/v1/memory/updates/abcd/revert", Scope::kUndo},
-                            {"POST", "/v1/memory/updates/abcd/redo", Scope::kUndo},
-                            {"GET", "/v1/overlays", Scope::kTeach},
-                            {"POST", "/v1/overlays", Scope::kAdmin},
-                            {"DELETE", "/v1/overlays/desk", Scope::kAdmin}};
-  const std::pair<std::string, Scope> keys[] = {
-      {asks, Scope::kAsk}, {teaches, Scope::kTeach}, {undoes, Scope::kUndo}};
-  for (const Guarded& route : routes) {
-    EXPECT_EQ(status(route.method, route.target, ""), 401) << route.target;
-    EXPECT_EQ(status(route.method, route.target, "acc-0000"), 401) << route.target;
-    for (const auto& [key, scope] : keys) {
-      const int got = status(route.method, route.target, key);
-      if (scope == route.scope) {
-        EXPECT_TRUE(got != 401 && got != 403) << route.target << " " << got;
-      } else {
-        EXPECT_EQ(got, 403) << route.target;
-      }
-    }
-    const int got = status(route.method, route.target, admin);
-    EXPECT_TRUE(got != 401 && got != 403) << route.target << " " << got;
-  }
-  EXPECT_EQ(status("GET", "/v1/nothing", ""), 401);
-  serve::revoke_key(file, "asks");
-  EXPECT_EQ(status("GET", "/v1/models", asks), 401);
-  // Before the body is read: it never comes.
-  Client client(server.port());
-  client.send("POST /v1/memory/facts HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000\r\n\r\n");
-  EXPECT_EQ(status_of(client.response(5)), 401);
-}
-
-// A program that fails takes nothing down, and the model is as it was.
-TEST(ApiJobs, AChildThatFailsIsAFailedJob) {
-  TemporaryFolder folder;
-  testing::write_tiny_fact_model(folder / "tiny");
-  const auto script = folder / "accrete";
-  std::ofstream(script) << "#!/bin/sh\necho '{\"stage\": \"teach\", \"done\": 1, \"total\": 2, "
-                           "\"detail\": \"\"}' >&2\nsleep 0.3\necho broken >&2\nexit 3\n";
-  std::filesystem::permissions(script, std::filesystem::perms::owner_all);
-  serve::ApiOptions options;
-  options.program = script.string();
-  LiveServer server(folder / "tiny", options);
-  const std::string set =
-      R"({"items": [{"question": "how much does the Zorb weigh", "answer": "b"}]})";
-  const std::string header = "Idempotency-Key: one\r\n";
-  const std::string first = server.ask("POST", "/v1/memory/facts", set, header);
-  ASSERT_EQ(status_of(first), 202) << first;
-  const std::string id = json_of(first)["job"];
-  EXPECT_THAT(first, HasSubstr("Location: /v1/memory/jobs/" + id));
-  EXPECT_EQ(json_of(server.ask("POST", "/v1/memory/facts", set, header))["job"], id);
-  const std::string other =
-      R"({"items": [{"question": "how much does the Zorb weigh", "answer": "c"}]})";
-  EXPECT_EQ(status_of(server.ask("POST", "/v1/memory/facts", other, header)), 409);
-  const std::string events = server.ask("GET", "/v1/memory/jobs/" + id + "/events");
-  EXPECT_THAT(events, HasSubstr("event: progress"));
-  EXPECT_THAT(events, HasSubstr("event: failed"));
-  EXPECT_THAT(events, HasSubstr("status 3: broken"));
-  EXPECT_EQ(json_of(server.ask("GET", "/v1/memory/jobs/" + id))["state"], "failed");
-  const std::string waited = server.ask("POST", "/v1/memory/facts?wait=10", set);
-  EXPECT_EQ(status_of(waited), 500) << waited;
-  EXPECT_THAT(waited, HasSubstr("broken"));
-  // A job that waits, and one that runs, can be cancelled.
-  const std::string runs = json_of(server.ask("POST", "/v1/memory/facts", set))["job"];
-  const std::string waits = json_of(server.ask("POST", "/v1/memory/facts", set))["job"];
-  EXPECT_EQ(status_of(server.ask("DELETE", "/v1/memory/jobs/" + waits)), 202);
-  EXPECT_THAT(server.ask("GET", "/v1/memory/jobs/" + waits + "/events"),
-              HasSubstr("event: cancelled"));
-  EXPECT_EQ(status_of(server.ask("DELETE", "/v1/memory/jobs/" + runs)), 409);
-  EXPECT_THAT(server.ask("GET", "/v1/memory/jobs/" + runs + "/events"), HasSubstr("event: failed"));
-}
-
-TEST(ApiDrain, NothingNewIsBegunAndWhatRunsIsFinished) {
-  TemporaryFolder folder;
-  testing::write_tiny_fact_model(folder / "tiny");
-  LiveServer server(folder / "tiny");
-  Client client(server.port());
-  client.send(LiveServer::request("POST", "/v1/completions",
-                                  R"({"prompt": "abc", "max_tokens": 300, "stream": true})"));
-  client.read_until(
-      [](const std::string& text) { return text.find("data: ") != std::string::npos; });
-  server.api().drain();
-  EXPECT_EQ(status_of(server.ask("GET", "/health")), 503);
-  EXPECT_EQ(status_of(server.ask("POST", "/v1/completions", R"({"prompt": "abc"})")), 503);
-  EXPECT_THAT(client.response(), HasSubstr("[DONE]"));
 }
 
 }  // namespace

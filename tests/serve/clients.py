@@ -207,6 +207,10 @@ with tempfile.TemporaryDirectory() as work:
         server.kill()
         server.wait()
 
+    # What is malformed has its status, and the server goes on.
+    malformed = subprocess.run([sys.executable, "-B", os.path.join(source, "bench", "serve_malformed.py"), accrete, model, "--requests", "1000"], capture_output=True, text=True, timeout=600)
+    assert malformed.returncode == 0, malformed.stdout + malformed.stderr
+
     # Keys.
     keys = os.path.join(work, "keys.jsonl")
     key = run("key", "add", keys, "desk").strip()

@@ -45,6 +45,22 @@ TEST(Keys, AreMadeFoundAndRevoked) {
   EXPECT_FALSE(ring.find(root));
 }
 
+TEST(Keys, QuotasAreKeptAndChecked) {
+  TemporaryFolder folder;
+  const auto file = folder / "keys.jsonl";
+  add_key(file, "desk", {Scope::kTeach}, "", {5, 100});
+  add_key(file, "any", {Scope::kTeach});
+  revoke_key(file, "any");  // the file is written anew
+  EXPECT_EQ(read_keys(file).front().quotas.jobs_a_day, 5);
+  EXPECT_EQ(read_keys(file).front().quotas.items_a_job, 100);
+  for (const char* quotas :
+       {"3", "{\"jobs_a_day\": 0}", "{\"jobs_a_day\": \"3\"}", "{\"jobs_an_hour\": 3}", "null"}) {
+    std::ofstream(file) << R"({"name": "x", "sha256": ")" << std::string(64, 'a')
+                        << R"(", "scopes": ["ask"], "quotas": )" << quotas << "}\n";
+    expect_error(ErrorCode::kFormat, [&] { read_keys(file); });
+  }
+}
+
 TEST(Keys, NamesAndScopesAreChecked) {
   TemporaryFolder folder;
   const auto file = folder / "keys.jsonl";

@@ -79,6 +79,7 @@ class ServedOverlays : public ::testing::Test {
     lost_ = serve::add_key(keys(), "lost", {Scope::kAsk, Scope::kTeach}, "nobody");
     serve::ApiOptions options;
     options.keys = keys().string();
+    options.proposals = (*folder_ / "proposals.jsonl").string();
     server_ = new LiveServer(model, options, {}, /*resident=*/6);  // some come and go
   }
   static void TearDownTestSuite() {
@@ -201,6 +202,8 @@ TEST_F(ServedOverlays, EveryRouteOfTheMemoryIsHeldToTheKey) {
                           {"POST", "/v1/memory/plan", set},
                           {"POST", "/v1/memory/check", R"({"overlay": "p4"})"},
                           {"POST", "/v1/memory/forget", R"({"source": "x", "overlay": "p4"})"},
+                          {"POST", "/v1/memory/merge?overlay=p4", "x"},
+                          {"GET", "/v1/memory/proposals?overlay=p4", ""},
                           {"POST", "/v1/memory/undo", R"({"overlay": "p4"})"},
                           {"POST", "/v1/memory/redo?overlay=p4", ""},
                           {"POST", "/v1/memory/updates/abcd/undo", R"({"overlay": "p4"})"},

@@ -692,6 +692,45 @@ CHAT_TEMPLATES |= {
     "trailing text": CHATML + ".",
 }  # fmt: skip
 
+# Keys in an order of their own, text that looks like JSON, a number of each kind.
+TOOLS = [
+    {
+        "type": "function",
+        "function": {
+            "name": "weather_in",
+            "description": 'The weather in a "city", now.\nIn °C.',
+            "parameters": {
+                "type": "object",
+                "properties": {
+                    "place": {"type": "string", "enum": ["Köln", "Bonn"]},
+                    "days": {"type": "integer", "minimum": 1, "default": 2.5},
+                },
+                "required": ["place"],
+                "additionalProperties": False,
+            },
+        },
+    },
+    {"type": "function", "function": {"name": "now", "parameters": {"type": "object", "properties": {}}}},
+]
+
+
+def tool_conversations():
+    asks = {"role": "user", "content": "How is the weather in Köln?"}
+    calls = [
+        {"id": f"call{i:05}", "type": "function", "function": {"name": "weather_in", "arguments": {"place": p, "days": i}}}
+        for i, p in enumerate(["Köln", "Bonn"])
+    ]
+    said = [{"role": "tool", "tool_call_id": c["id"], "content": json.dumps({"degrees": 7})} for c in calls]
+    one = {"role": "assistant", "content": "", "tool_calls": calls[:1]}
+    return [
+        [asks],
+        [{"role": "system", "content": "Be brief."}, asks],
+        [asks, one, said[0]],
+        [asks, {"role": "assistant", "content": "I look.", "tool_calls": calls}, *said],
+        [asks, one, said[0], {"role": "assistant", "content": "7 degrees."}, {"role": "user", "content": "Thanks!"}],
+    ]
+
+
 # What Python refuses, and what is not understood.
 REFUSED_CHAT_TEMPLATES = {
     "empty": "",

@@ -211,14 +211,43 @@ def check_chat(report, helper):
                 refused += 1
             got = "refused" if answer.get("error") == "invalid_argument" else answer.get("text", answer)
             report.compare(f"chat {name}", messages, expected, got)
+    with_tools = check_tools(report, helper, tokenizer)
     messages = [{"role": "user", "content": "Hi"}]
     for name, template in cases.REFUSED_CHAT_TEMPLATES.items():
         answer = helper.ask([{"chat": template, "messages": messages, "prompt": True}])[0]
         report.compare(f"chat {name}", template, "unsupported", answer.get("error"))
     print(
         f"  chat: {len(cases.CHAT_TEMPLATES)} templates x {2 * len(conversations)} conversations, "
-        f"{refused} of them refused by both; {len(cases.REFUSED_CHAT_TEMPLATES)} templates refused"
+        f"{refused} of them refused by both; {len(cases.REFUSED_CHAT_TEMPLATES)} templates refused; "
+        f"with tools: {', '.join(with_tools)}"
     )
+
+
+def check_tools(report, helper, tokenizer):
+    """Tools, their calls and what they said, by the templates that write tools down."""
+    import jinja2
+
+    def rendered(template, messages):
+        try:
+            return tokenizer.apply_chat_template(
+                messages, chat_template=template, tokenize=False, add_generation_prompt=True, tools=cases.TOOLS
+            )
+        except (jinja2.TemplateError, TypeError):
+            return "refused"
+
+    took = []
+    for name, template in cases.CHAT_TEMPLATES.items():
+        conversations = cases.tool_conversations()
+        requests = [{"chat": template, "messages": m, "prompt": True, "tools": cases.TOOLS} for m in conversations]
+        if cases.TOOLS[0]["function"]["name"] not in rendered(template, conversations[0]):
+            report.compare(f"tools {name}", "offered", "unsupported", helper.ask(requests[:1])[0].get("error"))
+            continue
+        took.append(name)
+        for messages, answer in zip(conversations, helper.ask(requests)):
+            got = "refused" if answer.get("error") == "invalid_argument" else answer.get("text", answer)
+            report.compare(f"tools {name}", messages, rendered(template, messages), got)
+    report.compare("tools", "templates that take them", [], [n for n in ("Qwen2.5",) if n not in took])
+    return took
 
 
 def main():

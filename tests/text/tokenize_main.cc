@@ -5,7 +5,8 @@
 //   {"decode": [id, ...], "skip": B}      -> {"text": T}, broken UTF-8 replaced
 //   {"stream": [id, ...], "skip": B}      -> {"pieces": [...]}, the last one from finish()
 //   {"tokenizer": TOKENIZER_JSON_FILE}    -> {}, and from now on that tokenizer
-//   {"chat": JINJA, "messages": [{"role", "content"}], "prompt": B}  -> {"text": T}
+//   {"chat": JINJA, "messages": [{"role", "content", ...}], "prompt": B, "tools": [...]}
+//                                         -> {"text": T}; without "tools" none are offered
 //   {"bench": FILE, "rounds": N}          -> {"seconds": best of N rounds, "tokens": N}
 // Errors answer {"error": code, "message": M}.
 #include <algorithm>
@@ -27,7 +28,7 @@ using accrete::ChatTemplate;
 using accrete::Message;
 using accrete::StreamDecoder;
 using accrete::Tokenizer;
-using nlohmann::json;
+using json = nlohmann::ordered_json;
 
 struct State {
   std::optional<Tokenizer> tokenizer;
@@ -38,7 +39,7 @@ json answer(State& state, const json& request) {
   if (request.contains("tokenizer")) {
     const std::string path = request["tokenizer"];
     state.tokenizer.reset();
-    state.tokenizer = Tokenizer::from_json(json::parse(accrete::read_file(path)));
+    state.tokenizer = Tokenizer::from_json(nlohmann::json::parse(accrete::read_file(path)));
     return json::object();
   }
   if (request.contains("chat")) {
@@ -50,8 +51,15 @@ json answer(State& state, const json& request) {
                                       jinja, {{"bos_token", "<s>"}, {"eos_token", "</s>"}}))
                   .first;
     std::vector<Message> messages;
-    for (const json& m : request["messages"]) messages.push_back({m["role"], m["content"]});
-    return {{"text", found->second.render(messages, request["prompt"])}};
+    for (const json& m : request["messages"]) {
+      messages.push_back({m["role"], m["content"]});
+      json more = m;
+      more.erase("role");
+      more.erase("content");
+      if (!more.empty()) messages.back().more = more.dump();
+    }
+    const std::string tools = request.contains("tools") ? request["tools"].dump() : "";
+    return {{"text", found->second.render(messages, request["prompt"], tools)}};
   }
   if (!state.tokenizer)
     throw accrete::Error(accrete::ErrorCode::kInvalidArgument, "no tokenizer was loaded");

@@ -12,11 +12,13 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <optional>
 #include <span>
 #include <string>
 #include <vector>
 
 #include "base/progress.h"
+#include "measure/score.h"
 #include "model/language_model.h"
 
 namespace accrete {
@@ -40,6 +42,15 @@ struct Ability {
 // Every *.jsonl of the folder, by name. Throws kNotFound (no folder), kFormat (a line that is none
 // of the three, or another kind than the first).
 std::vector<Ability> read_abilities(const std::filesystem::path& folder);
+
+// A file of questions with choices; nullopt: its first line is none. Throws as read_abilities().
+std::optional<Ability> read_choices(const std::filesystem::path& file);
+
+// One a choice, in order; prompts are raw text, and no fact is asked.
+std::vector<Score> choice_scores(const LanguageModel& model, const Ability& ability,
+                                 const Reporter& reporter = {});
+// Which of an item's choices, by their scores.
+int64_t likeliest(std::span<const Score> scores);
 
 // A share in [0, 1], or nats per token; prompts are raw text.
 double ability_score(const LanguageModel& model, const Ability& ability,

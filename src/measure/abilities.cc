@@ -1,4 +1,4 @@
-#include "bench/abilities.h"
+#include "measure/abilities.h"
 
 #include <algorithm>
 #include <nlohmann/json.hpp>
@@ -8,7 +8,6 @@
 #include "base/file.h"
 #include "base/format.h"
 #include "io/strict_json.h"
-#include "measure/score.h"
 
 namespace accrete {
 namespace {
@@ -80,28 +79,46 @@ std::vector<Ability> read_abilities(const std::filesystem::path& folder) {
   return abilities;
 }
 
-double ability_score(const LanguageModel& model, const Ability& ability, const Reporter& reporter) {
+std::optional<Ability> read_choices(const std::filesystem::path& file) {
+  if (file.extension() != ".jsonl") return std::nullopt;
+  std::istringstream in(read_file(file));
+  std::string first;
+  while (std::getline(in, first) && first.find_first_not_of(" \t\r") == std::string::npos) continue;
+  const auto json = Json::parse(first, nullptr, false);
+  if (!json.is_object() || !json.contains("choices")) return std::nullopt;
+  return read_ability(file);
+}
+
+std::vector<Score> choice_scores(const LanguageModel& model, const Ability& ability,
+                                 const Reporter& reporter) {
   ExampleOptions raw;
   raw.raw = true;
   std::vector<Example> examples;
   for (const AbilityItem& item : ability.items)
     for (const auto& choice : item.choices)
       examples.push_back(make_example(model, item.prompt, choice, "", raw));
-  const auto scores = score_examples(model, examples, reporter, ability.name);
+  return score_examples(model, examples, reporter, ability.name);
+}
+
+int64_t likeliest(std::span<const Score> scores) {
+  return std::min_element(scores.begin(), scores.end(),
+                          [](const Score& a, const Score& b) { return a.nll < b.nll; }) -
+         scores.begin();
+}
+
+double ability_score(const LanguageModel& model, const Ability& ability, const Reporter& reporter) {
+  const auto scores = choice_scores(model, ability, reporter);
   double nats = 0, tokens = 0, right = 0;
-  auto score = scores.begin();
+  size_t at = 0;
   for (const AbilityItem& item : ability.items) {
-    const auto end = score + static_cast<ptrdiff_t>(item.choices.size());
-    if (ability.metric == Metric::kExact) {
-      right += score->exact ? 1 : 0;
-    } else {
-      const auto best = std::min_element(
-          score, end, [](const Score& a, const Score& b) { return a.nll < b.nll; });
-      right += best - score == item.right ? 1 : 0;
-    }
-    nats += score->nll;
-    tokens += static_cast<double>(score->labels);
-    score = end;
+    const auto own = std::span(scores).subspan(at, item.choices.size());
+    at += own.size();
+    if (ability.metric == Metric::kExact)
+      right += own.front().exact ? 1 : 0;
+    else
+      right += likeliest(own) == item.right ? 1 : 0;
+    nats += own.front().nll;
+    tokens += static_cast<double>(own.front().labels);
   }
   if (ability.metric == Metric::kNatsPerToken) return nats / tokens;
   return right / static_cast<double>(ability.items.size());

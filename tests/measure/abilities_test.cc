@@ -1,6 +1,6 @@
 // Abilities on a tiny model: a choice, an answer and a text held against what the network's own
 // logits say, and files that are refused.
-#include "bench/abilities.h"
+#include "measure/abilities.h"
 
 #include <ATen/ATen.h>
 #include <gtest/gtest.h>

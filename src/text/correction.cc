@@ -1,0 +1,164 @@
+#include "text/correction.h"
+
+#include <algorithm>
+#include <array>
+#include <cctype>
+#include <vector>
+
+namespace accrete {
+namespace {
+
+constexpr size_t kLongest = 300, kLongestAnswer = 120;
+constexpr std::string_view kBlank = " \t\r\n";
+
+// Longer ones first.
+constexpr std::array<std::string_view, 22> kOpenings = {"that is no longer correct",
+                                                        "that is no longer right",
+                                                        "that is no longer true",
+                                                        "that's no longer correct",
+                                                        "that's no longer right",
+                                                        "that's no longer true",
+                                                        "that is not correct",
+                                                        "that is not right",
+                                                        "that's not correct",
+                                                        "that's not right",
+                                                        "that is incorrect",
+                                                        "that is outdated",
+                                                        "that's incorrect",
+                                                        "that's outdated",
+                                                        "that is wrong",
+                                                        "not any more",
+                                                        "that's wrong",
+                                                        "not anymore",
+                                                        "actually",
+                                                        "wrong",
+                                                        "nope",
+                                                        "no"};
+constexpr std::array<std::string_view, 24> kVerbs = {
+    "is called", "should be", "must be", "opens at", "closes at", "starts at", "ends at", "weighs",
+    "weigh",     "closes",    "lasts",   "costs",    "starts",    "takes",     "opens",   "cost",
+    "last",      "take",      "have",    "ends",     "has",       "are",       "is",      "was"};
+constexpr std::array<std::string_view, 7> kPronouns = {"it",  "that", "this", "they",
+                                                       "she", "he",   "we"};
+// What these begin is about the answer, and is none.
+constexpr std::array<std::string_view, 27> kNoAnswers = {
+    "not",  "no",      "wrong", "right",  "fine",  "ok",        "okay",      "good",     "correct",
+    "true", "false",   "all",   "enough", "great", "what",      "that",      "this",     "because",
+    "why",  "nothing", "nice",  "bad",    "there", "different", "incorrect", "outdated", "it"};
+
+bool is_word(char c) {
+  return std::isalnum(static_cast<unsigned char>(c)) != 0 || c == '\'' || (c & 0x80) != 0;
+}
+
+// Takes a phrase off the front, where a word ends behind it.
+bool take(std::string_view& low, std::string_view& text, std::string_view phrase) {
+  if (!low.starts_with(phrase) || (low.size() > phrase.size() && is_word(low[phrase.size()])))
+    return false;
+  low.remove_prefix(phrase.size());
+  text.remove_prefix(phrase.size());
+  return true;
+}
+
+void skip(std::string_view& low, std::string_view& text, std::string_view characters) {
+  const size_t n = std::min(low.find_first_not_of(characters), low.size());
+  low.remove_prefix(n);
+  text.remove_prefix(n);
+}
+
+// "No, that is wrong." and the pause behind it.
+bool take_opening(std::string_view& low, std::string_view& text) {
+  for (const std::string_view opening : kOpenings) {
+    std::string_view l = low, t = text;
+    if (!take(l, t, opening)) continue;
+    skip(l, t, kBlank);
+    // "No problem" and "no one" do not pause.
+    if (opening != "actually" &&
+        (l.empty() || std::string_view(",.;:!-").find(l.front()) == std::string_view::npos))
+      return false;
+    skip(l, t, " ,.;:!-");
+    low = l;
+    text = t;
+    return true;
+  }
+  return false;
+}
+
+// Whom the claim is about: a pronoun, or "the", "its", "our" and at most four words.
+bool take_subject_and_verb(std::string_view& low, std::string_view& text) {
+  std::string_view l = low, t = text;
+  if (take(l, t, "it's") || take(l, t, "that's") || take(l, t, "they're")) {
+    low = l;
+    text = t;
+    return true;
+  }
+  int words = -1;  // none may follow a pronoun
+  for (const std::string_view pronoun : kPronouns)
+    if (words < 0 && take(l, t, pronoun)) words = 0;
+  if (words < 0 && (take(l, t, "the") || take(l, t, "its") || take(l, t, "our"))) words = 4;
+  if (words < 0) return false;
+  for (;; --words) {
+    skip(l, t, " ");
+    (void)(take(l, t, "now") || take(l, t, "only"));
+    skip(l, t, " ");
+    for (const std::string_view verb : kVerbs) {
+      if (!take(l, t, verb)) continue;
+      low = l;
+      text = t;
+      return true;
+    }
+    if (words <= 0) return false;
+    const size_t end =
+        std::min(l.find_first_not_of("abcdefghijklmnopqrstuvwxyz0123456789'-"), l.size());
+    if (end == 0) return false;
+    l.remove_prefix(end);
+    t.remove_prefix(end);
+  }
+}
+
+// Up to where a sentence ends: 3.5 goes on.
+std::string_view first_sentence(std::string_view text) {
+  for (size_t i = 0; i < text.size(); ++i) {
+    const bool last = i + 1 == text.size() || text[i + 1] == ' ';
+    if (text[i] == ';' || ((text[i] == '.' || text[i] == '!') && last)) return text.substr(0, i);
+  }
+  return text;
+}
+
+std::string_view trimmed(std::string_view text) {
+  const size_t first = text.find_first_not_of(kBlank);
+  if (first == std::string_view::npos) return {};
+  return text.substr(first, text.find_last_not_of(kBlank) + 1 - first);
+}
+
+}  // namespace
+
+std::optional<std::string> corrected_answer(std::string_view message) {
+  std::string_view text = trimmed(message);
+  if (text.empty() || text.size() > kLongest ||
+      text.find_first_of("?\n\r") != std::string_view::npos)
+    return std::nullopt;
+  std::string lower(text);
+  for (char& c : lower) c = static_cast<char>(std::tolower(static_cast<unsigned char>(c)));
+  std::string_view low = lower;
+  int openings = 0;
+  while (openings < 3 && take_opening(low, text)) ++openings;
+  if (openings == 0 || !take_subject_and_verb(low, text)) return std::nullopt;
+  skip(low, text, " ");
+  for (const std::string_view filler : {"now", "actually", "only"}) {
+    (void)take(low, text, filler);
+    skip(low, text, " ");
+  }
+  std::string_view answer = trimmed(first_sentence(text));
+  for (const std::string_view end : {" now", " today", " instead"})
+    if (answer.ends_with(end)) answer = trimmed(answer.substr(0, answer.size() - end.size()));
+  if (answer.empty() || answer.size() > kLongestAnswer ||
+      std::none_of(answer.begin(), answer.end(), is_word))
+    return std::nullopt;
+  const std::string_view first =
+      low.substr(0, std::min(low.find_first_not_of("abcdefghijklmnopqrstuvwxyz"), low.size()));
+  if (std::find(kNoAnswers.begin(), kNoAnswers.end(), first) != kNoAnswers.end())
+    return std::nullopt;
+  return std::string(answer);
+}
+
+}  // namespace accrete
