@@ -6,7 +6,8 @@ import sys
 
 NAMES = {"accrete": "**accrete**", "naive": "finetuning", "ewc": "EWC", "replay": "replay, 20 rows a class", "ncm": "nearest class mean",
          "ranpac": "RanPAC-style ridge", "joint": "joint training"}
-CHAINS = {"mnist": "MNIST, 5 × 2 digits", "omniglot": "Omniglot, 24 × 10 characters", "credit": "credit default, 5 ages", "cifar10": "CIFAR-10, 5 × 2"}
+CHAINS = {"mnist": "MNIST, 5 × 2 digits", "omniglot": "Omniglot, 24 × 10 characters", "credit": "credit default, 5 ages", "cifar10": "CIFAR-10, 5 × 2",
+          "medicine": "X-rays, promoters, enhancers"}
 
 
 RESULTS = pathlib.Path(__file__).parent / "results" / "domains"

@@ -1,12 +1,12 @@
 """Chains of tasks for `accrete bench domains`, made of the data that you have:
 
-    bench/make_domain_sets.py DATA OUT [--chains mnist,omniglot,cifar10,credit] [--half test] [--order 0]
+    bench/make_domain_sets.py DATA OUT [--chains mnist,omniglot,cifar10,credit,medicine] [--half test] [--order 0]
 
-DATA has vision/ and finance/ (docs/domains.md says which files). Of each chain OUT/CHAIN gets model/ (config.json, model.safetensors: a
+DATA has vision/, finance/ and medicine/ (docs/domains.md says which files). Of each chain OUT/CHAIN gets model/ (config.json, model.safetensors: a
 network that says nothing, and the scaling of the first task's inputs), task_NN.safetensors in the order they are taught, and test_NN.
 
 --half dev asks rows that are held out of what is taught, to tune on; --half test asks those of the published test files. --order N:
-the order of the classes, by this seed; 0 is that of their names.
+the order of the classes, by this seed; 0 is that of their names. Of medicine it is the order of the three sets.
 """
 import argparse
 import csv
@@ -86,18 +86,48 @@ def credit(data):
     return [(x, y, np.searchsorted(edges, age, side="right")) for x, y, age in parts], ["0", "1"], 5
 
 
+def sequences(path):
+    """Square roots of how often each of 256 words of four bases is there, about 0 for a sequence of 256 bases. Words with N are left out."""
+    with open(path, encoding="utf-8") as f:
+        rows = list(csv.DictReader(f))
+    codes = np.full(256, -1)
+    codes[np.frombuffer(b"ACGT", np.uint8)] = range(4)
+    out = np.empty((len(rows), 256), np.float32)
+    for i, row in enumerate(rows):
+        base = codes[np.frombuffer(row["seq"].upper().encode(), np.uint8)]
+        words = np.stack([base[k : len(base) - 3 + k] for k in range(4)])
+        out[i] = np.bincount((words * [[64], [16], [4], [1]]).sum(0)[(words >= 0).all(0)], minlength=256)
+    return 2 * (np.sqrt(out) - 1), np.array([int(row["label"]) for row in rows], np.int32)
+
+
+def medicine(data):
+    """X-rays, promoters, enhancers. 784 pixels and 256 words in one row; what a row does not have is 0. Scaled by constants, not by a set."""
+    parts = []
+    for part in ("train", "test"):
+        with np.load(data / "medicine/pneumoniamnist.npz") as f:
+            x, y = f[f"{part}_images"].reshape(-1, 784), f[f"{part}_labels"].reshape(-1).astype(np.int32)
+        sets = [(np.pad((x.astype(np.float32) - 128) / 64, ((0, 0), (0, 256))), y)]
+        for k, name in enumerate(("promoters", "enhancers")):
+            x, y = sequences(data / f"medicine/{name}_{part}.csv")
+            sets.append((np.pad(x, ((0, 0), (784, 0))), y + 2 * k + 2))
+        parts.append(tuple(np.concatenate(p) for p in zip(*sets)))
+    return parts, ["normal", "pneumonia", "no promoter", "promoter", "no enhancer", "enhancer"], 3
+
+
 def write(path, inputs, targets, names, task):
     metadata = {"task": task, "labels": json.dumps(names)}
     save_file({"inputs": np.ascontiguousarray(inputs), "targets": np.ascontiguousarray(targets)}, path, metadata=metadata)
 
 
-def write_model(folder, kind, first):
+def write_model(folder, kind, first, scaled):
     folder.mkdir(parents=True)
     config = {"model_type": kind, "inputs": int(first.shape[1])}
     x = first.astype(np.float32)
     if kind == "table_mlp":
         config["outputs"] = ["risk"]
         mean, scale = x.mean(0), np.maximum(x.std(0), 1e-3)
+    elif scaled:
+        mean, scale = np.zeros(x.shape[1]), np.ones(x.shape[1])
     else:  # one scale for all pixels: those at the border hardly ever change
         mean, scale = x.mean(0), np.full(x.shape[1], x.std(), np.float32)
     (folder / "config.json").write_text(json.dumps(config, indent=1) + "\n", encoding="utf-8")
@@ -116,6 +146,8 @@ def make(name, data, out, half, order):
     if order:
         np.random.default_rng(order).shuffle(classes)
     groups = np.array_split(classes, steps)
+    if name == "medicine" and order:  # two classes of one set stay together
+        groups = [np.arange(2 * i, 2 * i + 2) for i in np.random.default_rng(order).permutation(steps)]
     folder = out / name
     for i in range(steps):
         for kind, part in (("task", parts[0]), ("test", parts[1])):
@@ -125,19 +157,19 @@ def make(name, data, out, half, order):
             first = {}
             keep = np.array([first.setdefault(r.tobytes(), int(c)) == int(c) for r, c in zip(x, y)], bool)
             if kind == "task" and i == 0:
-                write_model(folder / "model", "table_mlp" if name == "credit" else "feature_classifier", x)
+                write_model(folder / "model", "table_mlp" if name == "credit" else "feature_classifier", x, name == "medicine")
             write(folder / f"{kind}_{i + 1:02}.safetensors", x[keep], y[keep], names, f"{name} {i + 1}")
     print(f"{name}: {steps} tasks, {len(parts[0][1])} rows taught, {len(parts[1][1])} asked")
 
 
-CHAINS = {"mnist": mnist, "omniglot": omniglot, "cifar10": cifar10, "credit": credit}
+CHAINS = {"mnist": mnist, "omniglot": omniglot, "cifar10": cifar10, "credit": credit, "medicine": medicine}
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", type=pathlib.Path)
     parser.add_argument("out", type=pathlib.Path)
-    parser.add_argument("--chains", default="mnist,omniglot,cifar10,credit")
+    parser.add_argument("--chains", default="mnist,omniglot,cifar10,credit,medicine")
     parser.add_argument("--half", choices=("dev", "test"), default="test")
     parser.add_argument("--order", type=int, default=0)
     args = parser.parse_args()

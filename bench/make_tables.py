@@ -101,18 +101,6 @@ def readme():
     return "\n".join(lines)
 
 
-def messages():
-    row = next(r for r in load("desk.json")["rows"] if r["section"] == "messages" and r["method"] == "lookup")
-    kinds = {"polite": "a greeting, thanks, a signature around the question", "context": "a story, then the question", "named before": "the thing is named in an earlier sentence",
-             "instruction": "how to answer is said too", "indirect": "one sentence that asks indirectly", "two": "a second question that nothing taught answers"}
-    lines = ["| messages that ask for a fact | that fact accepted |", "| --- | --- |"]
-    lines += [f"| {name} | {share(row['accepted_right_of'][kind])} |" for kind, name in kinds.items()]
-    told = {"left": "another question about these", "trap": "a statement about what was taught, and another question or none", "unrelated": "anything else"}
-    lines += ["", "| messages that ask for none | a fact accepted |", "| --- | --- |"]
-    lines += [f"| {name} | {row['told_of'][kind][0]} of {row['told_of'][kind][1]} |" for kind, name in told.items()]
-    return "\n".join(lines)
-
-
 def document_choice():
     lines = ["| set | documents, passages | right passage first, among three | told, and right | told, and wrong | its document was not taught, told all the same | about the documents and not in them, told all the same | unrelated questions told | KB a passage |",
              "| --- | --- | --- | --- | --- | --- | --- | --- | --- |"]
@@ -252,7 +240,7 @@ def baselines():
 
 TABLES = {
     "README.md": {"desk": readme, "native": native},
-    "docs/facts.md": {"desk": desk, "messages": messages},
+    "docs/facts.md": {"desk": desk},
     "docs/documents.md": {"document-choice": document_choice, "document-answers": document_answers},
     "docs/domains.md": {"domains": domain_report.table, "robots": robot_report.table, "federated": robot_report.federated},
     "docs/benchmarks.md": {
