@@ -230,7 +230,7 @@ struct EvalReport {
     std::string prompt, answer, output;
     bool exact = false;
     double f1 = 0;
-    bool begins = false;  // with an answer
+    bool begins = false;                // with an answer
     std::vector<double> logprobs = {};  // of each choice, where there are some
   };
   struct Shares {
