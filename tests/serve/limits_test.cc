@@ -155,10 +155,12 @@ TEST(ApiKeys, QuotasBoundWhatIsTaught) {
   const auto teach = [&](const std::string& key, int items) {
     std::string lines;
     for (int i = 0; i < items; ++i)
-      lines += R"({"question": "What is number )" + std::to_string(i) +
-               R"(?", "answer": "b"})"
-               "\n";
-    return server.ask("POST", "/v1/memory/facts", lines, "Authorization: Bearer " + key + "\r\n");
+      lines.append(R"({"question": "What is number )")
+          .append(std::to_string(i))
+          .append("?\", \"answer\": \"b\"}\n");
+    std::string header = "Authorization: Bearer ";
+    header.append(key).append("\r\n");
+    return server.ask("POST", "/v1/memory/facts", lines, header);
   };
   EXPECT_EQ(status_of(teach(few, 3)), 202);
   const std::string many = teach(few, 4);
