@@ -14,9 +14,9 @@
 
 #include "../base/testing.h"
 #include "../model/tiny_memory.h"
+#include "../model/write_tensors.h"
 #include "base/file.h"
 #include "base/rng.h"
-#include "io/safetensors.h"
 #include "learn/teach.h"
 #include "measure/probe.h"
 
@@ -123,14 +123,7 @@ inline void write_tiny_base(const std::filesystem::path& folder, uint64_t seed) 
     tensors[p + "mlp.up_proj.weight"] = random({kFfn, kWidth}, s);
     tensors[p + "mlp.down_proj.weight"] = random({kWidth, kFfn}, s);
   }
-  std::vector<TensorView> views;
-  for (const auto& [name, t] : tensors)
-    views.push_back(
-        {name,
-         DType::kF32,
-         t.sizes().vec(),
-         {static_cast<const std::byte*>(t.data_ptr()), static_cast<size_t>(t.nbytes())}});
-  write_safetensors(folder / "model.safetensors", views);
+  write_tensors(folder / "model.safetensors", tensors);
 }
 
 inline std::string random_word(Rng& rng) {

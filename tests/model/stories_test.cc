@@ -9,8 +9,8 @@
 
 #include "../base/testing.h"
 #include "base/file.h"
-#include "io/safetensors.h"
 #include "model/transformer.h"
+#include "write_tensors.h"
 
 namespace accrete {
 namespace {
@@ -80,14 +80,7 @@ void convert(const std::filesystem::path& folder) {
   each("mlp.up_proj", {ffn, d});
   tensors["model.norm.weight"] = in.tensor({d});
 
-  std::vector<TensorView> views;
-  for (const auto& [name, t] : tensors)
-    views.push_back(
-        {name,
-         DType::kF32,
-         t.sizes().vec(),
-         {static_cast<const std::byte*>(t.data_ptr()), static_cast<size_t>(t.nbytes())}});
-  write_safetensors(folder / "model.safetensors", views);
+  testing::write_tensors(folder / "model.safetensors", tensors);
   std::ofstream(folder / "config.json")
       << R"({"architectures": ["LlamaForCausalLM"], "model_type": "llama", "hidden_act": "silu", "rms_norm_eps": 1e-5,)"
       << R"( "rope_theta": 10000.0, "tie_word_embeddings": true, "bos_token_id": 1, "eos_token_id": 2)"

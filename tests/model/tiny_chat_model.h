@@ -16,7 +16,6 @@
 
 #include "../text/text_testing.h"
 #include "base/rng.h"
-#include "io/safetensors.h"
 #include "learn/retrofit_facts.h"
 #include "tiny_reader.h"
 
@@ -72,14 +71,7 @@ inline void write_tiny_chat_model(const std::filesystem::path& folder, uint64_t 
     random(p + "mlp.up_proj", {kFfn, kWidth}, s);
     random(p + "mlp.down_proj", {kWidth, kFfn}, s);
   }
-  std::vector<TensorView> views;
-  for (const auto& [name, t] : tensors)
-    views.push_back(
-        {name,
-         DType::kF32,
-         t.sizes().vec(),
-         {static_cast<const std::byte*>(t.data_ptr()), static_cast<size_t>(t.nbytes())}});
-  write_safetensors(folder / "model.safetensors", views);
+  write_tensors(folder / "model.safetensors", tensors);
 }
 
 // It with a memory of facts at block 1. Beside `folder` stand what it was made from, "-base" and

@@ -16,6 +16,7 @@
 #include "io/safetensors.h"
 #include "learn/new_model.h"
 #include "model/memory_files.h"
+#include "write_tensors.h"
 
 namespace accrete::testing {
 
@@ -118,12 +119,7 @@ inline void add_tiny_memory(const std::filesystem::path& source,
   std::vector<TensorView> views;
   for (const TensorView& view : file.tensors())
     if (!view.name.starts_with(layer + "mlp.")) views.push_back(view);
-  for (const auto& [name, t] : own)
-    views.push_back(
-        {name,
-         DType::kF32,
-         t.sizes().vec(),
-         {static_cast<const std::byte*>(t.data_ptr()), static_cast<size_t>(t.nbytes())}});
+  for (TensorView& view : views_of(own)) views.push_back(std::move(view));
   write_safetensors(target / "model.safetensors", views);
   const LanguageModel bare = LanguageModel::open(target, open);
   write_memory_folder(target, memory, states, documents, {{"base_digest", bare.base_digest()}},

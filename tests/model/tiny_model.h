@@ -13,8 +13,8 @@
 
 #include "../text/text_testing.h"
 #include "base/rng.h"
-#include "io/safetensors.h"
 #include "tiny_memory.h"
+#include "write_tensors.h"
 
 namespace accrete::testing {
 
@@ -51,14 +51,7 @@ inline void write_tiny_model(const std::filesystem::path& folder,
     random(p + "mlp.up_proj", {48, 32});
     random(p + "mlp.down_proj", {32, 48});
   }
-  std::vector<TensorView> views;
-  for (const auto& [name, t] : tensors)
-    views.push_back(
-        {name,
-         DType::kF32,
-         t.sizes().vec(),
-         {static_cast<const std::byte*>(t.data_ptr()), static_cast<size_t>(t.nbytes())}});
-  write_safetensors(folder / "model.safetensors", views);
+  write_tensors(folder / "model.safetensors", tensors);
   std::ofstream(folder / "config.json")
       << R"({"architectures": ["Tiny"], "model_type": ")" << type << R"(", "head_dim": )" << D
       << R"(, "hidden_act": "silu",)"

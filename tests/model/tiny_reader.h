@@ -12,11 +12,10 @@
 
 #include "../text/wordpiece_testing.h"
 #include "base/rng.h"
-#include "io/safetensors.h"
+#include "write_tensors.h"
 
 namespace accrete::testing {
 
-using Tensors = std::map<std::string, at::Tensor>;
 using nlohmann::json;
 
 inline constexpr int64_t kReaderWidth = 36, kReaderHeads = 3, kReaderBlocks = 2, kReaderFfn = 50;
@@ -68,20 +67,6 @@ inline Tensors tiny_reader_tensors() {
     norm(p + "output.LayerNorm");
   }
   return tensors;
-}
-
-inline void write_tensors(const std::filesystem::path& file, const Tensors& tensors) {
-  std::vector<TensorView> views;
-  for (const auto& [name, t] : tensors)
-    views.push_back(
-        {name,
-         t.scalar_type() == at::kHalf       ? DType::kF16
-         : t.scalar_type() == at::kBFloat16 ? DType::kBF16
-         : t.scalar_type() == at::kLong     ? DType::kI64
-                                            : DType::kF32,
-         t.sizes().vec(),
-         {static_cast<const std::byte*>(t.data_ptr()), static_cast<size_t>(t.nbytes())}});
-  write_safetensors(file, views);
 }
 
 // A folder that Reader::open reads: 2 blocks, width 36, 3 heads, 24 positions, mean pooling.

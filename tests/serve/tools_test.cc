@@ -131,14 +131,7 @@ void write_tool_model(const std::filesystem::path& folder) {
   follows(kThen, "<|im_end|>");
   tensors["model.embed_tokens.weight"] = embed;
   tensors["lm_head.weight"] = head.contiguous();
-  std::vector<TensorView> views;
-  for (const auto& [name, t] : tensors)
-    views.push_back(
-        {name,
-         DType::kF32,
-         t.sizes().vec(),
-         {static_cast<const std::byte*>(t.data_ptr()), static_cast<size_t>(t.nbytes())}});
-  write_safetensors(base / "model.safetensors", views);
+  testing::write_tensors(base / "model.safetensors", tensors);
 
   testing::write_tiny_reader(reader);
   RetrofitFactsOptions options;
