@@ -25,6 +25,7 @@ import time
 import urllib.parse
 
 import machine
+from chat_stream import timed_chat
 
 parser = argparse.ArgumentParser()
 parser.add_argument("accrete")
@@ -69,31 +70,15 @@ def start_llama(log):
     raise SystemExit("llama-server does not answer")
 
 
-def ask(port, text, firsts, counts):
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=600)
-    body = json.dumps({"messages": [{"role": "user", "content": text}], "max_tokens": o.tokens, "temperature": 0, "stream": True,
-                       "stream_options": {"include_usage": True}})
-    began, first, told = time.monotonic(), None, None
-    connection.request("POST", "/v1/chat/completions", body, {"Content-Type": "application/json"})
-    reply = connection.getresponse()
-    assert reply.status == 200, reply.read()
-    for line in reply:
-        if not line.startswith(b"data: {"):
-            continue
-        event = json.loads(line[6:])
-        if first is None and event["choices"] and event["choices"][0]["delta"].get("content"):
-            first = time.monotonic() - began
-        told = event.get("usage") or told
-    firsts.append(first)
-    counts.append(told["completion_tokens"])
-
-
 def load(port, clients, requests, round_):
     firsts, counts = [], []
 
     def client(c):
         for k in range(requests):
-            ask(port, f"Write a long story about fox number {round_ * 10000 + c * 10 + k}, who lives in the north.", firsts, counts)
+            first, tokens = timed_chat(port, f"Write a long story about fox number {round_ * 10000 + c * 10 + k}, who lives in the north.", o.tokens,
+                                       temperature=0)
+            firsts.append(first)
+            counts.append(tokens)
 
     threads = [threading.Thread(target=client, args=(c,)) for c in range(clients)]
     began = time.monotonic()

@@ -14,6 +14,8 @@ import threading
 import time
 import urllib.parse
 
+from chat_stream import timed_chat
+
 parser = argparse.ArgumentParser()
 parser.add_argument("accrete")
 parser.add_argument("model")
@@ -35,25 +37,6 @@ def call(method, path, body=None):
     return json.loads(text)
 
 
-def ask(number, firsts, counts):
-    connection = http.client.HTTPConnection(address.hostname, address.port, timeout=600)
-    body = json.dumps({"messages": [{"role": "user", "content": f"Write a story about fox number {number}."}], "max_tokens": o.tokens,
-                       "stream": True, "stream_options": {"include_usage": True}})
-    began, first = time.monotonic(), None
-    connection.request("POST", "/v1/chat/completions", body)
-    reply = connection.getresponse()
-    assert reply.status == 200, reply.read()
-    for line in reply:
-        if not line.startswith(b"data: {"):
-            continue
-        event = json.loads(line[6:])
-        if event["choices"] and event["choices"][0]["delta"].get("content") and first is None:
-            first = time.monotonic() - began
-        if event.get("usage"):
-            counts.append(event["usage"]["completion_tokens"])
-    firsts.append(first)
-
-
 def load(clients, until=None):
     """Every client's requests; with `until` they go on until that is set."""
     firsts, counts = [], []
@@ -61,7 +44,9 @@ def load(clients, until=None):
     def client(c):
         k = 0
         while not until.is_set() if until else k < o.requests:
-            ask(c * 1000 + k, firsts, counts)
+            first, tokens = timed_chat(address.port, f"Write a story about fox number {c * 1000 + k}.", o.tokens)
+            firsts.append(first)
+            counts.append(tokens)
             k += 1
 
     threads = [threading.Thread(target=client, args=(c,)) for c in range(clients)]
