@@ -5,13 +5,13 @@
 #include <set>
 
 #include "base/error.h"
-#include "base/file.h"
 #include "base/format.h"
 #include "base/sha256.h"
 #include "learn/fact_inspect.h"
 #include "learn/fact_keys.h"
 #include "learn/fact_teach.h"
 #include "learn/fact_watch.h"
+#include "ledger/merge_file.h"
 #include "ledger/overlay_folder.h"
 #include "model/fact_memory.h"
 #include "text/wording.h"
@@ -56,24 +56,10 @@ std::string question_in(const TaughtItem& item, const std::string& asked) {
   return item.prompts[static_cast<size_t>(at)];
 }
 
-// Throws kConflict.
-void require_made_for(const fs::path& file, const Metadata& metadata, const char* key,
-                      const std::string& ours, const char* what) {
-  const auto at = metadata.find(key);
-  if (at != metadata.end() && at->second == ours) return;
-  throw Error(ErrorCode::kConflict,
-              at == metadata.end()
-                  ? accrete::format("{} does not say for which {} it was made", file.string(), what)
-                  : accrete::format("{} was made for another {}", file.string(), what),
-              at == metadata.end()
-                  ? "an earlier accrete made it: compact or export it with this one first"
-                  : "values and keys fit the model alone that they were made for: teach the "
-                    "questions and answers themselves");
-}
-
-std::string id_of(const fs::path& file) {
-  return sha256_hex(MappedFile(file).bytes()).substr(0, 16);
-}
+const MadeForHints kFactHints = {
+    "an earlier accrete made it: compact or export it with this one first",
+    "values and keys fit the model alone that they were made for: teach the questions and answers "
+    "themselves"};
 
 Incoming read_incoming(const fs::path& file, const LanguageModel& model,
                        const FactModelRecord& ours) {
@@ -88,9 +74,10 @@ Incoming read_incoming(const fs::path& file, const LanguageModel& model,
                 accrete::format("{} holds no facts that can be taken over", file.string()),
                 "give a file of `accrete overlay export`, or an update of a model with a memory of "
                 "facts");
-  require_made_for(file, update.metadata, "base_digest", ours.base_digest, "base");
-  require_made_for(file, update.metadata, "reader_digest", ours.reader_digest, "reader");
-  require_made_for(file, update.metadata, "block", std::to_string(ours.block), "block");
+  require_made_for(file, update.metadata, "base_digest", ours.base_digest, "base", kFactHints);
+  require_made_for(file, update.metadata, "reader_digest", ours.reader_digest, "reader",
+                   kFactHints);
+  require_made_for(file, update.metadata, "block", std::to_string(ours.block), "block", kFactHints);
   if (update.facts.facts() > kMostFacts)
     throw Error(ErrorCode::kInvalidArgument,
                 accrete::format("{} holds {} facts, at most {} are taken", file.string(),
@@ -106,7 +93,7 @@ Incoming read_incoming(const fs::path& file, const LanguageModel& model,
                 "it was made for another model");
   Incoming out;
   out.file = file.filename().string();
-  out.id = id_of(file);
+  out.id = update_id_of(file);
   const FactStore::Named named{out.id, std::make_shared<const Update>(std::move(update))};
   out.store = FactStore::of({&named, 1});
   return out;

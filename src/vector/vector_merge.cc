@@ -5,9 +5,8 @@
 #include <set>
 
 #include "base/error.h"
-#include "base/file.h"
 #include "base/format.h"
-#include "base/sha256.h"
+#include "ledger/merge_file.h"
 
 namespace accrete {
 
@@ -15,17 +14,10 @@ namespace fs = std::filesystem;
 
 namespace {
 
-void require_made_for(const fs::path& file, const Metadata& metadata, const char* key,
-                      const std::string& ours, const char* what) {
-  const auto at = metadata.find(key);
-  if (at != metadata.end() && at->second == ours) return;
-  throw Error(ErrorCode::kConflict,
-              at == metadata.end()
-                  ? accrete::format("{} does not say for which {} it was made", file.string(), what)
-                  : accrete::format("{} was made for another {}", file.string(), what),
-              "sums add up between copies of one model alone: the same folder, --columns, "
-              "--winners and --seed of retrofit");
-}
+const char* const kOneModel =
+    "sums add up between copies of one model alone: the same folder, --columns, --winners and "
+    "--seed of retrofit";
+const MadeForHints kSumHints = {kOneModel, kOneModel};
 
 Update read_sums(const fs::path& file, const VectorModel& model) {
   Update update = read_update(file);
@@ -34,8 +26,8 @@ Update read_sums(const fs::path& file, const VectorModel& model) {
                 accrete::format("{} holds no rows that can be taken over", file.string()),
                 "give an update of a model of vectors: accrete/updates/ID.safetensors");
   const VectorMemory& memory = model.place().memory;
-  require_made_for(file, update.metadata, "base_digest", memory.base_digest, "network");
-  require_made_for(file, update.metadata, "memory", memory_name(memory), "memory");
+  require_made_for(file, update.metadata, "base_digest", memory.base_digest, "network", kSumHints);
+  require_made_for(file, update.metadata, "memory", memory_name(memory), "memory", kSumHints);
   const std::vector<std::string>& first = model.net().outputs();
   const auto& outputs = update.vectors.outputs;
   const bool grows = model.net().kind() == VectorKind::kClassifier;
@@ -61,7 +53,7 @@ MergeVectorsResult merge_vectors(const VectorModel& model, std::span<const fs::p
   std::map<std::string, std::pair<fs::path, Update>> incoming;
   for (const fs::path& file : files) {
     reporter.check_cancelled();
-    const std::string id = sha256_hex(MappedFile(file).bytes()).substr(0, 16);
+    const std::string id = update_id_of(file);
     if (!incoming.contains(id)) incoming.emplace(id, std::pair(file, read_sums(file, model)));
   }
   MergeVectorsResult result;
