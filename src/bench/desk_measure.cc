@@ -126,6 +126,14 @@ class Measure {
     given(asked);
   }
 
+  using Kinds = std::map<std::string, std::pair<size_t, size_t>>;  // how many, of how many
+  void count(const AskRequest& request, bool yes, Kinds& kinds) const {
+    const auto kind = set_.kinds.find(text_of(request));
+    if (kind == set_.kinds.end()) return;
+    kinds[kind->second].first += yes;
+    ++kinds[kind->second].second;
+  }
+
   // Which facts untaught wordings choose, all of them.
   void choices(const std::vector<AskedQuestion>& all) {
     const auto chosen = method_.choose(requests_of(all), quiet_);
@@ -141,12 +149,9 @@ class Measure {
     row_["chosen_right"] = share(best, all.size());
     row_["accepted_right"] = share(accepted, all.size());
     row_["accepted_wrong"] = share(wrong, all.size());
-    std::map<std::string, std::pair<size_t, size_t>> kinds;
+    Kinds kinds;
     for (size_t i = 0; i < all.size(); ++i)
-      if (const auto kind = set_.kinds.find(text_of(all[i].request)); kind != set_.kinds.end()) {
-        kinds[kind->second].first += chosen[i].accepted == all[i].fact;
-        ++kinds[kind->second].second;
-      }
+      count(all[i].request, chosen[i].accepted == all[i].fact, kinds);
     for (const auto& [kind, n] : kinds) row_["accepted_right_of"][kind] = share(n.first, n.second);
   }
 
@@ -206,14 +211,11 @@ class Measure {
     Changed out;
     if (!chosen.empty() || all.empty()) {
       out.of = all.size();
-      std::map<std::string, std::pair<size_t, size_t>> told;  // by kind, of how many
+      Kinds told;
       for (size_t i = 0; i < chosen.size(); ++i) {
         out.changed += chosen[i].told;
         if (probabilities != nullptr) probabilities->push_back(chosen[i].probability);
-        if (const auto kind = set_.kinds.find(text_of(all[i])); kind != set_.kinds.end()) {
-          ++told[kind->second].second;
-          told[kind->second].first += chosen[i].told;
-        }
+        count(all[i], chosen[i].told, told);
       }
       for (const auto& [kind, n] : told) row_["told_of"][kind] = {n.first, n.second};
       return out;

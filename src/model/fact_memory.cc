@@ -7,7 +7,6 @@
 #include "base/error.h"
 #include "base/file.h"
 #include "base/format.h"
-#include "memory/readings.h"
 #include "model/memory_files.h"
 
 namespace accrete {

@@ -56,8 +56,12 @@ struct Jobs::Job : JobRequest {
 
   bool ended() const { return finished != 0; }
   nlohmann::ordered_json json() const { return json(state, finished); }
-  // What it would be with this state.
+  JobReport report() const { return report(state, finished); }
+  // What they would be with this state.
   nlohmann::ordered_json json(const std::string& as, int64_t at) const;
+  JobReport report(const std::string& as, int64_t at) const {
+    return {id, key, overlay, as, json(as, at), result, error};
+  }
 };
 
 nlohmann::ordered_json Jobs::Job::json(const std::string& as, int64_t at) const {
@@ -124,11 +128,7 @@ std::optional<JobReport> Jobs::find(const std::string& id) const {
   const std::lock_guard lock(mutex_);
   const auto at = jobs_.find(id);
   if (at == jobs_.end()) return std::nullopt;
-  return report_of(*at->second);
-}
-
-JobReport Jobs::report_of(const Job& job) const {
-  return {job.id, job.key, job.overlay, job.state, job.json(), job.result, job.error};
+  return at->second->report();
 }
 
 nlohmann::ordered_json Jobs::list(const std::optional<std::string>& overlay) const {
@@ -225,9 +225,7 @@ void Jobs::work() {
                                         : "failed";
       }
       job->data.clear();
-      report = report_of(*job);
-      report.state = state;
-      report.json = job->json(state, finished);
+      report = job->report(state, finished);
     }
     if (ended_) ended_(job->kind, report);
     {

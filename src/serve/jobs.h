@@ -95,7 +95,6 @@ class Jobs {
   void work();
   void run(const std::shared_ptr<Job>& job);
   void emit(Job& job, const std::string& name, nlohmann::ordered_json data);
-  JobReport report_of(const Job& job) const;
 
   Options options_;
   std::function<void(const std::string&)> committed_;

@@ -5,6 +5,8 @@
 #include <cctype>
 #include <vector>
 
+#include "text/trimmed.h"
+
 namespace accrete {
 namespace {
 
@@ -122,12 +124,6 @@ std::string_view first_sentence(std::string_view text) {
     if (text[i] == ';' || ((text[i] == '.' || text[i] == '!') && last)) return text.substr(0, i);
   }
   return text;
-}
-
-std::string_view trimmed(std::string_view text) {
-  const size_t first = text.find_first_not_of(kBlank);
-  if (first == std::string_view::npos) return {};
-  return text.substr(first, text.find_last_not_of(kBlank) + 1 - first);
 }
 
 }  // namespace

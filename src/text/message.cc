@@ -4,6 +4,7 @@
 #include <set>
 
 #include "text/passages.h"
+#include "text/trimmed.h"
 #include "text/wording.h"
 
 namespace accrete {
@@ -29,9 +30,9 @@ const Forms kAhead = {"and",  "so",   "but",    "also",   "now",  "then", "ok",
 const Forms kWish = {"need",    "want",   "wonder", "wondering", "tell",       "let",
                      "looking", "please", "pls",    "curious",   "interested", "wish"};
 // How a sentence begins that says how to answer.
-const Forms kInstructs = {"answer",  "reply",  "respond", "use",    "write",
-                          "keep",    "format", "give",    "return", "output",
-                          "explain", "phrase", "put",     "say",    "be"};
+const Forms kInstructs = {"answer", "reply", "respond", "use",    "write",   "keep",
+                          "format", "give",  "return",  "output", "explain", "phrase",
+                          "put",    "say",   "be",      "in",     "no",      "as"};
 const Forms kForm = {"json",   "sentence", "sentences", "words",    "word",   "german",   "spanish",
                      "french", "english",  "italian",   "list",     "bullet", "bullets",  "yaml",
                      "short",  "brief",    "briefly",   "markdown", "table",  "child",    "simple",
@@ -41,15 +42,15 @@ const Forms kThanks = {"thanks",    "thank",     "thx",   "regards", "cheers",
                        "sincerely", "greetings", "yours", "bye",     "ty"};
 const Forms kGreets = {"hi", "hello", "hey", "dear", "good", "hallo", "howdy"};
 
-std::string_view trimmed(std::string_view text) {
-  const auto begin = text.find_first_not_of(" \t\r\n");
-  if (begin == std::string_view::npos) return {};
-  return text.substr(begin, text.find_last_not_of(" \t\r\n") - begin + 1);
-}
-
 bool holds(const std::vector<Word>& words, const Forms& any) {
   return std::any_of(words.begin(), words.end(),
                      [&](const Word& word) { return any.contains(word.form); });
+}
+
+// Behind what stands ahead of a question at word i.
+size_t behind_ahead(const std::vector<Word>& words, size_t i) {
+  while (i + 1 < words.size() && kAhead.contains(words[i].form)) ++i;
+  return i;
 }
 
 // Whether a question begins at word i; be it "Up to how many ..." or "On which day ...".
@@ -71,11 +72,7 @@ bool greets(const std::vector<Word>& words) {
 
 bool says_how_to_answer(const std::vector<Word>& words, bool question) {
   if (question || words.empty() || words.size() > 16) return false;
-  size_t first = 0;
-  while (first + 1 < words.size() && kAhead.contains(words[first].form)) ++first;
-  const bool led = kInstructs.contains(words[first].form) || words[first].form == "in" ||
-                   words[first].form == "no" || words[first].form == "as";
-  return led && holds(words, kForm);
+  return kInstructs.contains(words[behind_ahead(words, 0)].form) && holds(words, kForm);
 }
 
 void add(std::string& to, std::string_view text) {
@@ -117,8 +114,7 @@ std::vector<size_t> later_questions(std::string_view sentence, const std::vector
                         between.find("\u2013") != std::string_view::npos ||
                         between.find("\u2014") != std::string_view::npos;
     if (!parted) continue;
-    size_t from = i;
-    while (from + 1 < words.size() && kAhead.contains(words[from].form)) ++from;
+    const size_t from = behind_ahead(words, i);
     if (begins_question(words, from)) out.push_back(words[from].begin);
   }
   return out;
@@ -156,8 +152,7 @@ std::vector<MessagePart> asking_parts(std::string_view message) {
     const std::string& sentence = sentences[s];
     const auto words = words_of(sentence);
     const size_t last = sentence.find_last_not_of("\"')] ");
-    size_t first = 0;
-    while (first + 1 < words.size() && kAhead.contains(words[first].form)) ++first;
+    const size_t first = behind_ahead(words, 0);
     const bool asking = (last != std::string::npos && sentence[last] == '?') ||
                         sentence.ends_with("？") || begins_question(words, first);
     if (words.empty() || says_thanks(words) || greets(words) || says_how_to_answer(words, asking))
