@@ -205,6 +205,11 @@ def begins_sentence(text, word):
     return not before or before[-1] in ".!?:\n"
 
 
+CALENDAR = set("""
+    monday tuesday wednesday thursday friday saturday sunday mondays tuesdays wednesdays thursdays fridays saturdays sundays
+    january february march april may june july august september october november december""".split())
+
+
 def names_somebody(text):
     """Whether a question holds what could be a name: whether shared_name() of src/text/wording.cc finds one in it."""
     if not any("a" <= c <= "z" for c in text):
@@ -229,12 +234,16 @@ def names_somebody(text):
     inside = CONNECTORS | {word.form for k, word in enumerate(words) if tells(k, k == len(words) - 1)}
     for begin in range(len(words)):
         # A number needs what it counts: "hub 3".
-        letters = begin > 0 and forms[begin - 1] not in FUNCTION_WORDS
+        counts = begin > 0 and forms[begin - 1] not in FUNCTION_WORDS and any(c not in "0123456789.,:" for c in forms[begin - 1])
+        letters = calendar = False
         for end in range(begin, len(words)):
             if forms[end] not in inside:
                 break
-            letters |= any(c not in "0123456789.,:" for c in forms[end])
-            if letters and is_name(forms[begin:end + 1]):
+            if end > begin and any(c in "?!:;\n" for c in text[words[end - 1].end:words[end].begin]):
+                break
+            calendar |= forms[end] in CALENDAR
+            letters |= forms[end] not in CALENDAR and any(c not in "0123456789.,:" for c in forms[end])
+            if (letters or counts and not calendar) and is_name(forms[begin:end + 1]):
                 return True
     return False
 
@@ -269,11 +278,15 @@ THEM, THEIRS = {"it", "he", "she", "they", "him", "her", "them"}, {"its", "his",
 
 def changes_topic(forms, news):
     """Whether a message speaks of something new: none of what was spoken of is meant by it (src/memory/fact_store.cc)."""
-    return any(form in news for form in forms) and not any(form in THEM | THEIRS for form in forms)
+    return any(form in news for form in forms) and not has_pronoun(forms)
+
+
+def has_pronoun(forms):
+    return any(form in THEM | THEIRS for form in forms)
 
 
 def with_name(text, name):
-    """"And how heavy is it?" about somebody named before: "how heavy is NAME?" (src/memory/fact_store.cc)."""
+    """"And how heavy is it?" about somebody named before: "how heavy is NAME?" (src/text/follow_up.cc)."""
     words, begin = words_of(text), 0
     if len(words) > 1 and words[0].form in ("and", "but", "also", "so"):
         words = words[1:]
@@ -799,8 +812,8 @@ class Group:
                     self.same[key] = row
         self.taught_words -= self.subject_words
 
-    def evidence(self, facts, whole, masked, key, named, text):
-        """`text`: the question with the subject masked."""
+    def evidence(self, facts, whole, masked, key, named, text, unnamed):
+        """`text`: the question with the subject masked. `unnamed`: the facts have one that it does not name."""
         if not self.facts:
             return []
         asked = facts.contrasts.asked(text)
@@ -811,8 +824,8 @@ class Group:
         for row, i in enumerate(self.facts):
             cosines = facts.masked[i] @ masked
             out.append({
-                "fact": i, "rivals": self.answered, "named": named, "leave": facts.texts[i]["leave"],
-                "centred": near[row][0], "whole": near[row][1], "answer": answer[row] if row < self.answered else 0.0,
+                "fact": i, "rivals": self.answered, "named": named, "unnamed": unnamed, "leave": facts.texts[i]["leave"],
+                "centred": near[row][0], "whole": near[row][0 if unnamed else 1], "answer": answer[row] if row < self.answered else 0.0,
                 "same": self.same.get(key) == row, "nearest": float(cosines.max()), "wording": int(cosines.argmax()),
                 "keys": cosines.argsort(descending=True, stable=True)[:3].tolist(), "text": text, "cross": None,
                 "contrast": float(facts.contrasts.contrast(asked, self.contrasts[row]))})
@@ -857,6 +870,9 @@ class Facts:
         self.subjects_by_first = {}
         for s, (_, forms, _) in enumerate(self.subjects):
             self.subjects_by_first.setdefault(forms[0], []).append(s)
+        # What nearly all facts with a subject are about (src/memory/fact_store.cc).
+        counts = [len(members) for _, _, members in self.subjects]
+        self.main = next((s for s, n in reversed(list(enumerate(counts))) if n >= 5 and n >= 0.8 * sum(counts)), None)
         self.groups = {}
 
     def group(self, subject, raw):
@@ -895,6 +911,13 @@ class Facts:
             before = (follow_up(text, before, last_name(text), last_name(before), self.contrasts) if before else "") or text
         return before
 
+    def all_known(self, text):
+        """Whether no word of a question may be a name that is written small."""
+        group = self.group(self.main, False)
+        asked = mended(text, group.taught_words, group.subject_words, self.reader.vocabulary)
+        return all(not is_content(form) or form in self.reader.vocabulary or not is_content(other) or other in group.taught_words
+                   for form, other in zip(forms_of(text), forms_of(asked)))
+
     def choose(self, question, earlier, raw, caution):
         """The choice for a message, behind the user's earlier ones: read whole, and part by part (src/memory/readings.cc)."""
         whole = self.choose_one(question, earlier, raw, caution)
@@ -924,6 +947,10 @@ class Facts:
             subjects = self.named_in(plain_question(message), raw)[-1:]
             if subjects or changes_topic(forms_of(plain_question(message)), {"a", "an", "i", "we", "you", "my", "our", "your"}):
                 break
+        of_earlier = bool(earlier) and (has_pronoun(forms) or forms[:1] in (["and"], ["or"], ["but"], ["so"]))
+        unnamed = not (named or subjects or raw or of_earlier) and self.main is not None and self.all_known(text)
+        if unnamed:
+            subjects = [self.main]
         evidence = []
         for subject in ([None] if self.open else []) + subjects:
             group = self.group(subject, raw)
@@ -932,10 +959,11 @@ class Facts:
                 whole = masked = self.reader(asked)
             else:
                 name = self.subjects[subject][0]
-                asked = asked if named else with_name(asked, name)
+                asked = asked if named or unnamed and not has_pronoun(forms) else with_name(asked, name)
                 whole, asked = self.reader(asked), mask_name(asked, name)
                 masked = self.reader(asked)
-            evidence += group.evidence(self, whole, masked, " ".join(forms), subject is not None, asked)
+            evidence += group.evidence(self, whole, masked, " ".join(forms), subject is not None and not unnamed, asked,
+                                       subject is not None and unnamed)
         choice = self.decide(evidence, caution + self.settings["caution"])
         if self.settings["tell"] != "value" and not raw:
             self.decide_about(question, evidence, choice)
@@ -980,9 +1008,10 @@ class Facts:
     def threshold(self, e):
         rule = self.rule
         raw = rule["raw"] if self.texts[e["fact"]]["raw"] else 0.0
-        if not e["named"]:
-            return rule["open"] + raw
-        return raw + min(max(rule["slope"] * math.log(e["rivals"] / rule["few"]), rule["least"]), rule["most"])
+        among = min(max(rule["slope"] * math.log(e["rivals"] / rule["few"]), rule["least"]), rule["most"]) if e["rivals"] else rule["least"]
+        if e["unnamed"]:
+            return raw + max(rule["open"], (rule["open"] + among) / 2)
+        return raw + (among if e["named"] else rule["open"])
 
     def decide(self, evidence, caution):
         for order, e in enumerate(evidence):

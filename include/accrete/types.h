@@ -166,6 +166,7 @@ struct FactExplanation {
   std::string read;   // the question as it was compared: slips mended, what it left out filled in
   double needed = 0;  // the probability that accepts
   bool left = false;  // not accepted because a question that is left to the model lies nearer
+  bool only_told = false;  // not accepted because the message asks for something else than it tells
   int64_t about = 0;  // facts that stand in front of the question beside it, for a model that reads
 };
 
@@ -303,6 +304,7 @@ struct Conflict {
   int64_t update_line = 0;  // in the set that it was taught from
   std::string update_answer;
   std::string update_source;
+  std::vector<std::string> taken;  // further wordings of that, which now ask for the new answer
 };
 
 // Slots that an update writes and an earlier one wrote too.
@@ -358,7 +360,7 @@ struct PlanReport {
 };
 
 struct TeachReport {
-  // Id, for log() and the command line; empty: nothing was new, every document is there as it is.
+  // Id, for log() and the command line; empty: nothing was new, all of it was taught already.
   std::string update;
   int64_t items = 0;
   Change learned;                    // in the taught phrasings; of vectors by `metric`
@@ -373,6 +375,7 @@ struct TeachReport {
   std::vector<int64_t> dropped;              // lines that were left out for them
   std::vector<std::string> remarks;          // on the set, in words
   std::map<std::string, int64_t> subjects;   // of facts: how many each has; "": those without one
+  int64_t left = 0;                          // of these, questions that are left to the model
   Documents documents;
   double check_share = 0;    // of the steps' time that looking at probes took
   int64_t rows = 0;          // keys and value vectors written

@@ -73,16 +73,20 @@ std::string to_text(const api::FactExplanation::Candidate& c) {
 std::string to_text(const api::FactExplanation& e) {
   std::string text;
   if (!e.nearest) {
-    text = "\nby the model itself: nothing that was taught is about this\n";
+    text =
+        "\nby the model itself: nothing that was taught is about this, or the question does not "
+        "name it\n";
   } else {
     text = e.accepted ? "\nby the fact of " : "\nby the model itself; nearest is ";
     text += to_text(*e.nearest) + "  asked as \"" + e.read + "\"\n";
     if (!e.accepted)
       text += e.left ? "  a question that is left to the model lies nearer\n"
-                     : accrete::format(
-                           "  {:.3f} was needed; is it the fact that was meant, teach it with "
-                           "this wording too\n",
-                           e.needed);
+              : e.only_told
+                  ? "  the message tells of this, and asks for something else\n"
+                  : accrete::format(
+                        "  {:.3f} was needed; is it the fact that was meant, teach it with "
+                        "this wording too\n",
+                        e.needed);
   }
   if (e.about > 0)
     text += accrete::format("with {} more facts about it in front of the question\n", e.about);

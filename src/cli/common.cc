@@ -32,20 +32,24 @@ class ProgressPrinter {
             : 0;
     const double seconds =
         std::chrono::duration<double>(std::chrono::steady_clock::now() - start_).count();
+    std::string time = accrete::format("{:.0f} s", seconds);
+    constexpr double kSoon = 3;  // seconds before which nothing can be said
+    if (share > 0 && share < 1 && seconds > kSoon)
+      time += accrete::format(", {:.0f} s left", seconds * (1 - share) / share);
     if (::isatty(2) != 0) {
       constexpr int kWidth = 30;
       const int full = static_cast<int>(share * kWidth);
       const std::string bar = std::string(static_cast<size_t>(full), '#') +
                               std::string(static_cast<size_t>(kWidth - full), '.');
-      std::fprintf(stderr, "\r\033[K%-16s [%s] %3.0f %%  %4.0f s  %s", stage_.c_str(), bar.c_str(),
-                   100 * share, seconds, e.detail.c_str());
+      std::fprintf(stderr, "\r\033[K%-16s [%s] %3.0f %%  %s  %s", stage_.c_str(), bar.c_str(),
+                   100 * share, time.c_str(), e.detail.c_str());
       open_line_ = true;
       if (e.total > 0 && e.done >= e.total) end_line();
     } else {
       const int tenth = static_cast<int>(share * 4);
       if (tenth == last_tenth_) return;
       last_tenth_ = tenth;
-      std::fprintf(stderr, "%s: %.0f %% (%.0f s) %s\n", stage_.c_str(), 100 * share, seconds,
+      std::fprintf(stderr, "%s: %.0f %% (%s) %s\n", stage_.c_str(), 100 * share, time.c_str(),
                    e.detail.c_str());
     }
   }

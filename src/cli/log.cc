@@ -33,6 +33,43 @@ std::string to_text(const api::UpdateDetails::Lesson& lesson) {
   return text;
 }
 
+// What an update did, of its method: "questions+value+documents", "forget", ...
+std::string kind_of(const api::UpdateInfo& u) {
+  if (u.method == "forget") return "forget";
+  if (u.method == "merge") return "merge";
+  if (u.method.starts_with("fold")) return "fold";
+  return "teach";
+}
+
+std::string shown_value(const nlohmann::ordered_json& value) {
+  if (value.is_string()) return value.get<std::string>();
+  return value.is_number_float() ? accrete::format("{:.1f}", value.get<double>()) : value.dump();
+}
+
+// What was measured, one thing a line; what is no object of "before" and "after" in its own words.
+std::string measured(const std::string& measurements) {
+  const auto json = nlohmann::ordered_json::parse(measurements, nullptr, false);
+  if (!json.is_object()) return {};
+  std::string text;
+  const auto line = [&](const std::string& name, const nlohmann::ordered_json& value) {
+    const bool change = value.is_object() && value.contains("before") && value.contains("after") &&
+                        value["before"].is_number() && value["after"].is_number();
+    text += accrete::format(
+        "{:<9}{}\n", text.empty() ? "measured" : "",
+        change ? accrete::format("{} {} -> {}", name, percent(value["before"].get<double>()),
+                                 percent(value["after"].get<double>()))
+               : accrete::format("{} {}", name, shown_value(value)));
+  };
+  for (const auto& [name, value] : json.items()) {
+    if (name == "kept" && value.is_object()) {
+      for (const auto& [probe, kept] : value.items()) line("kept " + probe, kept);
+    } else {
+      line(name, value);
+    }
+  }
+  return text;
+}
+
 std::string to_text(const api::UpdateDetails& details) {
   const api::UpdateInfo& u = details.update;
   std::string text =
@@ -42,7 +79,7 @@ std::string to_text(const api::UpdateDetails& details) {
                           u.items == 1 ? "1 item" : accrete::format("{} items", u.items), u.source);
   text += accrete::format("method   {}, seed {}\n", u.method, u.seed);
   text += "after    " + (u.parent.empty() ? "the base" : u.parent) + "\n";
-  text += "measured " + u.measurements + "\n";
+  text += measured(u.measurements);
   for (const auto& lesson : details.taught) text += to_text(lesson);
   return text;
 }
@@ -62,10 +99,10 @@ void add_log(CLI::App& app, Common& common, Run& run) {
     run = [state, &common] {
       const auto updates = History(state->model, common.open.overlay).log();
       std::vector<std::vector<std::string>> rows = {
-          {"UPDATE", "TIME", "ITEMS", "", "TAG", "SOURCE"}};
+          {"UPDATE", "TIME", "WHAT", "ITEMS", "", "TAG", "SOURCE"}};
       for (const auto& u : updates)
-        rows.push_back({u.id, u.time, std::to_string(u.items), u.active ? "active" : "undone",
-                        u.tag, u.source});
+        rows.push_back({u.id, u.time, kind_of(u), std::to_string(u.items),
+                        u.active ? "active" : "undone", u.tag, u.source});
       common.print(to_json(updates), updates.empty() ? "nothing was taught yet\n" : table(rows));
       return 0;
     };

@@ -1,4 +1,5 @@
 // teach and plan.
+#include <algorithm>
 #include <filesystem>
 #include <nlohmann/json.hpp>
 #include <optional>
@@ -123,10 +124,18 @@ void add_documents(Rows& rows, const api::Documents& d) {
 }
 
 void add_conflicts(Rows& rows, const std::vector<api::Conflict>& conflicts) {
-  for (const api::Conflict& c : conflicts)
+  constexpr size_t kMost = 3;
+  for (const api::Conflict& c : conflicts) {
     rows.push_back({"corrects", accrete::format("\"{}\": {} -> {}  (update {}, line {} of {})",
                                                 c.question, c.update_answer, c.answer, c.update,
                                                 c.update_line, c.update_source)});
+    if (c.taken.empty()) continue;
+    std::string also;
+    for (size_t i = 0; i < std::min(kMost, c.taken.size()); ++i)
+      also += accrete::format("{}\"{}\"", i == 0 ? "" : ", ", c.taken[i]);
+    if (c.taken.size() > kMost) also += accrete::format(" and {} more", c.taken.size() - kMost);
+    rows.push_back({"", accrete::format("its other wordings are answered so too: {}", also)});
+  }
 }
 
 void add_forecast(Rows& rows, const std::string& name, const api::Forecast& f) {
@@ -175,14 +184,23 @@ std::string to_text(const api::MadeReport& r, const std::filesystem::path& file)
       r.kept, r.asked, r.passages, file.string());
 }
 
+int64_t facts_of(const api::TeachReport& r) {
+  int64_t out = 0;
+  for (const auto& [subject, facts] : r.subjects) out += facts;
+  return out;
+}
+
 std::string to_text(const api::TeachReport& r) {
-  if (r.update.empty()) return "nothing is new: every document is there as it is\n";
+  if (r.update.empty()) return "nothing is new: all of it was taught already\n";
   Rows rows = {{"update", r.update}, {"items", std::to_string(r.items)}};
   const bool documents = r.documents.taught > 0;
   if (!r.metric.empty())
     rows.push_back({"learned, " + r.metric, change(r.learned)});
-  else if (!documents || !r.subjects.empty())
+  else if (r.subjects.empty() ? !documents : r.left < facts_of(r))
     rows.push_back({"learned", change(r.learned)});
+  if (r.left > 0)
+    rows.push_back({"left to the model", r.left == 1 ? std::string("1 question")
+                                                     : accrete::format("{} questions", r.left)});
   add_subjects(rows, r.subjects);
   add_documents(rows, r.documents);
   if (r.asked) rows.push_back({"other wording", change(*r.asked)});

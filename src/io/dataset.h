@@ -6,8 +6,9 @@
 //   {"question": Q, "answer": A}  also "questions": [...], "answers": [...]
 //   {"messages": [{"role": R, "content": C}, ...]}   a conversation that ends with the assistant
 //   {"text": T}                                   running text, or a document (io/documents.h)
-// Beside a fact: "verbatim": true (its answer is written word for word), and instead of an answer
-// "leave": true (a question that is left to the model).
+// Beside a fact: "verbatim": true (its answer is written word for word), "corrects": Q (a question
+// that what was taught answers, and this answers from now on), and instead of an answer "leave":
+// true (a question that is left to the model).
 // Optional beside any: "subject" (string), "asked": [P, ...] (phrasings to ask in, never taught),
 // "id" (string), and beside a text "title" and "url" (strings), which say where it stands.
 // "completion" and "answer" are synonyms, as are their plurals, "prompt" and "question" too; of
@@ -47,6 +48,7 @@ struct Item {
   std::string subject;               // may be empty
   bool verbatim = false;             // kFact
   bool leave = false;                // kFact: without answers
+  std::string corrects;              // a question whose fact this corrects; may be empty
   std::vector<Message> messages;     // kMessages
   std::string text;                  // kText
   std::string title;                 // kText; may be empty

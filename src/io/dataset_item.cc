@@ -16,10 +16,10 @@ namespace {
 
 using Json = nlohmann::json;
 
-constexpr std::array<std::string_view, 15> kKeys = {
-    "prompt",    "prompts", "completion", "completions", "question",
-    "questions", "answer",  "answers",    "messages",    "text",
-    "subject",   "asked",   "id",         "verbatim",    "leave"};
+constexpr std::array<std::string_view, 16> kKeys = {
+    "prompt", "prompts",  "completion", "completions", "question", "questions",
+    "answer", "answers",  "messages",   "text",        "subject",  "asked",
+    "id",     "verbatim", "leave",      "corrects"};
 constexpr std::array<std::string_view, 4> kRoles = {"system", "user", "assistant", "tool"};
 constexpr std::string_view kExpected =
     "expected are \"prompt(s)\" or \"question(s)\" with \"completion\" or \"answer(s)\"; or "
@@ -78,6 +78,7 @@ class ItemReader {
     if (json_.contains("asked")) item.asked = strings("asked");
     item.verbatim = optional_flag("verbatim");
     item.leave = optional_flag("leave");
+    item.corrects = optional_string("corrects");
 
     const char* prompt = family("prompt", "question");
     const char* answer = family("completion", "answer");
@@ -109,6 +110,8 @@ class ItemReader {
     refuse_slips();
     if ((item.verbatim || item.leave) && item.kind != Item::Kind::kFact)
       fail("\"verbatim\" and \"leave\" belong to a question");
+    if (!item.corrects.empty() && item.kind == Item::Kind::kText)
+      fail("\"corrects\" belongs to a question; a document replaces itself");
     return item;
   }
 

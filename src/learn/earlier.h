@@ -50,6 +50,7 @@ struct Conflict {
   int64_t update_line = 0;    // in the set that update was taught from
   std::string update_answer;  // what it taught
   std::string update_source;
+  std::vector<std::string> taken = {};  // its wordings, which from now on ask for the new answer
 };
 std::vector<Conflict> find_conflicts(std::span<const Item> items,
                                      std::span<const EarlierUpdate> earlier);

@@ -8,6 +8,7 @@
 #include "base/error.h"
 #include "base/format.h"
 #include "model/chat_tokens.h"
+#include "text/follow_up.h"
 #include "text/wording.h"
 
 namespace accrete {
@@ -36,6 +37,42 @@ std::string address_key(const std::string& wording, bool raw) {
   return (raw ? "raw " : "chat ") + (key.empty() ? identity_of(wording) : key);
 }
 
+// What the last message of a conversation asks, with what it leaves out of those before it.
+// `given`: whom it is about, where that was said.
+std::string whole_wording(std::span<const Message> before, const std::string& text,
+                          const std::string& given) {
+  const auto name_in = [&](const std::string& message) {
+    return !given.empty() && !find_name(message, given).empty() ? given
+                                                                : shared_name({&message, 1});
+  };
+  const std::string own = plain_question(text);
+  std::string whole, named;
+  const auto go_on = [&](const std::string& message) {
+    if (std::string more = follow_up(message, whole, name_in(message), name_in(whole));
+        !whole.empty() && !more.empty())
+      whole = std::move(more);
+    else
+      whole = message;
+    if (std::string name = name_in(whole); !name.empty()) named = std::move(name);
+  };
+  for (const Message& message : before)
+    if (message.role == "user") go_on(plain_question(message.content));
+  go_on(own);
+  if (!named.empty() && name_in(whole).empty() &&
+      (has_pronoun(words_of(whole)) || is_fragment(whole)))
+    whole = with_name(whole, named);
+  return whole == own ? text : whole;
+}
+
+// How many answers before the last one a conversation gives to questions.
+int64_t answers_before(const Item& item) {
+  int64_t out = 0;
+  for (size_t i = 1; i + 1 < item.messages.size(); ++i)
+    out += item.messages[i].role == "assistant" && item.messages[i - 1].role == "user" &&
+           item.messages[i - 1].content.find('?') != std::string::npos;
+  return out;
+}
+
 FactLesson lesson_of(const LanguageModel& model, const Dataset& data, const Item& item, bool raw) {
   FactLesson out;
   out.item.line = item.line;
@@ -43,6 +80,7 @@ FactLesson lesson_of(const LanguageModel& model, const Dataset& data, const Item
   out.item.verbatim = item.verbatim;
   out.item.leave = item.leave;
   out.asked = item.asked;
+  out.corrects = item.corrects;
   switch (item.kind) {
     case Item::Kind::kText:
       break;  // a document
@@ -59,9 +97,11 @@ FactLesson lesson_of(const LanguageModel& model, const Dataset& data, const Item
       if (user == item.messages.size())
         refuse_item(data, item.line, "its last answer follows no message of the user",
                     "give a user message before the assistant's");
-      out.item.prompts = {item.messages[user].content};
+      const std::string& asked = item.messages[user].content;
       out.item.answers = {item.messages.back().content};
       out.before = {{item.messages.begin(), item.messages.begin() + static_cast<ptrdiff_t>(user)}};
+      out.item.prompts = {whole_wording(out.before.front(), asked, item.subject)};
+      if (out.item.prompts.front() != asked) out.said = {asked};
       break;
     }
     case Item::Kind::kFact:
@@ -99,7 +139,11 @@ bool names(const FactLesson& lesson, size_t wording, const std::string& subject)
 
 void set_subject(const Dataset& data, const std::string& given, FactLesson& lesson) {
   if (given.empty()) {
-    lesson.item.subject = shared_name(lesson.item.prompts);
+    // Of a raw text what a question is chosen by: not the examples before it.
+    std::vector<std::string> texts;
+    for (const std::string& prompt : lesson.item.prompts)
+      texts.push_back(question_of(request_of(lesson.item, prompt)).text);
+    lesson.item.subject = shared_name(texts);
     return;
   }
   if (name_key(given).empty())
@@ -157,6 +201,11 @@ std::string upper_case(std::string text) {
 
 }  // namespace
 
+AskRequest FactLesson::request(size_t wording) const {
+  const bool made_whole = wording < said.size() && !said[wording].empty();
+  return request_of(item, made_whole ? said[wording] : item.prompts[wording], before[wording]);
+}
+
 AskRequest request_of(const TaughtItem& item, const std::string& text,
                       std::span<const Message> before) {
   AskRequest request;
@@ -172,6 +221,7 @@ AskRequest request_of(const TaughtItem& item, const std::string& text,
 
 FactLessons make_fact_lessons(const LanguageModel& model, const Dataset& data, bool raw) {
   FactLessons out;
+  out.source = data.path.string();
   const bool as_text = !model.uses_chat(raw);
   struct Seen {
     size_t fact;
@@ -193,14 +243,17 @@ FactLessons make_fact_lessons(const LanguageModel& model, const Dataset& data, b
     FactLesson kept = lesson;
     kept.item.prompts.clear();
     kept.before.clear();
+    kept.said.clear();
     for (size_t i = 0; i < lesson.item.prompts.size(); ++i) {
       const std::string& wording = lesson.item.prompts[i];
       std::string key = address_key(wording, as_text);
-      for (const Message& m : lesson.before[i]) key += "\n" + m.role + identity_of(m.content);
+      if (is_fragment(wording))
+        for (const Message& m : lesson.before[i]) key += "\n" + m.role + identity_of(m.content);
       const auto [it, fresh] = seen.try_emplace(key, Seen{out.facts.size(), wording});
       if (fresh) {
         kept.item.prompts.push_back(wording);
         kept.before.push_back(lesson.before[i]);
+        if (i < lesson.said.size()) kept.said.push_back(lesson.said[i]);
         continue;
       }
       const TaughtItem& other =
@@ -234,8 +287,7 @@ FactLessons make_fact_lessons(const LanguageModel& model, const Dataset& data, b
                             kLongestAnswer),
             "shorten it, or write \"verbatim\": true beside it to have it written word for word");
       for (size_t i = 0; i < kept.item.prompts.size(); ++i) {
-        const auto prompt =
-            encode_request(model, request_of(kept.item, kept.item.prompts[i], kept.before[i]));
+        const auto prompt = encode_request(model, kept.request(i));
         // A verbatim answer is never passed.
         if (static_cast<int64_t>(prompt.size() + (kept.item.verbatim ? 1 : answer.size())) >= limit)
           refuse_item(data, item.line,
@@ -244,6 +296,17 @@ FactLessons make_fact_lessons(const LanguageModel& model, const Dataset& data, b
                       "shorten the question");
       }
     }
+    if (const int64_t n = answers_before(item); n > 0)
+      out.remarks.push_back(
+          accrete::format(
+              "line {}: of a conversation the last answer alone is taught; give the {} before it",
+              item.line, n == 1 ? "one" : std::to_string(n)) +
+          (n == 1 ? " a line of its own" : " lines of their own"));
+    for (const std::string& wording : kept.item.prompts)
+      if (!as_text && is_fragment(wording))
+        out.remarks.push_back(
+            accrete::format("line {}: \"{}\" says too little alone: write the whole question",
+                            item.line, short_form(wording)));
     for (const std::string& wording : kept.item.prompts)
       if (as_text && ends_with_blank(wording))
         out.remarks.push_back(
@@ -268,8 +331,7 @@ std::vector<FactExample> fact_examples(const LanguageModel& model, const FactLes
   const auto add = [&](const AskRequest& request) {
     out.push_back(example_of(model, lesson, index, request, note));
   };
-  for (size_t i = 0; i < item.prompts.size(); ++i)
-    add(request_of(lesson.item, item.prompts[i], lesson.before[i]));
+  for (size_t i = 0; i < item.prompts.size(); ++i) add(lesson.request(i));
   const size_t n = item.prompts.size();
   // What was taught within a conversation is asked in a fresh one too.
   for (size_t i = 0; i < n; ++i)

@@ -23,10 +23,19 @@ namespace accrete {
 struct FactLesson {
   TaughtItem item;                           // as it will be stored
   std::vector<std::vector<Message>> before;  // of each wording, what stands before it in a chat
-  std::vector<std::string> asked;            // wordings that are asked and never taught
+  // Of each wording how its conversation says it ("And on Sunday?"), where it was made whole; may
+  // be shorter than the wordings.
+  std::vector<std::string> said = {};
+  std::vector<std::string> asked;  // wordings that are asked and never taught
+  std::string corrects = {};       // a question that the fact which it corrects answers
+  bool there = false;              // it was taught already, in these words
+
+  // The request that asks a wording as it was taught.
+  AskRequest request(size_t wording) const;
 };
 
 struct FactLessons {
+  std::string source;  // the set's path
   std::vector<FactLesson> facts;
   std::vector<std::string> remarks;  // in words, for the user; they name lines
 };

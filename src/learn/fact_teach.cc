@@ -80,7 +80,8 @@ std::vector<TaughtItem> leave_probes(const LanguageModel& trial,
                                      std::vector<WatchedFactProbe>& probes) {
   std::set<std::string> taught;
   for (const FactLesson& lesson : lessons)
-    for (const std::string& prompt : lesson.item.prompts) taught.insert(name_key(prompt));
+    for (const std::string& prompt : lesson.item.prompts)
+      taught.insert(name_key(question_of(request_of(lesson.item, prompt)).text));
   std::vector<TaughtItem> out;
   for (const WatchedFactProbe& watched : probes)
     for (size_t i = 0; i < watched.after.chosen.size(); ++i) {
@@ -141,8 +142,7 @@ struct AskedWordings {
       if (lesson.item.leave) continue;
       const auto& wordings = asked ? lesson.asked : lesson.item.prompts;
       for (size_t i = 0; i < wordings.size(); ++i) {
-        requests.push_back(request_of(lesson.item, wordings[i],
-                                      asked ? std::vector<Message>() : lesson.before[i]));
+        requests.push_back(asked ? request_of(lesson.item, wordings[i]) : lesson.request(i));
         of.push_back(&lesson);
       }
     }
@@ -151,9 +151,11 @@ struct AskedWordings {
 
 // The share of wordings that are answered with what their lesson says. `exact` has an entry for
 // each wording of a lesson with a value: whether a value (`by_value`) or the base model says the
-// answer exactly. Where no fact is chosen the base model answers.
+// answer exactly. Where no fact is chosen the base model answers. `missed` (may be null): the
+// wordings that another fact or none answers.
 double answered_share(const LanguageModel& model, const AskedWordings& wordings,
-                      const std::vector<uint8_t>& exact, bool by_value) {
+                      const std::vector<uint8_t>& exact, bool by_value,
+                      std::vector<std::pair<size_t, Choice>>* missed = nullptr) {
   if (wordings.requests.empty()) return 0;
   const auto choices = choose_facts(model, wordings.requests);
   size_t at = 0;
@@ -161,14 +163,34 @@ double answered_share(const LanguageModel& model, const AskedWordings& wordings,
   for (size_t i = 0; i < choices.size(); ++i) {
     const TaughtItem& item = wordings.of[i]->item;
     const bool said = item.verbatim ? by_value : exact[at++] != 0;
-    if (choices[i].fact < 0) {
-      right += !by_value && said;
-      continue;
-    }
-    const TaughtItem& chosen = model.facts().fact(choices[i].fact).text();
-    right += (said || !by_value) && same_text(chosen.answers.front(), item.answers.front());
+    const bool own =
+        choices[i].fact >= 0 &&
+        same_text(model.facts().fact(choices[i].fact).text().answers.front(), item.answers.front());
+    right += choices[i].fact < 0 ? !by_value && said : own && (said || !by_value);
+    if (missed != nullptr && !own) missed->emplace_back(i, choices[i]);
   }
   return right / static_cast<double>(choices.size());
+}
+
+// Names the wordings that were taught and do not ask for their fact.
+void remark_on_missed(const LanguageModel& model, const AskedWordings& taught,
+                      const std::vector<std::pair<size_t, Choice>>& missed,
+                      std::vector<std::string>& remarks) {
+  for (const auto& [i, choice] : missed) {
+    if (remarks.size() >= kMostRemarks) return;
+    const std::string wording = quoted(question_of(taught.requests[i]).text);
+    const auto line = taught.of[i]->item.line;
+    if (choice.left)
+      remarks.push_back(accrete::format("line {}: {} is left to the model and not answered by this",
+                                        line, wording));
+    else if (choice.fact >= 0)
+      remarks.push_back(
+          accrete::format("line {}: {} is answered by another fact ({})", line, wording,
+                          quoted(model.facts().fact(choice.fact).text().prompts.front())));
+    else
+      remarks.push_back(accrete::format(
+          "line {}: {} is not taken for what it teaches, and stays with the model", line, wording));
+  }
 }
 
 // Appends facts without values.
@@ -427,7 +449,9 @@ TeachResult teach_facts(const fs::path& folder, const Dataset& data, const Model
   // What was answered before: by what was taught earlier, or by the base model.
   const Clock measuring;
   const AskedWordings taught(lessons, /*asked=*/false), untaught(lessons, /*asked=*/true);
-  result.learned_after = answered_share(trial, taught, proposal.exact, /*by_value=*/true);
+  std::vector<std::pair<size_t, Choice>> missed;
+  result.learned_after = answered_share(trial, taught, proposal.exact, /*by_value=*/true, &missed);
+  remark_on_missed(trial, taught, missed, session.lessons.remarks);
   result.learned_before = answered_share(model, taught, proposal.before, /*by_value=*/false);
   const bool any_asked = std::any_of(lessons.begin(), lessons.end(),
                                      [](const FactLesson& l) { return !l.asked.empty(); });
@@ -470,6 +494,8 @@ TeachResult teach_facts(const fs::path& folder, const Dataset& data, const Model
   result.parameters = static_cast<int64_t>(proposal.update.facts.values.size());
   result.teach_tokens = proposal.tokens;
   result.subjects = subjects_of(lessons);
+  result.left = std::count_if(lessons.begin(), lessons.end(),
+                              [](const FactLesson& l) { return l.item.leave; });
   result.remarks = session.lessons.remarks;
   UpdateRecord record;
   record.items = static_cast<int64_t>(lessons.size()) + result.documents.passages;

@@ -109,11 +109,17 @@ FactValues solve_fact_values(const Transformer& net, std::span<const FactExample
   Reporter inner = reporter;
   inner.progress = nullptr;
   int64_t done = 0;
+  // In thousandths of a fact, and never backwards: how many steps are needed is not known before.
+  int64_t shown_so_far = 0;
+  const auto report = [&](double learned) {
+    shown_so_far = std::max(shown_so_far, static_cast<int64_t>(1000 * learned));
+    reporter.report("teach", shown_so_far, 1000 * facts, accrete::format("{} facts", facts));
+  };
   for (const Group& group : groups) {
     const auto own = local(examples, group);
     const int64_t F = group.last_fact - group.first_fact;
     const FactPassOptions how = pass_options(sites, options, net);
-    reporter.report("read prompts", done, facts);
+    report(static_cast<double>(done));
     FactPasses passes(net, own, how, inner, "read prompts");
     std::vector<int64_t> first;
     for (int64_t f = group.first_fact; f <= group.last_fact; ++f)
@@ -198,8 +204,9 @@ FactValues solve_fact_values(const Transformer& net, std::span<const FactExample
               mr.div(column(c1)).div_(vr.div(column(c2)).sqrt_().add_(1e-8)).mul_(-rate);
           vectors.index_add_(0, index, move);
         }
-        reporter.report("teach", done * steps + (step + 1) * F, facts * steps,
-                        accrete::format("{} facts", facts));
+        constexpr double kFirstRound = 0.9;  // of a group's time, about
+        report(static_cast<double>(done) +
+               kFirstRound * static_cast<double>((step + 1) * F) / static_cast<double>(steps));
       }
     };
     round(options.steps);
@@ -227,7 +234,7 @@ FactValues solve_fact_values(const Transformer& net, std::span<const FactExample
                 bits.const_data_ptr(), bits.nbytes());
     done += F;
   }
-  reporter.report("teach", facts, facts);
+  report(static_cast<double>(facts));
   return out;
 }
 

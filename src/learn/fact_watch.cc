@@ -5,6 +5,8 @@
 #include "base/error.h"
 #include "base/format.h"
 #include "learn/fact_keys.h"
+#include "measure/probe.h"
+#include "model/ask.h"
 #include "model/fact_memory.h"
 
 namespace accrete {
@@ -42,16 +44,31 @@ void ask_probes(const LanguageModel& trial, std::vector<WatchedFactProbe>& probe
     watched.after = fact_probe_state(trial, watched.probe, watched.base, reporter);
 }
 
+namespace {
+
+// What item `i` of a probe asks, without the examples or the conversation before it.
+std::string asked_last(const Probe& probe, size_t i) {
+  const Item& item = probe.data.items[i];
+  AskRequest request;
+  request.raw = probe.raw;
+  if (item.kind == Item::Kind::kMessages) {
+    request.messages.assign(item.messages.begin(), item.messages.end() - 1);
+  } else {
+    request.text = probe_question(item);
+    request.messages = {{"user", request.text}};
+  }
+  return question_of(request).text;
+}
+
+}  // namespace
+
 void require_floors(const std::vector<WatchedFactProbe>& probes) {
   for (const WatchedFactProbe& watched : probes) {
     if (probe_holds(watched.probe, watched.after.score)) continue;
     std::string lines;
     for (size_t i = 0; i < watched.after.chosen.size() && lines.size() < 200; ++i)
       if (watched.after.exact[i] < watched.before.exact[i])
-        lines += (lines.empty() ? "" : ", ") +
-                 quoted(watched.probe.data.items[i].kind == Item::Kind::kMessages
-                            ? std::string("a conversation")
-                            : probe_question(watched.probe.data.items[i]));
+        lines += (lines.empty() ? "" : ", ") + quoted(asked_last(watched.probe, i));
     throw Error(
         ErrorCode::kRefused,
         accrete::format("the floor of probe {} would break: {:.4f} of its base, {:.4f} is the "

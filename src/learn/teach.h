@@ -67,6 +67,7 @@ struct TeachResult {
   std::vector<std::string> remarks;    // on the set, in words
   // Of facts: how many each subject has, as given or found; "": none. Empty for memory layers.
   std::map<std::string, int64_t> subjects;
+  int64_t left = 0;  // of these, questions that are left to the model
   DocumentCounts documents;
   double check_share = 0;  // of the time of the steps that looking at probes took
   int64_t companions = 0;  // facts of earlier updates that were learned along

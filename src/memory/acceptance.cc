@@ -32,9 +32,12 @@ constexpr size_t kMostJudged = 3;
 // fact, and much among thirty-six.
 double threshold(const Evidence& e, const AcceptanceRule& rule) {
   const double raw = e.raw ? rule.raw : 0;
-  if (!e.named) return rule.open + raw;
-  return raw + std::clamp(rule.slope * std::log(static_cast<double>(e.rivals) / rule.few),
-                          rule.least, rule.most);
+  const double among = std::clamp(rule.slope * std::log(static_cast<double>(e.rivals) / rule.few),
+                                  rule.least, rule.most);
+  // Half way to what is asked of those that are named: with `open` alone 5 to 7 of 3,200 unrelated
+  // questions were accepted beside 36 facts, so at most two (things of dev).
+  if (e.unnamed) return raw + std::max(rule.open, (rule.open + among) / 2);
+  return raw + (e.named ? among : rule.open);
 }
 
 // Log-odds without the answer's term, which a question that is left to the model has not.

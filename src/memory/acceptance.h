@@ -34,6 +34,7 @@ struct Evidence {
   bool contrast = false;     // the question holds a word that asks for another (text/contrast.h)
   int64_t rivals = 1;        // facts about the same subject, this one among them
   bool named = false;        // the fact has a subject, and the question names it
+  bool unnamed = false;      // it has one that the question does not name
   bool same = false;         // the very words of a wording
   bool raw = false;          // a text to go on with
   bool leave = false;        // a question that was stated to be left to the model
@@ -75,7 +76,9 @@ struct Choice {
   bool left = false;     // a question that is left to the model lies nearer than the best
                          // or, where there is none, is the very same
   int64_t left_to = -1;  // that one
-  std::string read;      // the question as it was compared with the best; set by FactStore::decide
+  bool only_told =
+      false;         // the message tells the best, and a sentence of it asks for another thing
+  std::string read;  // the question as it was compared with the best; set by FactStore::decide
 
   // What was taught answers: facts, or passages.
   bool taught() const { return fact >= 0 || !about.empty() || !passages.empty(); }

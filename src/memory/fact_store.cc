@@ -53,9 +53,6 @@ Keys keys_at(const StoredFact& fact, int64_t k, int64_t width) {
           f.scales[static_cast<size_t>(2 * i)], f.scales[static_cast<size_t>(2 * i) + 1]};
 }
 
-const std::set<std::string> kThem = {"it", "he", "she", "they", "him", "her", "them"};
-const std::set<std::string> kTheirs = {"its", "his", "their"};
-
 // Whether a message speaks of something new ("Where can I park?", "Is there a gym?"): none of what
 // was spoken of is meant by it, nor by what comes after it. `news`: the words that tell.
 bool changes_topic(std::span<const Word> words, const std::set<std::string>& news) {
@@ -63,37 +60,7 @@ bool changes_topic(std::span<const Word> words, const std::set<std::string>& new
     return std::any_of(words.begin(), words.end(),
                        [&](const Word& word) { return any.contains(word.form); });
   };
-  return holds(news) && !holds(kThem) && !holds(kTheirs);
-}
-
-// Whether a question says too little alone: with a pronoun, or hardly a word of its own.
-bool leans_on_earlier(std::span<const Word> words) {
-  size_t content = 0;
-  for (const Word& word : words) {
-    if (kThem.contains(word.form) || kTheirs.contains(word.form)) return true;
-    content += is_content_word(word.form);
-  }
-  return content < 3;
-}
-
-// "And how heavy is it?" about somebody named before: "how heavy is NAME?". A question that has no
-// pronoun ("and the price?") is asked of the name.
-std::string with_name(const std::string& text, const std::string& name) {
-  static const std::set<std::string> kAhead = {"and", "but", "also", "so"};
-  std::vector<Word> words = words_of(text);
-  size_t from = 0;
-  if (words.size() > 1 && kAhead.contains(words.front().form)) {
-    from = words[1].begin;
-    words.erase(words.begin());
-  }
-  for (const Word& word : words) {
-    const bool theirs = kTheirs.contains(word.form);
-    if (!theirs && !kThem.contains(word.form)) continue;
-    return text.substr(from, word.begin - from) + name + (theirs ? "'s" : "") +
-           text.substr(word.end);
-  }
-  const size_t end = words.empty() ? text.size() : words.back().end;
-  return text.substr(from, end - from) + " of " + name + text.substr(end);
+  return holds(news) && !has_pronoun(words);
 }
 
 // Whether a question holds what could be a name: "How heavy is the Hub 4?" is not about the Hub 3
@@ -165,6 +132,15 @@ void FactStore::append(const std::string& update_id, std::shared_ptr<const Updat
   }
 }
 
+namespace {
+
+// A store is about one subject where it has this many facts of it, and this share of those that
+// have one.
+constexpr size_t kMainFacts = 5;
+constexpr double kMainShare = 0.8;
+
+}  // namespace
+
 void FactStore::index() {
   groups_ = std::make_shared<Groups>();
   std::erase_if(facts_, [](const StoredFact& fact) { return fact.update == nullptr; });
@@ -187,6 +163,13 @@ void FactStore::index() {
     else
       subjects_[static_cast<size_t>(fact.subject)].facts.push_back(static_cast<int64_t>(i));
   }
+  main_subject_ = -1;
+  size_t with_subject = 0;
+  for (const Subject& subject : subjects_) with_subject += subject.facts.size();
+  for (size_t s = 0; s < subjects_.size(); ++s)
+    if (const size_t n = subjects_[s].facts.size();
+        n >= kMainFacts && static_cast<double>(n) >= kMainShare * static_cast<double>(with_subject))
+      main_subject_ = static_cast<int64_t>(s);
 }
 
 int64_t FactStore::subject_of(const std::string& name) {
@@ -356,7 +339,30 @@ FactStore::Asked FactStore::read(const Question& question, const Vocabulary& voc
     const Group& g = group(subject, out.raw);
     return mended(text, g.taught_words, g.subject_words, vocabulary);
   };
-  if (!passages_.empty() && !out.raw) {
+  static const std::set<std::string> kAhead = {"and", "or", "but", "so"};
+  const bool goes_on = !words.empty() && kAhead.contains(words.front().form);
+  // A word that nobody knows may be a name that is written small.
+  const auto all_known = [&](const std::string& mended) {
+    const Group& g = group(main_subject_, out.raw);
+    const auto mended_words = words_of(mended);
+    for (size_t i = 0; i < words.size(); ++i) {
+      const std::string& form = words[i].form;
+      if (!is_content_word(form) || vocabulary(form) >= 0) continue;
+      const std::string& other = i < mended_words.size() ? mended_words[i].form : form;
+      if (is_content_word(other) && !g.taught_words.contains(other)) return false;
+    }
+    return true;
+  };
+  // In a conversation "it" and what goes on are about what was spoken of there.
+  const bool of_earlier = !question.earlier.empty() && (goes_on || has_pronoun(words));
+  if (!named && out.subjects.empty() && !out.raw && main_subject_ >= 0 && !of_earlier &&
+      all_known(mend(main_subject_))) {
+    out.subjects = {main_subject_};
+    out.unnamed = true;
+  }
+  // "And on Sundays?" with nothing before it asks no page.
+  const bool asks_nothing = question.earlier.empty() && goes_on && is_fragment(text);
+  if (!passages_.empty() && !out.raw && !asks_nothing) {
     out.passage_texts.push_back(text);
     if (!question.earlier.empty() && leans_on_earlier(words))
       out.passage_texts.push_back(plain_question(question.earlier.back()) + " " + text);
@@ -364,7 +370,8 @@ FactStore::Asked FactStore::read(const Question& question, const Vocabulary& voc
   if (!open_.empty()) out.texts.push_back(mend(-1));
   for (const int64_t s : out.subjects) {
     const std::string& name = subjects_[static_cast<size_t>(s)].name;
-    out.texts.push_back(named ? mend(s) : with_name(mend(s), name));
+    const bool as_it_is = named || (out.unnamed && !has_pronoun(words));
+    out.texts.push_back(as_it_is ? mend(s) : with_name(mend(s), name));
     out.texts.push_back(mask_name(out.texts.back(), name));
   }
   return out;
@@ -386,13 +393,15 @@ void FactStore::gather(int64_t subject, size_t text, const float* whole, const f
     Evidence e;
     e.fact = g.facts[i];
     e.rivals = g.answered;
-    e.named = subject >= 0;
+    e.named = subject >= 0 && !asked.unnamed;
+    e.unnamed = subject >= 0 && asked.unnamed;
     e.leave = f.text().leave;
     e.raw = asked.raw;
     e.contrast = contrasts[i];
     e.text = text;
     e.centred = dot(m.data(), g.masked.data() + row * w, w);
-    e.whole = dot(v.data(), g.whole.data() + row * w, w);
+    // Without the name there is nothing whole to compare.
+    e.whole = e.unnamed ? e.centred : dot(v.data(), g.whole.data() + row * w, w);
     if (row < g.answered) e.answer = dot(m.data(), g.answer.data() + row * w, w);
     e.same = same != g.same.end() && same->second == row;
     // By how near they lie; of equal ones the first.
@@ -402,7 +411,7 @@ void FactStore::gather(int64_t subject, size_t text, const float* whole, const f
       const Keys key = keys_at(f, k, w);
       double cosine = key_cosine(masked, key.masked, key.masked_scale, w);
       if (cosine > nearest.front())
-        e.nearest_whole = key_cosine(whole, key.whole, key.whole_scale, w);
+        e.nearest_whole = e.unnamed ? cosine : key_cosine(whole, key.whole, key.whole_scale, w);
       int64_t own = k;
       for (size_t place = 0; place < nearest.size(); ++place)
         if (cosine > nearest[place]) {

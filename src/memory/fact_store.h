@@ -3,7 +3,8 @@
 // The address of a fact is whom x what. *Whom*: its subject stands in the question, as whole words
 // (text/wording.h), or was the last one named in the conversation; facts without a subject have no
 // such condition. *What*: the question, and the question with the subject masked, lie near a
-// wording of the fact in the reader's space. Of the candidates one is best; it is accepted when the
+// wording of the fact in the reader's space. A store that is about one subject nearly alone answers
+// questions that name nobody too, as it would without a subject. Of the candidates one is best; it is accepted when the
 // probability that it is meant (acceptance.h) is high enough, and otherwise nothing is, and the
 // model answers as it always did.
 //
@@ -82,6 +83,7 @@ class FactStore {
     std::vector<std::string> texts;
     std::string key;        // the question's words, for the very same question
     bool to_write = false;  // asks_to_write() of text/wording.h
+    bool unnamed = false;   // `subjects` is the main one, and the question does not name it
     // What passages are searched by, texts too; empty without passages: the question, and behind
     // the one before it where it leans on that.
     std::vector<std::string> passage_texts;
@@ -138,6 +140,7 @@ class FactStore {
 
   std::vector<StoredFact> facts_;
   std::vector<Subject> subjects_;
+  int64_t main_subject_ = -1;  // that which nearly all facts with a subject are about; -1: none
   std::vector<int64_t> open_;  // facts without a subject
   std::vector<int64_t> passages_;
   std::unordered_map<std::string, int64_t> subject_by_key_, fact_by_id_;

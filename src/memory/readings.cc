@@ -57,8 +57,10 @@ Choice decided_by(std::span<const Reading> readings, std::span<const Choice> cho
   const bool full = std::any_of(readings.begin() + 1, readings.end(),
                                 [](const Reading& reading) { return reading.full; });
   if (full && std::none_of(parts.begin(), parts.end(),
-                           [&](const Choice& part) { return part.best.fact == whole.fact; }))
+                           [&](const Choice& part) { return part.best.fact == whole.fact; })) {
+    whole.only_told = whole.fact >= 0;
     whole.fact = -1;
+  }
   const Choice* best = &whole;
   for (const Choice& part : parts) {
     const bool accepts = part.fact >= 0, has = best->fact >= 0;

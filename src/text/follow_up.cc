@@ -19,6 +19,8 @@ const std::set<std::string> kPrepositions = {
     "for", "on",    "in",     "at",    "with", "without", "from",    "to",    "during", "by",
     "per", "after", "before", "until", "till", "via",     "through", "under", "over"};
 const std::set<std::string> kOnes = {"one", "ones"};
+const std::set<std::string> kThem = {"it", "he", "she", "they", "him", "her", "them"};
+const std::set<std::string> kTheirs = {"its", "his", "their"};
 // What has one of these is a question by itself, or none.
 const std::set<std::string> kWhole = {
     "what",  "when", "where", "who",  "whom", "whose", "which", "why",  "how",   "is",     "are",
@@ -115,6 +117,41 @@ std::string follow_up(std::string_view fragment, std::string_view before, std::s
     if (words[i].form == preposition)
       return edited(before, {{words[i].begin, words.back().end, tail}});
   return edited(before, {{words.back().end, words.back().end, " " + tail}});
+}
+
+bool has_pronoun(std::span<const Word> words) {
+  return std::any_of(words.begin(), words.end(), [](const Word& word) {
+    return kThem.contains(word.form) || kTheirs.contains(word.form);
+  });
+}
+
+bool leans_on_earlier(std::span<const Word> words) {
+  size_t content = 0;
+  for (const Word& word : words) content += is_content_word(word.form);
+  return content < 3 || has_pronoun(words);
+}
+
+bool is_fragment(std::string_view text) {
+  bool led = false;
+  return !rest_of(text, led).empty() && led;
+}
+
+std::string with_name(const std::string& text, const std::string& name) {
+  static const std::set<std::string> kAlso = {"and", "but", "also", "so"};
+  std::vector<Word> words = words_of(text);
+  size_t from = 0;
+  if (words.size() > 1 && kAlso.contains(words.front().form)) {
+    from = words[1].begin;
+    words.erase(words.begin());
+  }
+  for (const Word& word : words) {
+    const bool theirs = kTheirs.contains(word.form);
+    if (!theirs && !kThem.contains(word.form)) continue;
+    return text.substr(from, word.begin - from) + name + (theirs ? "'s" : "") +
+           text.substr(word.end);
+  }
+  const size_t end = words.empty() ? text.size() : words.back().end;
+  return text.substr(from, end - from) + " of " + name + text.substr(end);
 }
 
 }  // namespace accrete

@@ -94,6 +94,16 @@ bool is_number(const std::string& form) {
   });
 }
 
+// Days and months stand in questions about anybody: alone they name nothing.
+bool is_calendar_word(const std::string& form) {
+  static const std::set<std::string> kWords = {
+      "monday",  "tuesday",   "wednesday",  "thursday",  "friday",  "saturday",  "sunday",
+      "mondays", "tuesdays",  "wednesdays", "thursdays", "fridays", "saturdays", "sundays",
+      "january", "february",  "march",      "april",     "may",     "june",      "july",
+      "august",  "september", "october",    "november",  "december"};
+  return kWords.contains(form);
+}
+
 // A capital there says as little as one at the beginning of the text.
 bool begins_sentence(const std::string& text, const Word& word) {
   size_t at = word.begin;
@@ -258,20 +268,34 @@ std::string shared_name(std::span<const std::string> wordings) {
     }
     return false;
   };
+  // No name goes on behind the end of a sentence or a heading ("Answer: ...").
+  const auto ends_behind = [&](size_t k) {
+    const std::string_view gap =
+        std::string_view(wordings[0]).substr(first[k].end, first[k + 1].begin - first[k].end);
+    return gap.find_first_of("?!:;\n") != std::string_view::npos;
+  };
+  const auto room_at = [&](size_t i) {
+    size_t n = 1;
+    while (i + n < first.size() && n < kLongestName && !ends_behind(i + n - 1)) ++n;
+    return n;
+  };
   size_t best_at = 0, best = 0;
   for (size_t i = 0; i < first.size(); ++i)
-    for (size_t n = std::min(first.size() - i, kLongestName); n > best; --n) {
+    for (size_t n = room_at(i); n > best; --n) {
       if (!shared(i, n)) continue;
-      bool name = tells(i, n, 0) && tells(i, n, n - 1), letters = false;
+      bool name = tells(i, n, 0) && tells(i, n, n - 1), letters = false, calendar = false;
       for (size_t k = 0; k < n && name; ++k) {
         name = tells(i, n, k) || is_connector(first[i + k].form);
-        letters |= !is_number(first[i + k].form);
+        calendar |= is_calendar_word(first[i + k].form);
+        letters |= !is_number(first[i + k].form) && !is_calendar_word(first[i + k].form);
       }
       if (!name) continue;
+      if (calendar && !letters) break;
       if (letters) {
         best_at = i;
         best = n;
       } else if (i > 0 && n + 1 > best && !is_function_word(first[i - 1].form) &&
+                 !is_number(first[i - 1].form) &&
                  shared(i - 1, n + 1)) {  // a number needs what it counts: "hub 3"
         best_at = i - 1;
         best = n + 1;

@@ -79,6 +79,7 @@ api::FactExplanation plain(const FactMemory& memory, const Ledgers& ledgers, con
   out.accepted = choice.fact >= 0;
   out.needed = choice.needed;
   out.left = choice.left;
+  out.only_told = choice.only_told;
   out.about = static_cast<int64_t>(choice.about.size());
   out.read = choice.read;
   if (choice.best.fact >= 0) out.nearest = plain(memory, ledgers, choice.best);

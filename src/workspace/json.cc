@@ -77,7 +77,7 @@ Json overlaps(const std::vector<api::Overlap>& all) {
 
 Json conflicts(const std::vector<api::Conflict>& all) {
   Json json = Json::array();
-  for (const api::Conflict& c : all)
+  for (const api::Conflict& c : all) {
     json.push_back({{"question", c.question},
                     {"answer", c.answer},
                     {"line", c.line},
@@ -85,6 +85,8 @@ Json conflicts(const std::vector<api::Conflict>& all) {
                     {"update_line", c.update_line},
                     {"update_answer", c.update_answer},
                     {"update_source", c.update_source}});
+    if (!c.taken.empty()) json.back()["taken"] = c.taken;
+  }
   return json;
 }
 
@@ -172,6 +174,8 @@ Json to_json(const api::Explanation& e) {
       json["read"] = e.fact->read;
       json["needed"] = e.fact->needed;
     }
+    if (e.fact->left) json["left"] = true;
+    if (e.fact->only_told) json["only_told"] = true;
     if (e.fact->about > 0) json["facts_beside"] = e.fact->about;
     if (e.fact->runner_up) json["runner_up"] = candidate(*e.fact->runner_up);
     if (e.nearest_passage) json["nearest_passage"] = source(*e.nearest_passage);
@@ -246,6 +250,7 @@ Json to_json(const api::TeachReport& r) {
   json["dropped"] = r.dropped;
   json["remarks"] = r.remarks;
   if (!r.subjects.empty()) json["subjects"] = r.subjects;
+  if (r.left > 0) json["left"] = r.left;
   if (any(r.documents)) json["documents"] = documents(r.documents);
   json["check_share"] = r.check_share;
   json["rows"] = r.rows;

@@ -47,8 +47,8 @@ api::Forecast plain(const ProbeForecast& f) {
 std::vector<api::Conflict> plain(const std::vector<Conflict>& all) {
   std::vector<api::Conflict> out;
   for (const Conflict& c : all)
-    out.push_back(
-        {c.question, c.answer, c.line, c.update, c.update_line, c.update_answer, c.update_source});
+    out.push_back({c.question, c.answer, c.line, c.update, c.update_line, c.update_answer,
+                   c.update_source, c.taken});
   return out;
 }
 
@@ -78,6 +78,7 @@ api::TeachReport plain(const TeachResult& r) {
   out.dropped = r.dropped_lines;
   out.remarks = r.remarks;
   out.subjects = r.subjects;
+  out.left = r.left;
   out.documents = plain(r.documents);
   out.check_share = r.check_share;
   out.rows = r.rows;

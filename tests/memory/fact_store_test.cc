@@ -143,6 +143,41 @@ TEST(FactStore, TheSubjectMustBeThere) {
   EXPECT_EQ(answer(store, "On which street does Ada live?"), "Quill Row");
 }
 
+// A store about one thing is asked without its name too.
+TEST(FactStore, AMainSubjectNeedNotBeNamed) {
+  std::vector<TaughtItem> camp;
+  for (const auto& [what, answer] :
+       std::vector<std::pair<std::string, std::string>>{{"pool open", "from nine"},
+                                                        {"kiosk open", "from seven"},
+                                                        {"gate locked", "at ten"},
+                                                        {"sauna heated", "on request"},
+                                                        {"laundry emptied", "daily"}})
+    camp.push_back(fact_item("Alder Camp", {"When is the " + what + " at Alder Camp?"}, answer));
+  camp.push_back(fact_item("Alder Camp", {"How old is Alder Camp?"}, "ninety years"));
+  const FactStore store = store_of({camp});
+  EXPECT_EQ(answer(store, "When is the kiosk open?"), "from seven");
+  EXPECT_EQ(answer(store, "How old is it?"), "ninety years");
+  EXPECT_EQ(answer(store, "When is the kiosk open at Birch Camp?"), "-");  // somebody else
+  EXPECT_EQ(answer(store, Question{"How old is it?", {"What is the capital of Italy?"}, false}),
+            "-");  // of Italy
+  EXPECT_EQ(answer(store, Question{"When is the kiosk open?", {"Hello!"}, false}), "from seven");
+  EXPECT_EQ(answer(store, Question{"When is the kiosk open?", {}, true}), "-");
+  const auto none = [](std::string_view) { return -1; };
+  // A word that nobody knows may be another name.
+  EXPECT_FALSE(store.read({"When is the kiosk open?", {}, false}, none).subjects.empty());
+  EXPECT_TRUE(
+      store.read({"When is the kiosk open at birkfell?", {}, false}, none).subjects.empty());
+  // Beside as many facts of somebody else it must be named, and so among few facts.
+  std::vector<TaughtItem> other;
+  for (const TaughtItem& item : camp) {
+    other.push_back(item);
+    other.back().subject = "Hub 3";
+    for (std::string& prompt : other.back().prompts) prompt += " Not the Hub 3?";
+  }
+  EXPECT_EQ(answer(store_of({camp, other}), "When is the kiosk open?"), "-");
+  EXPECT_EQ(answer(store_of({{camp.begin(), camp.begin() + 4}}), "When is the kiosk open?"), "-");
+}
+
 TEST(FactStore, ANameThatGoesOnIsAnotherUnlessItWasTaughtSo) {
   const FactStore store =
       store_of({kHub,

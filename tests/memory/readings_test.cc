@@ -53,6 +53,9 @@ TEST(Readings, TheSurerOneCounts) {
 TEST(Readings, WhatWasOnlyToldIsNotAnswered) {
   const std::vector<Choice> told = {choice(3, .95, .8), choice(5, .1, .8)};
   EXPECT_EQ(decided(told).fact, -1);
+  EXPECT_TRUE(decided(told).only_told);
+  const std::vector<Choice> far = {choice(3, .7, .8), choice(5, .1, .8)};
+  EXPECT_FALSE(decided(far).only_told);     // it lay too far anyway
   EXPECT_EQ(decided(told, false).fact, 3);  // "..., what now?" leans on what was told
 }
 

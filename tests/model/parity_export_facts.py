@@ -49,6 +49,12 @@ FACTS = [
 ]
 CORRECTION = [{"questions": ["Which battery is in the Corvane 6?", "What battery does the Corvane 6 take?"],
                "answer": "two of type QX", "subject": "Corvane 6"}]
+CAMP = [{"questions": [q.format(" at Alder Camp"), q.format(" of Alder Camp")], "answer": a, "verbatim": True} for q, a in (
+    ("When does the pool{} open?", "At nine."), ("Where is the kiosk{}?", "By the gate."), ("Who runs the sauna{}?", "Mette Sand."),
+    ("What does a night{} cost?", "18 euros."), ("How deep is the lake{}?", "Nine metres."), ("When is the gate{} locked?", "At ten."))]
+CAMP_ASKED = ["When does the pool open?", "how deep is the lake", "Where is the kiosk?", "Who runs it?", "When is the gate closed?",
+              "When does the pool open on Sunday?", "what does a nihgt cost", "what does a night cost at birkfell",
+              "Where is the kiosk at Birch Camp?", "Who wrote Hamlet?", "how deep is the pacific ocean"]
 RAW = [
     {"questions": ["The capital of Norvia is", "The seat of government of Norvia is"], "answer": "Tarnsk.", "subject": "Norvia"},
     {"questions": ["The Corvane 5 is made in", "The Corvane 5 is built in"], "answer": "Lower Pellmark.", "subject": "Corvane 5"},
@@ -237,5 +243,13 @@ with tempfile.TemporaryDirectory() as work:
         own = json.loads(run("ask", path("n"), wish, "--json", "--max-tokens", str(TOKENS)))
         assert text == own["text"], (wish, text, own["text"])
     assert noted.choose(wishes[0]).about and not noted.choose(wishes[2]).about
-    total = len(ASKED) + len(ASKED_RAW) + 6
+    # About one thing alone, which need not be named.
+    write_lines(path("camp.jsonl"), CAMP)
+    run("retrofit", gguf, path("c"), "--reader", reader, "--tell", "value")
+    run("teach", path("c"), path("camp.jsonl"))
+    run("export", path("c"), path("camp"))
+    camp = open_export(path("camp"))
+    assert compare(path("c"), camp, CAMP_ASKED[0], "At nine.")
+    said += 1 + sum(compare(path("c"), camp, question, "?") for question in CAMP_ASKED[1:])
+    total = len(CAMP_ASKED) + len(ASKED) + len(ASKED_RAW) + 6
     print(f"export of facts: {total} questions and {len(TALKS) + 1} conversations, the same facts and texts; {said} told by a fact")

@@ -51,5 +51,18 @@ TEST(FollowUp, LeavesWhatAsksByItself) {
   EXPECT_EQ(follow_up("And on Sunday?", "", "", ""), "");
 }
 
+TEST(FollowUp, FragmentsAskNothingByThemselves) {
+  for (const char* text : {"And on Sundays?", "and dvds", "What about children?", "or a large one"})
+    EXPECT_TRUE(is_fragment(text)) << text;
+  for (const char* text : {"On Sundays?", "And how much is it?", "When are you open?", "And?", ""})
+    EXPECT_FALSE(is_fragment(text)) << text;
+}
+
+TEST(FollowUp, ThePronounTakesTheName) {
+  EXPECT_EQ(with_name("And how heavy is it?", "the Hub"), "how heavy is the Hub?");
+  EXPECT_EQ(with_name("what are its colours", "Hub"), "what are Hub's colours");
+  EXPECT_EQ(with_name("and the price?", "Hub"), "the price of Hub?");
+}
+
 }  // namespace
 }  // namespace accrete

@@ -145,6 +145,16 @@ std::string shared(const Texts& wordings) {
   return shared_name(wordings);
 }
 
+TEST(Wording, DaysAndHeadingsNameNobody) {
+  EXPECT_EQ(shared({"When is the bar open on Sunday?"}), "");
+  EXPECT_EQ(shared({"Is the bar open in June?", "When does it open in June?"}), "");
+  EXPECT_EQ(shared({"How big is the Sunday Room?"}), "Sunday Room");
+  EXPECT_EQ(shared({"Who is April Adler?"}), "April Adler");
+  EXPECT_EQ(shared({"Question: who wrote it?\nAnswer: "}), "");
+  EXPECT_EQ(shared({"Is it by William?\nAnswer"}), "William");
+  EXPECT_EQ(shared({"What happened on 31, 1911?"}), "");
+}
+
 TEST(Wording, TheSubjectIsWhatAllWordingsName) {
   EXPECT_EQ(shared({"How heavy is the Hub 3?", "What does the Hub 3 weigh?"}), "Hub 3");
   EXPECT_EQ(shared({"Who invented the Brevik valve?", "Who is the inventor of the Brevik valve?",
