@@ -35,7 +35,7 @@ if(NOT CMAKE_CROSSCOMPILING)
 endif()
 
 # The library. include/accrete/error.h only stands in for base/error.h in the source tree.
-install(FILES include/accrete/accrete.h include/accrete/model.h include/accrete/types.h
+install(FILES include/accrete/accrete.h include/accrete/model.h include/accrete/types.h include/accrete/ledger_types.h
               src/base/error.h
         DESTINATION ${CMAKE_INSTALL_INCLUDEDIR}/accrete)
 set_target_properties(accrete_core PROPERTIES EXPORT_NAME core)

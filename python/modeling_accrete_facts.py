@@ -615,14 +615,14 @@ def asking_parts(message):
             (asks if asking or wishes else rest).append((s, 0, len(sentence), sum(is_content(word.form) for word in words) >= 2))
         later = later_questions(sentence, words)
         if later and begins_question(words, first):
-            asks.append((s, words[first].begin, later[0], False))
-        asks += [(s, begin, end, False) for begin, end in zip(later, later[1:] + [len(sentence)])]
+            asks.append((s, words[first].begin, later[0], None))
+        asks += [(s, begin, end, None) for begin, end in zip(later, later[1:] + [len(sentence)])]
     if not asks and len(rest) == 1:
         asks = rest
     join = lambda texts: " ".join(text for text in texts if text)
     return [(without_joint(sentences[s][begin:end]),
              join(sentences[:s] + [sentences[s][:begin].strip(BLANK)]),
-             join([sentences[s][end:].strip(BLANK)] + sentences[s + 1:]), full) for s, begin, end, full in asks[-8:]]
+             join([sentences[s][end:].strip(BLANK)] + sentences[s + 1:]), bool(full), s, full is None) for s, begin, end, full in asks[-8:]]
 
 
 def is_content(form):
@@ -924,8 +924,9 @@ class Facts:
         parts = [] if raw else asking_parts(question)
         if not parts or whole.left or whole.fact is not None and whole.same:
             return whole
-        full = any(part[3] for part in parts)
-        parts = [self.choose_one(text, [*earlier, *filter(None, (behind, before))], raw, caution) for text, before, behind, _ in parts]
+        full, of_whole = any(part[3] for part in parts), whole.fact
+        places = [part[4:] for part in parts]  # (sentence, whether a clause of it)
+        parts = [self.choose_one(text, [*earlier, *filter(None, (behind, before))], raw, caution) for text, before, behind, *_ in parts]
         if full and all(part.best != whole.fact for part in parts):
             whole.fact = None
         out = whole
@@ -933,6 +934,22 @@ class Facts:
             accepts, has = part.fact is not None, out.fact is not None
             if accepts if accepts != has else part.margin > out.margin:
                 out = part
+        # What several parts ask for, in their order: clauses stand for their sentence, but for those that are less sure.
+        def counts(k):
+            asked = next((part for part, place in zip(parts, places) if place == (places[k][0], False)), whole)
+            fact = of_whole if asked is whole else asked.fact
+            return parts[k].fact is not None and (fact in (None, parts[k].fact) or parts[k].margin > asked.margin)
+        accepted = {}
+        for k, (part, (sentence, clause)) in enumerate(zip(parts, places)):
+            stands = counts(k) if clause else part.fact is not None and not any(
+                place == (sentence, True) and counts(other) for other, place in enumerate(places))
+            if stands:
+                accepted.setdefault(part.fact, part)
+        if len(accepted) > 1 and out.fact in accepted:
+            out, *others = accepted.values()
+            out.also = [other.fact for other in others]
+            if self.settings["tell"] != "value":
+                out.about = out.also + [fact for fact in out.about if fact not in out.also]
         if out.fact is None:
             out.about = out.about or next((one.about for one in [whole, *parts] if one.about and not one.left), [])
         return out
@@ -1066,6 +1083,7 @@ class Choice:
         self.fact, self.best, self.wording, self.probability = fact, best, wording, probability
         self.left, self.next, self.next_probability = False, None, 0.0
         self.same, self.margin = False, -1e9  # the very words of a wording; log-odds above what was needed
+        self.also = []  # facts that other parts of the message ask for
         self.about = []  # other facts that a model that reads is told
 
 
@@ -1176,6 +1194,8 @@ class WithFacts:
         choice = facts.choose(question, earlier, raw, caution)
         chosen = choice.fact
         fact = None if chosen is None else facts.texts[chosen]
+        if choice.also and facts.settings["tell"] == "value":
+            return "\n".join(facts.texts[i]["answers"][0] for i in [chosen, *choice.also]), fact
         if fact is not None and fact["verbatim"]:
             return fact["answers"][0], fact
         vectors, answer, whole, notes = (), [], True, []

@@ -30,7 +30,7 @@ void add_sampling(CLI::App& verb, api::AskOptions& o) {
                 "Name the updates and the lines taught that the answer leans on");
   verb.add_option("--max-tokens", o.max_tokens, "Longest answer")
       ->type_name("TOKENS")
-      ->check(CLI::PositiveNumber)
+      ->check(above_zero())
       ->capture_default_str();
   verb.add_option("--temperature", o.temperature, "Scale of randomness; 0: always the best token")
       ->capture_default_str();
@@ -88,6 +88,7 @@ std::string to_text(const api::FactExplanation& e) {
                         "this wording too\n",
                         e.needed);
   }
+  for (const auto& other : e.also) text += "and by the fact of " + to_text(other);
   if (e.about > 0)
     text += accrete::format("with {} more facts about it in front of the question\n", e.about);
   if (e.runner_up) text += "next: " + to_text(*e.runner_up);

@@ -65,6 +65,10 @@ void add_common(CLI::App& verb, Common& common, const std::string& example = "")
 // --overlay NAME, of verbs that work on the facts of one person or tenant too.
 void add_overlay(CLI::App& verb, Common& common);
 
+// Checks of numbers.
+CLI::Validator above_zero();
+CLI::Validator zero_or_above();
+
 // Help: what an option takes is its type name, and { , } in it are its choices.
 std::shared_ptr<CLI::FormatterBase> help_formatter();
 // Those choices; empty: anything goes.

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <cmath>
 #include <cstdio>
 #include <cstdlib>
 #include <memory>
@@ -125,10 +126,34 @@ void add_common(CLI::App& verb, Common& common, const std::string& example) {
       ->group(kGroup)
       ->capture_default_str();
   verb.add_option("--threads", common.open.threads, "Threads to compute with; 0: every core")
-      ->check(CLI::NonNegativeNumber)
+      ->check(zero_or_above())
       ->group(kGroup)
       ->capture_default_str();
   if (!example.empty()) verb.footer("Example:\n  " + example);
+}
+
+namespace {
+
+CLI::Validator number_check(bool zero) {
+  return {[zero](std::string& text) {
+            char* end = nullptr;
+            const double value = std::strtod(text.c_str(), &end);
+            const bool number = end != text.c_str() && *end == '\0' && std::isfinite(value);
+            if (number && (value > 0 || (zero && value == 0))) return std::string();
+            return accrete::format("a number {} is expected, not {}",
+                                   zero ? "from 0 up" : "above 0", text);
+          },
+          ""};
+}
+
+}  // namespace
+
+CLI::Validator above_zero() {
+  return number_check(false);
+}
+
+CLI::Validator zero_or_above() {
+  return number_check(true);
 }
 
 void add_overlay(CLI::App& verb, Common& common) {

@@ -33,7 +33,7 @@ void add_eval(CLI::App& app, Common& common, Run& run) {
                  "Ask in the phrasings under `asked`, which are never taught");
   verb->add_option("--max-tokens", state->options.max_tokens, "Longest answer")
       ->type_name("TOKENS")
-      ->check(CLI::PositiveNumber)
+      ->check(above_zero())
       ->capture_default_str();
   verb->add_option("--caution", state->options.caution,
                    "Above 0: take fewer questions for what was taught, below 0: more")

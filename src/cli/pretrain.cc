@@ -61,7 +61,7 @@ void add_pretrain(CLI::App& app, Common& common, Run& run) {
   verb->add_option("--max-seconds", state->options.max_seconds,
                    "Stop after so long with a checkpoint, to be resumed; 0: never")
       ->type_name("SECONDS")
-      ->check(CLI::NonNegativeNumber)
+      ->check(zero_or_above())
       ->capture_default_str();
   add_common(*verb, common, "accrete pretrain bench/native.toml --out native");
   verb->callback([state, verb, &common, &run] {

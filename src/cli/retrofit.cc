@@ -40,17 +40,17 @@ void add_retrofit(CLI::App& app, Common& common, Run& run) {
       ->capture_default_str();
   constexpr const char* kVectors = "Models of vectors";
   verb->add_option("--columns", state->options.columns, "Slots of the memory, at most 16384")
-      ->check(CLI::PositiveNumber)
+      ->check(above_zero())
       ->group(kVectors)
       ->capture_default_str();
   verb->add_option("--winners", state->options.winners,
                    "Slots that a row may use; 0: a quarter of them")
-      ->check(CLI::NonNegativeNumber)
+      ->check(zero_or_above())
       ->group(kVectors)
       ->capture_default_str();
   verb->add_option("--ridge", state->options.ridge,
                    "Of the closed form: larger, smaller values, which say less far from the rows")
-      ->check(CLI::PositiveNumber)
+      ->check(above_zero())
       ->group(kVectors)
       ->capture_default_str();
   verb->add_option("--background", state->options.background,

@@ -4,6 +4,7 @@
 #include <nlohmann/json.hpp>
 
 #include "base/error.h"
+#include "base/slips.h"
 #include "cli/cli.h"
 
 namespace accrete::cli {
@@ -20,6 +21,38 @@ int report(const Common& common, std::string_view code, const std::string& messa
                 object.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace).c_str());
   }
   return 1;
+}
+
+// The deepest verb that the arguments named.
+const CLI::App& parsed_verb(const CLI::App& app) {
+  const auto below = app.get_subcommands();
+  return below.empty() ? app : parsed_verb(*below.front());
+}
+
+// An option that the verb does not have, with the one that is nearly it.
+int report_unknown(const CLI::App& app, int argc, char** argv) {
+  const CLI::App& verb = parsed_verb(app);
+  std::vector<std::string> names;
+  for (const CLI::Option* option : verb.get_options())
+    for (const std::string& name : option->get_lnames()) names.push_back("--" + name);
+  std::string path = verb.get_name();
+  for (const CLI::App* above = verb.get_parent(); above != nullptr; above = above->get_parent())
+    path.insert(0, above->get_name() + " ");
+  for (int i = 1; i < argc; ++i) {
+    std::string name = argv[i];
+    name.resize(std::min(name.size(), name.find('=')));
+    if (!name.starts_with("--") || std::find(names.begin(), names.end(), name) != names.end())
+      continue;
+    const std::string near = nearest_word(name, names);
+    std::fprintf(stderr, "accrete: %s has no option %s\n  try: %s\n", path.c_str(), name.c_str(),
+                 near.empty() ? (path + " --help").c_str() : near.c_str());
+    return 2;
+  }
+  std::string more;
+  for (const std::string& text : verb.remaining()) more += (more.empty() ? "" : " ") + text;
+  std::fprintf(stderr, "accrete: %s does not take: %s\n  try: %s --help\n", path.c_str(),
+               more.c_str(), path.c_str());
+  return 2;
 }
 
 }  // namespace
@@ -48,9 +81,15 @@ int run_verbs(std::span<const AddVerb> verbs, int argc, char** argv) {
     if (argc > 1 && argv[1][0] != '-' &&
         std::none_of(known.begin(), known.end(),
                      [&](const CLI::App* verb) { return verb->get_name() == argv[1]; })) {
-      std::fprintf(stderr, "accrete: there is no verb `%s`\n  try: accrete --help\n", argv[1]);
+      std::vector<std::string> names;
+      for (const CLI::App* verb : known) names.push_back(verb->get_name());
+      const std::string near = nearest_word(argv[1], names);
+      std::fprintf(stderr, "accrete: there is no verb `%s`\n  try: accrete %s\n", argv[1],
+                   near.empty() ? "--help" : near.c_str());
       return 2;
     }
+    if (e.get_exit_code() == static_cast<int>(CLI::ExitCodes::ExtrasError))
+      return report_unknown(app, argc, argv);
     const int status = app.exit(e);
     return status == 0 ? 0 : 2;
   }

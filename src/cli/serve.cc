@@ -159,11 +159,11 @@ void add_key(CLI::App& app, Common& common, Run& run) {
   add->add_option("--jobs-a-day", state->quotas.jobs_a_day,
                   "Teaches and merges that it may start in a day; default: no bound")
       ->type_name("N")
-      ->check(CLI::PositiveNumber);
+      ->check(above_zero());
   add->add_option("--items-a-job", state->quotas.items_a_job,
                   "Lines that one teach set may have; default: no bound")
       ->type_name("N")
-      ->check(CLI::PositiveNumber);
+      ->check(above_zero());
   add_common(*add, common, "accrete key add keys.jsonl desk --scope ask --scope teach");
   add->callback([state, &common, &run] {
     run = [state, &common] {

@@ -83,24 +83,24 @@ void add_options(CLI::App& verb, TeachArguments& state, Common& common) {
       ->type_name(kRankings)
       ->capture_default_str();
   verb.add_option("--slots", o.slots, "Rows per memory layer at most; 0: by the size of the set")
-      ->check(CLI::NonNegativeNumber)
+      ->check(zero_or_above())
       ->capture_default_str();
   verb.add_option("--max-seconds", o.max_seconds, "Refuse rather than take longer; 0: no limit")
       ->type_name("SECONDS")
-      ->check(CLI::NonNegativeNumber)
+      ->check(zero_or_above())
       ->capture_default_str();
   verb.add_flag("--raw", o.raw, "Prompts as they are, without the chat template");
   verb.add_option("--steps", o.steps, "Steps of a fact's value at most; default: by the model")
-      ->check(CLI::NonNegativeNumber);
+      ->check(zero_or_above());
   verb.add_option("--rate", o.rate,
                   "First step length of value vectors, in units of what they are added to")
-      ->check(CLI::PositiveNumber);
+      ->check(above_zero());
   verb.add_option("--lambda", o.lambda, "Learning (small, 1e-6) against keeping (large, 1e-4)")
-      ->check(CLI::PositiveNumber)
+      ->check(above_zero())
       ->capture_default_str();
   verb.add_option("--neighbours", o.neighbours,
                   "Prompts about other subjects that are kept as they are, per phrasing")
-      ->check(CLI::NonNegativeNumber)
+      ->check(zero_or_above())
       ->capture_default_str();
   verb.add_flag("--no-gate", state.no_gate, "Let the update speak everywhere (for comparison)");
   verb.add_option("--text-share", o.text_share,

@@ -6,6 +6,7 @@
 
 #include "base/error.h"
 #include "base/format.h"
+#include "base/slips.h"
 #include "io/dataset.h"
 #include "io/dataset_formats.h"
 #include "io/strict_json.h"
@@ -24,25 +25,6 @@ constexpr std::array<std::string_view, 4> kRoles = {"system", "user", "assistant
 constexpr std::string_view kExpected =
     "expected are \"prompt(s)\" or \"question(s)\" with \"completion\" or \"answer(s)\"; or "
     "\"messages\"; or \"text\"";
-
-// How many insertions, deletions, substitutions and swaps of neighbours turn `a` into `b`; 3 stands
-// for more than two.
-size_t slips(std::string_view a, std::string_view b) {
-  constexpr size_t kMany = 3;
-  if (a.size() > b.size() + 2 || b.size() > a.size() + 2) return kMany;
-  std::vector<size_t> before, last(b.size() + 1), row(b.size() + 1);
-  for (size_t j = 0; j <= b.size(); ++j) last[j] = j;
-  for (size_t i = 1; i <= a.size(); ++i) {
-    row[0] = i;
-    for (size_t j = 1; j <= b.size(); ++j) {
-      row[j] = std::min({last[j] + 1, row[j - 1] + 1, last[j - 1] + (a[i - 1] != b[j - 1])});
-      if (i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1])
-        row[j] = std::min(row[j], before[j - 2] + 1);
-    }
-    before = std::exchange(last, row);
-  }
-  return std::min(last[b.size()], kMany);
-}
 
 // Whether `name` is `known` with that many slips, rather than a word of its own. Two slips only in
 // a long key with the same beginning: "object" is no "subject", "answered" no "answers".
@@ -65,6 +47,11 @@ class ItemReader {
  public:
   ItemReader(std::string_view json, std::string_view source, int64_t line)
       : source_(source), line_(line), json_(parse_json(json, source, kLimits, line)) {
+    if (json_.is_array())
+      throw Error(
+          ErrorCode::kFormat,
+          accrete::format("{}:{}: a JSON array where an item is expected", source_, line_),
+          "a list of items goes into a file named .json; of a .jsonl each line is one item");
     if (!json_.is_object())
       fail(
           accrete::format("a JSON {} where an item is expected: {}", json_.type_name(), kExpected));
@@ -158,6 +145,8 @@ class ItemReader {
       fail(accrete::format("{} must be a string, not {}", what, value.type_name()));
     const auto& text = value.get_ref<const std::string&>();
     if (is_blank(text)) fail(accrete::format("{} is empty", what));
+    if (text.find('\0') != std::string::npos)
+      fail(accrete::format("{} holds the character U+0000, which no text has", what));
     return text;
   }
 

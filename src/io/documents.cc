@@ -177,12 +177,20 @@ void list(const fs::path& folder, std::vector<fs::path>& out, std::vector<std::s
   }
 }
 
+bool is_table(const fs::path& path) {
+  const std::string extension = path.extension().string();
+  return extension == ".csv" || extension == ".tsv" || extension == ".xlsx" || extension == ".ods";
+}
+
 void append(const fs::path& path, Dataset& to) {
   const Kind kind = kind_of(path);
   if (kind == Kind::kOther)
     refuse(path, "no kind of file that is read",
-           "documents are .md, .txt, .html and .pdf files, teach sets .jsonl and .json, both of "
-           "these also packed as .zst");
+           is_table(path)
+               ? "write the rows of a table into a .jsonl file, one {\"question\": ..., "
+                 "\"answer\": ...} a line"
+               : "documents are .md, .txt, .html and .pdf files, teach sets .jsonl and .json, both "
+                 "of these also packed as .zst");
   if (kind == Kind::kItems || kind == Kind::kText) {
     if (kind == Kind::kText && path.extension() != ".zst")
       (void)checked_text(read_file(path), path);

@@ -66,6 +66,8 @@ struct PassageChoice {
 
 struct Choice {
   int64_t fact = -1;  // the one that is accepted; -1: none
+  // Facts that other parts of the message ask for, in its order; `fact` answers the first.
+  std::vector<Candidate> also;
   // Other facts that the question may need, for a model that reads notes: the nearest first.
   std::vector<int64_t> about;
   std::vector<PassageChoice> passages;        // that are accepted instead, the likeliest first

@@ -189,7 +189,7 @@ std::vector<PassageEvidence> PassageIndex::search(std::string_view question, con
     PassageEvidence e;
     e.passage = static_cast<int64_t>(i);
     e.words = by_words[i] * each;
-    e.covered = covered[i] * each;
+    e.covered = std::min(1.0, covered[i] * each);
     e.whole = whole[i];
     e.nearest = -1;
     for (int64_t k = 0; k < static_cast<int64_t>(entry.text().prompts.size()); ++k) {

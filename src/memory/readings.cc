@@ -32,6 +32,45 @@ void add_notes(std::span<const Choice> readings, Choice& out) {
   }
 }
 
+// Into `out`, which one of the readings decided, what other parts ask for. The clauses of a
+// sentence stand for it, but for one that is less sure than the sentence: "What dog did he have,
+// and what was its name?" may be one question.
+void add_others(std::span<const Reading> readings, std::span<const Choice> choices, Choice& out) {
+  std::vector<const Choice*> accepted;
+  const auto add = [&](const Choice& one) {
+    if (std::none_of(accepted.begin(), accepted.end(),
+                     [&](const Choice* other) { return other->fact == one.fact; }))
+      accepted.push_back(&one);
+  };
+  const auto with_sentence = [&](size_t i, bool clause) {
+    for (size_t k = 1; k < readings.size(); ++k)
+      if (readings[k].sentence == readings[i].sentence && readings[k].clause == clause) return k;
+    return size_t{0};  // the whole message
+  };
+  const auto counts = [&](size_t i) {
+    const Choice& clause = choices[i];
+    const Choice& whole = choices[with_sentence(i, false)];
+    return clause.fact >= 0 &&
+           (whole.fact < 0 || whole.fact == clause.fact || margin(clause) > margin(whole));
+  };
+  for (size_t i = 1; i < readings.size(); ++i) {
+    if (readings[i].clause) {
+      if (counts(i)) add(choices[i]);
+    } else if (choices[i].fact >= 0) {
+      bool by_clauses = false;
+      for (size_t k = 1; k < readings.size(); ++k)
+        by_clauses |=
+            readings[k].clause && readings[k].sentence == readings[i].sentence && counts(k);
+      if (!by_clauses) add(choices[i]);
+    }
+  }
+  if (accepted.size() < 2 || std::none_of(accepted.begin(), accepted.end(),
+                                          [&](const Choice* one) { return one->fact == out.fact; }))
+    return;
+  out = *accepted.front();
+  for (size_t i = 1; i < accepted.size(); ++i) out.also.push_back(accepted[i]->best);
+}
+
 }  // namespace
 
 std::vector<Reading> readings_of(const Question& question) {
@@ -44,6 +83,8 @@ std::vector<Reading> readings_of(const Question& question) {
     if (!part.behind.empty()) one.question.earlier.push_back(std::move(part.behind));
     if (!part.before.empty()) one.question.earlier.push_back(std::move(part.before));
     one.full = part.full;
+    one.sentence = part.sentence;
+    one.clause = part.clause;
     out.push_back(std::move(one));
   }
   return out;
@@ -67,7 +108,10 @@ Choice decided_by(std::span<const Reading> readings, std::span<const Choice> cho
     if (accepts != has ? accepts : margin(part) > margin(*best)) best = &part;
   }
   Choice out = *best;
-  if (out.fact < 0) add_notes(choices, out);
+  if (out.fact < 0)
+    add_notes(choices, out);
+  else
+    add_others(readings, choices, out);
   return out;
 }
 

@@ -192,6 +192,14 @@ PreparedAsk prepare_ask(const LanguageModel& model, const AskRequest& request,
   if (fact >= 0) {
     const FactMemory& memory = model.facts();
     const TaughtItem& item = memory.fact(fact).text();
+    // Of several facts a model that does not read says one answer after the other.
+    if (!choice.also.empty() && memory.info().tell == Tell::kValue && !request.raw) {
+      std::string all = item.answers.front();
+      for (const Candidate& other : choice.also)
+        all += "\n" + memory.fact(other.fact).text().answers.front();
+      out.word_for_word = as_it_is(model, all);
+      return out;
+    }
     if (item.verbatim) {  // written as it is: the network is not asked
       out.word_for_word = as_it_is(model, item.answers.front());
       return out;

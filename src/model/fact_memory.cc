@@ -158,6 +158,7 @@ void renumber(Choice& choice, int64_t by) {
   };
   for (int64_t* fact : {&choice.fact, &choice.best.fact, &choice.runner_up.fact, &choice.left_to})
     shift(*fact);
+  for (Candidate& other : choice.also) shift(other.fact);
   for (int64_t& fact : choice.about) shift(fact);
   for (PassageChoice& passage : choice.passages) shift(passage.fact);
   if (choice.best_passage) shift(choice.best_passage->fact);
@@ -218,6 +219,13 @@ std::vector<Choice> FactMemory::choose_in(const FactStore& store,
     const size_t n = begin[i + 1] - begin[i];
     out[i] = decided_by(std::span(readings).subspan(begin[i], n),
                         std::span(choices).subspan(begin[i], n));
+    // A model that reads is told all of them, and says what is asked for.
+    if (info_.tell == Tell::kValue) continue;
+    auto& about = out[i].about;
+    for (size_t k = out[i].also.size(); k-- > 0;) {
+      std::erase(about, out[i].also[k].fact);
+      about.insert(about.begin(), out[i].also[k].fact);
+    }
   }
   return out;
 }
@@ -232,8 +240,8 @@ std::vector<Choice> FactMemory::choose_each(const FactStore& store,
   std::vector<size_t> begin;
   const Reader& read = reader();
   const Vocabulary vocabulary = [&read](std::string_view word) { return read.word_id(word); };
-  for (const auto& [question, full] : questions) {
-    asked.push_back(store.read(question, vocabulary));
+  for (const Reading& reading : questions) {
+    asked.push_back(store.read(reading.question, vocabulary));
     begin.push_back(texts.size());
     texts.insert(texts.end(), asked.back().texts.begin(), asked.back().texts.end());
     texts.insert(texts.end(), asked.back().passage_texts.begin(), asked.back().passage_texts.end());

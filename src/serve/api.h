@@ -138,7 +138,7 @@ class Api {
   void forget(Call call);
   void redo_one(Call call);
   void merge(Call call);
-  // `started` is told the job's id before anybody else.
+  // `started` is told the job's id before it can run.
   void start_job(Call call, JobKind kind, const std::string& overlay, std::string data,
                  int64_t items, double wait,
                  const std::function<void(const std::string& job)>& started = nullptr);

@@ -16,7 +16,7 @@ void read_options(Fields& body, GenerateRequest& out) {
   o.max_tokens = out.chat ? 256 : 16;
   if (const auto n = body.integer("max_tokens", 0, 1 << 20)) o.max_tokens = *n;
   if (const auto n = body.integer("max_completion_tokens", 0, 1 << 20)) o.max_tokens = *n;
-  o.temperature = body.number("temperature", 0, 100).value_or(0);
+  o.temperature = body.number("temperature", 0, 2).value_or(0);
   o.top_p = body.number("top_p", 0, 1).value_or(1);
   if (o.top_p == 0) o.top_p = 1e-9;  // the best token
   o.top_k = std::max<int64_t>(0, body.integer("top_k", -1, 1 << 20).value_or(0));

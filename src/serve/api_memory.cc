@@ -125,13 +125,12 @@ void Api::start_job(Call call, JobKind kind, const std::string& overlay, std::st
           {"source", request.source},
           {"sha256", sha256_hex(request.data)},
           {"items", items}});
-  const auto id = jobs_.submit(std::move(request));
+  const auto id = jobs_.submit(std::move(request), started);
   if (!id)
     return answer(call, draining_
                             ? error_response(503, "the server is ending", "", "", "draining", "")
                             : error_response(429, "too many jobs wait", "", "", "queue_full",
                                              "try again when some have ended"));
-  if (started) started(*id);
   const auto report = jobs_.find(*id);
   if (wait <= 0 || !report || report->ended()) {
     if (report) finish_job(call, *report, wait > 0);

@@ -78,12 +78,14 @@ void Api::decide_proposal(Call call) {
     if (const auto questions = body.texts("questions", 64)) p.questions = *questions;
     const std::string line = p.line();
     const int64_t items = service_->check_set(line, "proposal.jsonl");
-    start_job(c, JobKind::kTeach, p.overlay, line, items, wait, [this, id = p.id](const auto& job) {
-      (void)proposals_->move(id, "open", "teaching", job);
-      // It may have ended already.
-      if (const auto now = jobs_.find(job); now && now->ended())
-        proposals_->ended(job, now->state == "committed", "");
+    std::string job;
+    start_job(c, JobKind::kTeach, p.overlay, line, items, wait, [&](const std::string& id) {
+      job = id;
+      (void)proposals_->move(p.id, "open", "teaching", id);
     });
+    // A repeated Idempotency-Key names a job of earlier, which may have ended.
+    if (const auto now = jobs_.find(job); now && now->ended())
+      proposals_->ended(job, now->state == "committed", "");
   });
 }
 

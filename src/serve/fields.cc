@@ -3,6 +3,7 @@
 #include <cmath>
 
 #include "base/format.h"
+#include "base/slips.h"
 #include "io/strict_json.h"
 
 namespace accrete::serve {
@@ -34,7 +35,16 @@ std::string Fields::path(const std::string& name) const {
 
 RequestError Fields::wrong(const std::string& name, const std::string& what) const {
   const std::string where = path(name);
-  return {400, "invalid_value", where, accrete::format("{}: {}", where, what)};
+  std::string hint;
+  // Nothing is there, but something that was meant to be?
+  if (!has(name)) {
+    std::vector<std::string> others;
+    for (const auto& [key, value] : object_.items())
+      if (!read_.contains(key)) others.push_back(key);
+    if (const std::string near = nearest_word(name, others); !near.empty())
+      hint = accrete::format("\"{}\" was given; the field is \"{}\"", near, name);
+  }
+  return {400, "invalid_value", where, accrete::format("{}: {}", where, what), hint};
 }
 
 const nlohmann::json& Fields::any(const std::string& name) {

@@ -92,7 +92,8 @@ Jobs::~Jobs() {
   std::filesystem::remove_all(scratch_, ec);
 }
 
-std::optional<std::string> Jobs::submit(JobRequest request) {
+std::optional<std::string> Jobs::submit(JobRequest request,
+                                        const std::function<void(const std::string& id)>& named) {
   const std::lock_guard lock(mutex_);
   const std::string digest =
       sha256_hex(name_of(request.kind) + "\n" + request.overlay + "\n" + request.data);
@@ -103,6 +104,7 @@ std::optional<std::string> Jobs::submit(JobRequest request) {
       if (at->second.first != digest)
         throw Error(ErrorCode::kConflict, "this Idempotency-Key was used for another body",
                     "use a key of its own for each set");
+      if (named) named(at->second.second);
       return at->second.second;
     }
   }
@@ -111,6 +113,7 @@ std::optional<std::string> Jobs::submit(JobRequest request) {
   static_cast<JobRequest&>(*job) = std::move(request);
   job->id = accrete::format("job-{}", ++made_);
   job->created = now_seconds();
+  if (named) named(job->id);
   jobs_[job->id] = job;
   order_.push_back(job);
   waiting_.push_back(job);

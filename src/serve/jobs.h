@@ -75,8 +75,9 @@ class Jobs {
 
   // Returns the job's id; nullopt: the queue is full or the server is ending. With an `idempotency`
   // that was used for the same data the job of then is returned. Throws kConflict when it was used
-  // for other data.
-  std::optional<std::string> submit(JobRequest request);
+  // for other data. `named` is told the id before the job can start; what it throws leaves nothing.
+  std::optional<std::string> submit(
+      JobRequest request, const std::function<void(const std::string& id)>& named = nullptr);
   std::optional<JobReport> find(const std::string& id) const;
   // Those of an overlay (empty: of what all share), or of all; newest first.
   nlohmann::ordered_json list(const std::optional<std::string>& overlay) const;

@@ -205,6 +205,7 @@ PreparedQuery Service::prepare(const Query& query) const {
       out.updates += (out.updates.empty() ? "" : ",") + id;
   };
   if (out.accepted) name_update(choice.fact);
+  for (const Candidate& other : choice.also) name_update(other.fact);
   for (const int64_t fact : choice.about) name_update(fact);
   for (const PassageChoice& passage : choice.passages) name_update(passage.fact);
   if (query.explain) out.explanation = explain(model, query, choice);
@@ -223,6 +224,8 @@ nlohmann::ordered_json Service::explain(const LanguageModel& model, const Query&
     updates.back()["margin"] =
         choice.best.probability - (choice.runner_up.fact >= 0 ? choice.runner_up.probability : 0);
   }
+  for (const Candidate& other : choice.also)
+    updates.push_back(candidate_json(model.facts(), origins, other));
   for (const PassageChoice& passage : choice.passages)
     updates.push_back(passage_json(model.facts(), origins, passage));
   nlohmann::ordered_json out = {{"decision", accepted                   ? "fact"

@@ -13,40 +13,54 @@ namespace {
 constexpr size_t kLongest = 300, kLongestAnswer = 120;
 constexpr std::string_view kBlank = " \t\r\n";
 
-// Longer ones first.
-constexpr std::array<std::string_view, 22> kOpenings = {"that is no longer correct",
-                                                        "that is no longer right",
-                                                        "that is no longer true",
-                                                        "that's no longer correct",
-                                                        "that's no longer right",
-                                                        "that's no longer true",
-                                                        "that is not correct",
-                                                        "that is not right",
-                                                        "that's not correct",
-                                                        "that's not right",
-                                                        "that is incorrect",
-                                                        "that is outdated",
-                                                        "that's incorrect",
-                                                        "that's outdated",
-                                                        "that is wrong",
+// With "that is" and "that's" before them.
+constexpr std::array<std::string_view, 10> kNoLonger = {
+    "no longer correct", "no longer right", "no longer true", "not correct", "not right",
+    "out of date",       "incorrect",       "outdated",       "old news",    "wrong"};
+constexpr std::array<std::string_view, 22> kOpenings = {"it has changed",
+                                                        "this has changed",
+                                                        "that has changed",
+                                                        "it's changed",
+                                                        "that's changed",
+                                                        "it changed",
+                                                        "this changed",
+                                                        "that changed",
+                                                        "we changed it",
+                                                        "small correction",
+                                                        "correction",
                                                         "not any more",
-                                                        "that's wrong",
                                                         "not anymore",
-                                                        "actually",
-                                                        "wrong",
+                                                        "update",
+                                                        "i'm afraid",
+                                                        "i am afraid",
+                                                        "sorry",
                                                         "nope",
+                                                        "wrong",
+                                                        "no longer",
+                                                        "not quite",
                                                         "no"};
+// From when on a claim holds: "from today", "as of 1 May", "starting next week".
+constexpr std::array<std::string_view, 6> kFrom = {
+    "as of", "from", "starting", "effective", "with effect from", "since"};
+constexpr std::array<std::string_view, 28> kTimes = {
+    "today",     "tomorrow",  "now",      "this",     "next",     "the",    "monday",
+    "tuesday",   "wednesday", "thursday", "friday",   "saturday", "sunday", "january",
+    "february",  "march",     "april",    "may",      "june",     "july",   "august",
+    "september", "october",   "november", "december", "summer",   "winter", "autumn"};
 constexpr std::array<std::string_view, 24> kVerbs = {
     "is called", "should be", "must be", "opens at", "closes at", "starts at", "ends at", "weighs",
     "weigh",     "closes",    "lasts",   "costs",    "starts",    "takes",     "opens",   "cost",
     "last",      "take",      "have",    "ends",     "has",       "are",       "is",      "was"};
-constexpr std::array<std::string_view, 7> kPronouns = {"it",  "that", "this", "they",
-                                                       "she", "he",   "we"};
+constexpr std::array<std::string_view, 8> kPronouns = {"it",  "that", "this", "they",
+                                                       "she", "he",   "we",   "you"};
 // What these begin is about the answer, and is none.
-constexpr std::array<std::string_view, 27> kNoAnswers = {
-    "not",  "no",      "wrong", "right",  "fine",  "ok",        "okay",      "good",     "correct",
-    "true", "false",   "all",   "enough", "great", "what",      "that",      "this",     "because",
-    "why",  "nothing", "nice",  "bad",    "there", "different", "incorrect", "outdated", "it"};
+constexpr std::array<std::string_view, 42> kNoAnswers = {
+    "not",    "no",      "wrong",     "right",     "fine",     "ok",      "okay",
+    "good",   "correct", "true",      "false",     "all",      "enough",  "great",
+    "what",   "that",    "this",      "because",   "why",      "nothing", "nice",
+    "bad",    "there",   "different", "incorrect", "outdated", "it",      "broken",
+    "so",     "very",    "too",       "really",    "still",    "already", "never",
+    "always", "just",    "welcome",   "sorry",     "raining",  "me",      "us"};
 
 bool is_word(char c) {
   return std::isalnum(static_cast<unsigned char>(c)) != 0 || c == '\'' || (c & 0x80) != 0;
@@ -69,41 +83,58 @@ void skip(std::string_view& low, std::string_view& text, std::string_view charac
 
 // "No, that is wrong." and the pause behind it.
 bool take_opening(std::string_view& low, std::string_view& text) {
-  for (const std::string_view opening : kOpenings) {
-    std::string_view l = low, t = text;
-    if (!take(l, t, opening)) continue;
+  const auto begins = [&](std::string_view l, std::string_view t, bool must_pause) {
     skip(l, t, kBlank);
     // "No problem" and "no one" do not pause.
-    if (opening != "actually" &&
+    if (must_pause &&
         (l.empty() || std::string_view(",.;:!-").find(l.front()) == std::string_view::npos))
       return false;
     skip(l, t, " ,.;:!-");
+    (void)take(l, t, "but");
+    skip(l, t, " ");
     low = l;
     text = t;
     return true;
+  };
+  std::string_view l = low, t = text;
+  if (take(l, t, "actually") || take(l, t, "in fact")) return begins(l, t, false);
+  l = low, t = text;
+  if (take(l, t, "that is") || take(l, t, "that's") || take(l, t, "this is")) {
+    skip(l, t, " ");
+    for (const std::string_view phrase : kNoLonger)
+      if (take(l, t, phrase)) return begins(l, t, true);
   }
+  l = low, t = text;
+  for (const std::string_view opening : kOpenings)
+    if (take(l, t, opening))
+      return begins(l, t,
+                    opening != "sorry" && opening != "i'm afraid" && opening != "i am afraid");
   return false;
 }
 
 // Whom the claim is about: a pronoun, or "the", "its", "our" and at most four words.
 bool take_subject_and_verb(std::string_view& low, std::string_view& text) {
   std::string_view l = low, t = text;
-  if (take(l, t, "it's") || take(l, t, "that's") || take(l, t, "they're")) {
+  if (take(l, t, "it's") || take(l, t, "that's") || take(l, t, "they're") || take(l, t, "we're") ||
+      take(l, t, "you're")) {
     low = l;
     text = t;
     return true;
   }
+  constexpr int kMost = 4;
   int words = -1;  // none may follow a pronoun
   for (const std::string_view pronoun : kPronouns)
     if (words < 0 && take(l, t, pronoun)) words = 0;
-  if (words < 0 && (take(l, t, "the") || take(l, t, "its") || take(l, t, "our"))) words = 4;
+  if (words < 0 &&
+      (take(l, t, "the") || take(l, t, "its") || take(l, t, "our") || take(l, t, "your")))
+    words = kMost;
   if (words < 0) return false;
   for (;; --words) {
     skip(l, t, " ");
     (void)(take(l, t, "now") || take(l, t, "only"));
     skip(l, t, " ");
     for (const std::string_view verb : kVerbs) {
-      if (!take(l, t, verb)) continue;
+      if (words == kMost || !take(l, t, verb)) continue;  // "the last ferry" has no verb yet
       low = l;
       text = t;
       return true;
@@ -115,6 +146,42 @@ bool take_subject_and_verb(std::string_view& low, std::string_view& text) {
     l.remove_prefix(end);
     t.remove_prefix(end);
   }
+}
+
+// "From today on,": a claim that holds from now on gives way to another.
+bool take_time(std::string_view& low, std::string_view& text) {
+  for (const std::string_view from : kFrom) {
+    std::string_view l = low, t = text;
+    if (!take(l, t, from)) continue;
+    skip(l, t, " ");
+    const bool digit = !l.empty() && std::isdigit(static_cast<unsigned char>(l.front())) != 0;
+    bool time = digit;
+    for (const std::string_view word : kTimes) {
+      std::string_view ll = l, tt = t;
+      time = time || take(ll, tt, word);
+    }
+    if (!time) return false;
+    // At most five words of it; then the claim.
+    for (int words = 0; words < 6; ++words) {
+      std::string_view ll = l, tt = t;
+      skip(ll, tt, " ,:");
+      if (take(ll, tt, "to") || take(ll, tt, "until") || take(ll, tt, "till")) return false;
+      if (words > 0 && take_subject_and_verb(ll, tt)) {
+        skip(l, t, " ,:");
+        low = l;
+        text = t;
+        return true;
+      }
+      const size_t end = std::min(ll.find_first_of(" ,:"), ll.size());
+      if (end == 0) return false;
+      ll.remove_prefix(end);
+      tt.remove_prefix(end);
+      l = ll;
+      t = tt;
+    }
+    return false;
+  }
+  return false;
 }
 
 // Up to where a sentence ends: 3.5 goes on.
@@ -138,6 +205,7 @@ std::optional<std::string> corrected_answer(std::string_view message) {
   std::string_view low = lower;
   int openings = 0;
   while (openings < 3 && take_opening(low, text)) ++openings;
+  openings += take_time(low, text);
   if (openings == 0 || !take_subject_and_verb(low, text)) return std::nullopt;
   skip(low, text, " ");
   for (const std::string_view filler : {"now", "actually", "only"}) {

@@ -1,8 +1,9 @@
 // Whether a message corrects the answer before it, and with what: "No, it is now 199 euros." says
 // "199 euros".
 //
-// Only one sentence in plain English that begins by saying no ("No", "That is wrong", "Actually")
-// and then claims something ("it costs", "it is now", "the price is") counts. Whoever needs more
+// Only one sentence in plain English counts that begins by saying no ("No", "That is wrong",
+// "Actually", "It has changed") or from when on it holds ("From today"), and then claims something
+// ("it costs", "it is now", "the price is"). Whoever needs more
 // teaches it. What is found is to be shown to a person, never believed.
 //
 // Non-goals: what the answer before was (serve/api_proposals.cc), languages other than English.

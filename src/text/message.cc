@@ -145,7 +145,7 @@ std::vector<MessagePart> asking_parts(std::string_view message) {
   struct Part {
     size_t sentence;
     size_t from, end;  // bytes
-    bool full = false;
+    bool full = false, clause = false;
   };
   std::vector<Part> asks, rest;
   for (size_t s = 0; s < sentences.size(); ++s) {
@@ -164,9 +164,11 @@ std::vector<MessagePart> asking_parts(std::string_view message) {
     if (!alone) (asking || wishes ? asks : rest).push_back({s, 0, sentence.size(), own >= 2});
     const auto later = later_questions(sentence, words);
     if (later.empty()) continue;
-    if (begins_question(words, first)) asks.push_back({s, words[first].begin, later.front()});
+    if (begins_question(words, first))
+      asks.push_back({s, words[first].begin, later.front(), false, true});
     for (size_t k = 0; k < later.size(); ++k)
-      asks.push_back({s, later[k], k + 1 < later.size() ? later[k + 1] : sentence.size()});
+      asks.push_back(
+          {s, later[k], k + 1 < later.size() ? later[k + 1] : sentence.size(), false, true});
   }
   // What is left of courtesies and instructions is what the message is about.
   if (asks.empty() && rest.size() == 1) asks = rest;
@@ -177,6 +179,8 @@ std::vector<MessagePart> asking_parts(std::string_view message) {
     MessagePart one;
     one.text = without_joint(sentence.substr(part.from, part.end - part.from));
     one.full = part.full;
+    one.sentence = part.sentence;
+    one.clause = part.clause;
     for (size_t k = 0; k < part.sentence; ++k) add(one.before, sentences[k]);
     add(one.before, trimmed(sentence.substr(0, part.from)));
     add(one.behind, trimmed(sentence.substr(part.end)));

@@ -4,6 +4,7 @@
 // Non-goals: what a part means (memory/fact_store.h), languages other than English but for "?".
 #pragma once
 
+#include <cstddef>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -14,6 +15,8 @@ struct MessagePart {
   std::string text;
   std::string before, behind;  // the rest of the message
   bool full = false;           // a sentence with two words of its own at least, no clause
+  size_t sentence = 0;         // of the message
+  bool clause = false;         // a part of that sentence
 };
 
 // In order; at most eight, the last. Sentences with "?" and those that begin or ask as questions do

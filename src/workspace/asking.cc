@@ -84,6 +84,7 @@ api::FactExplanation plain(const FactMemory& memory, const Ledgers& ledgers, con
   out.read = choice.read;
   if (choice.best.fact >= 0) out.nearest = plain(memory, ledgers, choice.best);
   if (choice.runner_up.fact >= 0) out.runner_up = plain(memory, ledgers, choice.runner_up);
+  for (const Candidate& other : choice.also) out.also.push_back(plain(memory, ledgers, other));
   return out;
 }
 

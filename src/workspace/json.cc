@@ -174,6 +174,7 @@ Json to_json(const api::Explanation& e) {
       json["read"] = e.fact->read;
       json["needed"] = e.fact->needed;
     }
+    for (const auto& other : e.fact->also) json["also"].push_back(candidate(other));
     if (e.fact->left) json["left"] = true;
     if (e.fact->only_told) json["only_told"] = true;
     if (e.fact->about > 0) json["facts_beside"] = e.fact->about;

@@ -99,6 +99,7 @@ std::string to_line(const api::Item& item, size_t number) {
   if (!item.asked.empty()) line["asked"] = item.asked;
   if (item.verbatim) line["verbatim"] = true;
   if (item.leave) line["leave"] = true;
+  if (!item.corrects.empty()) line["corrects"] = item.corrects;
   for (const api::Message& m : item.messages)
     line["messages"].push_back({{"role", m.role}, {"content", m.content}});
   if (!item.text.empty()) line["text"] = item.text;

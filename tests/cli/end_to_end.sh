@@ -131,6 +131,11 @@ holds "$work/explain.json" 'not o["fact"]' || fail "caution: $(cat "$work/explai
 "$accrete" undo "$model" --json --quiet >"$work/undo.json"
 state=$state0; unchanged "undo"
 refused 1 "$accrete" undo "$model" --quiet
+refused 2 "$accrete" ask "$model" hi --explian; says "try: --explain"
+refused 2 "$accrete" tech "$model" facts.jsonl; says "try: accrete teach"
+refused 2 "$accrete" ask "$model" hi --max-tokens 0; says "above 0 is expected, not 0"
+printf 'question,answer\nWhat?,b\n' > "$work/table.csv"
+refused 1 "$accrete" teach "$model" "$work/table.csv" --quiet; says ".jsonl"
 "$accrete" redo "$model" --json --quiet >"$work/redo.json"
 state=$state1; unchanged "redo"
 "$accrete" show "$model" "$id" --json >"$work/show.json"

@@ -16,7 +16,7 @@ unset ACCRETE_DATA LD_LIBRARY_PATH
 
 [[ $("$prefix/bin/accrete" --version) == "accrete "[0-9]* ]] || fail "--version"
 for file in share/accrete/background.txt.zst share/doc/accrete/LICENSE include/accrete/accrete.h \
-    include/accrete/error.h include/accrete/model.h include/accrete/types.h share/bash-completion/completions/accrete \
+    include/accrete/error.h include/accrete/model.h include/accrete/types.h include/accrete/ledger_types.h share/bash-completion/completions/accrete \
     share/zsh/site-functions/_accrete share/fish/vendor_completions.d/accrete.fish; do
   [ -s "$prefix/$file" ] || fail "$file is not installed"
 done

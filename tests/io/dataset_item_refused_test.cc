@@ -90,6 +90,9 @@ TEST(DatasetItemRefused, SlipsOfThePen) {
   item_refuses(R"({"prompt":"p","answer":"a","Subject":"s"})", {"\"Subject\"", "\"subject\""});
   item_refuses(R"({"prompt":"p","answer":"a","aksed":["s"]})", {"\"aksed\"", "\"asked\""});
   item_refuses(R"({"promt":"p","answer":"a"})", {"\"promt\"", "did you mean \"prompt\""});
+  item_refuses(R"({"prompt":"p\u0000q","answer":"a"})", {"U+0000"});
+  item_refuses(R"([{"prompt":"p","answer":"a"}])", {"JSON array"});
+  item_refuses(R"({"text":"p","corrects":"q"})", {"\"corrects\""});
   item_refuses(R"({"prompt":"p","compleition":"a"})", {"\"compleition\"", "\"completion\""});
   item_refuses(R"({"prompt":"p","anwser":"a"})", {"\"anwser\"", "did you mean \"answer\"?"});
   item_refuses(R"({"prompt":"p","anwsers":["a"]})", {"did you mean \"answers\"?"});

@@ -81,5 +81,31 @@ TEST(Readings, PassagesAreToldOfTheReadingThatTheyAnswerBest) {
   EXPECT_EQ(out.best_passage->fact, 8);
 }
 
+TEST(Readings, SeveralPartsMayAskForSeveralFacts) {
+  Question question;
+  question.text = "How heavy is the Hub? And what does it cost, and who made it?";
+  const auto readings = readings_of(question);
+  ASSERT_EQ(readings.size(), 5u);  // the whole, two sentences, and two clauses of the second
+  const Choice none = choice(9, .1, .8), weight = choice(3, .9, .8), price = choice(4, .95, .8);
+  const std::vector<Choice> both = {weight, weight, price, price, none};
+  Choice out = decided_by(readings, both);
+  EXPECT_EQ(out.fact, 3);  // in the message's order
+  ASSERT_EQ(out.also.size(), 1u);
+  EXPECT_EQ(out.also[0].fact, 4);
+  // A sentence that is surer of itself than its clauses is one question.
+  const Choice sure = choice(5, .99, .8);
+  out = decided_by(readings, std::vector<Choice>{weight, weight, sure, price, none});
+  ASSERT_EQ(out.also.size(), 1u);
+  EXPECT_EQ(out.also[0].fact, 5);
+  // The same fact twice is one.
+  EXPECT_TRUE(
+      decided_by(readings, std::vector<Choice>{weight, weight, none, weight, none}).also.empty());
+  // What the message as a whole asks for, and no part does, stands alone.
+  const std::vector<Choice> other = {choice(7, .99, .8), weight, none, price, choice(7, .2, .8)};
+  out = decided_by(readings, other);
+  EXPECT_EQ(out.fact, 7);
+  EXPECT_TRUE(out.also.empty());
+}
+
 }  // namespace
 }  // namespace accrete

@@ -79,6 +79,7 @@ ASKED = [
     ("My Corvane 5 weighs 186 g, says the label. Who painted the Mona Lisa?", "?"),
     ("Two things, e.g. for Dr. Sand: when do you open on Sundays, and is there a park?", "?"),
     ("i need to write a report - how heavy is the corvane 6, and what colour is the corvane 5?", "?"),
+    ("How heavy is the Corvane 5? And what colour is it?", "186 g"),  # both are said
     ("We came late. It rained. The dog was wet.", None),
     ("How heavy is the Corvane 7?", None),  # a twin that was never taught
     ("How heavy is the Corvane 5.5?", None),
@@ -216,6 +217,7 @@ with tempfile.TemporaryDirectory() as work:
     assert talks[1][1] == "240 g" and talks[3][2] == NOTICE, talks
     assert talks[4][:3] == ["186 g", "240 g", None], talks  # "And the Corvane 6?"
     assert talks[5][1] == "On Sundays we are open from ten to four.", talks
+    assert model.say("How heavy is the Corvane 5? And what colour is it?")[0] == "186 g\ndark green"
     text, fact = model.say(FACTS[4]["questions"][0], max_new_tokens=64)
     assert text == LONG and fact["subject"] == "Orvessa K3", text
     # Caution beyond every probability: the base, which is also what plain generate says.
@@ -234,7 +236,7 @@ with tempfile.TemporaryDirectory() as work:
     run("teach", path("n"), path("first.jsonl"))
     run("export", path("n"), path("noted"))
     noted = open_export(path("noted"))
-    said += sum(compare(path("n"), noted, question, "?") for question, _ in ASKED[:3] + ASKED[20:22] + ASKED[36:37])
+    said += sum(compare(path("n"), noted, question, "?") for question, _ in ASKED[:3] + ASKED[21:23] + ASKED[37:38])
     talk(path("n"), noted, TALKS[0])
     # Asked to write, it is told what is known; so is a question that two facts may answer.
     wishes = ["Write a short advertisement for the Corvane 5.", "Please describe the Corvane 5 in one sentence.", "Write a poem about rain."]

@@ -211,6 +211,59 @@ with tempfile.TemporaryDirectory() as work:
     malformed = subprocess.run([sys.executable, "-B", os.path.join(source, "bench", "serve_malformed.py"), accrete, model, "--requests", "1000"], capture_output=True, text=True, timeout=600)
     assert malformed.returncode == 0, malformed.stdout + malformed.stderr
 
+    # A correction that is said in a conversation is taught when somebody confirms it; facts from elsewhere are taken over.
+    server, url = start(model, "--proposals", os.path.join(work, "proposals.jsonl"))
+    try:
+        client = openai.OpenAI(base_url=url, api_key="none", max_retries=0, timeout=300)
+        price = FACTS[1]["questions"][0]
+        say = lambda *messages: client.chat.completions.create(
+            model="my-model", max_tokens=24, temperature=0,
+            messages=[{"role": ("user", "assistant")[i % 2], "content": m} for i, m in enumerate(messages)]).choices[0].message.content
+        assert say(price) == "249 euros"
+        say(price, "249 euros", "Actually it costs 199 euros now.")
+        proposed = get(url, "/v1/memory/proposals")["data"]
+        assert [(p["old_answer"], p["answer"], p["state"]) for p in proposed] == [("249 euros", "199 euros", "open")], proposed
+        assert say(price) == "249 euros"  # nothing is taught by itself
+        done = get(url, f"/v1/memory/proposals/{proposed[0]['id']}?wait=300", method="POST", body=b'{"action": "confirm"}')
+        assert done["state"] == "committed" and done["report"]["conflicts"][0]["answer"] == "199 euros", done
+        assert get(url, f"/v1/memory/proposals/{proposed[0]['id']}")["state"] == "taught"
+        assert say(price) == "199 euros" and say(WEIGHT) == "2.4 kg"
+
+        # The facts of an overlay of another folder, which was made of the same model.
+        other = os.path.join(work, "other")
+        run("retrofit", gguf, other, "--reader", os.path.join(source, "models", "all-MiniLM-L6-v2"), "--quiet")
+        run("overlay", "create", other, "desk")
+        lines = [{"question": price, "answer": "155 euros", "verbatim": True},
+                 {"question": "What is the code of the shed?", "answer": "Four five.", "verbatim": True}]
+        path = os.path.join(work, "desk.jsonl")
+        for count in (1, 2):  # the shed alone, then both
+            with open(path, "w") as f:
+                f.writelines(json.dumps(line) + "\n" for line in lines[2 - count:])
+            run("teach", other, path, "--overlay", "desk", "--quiet")
+            run("overlay", "export", other, "desk", os.path.join(work, f"facts{count}.safetensors"))
+        shed, both = (open(os.path.join(work, f"facts{count}.safetensors"), "rb").read() for count in (1, 2))
+        merged = get(url, "/v1/memory/merge", method="POST", body=shed)
+        assert merged["taken"] == 1 and not merged["clashes"], merged
+        assert say("What is the code of the shed?") == "Four five."
+        error = expect(urllib.error.HTTPError, lambda: get(url, "/v1/memory/merge", method="POST", body=both))
+        text = json.loads(error.read())["error"]["message"]
+        assert error.code == 409 and price in text and "155 euros" in text and "199 euros" in text, text
+        assert say(price) == "199 euros"
+        assert get(url, "/v1/memory/merge?on_conflict=ours", method="POST", body=both)["kept"] == 1 and say(price) == "199 euros"
+        assert get(url, "/v1/memory/merge?on_conflict=theirs", method="POST", body=both)["replaced"] == 1 and say(price) == "155 euros"
+        get(url, "/v1/memory/undo", method="POST", body=b"")
+        assert say(price) == "199 euros"
+        # What is misspelt or out of range is named.
+        for body, part in (({"message": [{"role": "user", "content": "a"}]}, "messages"), ({"messages": [{"role": "user", "content": "a"}], "temperature": 9}, "temperature")):
+            error = expect(urllib.error.HTTPError, lambda: get(url, "/v1/chat/completions", method="POST", body=json.dumps(body).encode()))
+            told = json.loads(error.read())["error"]
+            assert error.code == 400 and told["param"] == part and (part != "messages" or '"message" was given' in told["hint"]), told
+        server.send_signal(signal.SIGTERM)
+        assert server.wait(timeout=90) == 0
+    finally:
+        server.kill()
+        server.wait()
+
     # Keys.
     keys = os.path.join(work, "keys.jsonl")
     key = run("key", "add", keys, "desk").strip()

@@ -300,10 +300,10 @@ void add_bench(CLI::App& app, Common& common, Run& run) {
       ->type_name("FOLDER")
       ->required();
   facts->add_option("--facts", state->facts, "How many facts a seed draws")
-      ->check(CLI::PositiveNumber)
+      ->check(above_zero())
       ->capture_default_str();
   facts->add_option("--seeds", state->seeds, "How many seeds, from --seed on")
-      ->check(CLI::PositiveNumber)
+      ->check(above_zero())
       ->capture_default_str();
   facts->add_option("--split", state->split, "The facts: dev is to tune on, test to report")
       ->check(CLI::IsMember({"dev", "test"}))
@@ -342,12 +342,12 @@ void add_bench(CLI::App& app, Common& common, Run& run) {
       ->capture_default_str();
   facts->add_option("--lambda", state->lambda, "Small: the background counts for more")
       ->type_name("X")
-      ->check(CLI::PositiveNumber)
+      ->check(above_zero())
       ->capture_default_str();
   facts
       ->add_option("--anchors", state->anchors,
                    "Known prompts of the other split that serve as anchors; 0: none")
-      ->check(CLI::NonNegativeNumber)
+      ->check(zero_or_above())
       ->capture_default_str();
   facts
       ->add_option("--anchor-weight", state->options.rows.anchor_weight,

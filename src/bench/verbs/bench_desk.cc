@@ -172,7 +172,7 @@ void add_bench_desk(CLI::App& bench, Common& common, Run& run) {
       ->check(CLI::IsMember({"quick", "rates", "hour", "full"}))
       ->capture_default_str();
   verb->add_option("--seeds", state->seeds, "How many seeds, from --seed on; 0: the profile's")
-      ->check(CLI::NonNegativeNumber)
+      ->check(zero_or_above())
       ->capture_default_str();
   verb->add_option("--only", state->only,
                    "These sections, parted by commas; default: the profile's")

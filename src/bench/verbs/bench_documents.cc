@@ -52,7 +52,7 @@ void add_bench_documents(CLI::App& bench, Common& common, Run& run) {
       ->check(CLI::IsMember({"dev", "test", "all"}))
       ->capture_default_str();
   verb->add_option("--questions", o.questions, "How many are answered, in each way; 0: none")
-      ->check(CLI::NonNegativeNumber)
+      ->check(zero_or_above())
       ->capture_default_str();
   verb->add_option("--methods", o.methods,
                    "Of these: closed, context, top1, top3, accrete; parted by commas")

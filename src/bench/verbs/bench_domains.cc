@@ -142,16 +142,16 @@ void add_bench_domains(CLI::App& bench, Common& common, Run& run) {
       ->type_name("FOLDER")
       ->required();
   verb->add_option("--seeds", state->seeds, "Projections that are tried")
-      ->check(CLI::PositiveNumber)
+      ->check(above_zero())
       ->capture_default_str();
   verb->add_option("--columns", state->retrofit.columns, "Slots of the memory")
-      ->check(CLI::PositiveNumber)
+      ->check(above_zero())
       ->capture_default_str();
   verb->add_option("--winners", state->retrofit.winners, "Slots that a row may use; 0: a quarter")
-      ->check(CLI::NonNegativeNumber)
+      ->check(zero_or_above())
       ->capture_default_str();
   verb->add_option("--ridge", state->retrofit.ridge, "Of the closed form")
-      ->check(CLI::PositiveNumber)
+      ->check(above_zero())
       ->capture_default_str();
   add_common(*verb, common, "accrete bench domains mnist --data sets --work runs --seeds 3");
   verb->callback([state, &common, &run] {

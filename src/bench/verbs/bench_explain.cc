@@ -141,7 +141,7 @@ void add_bench_explain(CLI::App& bench, Common& common, Run& run) {
       ->type_name("FOLDER")
       ->required();
   verb->add_option("--facts", state->facts, "How many taught facts, drawn by --seed")
-      ->check(CLI::PositiveNumber)
+      ->check(above_zero())
       ->capture_default_str();
   verb->add_option("--out", state->out, "Write the JSON to this file as well")->type_name("FILE");
   add_common(*verb, common, "accrete bench explain my-model --facts 100");

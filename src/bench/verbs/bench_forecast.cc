@@ -265,7 +265,7 @@ void add_bench_forecast(CLI::App& bench, Common& common, Run& run) {
       ->type_name("FOLDER")
       ->required();
   verb->add_option("--updates", state->updates, "How many updates")
-      ->check(CLI::PositiveNumber)
+      ->check(above_zero())
       ->capture_default_str();
   verb->add_option("--split", state->split, "The facts: dev is to tune on, test to report")
       ->check(CLI::IsMember({"dev", "test"}))
@@ -275,7 +275,7 @@ void add_bench_forecast(CLI::App& bench, Common& common, Run& run) {
       ->type_name("FILE");
   verb->add_option("--max-seconds", state->max_seconds, "Begin no update after this; 0: no limit")
       ->type_name("SECONDS")
-      ->check(CLI::NonNegativeNumber)
+      ->check(zero_or_above())
       ->capture_default_str();
   add_common(*verb, common, "accrete bench forecast my-model --updates 60 --out forecast.json");
   verb->callback([state, &common, &run] {

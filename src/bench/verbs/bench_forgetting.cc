@@ -98,11 +98,11 @@ void add_bench_forgetting(CLI::App& bench, Common& common, Run& run) {
   verb->add_option("--schedule", state->schedules, "Only this; default: both")
       ->type_name("{one_go,stream}");
   verb->add_option("--seeds", state->seeds, "Seeds at most; 0: as many as the profile has")
-      ->check(CLI::NonNegativeNumber)
+      ->check(zero_or_above())
       ->capture_default_str();
   verb->add_option("--max-seconds", state->max_seconds,
                    "Begin no further training run after this time; 0: no limit")
-      ->check(CLI::NonNegativeNumber)
+      ->check(zero_or_above())
       ->capture_default_str();
   add_common(*verb, common,
              "accrete bench forgetting my-model --profile smoke --out forgetting-smoke");

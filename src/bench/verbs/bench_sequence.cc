@@ -405,7 +405,7 @@ void add_bench_sequence(CLI::App& bench, Common& common, Run& run) {
       ->type_name("FOLDER")
       ->required();
   verb->add_option("--updates", state->updates, "How many updates")
-      ->check(CLI::PositiveNumber)
+      ->check(above_zero())
       ->capture_default_str();
   verb->add_option("--method", state->method,
                    "How each update is learned: a ranking of slots, or a method of `bench "
@@ -416,12 +416,12 @@ void add_bench_sequence(CLI::App& bench, Common& common, Run& run) {
       ->type_name("JSON")
       ->capture_default_str();
   verb->add_option("--passes", state->passes, "That method's passes over each update")
-      ->check(CLI::PositiveNumber)
+      ->check(above_zero())
       ->capture_default_str();
   verb->add_option("--earlier-weight", state->earlier_weight,
                    "What earlier updates were taught with counts so often against the background")
       ->type_name("X")
-      ->check(CLI::NonNegativeNumber)
+      ->check(zero_or_above())
       ->capture_default_str();
   verb->add_option("--split", state->split, "The facts: dev is to tune on, test to report")
       ->check(CLI::IsMember({"dev", "test"}))
@@ -429,7 +429,7 @@ void add_bench_sequence(CLI::App& bench, Common& common, Run& run) {
   verb->add_option("--out", state->out, "Write the JSON to this file as well")->type_name("FILE");
   verb->add_option("--max-seconds", state->max_seconds, "Begin no update after this; 0: no limit")
       ->type_name("SECONDS")
-      ->check(CLI::NonNegativeNumber)
+      ->check(zero_or_above())
       ->capture_default_str();
   add_common(*verb, common,
              "accrete bench sequence my-model --work /tmp/sequence --updates 100 --out seq.json");
