@@ -7,8 +7,8 @@ The facts of data/desk are taught to be written as they are, so that nothing but
 *Without the name*: of each of the four things 36 facts are taught, and asked in the wordings that were not taught, with the name and
 without it ("of the Corvane 5" goes, "the Corvane 5" becomes "it"); then what was not taught about the thing, without the name, its twins
 written small, and the unrelated questions. *Two in one message*: all facts of the shop and the things at once; 40 draws each of two
-facts of one of them, asked in wordings that were not taught, as two sentences, with "And ...", or with a greeting and thanks. "both":
-the two answers in this order and nothing else.
+facts of one of them, asked in wordings that were not taught, as two sentences, with "And ...", with a greeting and thanks, or in one
+sentence with "and". "both": the two answers in this order and nothing else.
 """
 import argparse
 import concurrent.futures
@@ -117,8 +117,8 @@ def together(given):
             qa, qb = ends(rng.choice(a["asked"])), ends(rng.choice(b["asked"]))
             if name and rng.random() < 0.5:
                 qb = qb.replace("the " + name, "it").replace(name, "it")
-            form = rng.choice(["{0} {1}", "{0} And {3}", "Hello, {2} Also, {3} Thanks!"])
-            asked.append((form.format(qa, qb, small(qa), small(qb)), a["answer"], b["answer"]))
+            form = rng.choice(["{0} {1}", "{0} And {3}", "Hello, {2} Also, {3} Thanks!", "{4} and {3}"])
+            asked.append((form.format(qa, qb, small(qa), small(qb), qa.rstrip("? ")), a["answer"], b["answer"]))
     with tempfile.TemporaryDirectory() as work, Served(given, work, facts) as served:
         said = served.ask([text for text, _, _ in asked])
     out = {"both": 0, "one of them": 0, "none": 0, "other": 0}

@@ -579,9 +579,11 @@ def after_ahead(words, i):
 def later_questions(sentence, words):
     out = []
     for i in range(1, len(words)):
-        if any(c in ",;:.!?-)(\"–—" for c in sentence[words[i - 1].end:words[i].begin]):
+        # "... and what does it cost": three words at least on both sides.
+        joined = words[i - 1].form == "and" and i > 3 and len(words) >= i + 3
+        if joined or any(c in ",;:.!?-)(\"–—" for c in sentence[words[i - 1].end:words[i].begin]):
             start = after_ahead(words, i)
-            if begins_question(words, start):
+            if begins_question(words, start) and words[start].begin not in out[-1:]:
                 out.append(words[start].begin)
     return out
 

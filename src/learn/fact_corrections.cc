@@ -141,10 +141,11 @@ class Finder {
       if (std::find(replaced.begin(), replaced.end(), store_.fact(f).id) != replaced.end())
         continue;  // as the lesson itself says
       if (same_answer(lesson.item, old)) {
-        if (beneath_ || old.leave || name_key(old.subject) != name_key(lesson.item.subject))
-          continue;
+        if (beneath_ || name_key(old.subject) != name_key(lesson.item.subject)) continue;
         if (says_no_more(lesson.item, old))
           lesson.there = true;
+        else if (old.leave)
+          continue;
         else if (v.word_for_word)
           replace(lesson, f, v.by);
         else if (v.most_of(n) && v.sure())

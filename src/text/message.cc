@@ -113,9 +113,12 @@ std::vector<size_t> later_questions(std::string_view sentence, const std::vector
     const bool parted = between.find_first_of(",;:.!?-)(\"") != std::string_view::npos ||
                         between.find("\u2013") != std::string_view::npos ||
                         between.find("\u2014") != std::string_view::npos;
-    if (!parted) continue;
+    // "... and what does it cost": three words at least on both sides.
+    const bool joined = words[i - 1].form == "and" && i > 3 && words.size() >= i + 3;
+    if (!parted && !joined) continue;
     const size_t from = behind_ahead(words, i);
-    if (begins_question(words, from)) out.push_back(words[from].begin);
+    if (begins_question(words, from) && (out.empty() || out.back() != words[from].begin))
+      out.push_back(words[from].begin);
   }
   return out;
 }

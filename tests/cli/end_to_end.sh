@@ -234,7 +234,11 @@ for bad in conflict torn text subject blank empty binary missing; do refused 1 "
 refused 1 "$accrete" teach "$model" "$work/conflict.jsonl" --quiet; says conflict.jsonl:2
 refused 1 "$accrete" teach "$model" "$work/subject.jsonl" --quiet; says subject.jsonl:1
 refused 1 "$accrete" teach "$work/base" "$work/facts.jsonl" --quiet
-refused 1 "$accrete" teach "$model" "$work/facts.jsonl" --max-seconds 0.5 --quiet
+echo '{"questions": ["What is the motto of Orvessa?", "Which motto has Orvessa?"], "answer": "Slowly, and then all at once, as the tide comes in."}' > "$work/slow.jsonl"
+refused 1 "$accrete" teach "$model" "$work/slow.jsonl" --max-seconds 0.1 --quiet; says seconds
+# What is there already is no update.
+"$accrete" teach "$model" "$work/facts.jsonl" --json --quiet >"$work/there.json" 2>/dev/null
+holds "$work/there.json" 'o["update"] == ""' || fail "taught again: $(cat "$work/there.json")"
 refused 1 "$accrete" ask "$model" "x" --device nonsense --quiet
 "$accrete" probe discover --help | grep "answers exactly today" >/dev/null || fail "discover --help does not say what is kept"
 refused 1 "$accrete" probe add "$model" left "$work/facts.jsonl" --quiet

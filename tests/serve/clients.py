@@ -243,7 +243,7 @@ with tempfile.TemporaryDirectory() as work:
             run("overlay", "export", other, "desk", os.path.join(work, f"facts{count}.safetensors"))
         shed, both = (open(os.path.join(work, f"facts{count}.safetensors"), "rb").read() for count in (1, 2))
         merged = get(url, "/v1/memory/merge", method="POST", body=shed)
-        assert merged["taken"] == 1 and not merged["clashes"], merged
+        assert merged["taken"] == 1 and not merged["conflicts"], merged
         assert say("What is the code of the shed?") == "Four five."
         error = expect(urllib.error.HTTPError, lambda: get(url, "/v1/memory/merge", method="POST", body=both))
         text = json.loads(error.read())["error"]["message"]

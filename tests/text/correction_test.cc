@@ -3,6 +3,10 @@
 
 #include <gtest/gtest.h>
 
+#include <string>
+#include <utility>
+#include <vector>
+
 namespace accrete {
 namespace {
 
@@ -56,7 +60,8 @@ TEST(Correction, TheNewAnswerIsFound) {
 }
 
 TEST(Correction, WhatIsNoneIsLeft) {
-  const std::string ends[] = {std::string(301, 'a'), "No, it is " + std::string(121, 'a')};
+  const std::vector<std::string> ends = {std::string(301, 'a'),
+                                         std::string("No, it is ").append(121, 'a')};
   for (const char* message : {"",
                               "No.",
                               "No problem, it is fine.",

@@ -31,6 +31,16 @@ TEST(Message, TheQuestionStandsAmongOtherWords) {
             (Texts{"Do you sell lamps?", "And when are you open?"}));
 }
 
+TEST(Message, TwoQuestionsMayBeJoinedByAWord) {
+  EXPECT_EQ(texts("How heavy is the Hub and what does it cost?"),
+            (Texts{"How heavy is the Hub", "what does it cost?"}));
+  EXPECT_EQ(texts("How heavy is the Hub, and what does it cost?"),
+            (Texts{"How heavy is the Hub", "what does it cost?"}));
+  EXPECT_EQ(texts("When and where is the fish auction?"), Texts{});
+  EXPECT_EQ(texts("Where are the lamp and the key of the Hub?"), Texts{});
+  EXPECT_EQ(texts("Who made the Hub and when?"), Texts{});
+}
+
 TEST(Message, WhatStandsAroundIsKept) {
   const auto parts = asking_parts("I bought a Hub last week. How heavy is it? It feels light.");
   ASSERT_EQ(parts.size(), 1u);
