@@ -192,7 +192,10 @@ void add_chat(CLI::App& app, Common& common, Run& run) {
         if (!common.json) std::fputs(("\n" + explanation_of(answer)).c_str(), stdout);
         request.messages.push_back({"assistant", answer.text});
         turns.push_back({{"user", line}, {"assistant", answer.text}});
-        if (answer.has_facts) turns.back()["fact"] = answer.fact;
+        if (answer.has_facts) {
+          turns.back()["fact"] = answer.fact;
+          turns.back()["passage"] = !answer.sources.empty();
+        }
         if (!answer.sources.empty()) turns.back()["sources"] = to_json(answer)["sources"];
         if (answer.explanation) turns.back()["explain"] = to_json(answer)["explain"];
       }

@@ -3,6 +3,7 @@
 #include <chrono>
 #include <cstdio>
 #include <filesystem>
+#include <memory>
 #include <nlohmann/json.hpp>
 #include <thread>
 
@@ -19,15 +20,35 @@ using std::chrono::milliseconds;
 using Clock = std::chrono::steady_clock;
 
 struct ServeArguments {
-  std::string model, host = "127.0.0.1", keys, audit, proposals, otherwise;
+  std::string model, host = "127.0.0.1", unix_socket, keys, audit, proposals, otherwise;
   std::vector<std::string> allow_hosts;
   uint16_t port = 8080;
   int64_t rows = 64, queue = 256, resident = 256;
   double grace = 30;
 };
 
+// Listens where it was told to, and says where.
+std::unique_ptr<serve::HttpServer> listen(const ServeArguments& a, serve::Api& api,
+                                          const Common& common) {
+  if (!a.unix_socket.empty()) {
+    // Without keys whoever reaches the socket may do everything.
+    auto server = std::make_unique<serve::HttpServer>(std::filesystem::path(a.unix_socket),
+                                                      !a.keys.empty(), api.handlers());
+    common.print({{"unix", a.unix_socket}},
+                 accrete::format("serving {} at the Unix socket {}\n", a.model, a.unix_socket));
+    return server;
+  }
+  auto server = std::make_unique<serve::HttpServer>(a.host, a.port, api.handlers());
+  const std::string host = a.host.find(':') == std::string::npos ? a.host : "[" + a.host + "]";
+  common.print({{"url", accrete::format("http://{}:{}/v1", host, server->port())},
+                {"host", a.host},
+                {"port", server->port()}},
+               accrete::format("serving {} at http://{}:{}/v1\n", a.model, host, server->port()));
+  return server;
+}
+
 int serve_model(const ServeArguments& a, const Common& common) {
-  if (a.keys.empty() && !serve::is_loopback(a.host))
+  if (a.keys.empty() && a.unix_socket.empty() && !serve::is_loopback(a.host))
     throw Error(
         ErrorCode::kInvalidArgument,
         accrete::format("without keys a server listens on this machine alone, not on {}", a.host),
@@ -52,12 +73,8 @@ int serve_model(const ServeArguments& a, const Common& common) {
   serve::Api api(
       std::make_shared<serve::Service>(a.model, common.open, static_cast<size_t>(a.resident)),
       options);
-  serve::HttpServer server(a.host, a.port, api.handlers());
-  const std::string host = a.host.find(':') == std::string::npos ? a.host : "[" + a.host + "]";
-  common.print({{"url", accrete::format("http://{}:{}/v1", host, server.port())},
-                {"host", a.host},
-                {"port", server.port()}},
-               accrete::format("serving {} at http://{}:{}/v1\n", a.model, host, server.port()));
+  const auto listening = listen(a, api, common);
+  serve::HttpServer& server = *listening;
   std::thread io([&server] { server.run(); });
   while (!interrupt.interrupted()) std::this_thread::sleep_for(milliseconds(50));
   // What is being answered has its time; nothing new is begun.
@@ -91,6 +108,9 @@ void add_serve(CLI::App& app, Common& common, Run& run) {
       ->envname("ACCRETE_SERVE_PORT")
       ->type_name("PORT")
       ->capture_default_str();
+  verb->add_option("--unix", state->unix_socket, "A Unix socket to listen on instead of a port")
+      ->envname("ACCRETE_SERVE_UNIX")
+      ->type_name("PATH");
   verb->add_option("--keys", state->keys,
                    "Who may do what (`accrete key`); without it this machine alone is served")
       ->envname("ACCRETE_SERVE_KEYS")

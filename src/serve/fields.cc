@@ -11,6 +11,22 @@ namespace {
 
 const nlohmann::json kNothing;
 
+// Where a text with a NUL character stands; nullopt: nowhere.
+std::optional<std::string> nul_in(const nlohmann::json& json, const std::string& path) {
+  constexpr char kNul = '\0';
+  if (json.is_string() && json.get_ref<const std::string&>().find(kNul) != std::string::npos)
+    return path;
+  if (json.is_array())
+    for (size_t i = 0; i < json.size(); ++i)
+      if (auto found = nul_in(json[i], accrete::format("{}[{}]", path, i))) return found;
+  if (json.is_object())
+    for (const auto& [name, value] : json.items()) {
+      if (name.find(kNul) != std::string::npos) return path;
+      if (auto found = nul_in(value, path.empty() ? name : path + "." + name)) return found;
+    }
+  return std::nullopt;
+}
+
 }  // namespace
 
 Fields Fields::of_body(std::string_view body) {
@@ -23,6 +39,13 @@ Fields Fields::of_body(std::string_view body) {
   if (!json.is_object())
     throw RequestError(400, "invalid_json", "", "the body is no JSON object",
                        "send one JSON object");
+  // JSON can write it only so.
+  if (body.find("\\u0000") != std::string_view::npos)
+    if (const auto where = nul_in(json, ""))
+      throw RequestError(400, "invalid_value", *where,
+                         accrete::format("{}: a text must not have the NUL character (\\u0000)",
+                                         where->empty() ? "body" : *where),
+                         "leave it out");
   return {std::move(json), ""};
 }
 

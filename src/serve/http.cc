@@ -1,11 +1,15 @@
 #include "serve/http.h"
 
+#include <sys/stat.h>
+#include <sys/un.h>
+
 #include <algorithm>
 #include <atomic>
 #include <boost/asio.hpp>
 #include <boost/beast/core.hpp>
 #include <boost/beast/http.hpp>
 #include <cctype>
+#include <cerrno>
 #include <deque>
 #include <set>
 
@@ -16,6 +20,8 @@ namespace accrete::serve {
 namespace asio = boost::asio;
 namespace http = boost::beast::http;
 using tcp = asio::ip::tcp;
+using local = asio::local::stream_protocol;
+using Socket = asio::generic::stream_protocol::socket;  // of either
 using boost::beast::error_code;
 
 const std::string* HttpRequest::header(std::string_view name) const {
@@ -95,10 +101,19 @@ class Connection;
 
 struct HttpServer::Impl : std::enable_shared_from_this<HttpServer::Impl> {
   Impl(HttpHandlers h, HttpLimits l) : handlers(std::move(h)), limits(l) {}
-  void accept();
+  template <typename Acceptor>
+  void accept(Acceptor& from);
+  void close_acceptors() {
+    error_code ignored;
+    acceptor.close(ignored);
+    local_acceptor.close(ignored);
+  }
 
   asio::io_context io{1};
+  // One of them is open.
   tcp::acceptor acceptor{io};
+  local::acceptor local_acceptor{io};
+  std::filesystem::path socket_file;
   HttpHandlers handlers;
   HttpLimits limits;
   std::set<std::shared_ptr<Connection>> open;
@@ -109,7 +124,7 @@ struct HttpServer::Impl : std::enable_shared_from_this<HttpServer::Impl> {
 // All of it runs on the server's thread.
 class Connection : public std::enable_shared_from_this<Connection> {
  public:
-  Connection(tcp::socket socket, std::shared_ptr<HttpServer::Impl> server)
+  Connection(Socket socket, std::shared_ptr<HttpServer::Impl> server)
       : socket_(std::move(socket)),
         server_(std::move(server)),
         deadline_(server_->io),
@@ -174,7 +189,7 @@ class Connection : public std::enable_shared_from_this<Connection> {
     if (gone_) *gone_ = true;
     deadline_.cancel();
     error_code ignored;
-    socket_.shutdown(tcp::socket::shutdown_both, ignored);
+    socket_.shutdown(asio::socket_base::shutdown_both, ignored);
     socket_.close(ignored);
     server_->open.erase(shared_from_this());
     server_->count = server_->open.size();
@@ -331,7 +346,7 @@ class Connection : public std::enable_shared_from_this<Connection> {
     if (!keep_alive_) {
       // The client reads what was sent before it sees the end.
       error_code ignored;
-      socket_.shutdown(tcp::socket::shutdown_send, ignored);
+      socket_.shutdown(asio::socket_base::shutdown_send, ignored);
       return linger();
     }
     if (watching_) {  // its end begins the next request
@@ -363,7 +378,7 @@ class Connection : public std::enable_shared_from_this<Connection> {
                             });
   }
 
-  tcp::socket socket_;
+  Socket socket_;
   std::shared_ptr<HttpServer::Impl> server_;
   asio::steady_timer deadline_;
   boost::beast::flat_buffer buffer_;
@@ -454,21 +469,23 @@ void Connection::work() {
                            std::make_shared<Reply>(weak_from_this(), server_, reply_, gone_));
 }
 
-void HttpServer::Impl::accept() {
-  acceptor.async_accept([self = shared_from_this()](error_code ec, tcp::socket socket) {
-    if (ec == asio::error::operation_aborted || !self->acceptor.is_open()) return;
+template <typename Acceptor>
+void HttpServer::Impl::accept(Acceptor& from) {
+  const auto socket = std::make_shared<Socket>(io);
+  from.async_accept(*socket, [self = shared_from_this(), socket, &from](error_code ec) {
+    if (ec == asio::error::operation_aborted || !from.is_open()) return;
     if (!ec && self->open.size() < self->limits.connections && !self->draining) {
       error_code ignored;
-      socket.set_option(tcp::no_delay(true), ignored);
-      const auto connection = std::make_shared<Connection>(std::move(socket), self);
+      socket->set_option(tcp::no_delay(true), ignored);
+      const auto connection = std::make_shared<Connection>(std::move(*socket), self);
       self->open.insert(connection);
       self->count = self->open.size();
       connection->read();
     }
-    if (!ec) return self->accept();
+    if (!ec) return self->accept(from);
     // No descriptor is left, for example: a moment later there may be one.
     auto timer = std::make_shared<asio::steady_timer>(self->io, std::chrono::milliseconds(50));
-    timer->async_wait([self, timer](error_code) { self->accept(); });
+    timer->async_wait([self, timer, &from](error_code) { self->accept(from); });
   });
 }
 
@@ -489,20 +506,62 @@ HttpServer::HttpServer(const std::string& host, uint16_t port, HttpHandlers hand
     throw Error(ErrorCode::kIo,
                 accrete::format("cannot listen on {}:{}: {}", host, port, ec.message()),
                 "choose another --port; 0 takes a free one");
-  impl_->accept();
+  impl_->accept(impl_->acceptor);
+}
+
+HttpServer::HttpServer(const std::filesystem::path& socket, bool everybody, HttpHandlers handlers,
+                       HttpLimits limits)
+    : impl_(std::make_shared<Impl>(std::move(handlers), limits)) {
+  constexpr size_t kLongestPath = sizeof(sockaddr_un::sun_path) - 1;
+  const std::string path = socket.string();
+  if (path.empty() || path.size() > kLongestPath)
+    throw Error(ErrorCode::kInvalidArgument,
+                accrete::format("\"{}\" is no path of a socket: 1 to {} bytes", path, kLongestPath),
+                "give --unix a shorter path");
+  const auto fail = [&](const std::string& why) {
+    throw Error(ErrorCode::kIo, accrete::format("cannot listen on {}: {}", path, why),
+                "choose another --unix, in a folder that can be written to");
+  };
+  // A server that was killed leaves its socket. Nothing but a socket that nobody serves is taken
+  // away.
+  error_code ec;
+  std::error_code absent;
+  const auto there = std::filesystem::symlink_status(socket, absent).type();
+  if (there == std::filesystem::file_type::socket) {
+    local::socket probe(impl_->io);
+    probe.connect(local::endpoint(path), ec);
+    if (!ec) fail("another server listens there");
+    if (ec == asio::error::connection_refused) std::filesystem::remove(socket, absent);
+    ec = {};
+  }
+  impl_->local_acceptor.open(local(), ec);
+  if (!ec) impl_->local_acceptor.bind(local::endpoint(path), ec);
+  // Nobody can connect before it listens, so the mode is set in time.
+  if (!ec) {
+    impl_->socket_file = socket;
+    if (::chmod(path.c_str(), everybody ? 0666 : 0600) != 0)
+      ec.assign(errno, boost::system::system_category());
+  }
+  if (!ec) impl_->local_acceptor.listen(asio::socket_base::max_listen_connections, ec);
+  if (ec) {
+    std::filesystem::remove(impl_->socket_file, absent);
+    fail(ec.message());
+  }
+  impl_->accept(impl_->local_acceptor);
 }
 
 HttpServer::~HttpServer() {
   for (const auto& connection : std::set(impl_->open)) connection->close();
-  error_code ignored;
-  impl_->acceptor.close(ignored);
+  impl_->close_acceptors();
+  std::error_code ignored;
+  if (!impl_->socket_file.empty()) std::filesystem::remove(impl_->socket_file, ignored);
   // What was cut short and still holds the server.
   impl_->io.restart();
   impl_->io.poll();
 }
 
 uint16_t HttpServer::port() const {
-  return impl_->acceptor.local_endpoint().port();
+  return impl_->acceptor.is_open() ? impl_->acceptor.local_endpoint().port() : uint16_t{0};
 }
 
 void HttpServer::run() {
@@ -517,16 +576,14 @@ size_t HttpServer::connections() const {
 void HttpServer::drain() {
   impl_->draining = true;
   asio::post(impl_->io, [impl = impl_] {
-    error_code ignored;
-    impl->acceptor.close(ignored);
+    impl->close_acceptors();
     for (const auto& connection : std::set(impl->open)) connection->drain();
   });
 }
 
 void HttpServer::stop() {
   asio::post(impl_->io, [impl = impl_] {
-    error_code ignored;
-    impl->acceptor.close(ignored);
+    impl->close_acceptors();
     for (const auto& connection : std::set(impl->open)) connection->close();
     impl->io.stop();
   });

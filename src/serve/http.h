@@ -10,6 +10,7 @@
 
 #include <chrono>
 #include <cstdint>
+#include <filesystem>
 #include <functional>
 #include <memory>
 #include <optional>
@@ -76,11 +77,16 @@ class HttpServer {
  public:
   // Listens; port 0: one that is free. Throws kInvalidArgument (no such address), kIo (in use).
   HttpServer(const std::string& host, uint16_t port, HttpHandlers handlers, HttpLimits limits = {});
+  // Listens on a Unix socket, which only the owner may open unless `everybody` may. One that a
+  // killed server left is replaced; the file is removed at the end. Throws kInvalidArgument (too
+  // long a path), kIo (in use, or something else is there).
+  HttpServer(const std::filesystem::path& socket, bool everybody, HttpHandlers handlers,
+             HttpLimits limits = {});
   ~HttpServer();
   HttpServer(const HttpServer&) = delete;
   HttpServer& operator=(const HttpServer&) = delete;
 
-  uint16_t port() const;
+  uint16_t port() const;  // 0: of a Unix socket
   // Serves until stop(). Call it on one thread.
   void run();
   // No new connections; idle ones are closed, the others after their answer. Any thread.

@@ -204,7 +204,10 @@ Json to_json(const api::Explanation& e) {
 
 Json to_json(const api::Answer& a) {
   Json json = {{"text", a.text}, {"tokens", a.tokens}, {"finish_reason", a.finish_reason}};
-  if (a.has_facts) json["fact"] = a.fact;
+  if (a.has_facts) {
+    json["fact"] = a.fact;
+    json["passage"] = !a.sources.empty();
+  }
   for (const api::PassageSource& s : a.sources) json["sources"].push_back(source(s));
   if (a.explanation) json["explain"] = to_json(*a.explanation);
   return json;

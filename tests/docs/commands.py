@@ -17,7 +17,7 @@ if not os.path.exists(os.path.join(source, "models", "SmolLM2-135M-Instruct.Q4_1
 MARK = re.compile(r"<!-- run by tests/docs/commands\.py -->\s*```sh\n(.*?)```", re.S)
 # What a document's blocks must print, each in this order.
 EXPECTED = {"README.md": [["known: ", "learned", "2.4 kg", "post office", "by the fact of", "249 euros", "2.4 kg", "corrects", "199 euros", "known", "undone", "249 euros"]],
-            "docs/server.md": [["Paris", '"state":"committed"', '"content":"2.4 kg"', '"decision":"fact"', "data: [DONE]", '"active":true', '"undone":["', '"decision":"model"', '"status":"ok"', '"name":"desk"', '"overlay":"desk"', '"content":"Four five six."', '"erased":"desk"']],
+            "docs/server.md": [["Paris", '"state":"committed"', '"content":"2.4 kg"', '"decision":"fact"', "data: [DONE]", '"active":true', '"undone":["', '"decision":"model"', '"status":"ok"', '"name":"desk"', '"overlay":"desk"', '"content":"Four five six."', '"erased":"desk"'], ['"status":"ok"', "Paris", "the socket is gone"]],
             "docs/documents.md": [["3 in 5 passages", "35 euros", "shop/repairs.txt", '"sources"', "That is not in our pages.", "2 unchanged", "39 euros", "undone", "35 euros", "forgotten",
                                    "passages of 2 documents"]],
             "docs/pretrain.md": [["stopped after step", "tiny: ", "held out: "], ["Portuguese"]]}

@@ -434,5 +434,20 @@ TEST_F(ApiTest, AClientThatLeavesIsTakenOut) {
   EXPECT_TRUE(server_->api().idle());
 }
 
+TEST_F(ApiTest, ANulCharacterIsRefusedWhereItStands) {
+  const auto refused = [](const std::string& target, const std::string& body) {
+    const std::string got = post(target, body);
+    EXPECT_EQ(status_of(got), 400) << got;
+    return json_of(got)["error"]["param"].get<std::string>();
+  };
+  EXPECT_EQ(refused("/v1/chat/completions",
+                    R"({"messages": [{"role": "user", "content": "how \u0000 much"}]})"),
+            "messages[0].content");
+  EXPECT_EQ(refused("/v1/completions", R"({"prompt": ["a", "b\u0000"]})"), "prompt[1]");
+  EXPECT_EQ(refused("/tokenize", R"({"prompt": "\u0000"})"), "prompt");
+  // A backslash and five characters are none.
+  EXPECT_EQ(status_of(post("/tokenize", R"({"prompt": "\\u0000"})")), 200);
+}
+
 }  // namespace
 }  // namespace accrete

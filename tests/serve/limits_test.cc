@@ -1,6 +1,7 @@
 // Limits over a socket: slow and many clients, keys and their scopes, children that fail, the end.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <sys/un.h>
 
 #include <fstream>
 
@@ -227,6 +228,78 @@ TEST(ApiDrain, NothingNewIsBegunAndWhatRunsIsFinished) {
   EXPECT_EQ(status_of(server.ask("GET", "/health")), 503);
   EXPECT_EQ(status_of(server.ask("POST", "/v1/completions", R"({"prompt": "abc"})")), 503);
   EXPECT_THAT(client.response(), HasSubstr("[DONE]"));
+}
+
+int connect_to(const std::string& path) {
+  const int fd = ::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+  sockaddr_un address{};
+  address.sun_family = AF_UNIX;
+  path.copy(address.sun_path, sizeof address.sun_path - 1);
+  if (::connect(fd, reinterpret_cast<sockaddr*>(&address), sizeof address) == 0) return fd;
+  ::close(fd);
+  return -1;
+}
+
+TEST(UnixSocket, AnswersReplacesAStaleOneAndLeavesWhatIsInUse) {
+  TemporaryFolder folder;
+  const std::filesystem::path path = folder / "s.sock";
+  serve::HttpHandlers handlers;
+  handlers.admit = [](const serve::HttpRequest&) { return std::nullopt; };
+  handlers.handle = [](serve::HttpRequest request, std::shared_ptr<serve::HttpReply> reply) {
+    serve::HttpResponse response;
+    response.body = request.path;
+    reply->send(std::move(response));
+  };
+  handlers.refuse = [](int status, std::string_view) {
+    serve::HttpResponse response;
+    response.status = status;
+    return response;
+  };
+  // What a killed server leaves: bound, and nobody listens.
+  {
+    const int left = ::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    sockaddr_un address{};
+    address.sun_family = AF_UNIX;
+    path.string().copy(address.sun_path, sizeof address.sun_path - 1);
+    ASSERT_EQ(::bind(left, reinterpret_cast<sockaddr*>(&address), sizeof address), 0);
+    ::close(left);
+  }
+  {
+    serve::HttpServer server(path, false, handlers);
+    EXPECT_EQ(server.port(), 0);
+    EXPECT_EQ(std::filesystem::status(path).permissions(), std::filesystem::perms(0600));
+    std::thread io([&server] { server.run(); });
+    const int fd = connect_to(path.string());
+    EXPECT_GE(fd, 0);
+    const std::string request =
+        "GET /here HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
+    EXPECT_EQ(::send(fd, request.data(), request.size(), MSG_NOSIGNAL),
+              static_cast<ssize_t>(request.size()));
+    std::string got;
+    char some[1024];
+    pollfd wait = {fd, POLLIN, 0};
+    while (::poll(&wait, 1, 10000) > 0) {
+      const ssize_t n = ::recv(fd, some, sizeof some, 0);
+      if (n <= 0) break;
+      got.append(some, static_cast<size_t>(n));
+    }
+    ::close(fd);
+    EXPECT_EQ(body_of(got), "/here");
+    EXPECT_THROW(serve::HttpServer(path, false, handlers), Error);  // in use
+    EXPECT_TRUE(std::filesystem::exists(path));
+    server.stop();
+    io.join();
+  }
+  EXPECT_FALSE(std::filesystem::exists(path));
+  {
+    std::ofstream(path) << "no socket";
+  }
+  EXPECT_THROW(serve::HttpServer(path, false, handlers), Error);
+  EXPECT_TRUE(std::filesystem::is_regular_file(path));
+  EXPECT_THROW(serve::HttpServer(folder / std::string(200, 'a'), false, handlers), Error);
+  serve::HttpServer open(folder / "open.sock", true, handlers);
+  EXPECT_EQ(std::filesystem::status(folder / "open.sock").permissions(),
+            std::filesystem::perms(0666));
 }
 
 }  // namespace

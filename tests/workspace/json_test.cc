@@ -61,11 +61,15 @@ TEST(Json, Answers) {
   best.answer = "2.4 kg";
   why.needed = 0.5;
   auto json = to_json(a);
-  EXPECT_EQ(keys(json), "text tokens finish_reason fact explain");
+  EXPECT_EQ(keys(json), "text tokens finish_reason fact passage explain");
   EXPECT_EQ(keys(json["explain"]), "accepted fact read needed");
   EXPECT_EQ(
       keys(json["explain"]["fact"]),
       "update source line wording subject probability masked_cosine whole_cosine contrast answer");
+  EXPECT_FALSE(json["passage"]);
+  a.sources.emplace_back();
+  EXPECT_TRUE(to_json(a)["passage"]);
+  a.sources.clear();
   why.accepted = false;
   best.leave = true;
   json = to_json(a);
