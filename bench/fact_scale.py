@@ -89,7 +89,7 @@ def measure(given, work, base, count):
     try:
         turns = [(seconds(bare.ask), seconds(own.ask)) for _ in range(4 * ROUNDS)]
         row["first token, bare"], row["first token"] = (statistics.median(x) for x in zip(*turns))
-        row["resident bytes above the bare model's, a fact"] = (own.resident() - bare.resident()) / count
+        row["resident bytes above bare, a fact"] = (own.resident() - bare.resident()) / count
     finally:
         bare.stop()
         own.stop()

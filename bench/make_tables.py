@@ -217,6 +217,18 @@ def sequence():
     return "\n".join(lines)
 
 
+def fact_scale():
+    r = load("fact_scale.json")
+    rows = [("facts in one update", lambda x: f"{x['facts']:,}"), ("teach, ms a fact", lambda x: f"{1000 * x['teach'] / x['facts']:.0f}"),
+            ("open and choose, with ten facts / with all, s", lambda x: f"{x['open and choose, of ten facts']:.2f} / {x['open and choose']:.2f}"),
+            ("first token of the server, bare / with all, ms", lambda x: f"{1000 * x['first token, bare']:.0f} / {1000 * x['first token']:.0f}"),
+            *((f"{name}, s", lambda x, name=name: f"{x[name]:.2f}") for name in ("undo", "audit", "digest", "compact")),
+            ("kB on disk a fact", lambda x: f"{x['bytes a fact'] / 1000:.1f}"),
+            ("resident kB of the server above the bare model's, a fact", lambda x: f"{x['resident bytes above bare, a fact'] / 1000:.1f}")]
+    lines = [f"| {name} | " + " | ".join(form(x) for x in r["rows"]) + " |" for name, form in rows]
+    return "\n".join([lines[0], "| --- |" + " --- |" * len(r["rows"]), *lines[1:]])
+
+
 def explain():
     r = load("explain.json")
     return "\n".join([
@@ -259,6 +271,7 @@ TABLES = {
         "check-share": check_share,
         "sequence": sequence,
         "update-cost": update_cost,
+        "fact-scale": fact_scale,
         "explain": explain,
         "variants": lambda: facts("variant_*.json"),
     },
