@@ -10,6 +10,9 @@
 #include <numeric>
 #include <optional>
 #include <set>
+#include <string_view>
+#include <unordered_map>
+#include <utility>
 #include <vector>
 
 #include "base/error.h"
@@ -304,20 +307,35 @@ at::Tensor Reader::read(std::span<const std::string> texts, bool words_only) con
   const auto n = static_cast<int64_t>(texts.size());
   at::Tensor out = at::empty({n, width()}, at::kFloat);
   if (n == 0) return out;
+  // Facts of one kind share masked wordings and answers: equal texts are read once and copied.
+  std::unordered_map<std::string_view, size_t> first;
   std::vector<std::vector<int32_t>> ids;
-  ids.reserve(texts.size());
-  for (const std::string& text : texts)
-    ids.push_back(impl_->tokenizer.encode(text, impl_->max_tokens));
-  float* vectors = out.mutable_data_ptr<float>();
+  std::vector<int64_t> places;                      // of each of `ids`
+  std::vector<std::pair<int64_t, int64_t>> copies;  // from, to
+  for (int64_t i = 0; i < n; ++i) {
+    const std::string& text = texts[static_cast<size_t>(i)];
+    const auto [it, fresh] = first.try_emplace(text, ids.size());
+    if (fresh) {
+      ids.push_back(impl_->tokenizer.encode(text, impl_->max_tokens));
+      places.push_back(i);
+    } else {
+      copies.emplace_back(places[it->second], i);
+    }
+  }
+  auto* vectors = out.mutable_data_ptr<float>();
   in_parts(ids, [&](std::span<const int64_t> order) {
     bert::Rows rows;
+    std::vector<int64_t> to;
     for (const int64_t i : order) {
       const auto& text = ids[static_cast<size_t>(i)];
       rows.add(text, static_cast<int64_t>(text.size()));
+      to.push_back(places[static_cast<size_t>(i)]);
     }
-    impl_->pool(bert::pass(impl_->embeddings, impl_->blocks, impl_->config, rows), rows,
-                order.data(), words_only, vectors);
+    impl_->pool(bert::pass(impl_->embeddings, impl_->blocks, impl_->config, rows), rows, to.data(),
+                words_only, vectors);
   });
+  for (const auto& [from, to] : copies)
+    std::copy_n(vectors + from * width(), width(), vectors + to * width());
   return out;
 }
 
