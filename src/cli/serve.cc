@@ -32,8 +32,8 @@ std::unique_ptr<serve::HttpServer> listen(const ServeArguments& a, serve::Api& a
                                           const Common& common) {
   if (!a.unix_socket.empty()) {
     // Without keys whoever reaches the socket may do everything.
-    auto server = std::make_unique<serve::HttpServer>(std::filesystem::path(a.unix_socket),
-                                                      !a.keys.empty(), api.handlers());
+    auto server = std::make_unique<serve::HttpServer>(
+        serve::UnixSocket{a.unix_socket, !a.keys.empty()}, api.handlers());
     common.print({{"unix", a.unix_socket}},
                  accrete::format("serving {} at the Unix socket {}\n", a.model, a.unix_socket));
     return server;

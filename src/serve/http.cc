@@ -509,11 +509,10 @@ HttpServer::HttpServer(const std::string& host, uint16_t port, HttpHandlers hand
   impl_->accept(impl_->acceptor);
 }
 
-HttpServer::HttpServer(const std::filesystem::path& socket, bool everybody, HttpHandlers handlers,
-                       HttpLimits limits)
+HttpServer::HttpServer(const UnixSocket& socket, HttpHandlers handlers, HttpLimits limits)
     : impl_(std::make_shared<Impl>(std::move(handlers), limits)) {
   constexpr size_t kLongestPath = sizeof(sockaddr_un::sun_path) - 1;
-  const std::string path = socket.string();
+  const std::string path = socket.path.string();
   if (path.empty() || path.size() > kLongestPath)
     throw Error(ErrorCode::kInvalidArgument,
                 accrete::format("\"{}\" is no path of a socket: 1 to {} bytes", path, kLongestPath),
@@ -526,20 +525,20 @@ HttpServer::HttpServer(const std::filesystem::path& socket, bool everybody, Http
   // away.
   error_code ec;
   std::error_code absent;
-  const auto there = std::filesystem::symlink_status(socket, absent).type();
+  const auto there = std::filesystem::symlink_status(socket.path, absent).type();
   if (there == std::filesystem::file_type::socket) {
     local::socket probe(impl_->io);
     probe.connect(local::endpoint(path), ec);
     if (!ec) fail("another server listens there");
-    if (ec == asio::error::connection_refused) std::filesystem::remove(socket, absent);
+    if (ec == asio::error::connection_refused) std::filesystem::remove(socket.path, absent);
     ec = {};
   }
   impl_->local_acceptor.open(local(), ec);
   if (!ec) impl_->local_acceptor.bind(local::endpoint(path), ec);
   // Nobody can connect before it listens, so the mode is set in time.
   if (!ec) {
-    impl_->socket_file = socket;
-    if (::chmod(path.c_str(), everybody ? 0666 : 0600) != 0)
+    impl_->socket_file = socket.path;
+    if (::chmod(path.c_str(), socket.everybody ? 0666 : 0600) != 0)
       ec.assign(errno, boost::system::system_category());
   }
   if (!ec) impl_->local_acceptor.listen(asio::socket_base::max_listen_connections, ec);

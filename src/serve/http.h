@@ -73,15 +73,19 @@ struct HttpHandlers {
   std::function<HttpResponse(int status, std::string_view what)> refuse;
 };
 
+// A Unix socket, which only its owner may open unless `everybody` may.
+struct UnixSocket {
+  std::filesystem::path path;
+  bool everybody = false;
+};
+
 class HttpServer {
  public:
   // Listens; port 0: one that is free. Throws kInvalidArgument (no such address), kIo (in use).
   HttpServer(const std::string& host, uint16_t port, HttpHandlers handlers, HttpLimits limits = {});
-  // Listens on a Unix socket, which only the owner may open unless `everybody` may. One that a
-  // killed server left is replaced; the file is removed at the end. Throws kInvalidArgument (too
-  // long a path), kIo (in use, or something else is there).
-  HttpServer(const std::filesystem::path& socket, bool everybody, HttpHandlers handlers,
-             HttpLimits limits = {});
+  // Listens on a Unix socket. One that a killed server left is replaced; the file is removed at the
+  // end. Throws kInvalidArgument (too long a path), kIo (in use, or something else is there).
+  HttpServer(const UnixSocket& socket, HttpHandlers handlers, HttpLimits limits = {});
   ~HttpServer();
   HttpServer(const HttpServer&) = delete;
   HttpServer& operator=(const HttpServer&) = delete;

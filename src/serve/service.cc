@@ -74,6 +74,9 @@ nlohmann::ordered_json candidate_json(const FactMemory& memory, const Origins& o
   return origins.named(memory, c.fact, std::move(out));
 }
 
+// FactStore::decide_passages takes what is at least as likely as not.
+constexpr double kPassageNeeded = 0.5;
+
 nlohmann::ordered_json passage_json(const FactMemory& memory, const Origins& origins,
                                     const PassageChoice& c) {
   const StoredFact& fact = memory.fact(c.fact);
@@ -228,13 +231,17 @@ nlohmann::ordered_json Service::explain(const LanguageModel& model, const Query&
     updates.push_back(candidate_json(model.facts(), origins, other));
   for (const PassageChoice& passage : choice.passages)
     updates.push_back(passage_json(model.facts(), origins, passage));
+  // Where no fact comes into question the passage is what was decided about.
+  const bool by_passages =
+      !accepted && choice.about.empty() &&
+      (!choice.passages.empty() || (choice.best.fact < 0 && choice.best_passage.has_value()));
   nlohmann::ordered_json out = {{"decision", accepted                   ? "fact"
                                              : !choice.about.empty()    ? "facts"
                                              : !choice.passages.empty() ? "documents"
                                              : choice.left              ? "left"
                                                                         : "model"},
                                 {"updates", updates},
-                                {"needed", choice.needed}};
+                                {"needed", by_passages ? kPassageNeeded : choice.needed}};
   if (!accepted && choice.best.fact >= 0)
     out["nearest"] = candidate_json(model.facts(), origins, choice.best);
   if (!choice.taught() && choice.best_passage)

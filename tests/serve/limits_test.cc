@@ -265,7 +265,7 @@ TEST(UnixSocket, AnswersReplacesAStaleOneAndLeavesWhatIsInUse) {
     ::close(left);
   }
   {
-    serve::HttpServer server(path, false, handlers);
+    serve::HttpServer server(serve::UnixSocket{path}, handlers);
     EXPECT_EQ(server.port(), 0);
     EXPECT_EQ(std::filesystem::status(path).permissions(), std::filesystem::perms(0600));
     std::thread io([&server] { server.run(); });
@@ -285,7 +285,7 @@ TEST(UnixSocket, AnswersReplacesAStaleOneAndLeavesWhatIsInUse) {
     }
     ::close(fd);
     EXPECT_EQ(body_of(got), "/here");
-    EXPECT_THROW(serve::HttpServer(path, false, handlers), Error);  // in use
+    EXPECT_THROW(serve::HttpServer(serve::UnixSocket{path}, handlers), Error);  // in use
     EXPECT_TRUE(std::filesystem::exists(path));
     server.stop();
     io.join();
@@ -294,10 +294,11 @@ TEST(UnixSocket, AnswersReplacesAStaleOneAndLeavesWhatIsInUse) {
   {
     std::ofstream(path) << "no socket";
   }
-  EXPECT_THROW(serve::HttpServer(path, false, handlers), Error);
+  EXPECT_THROW(serve::HttpServer(serve::UnixSocket{path}, handlers), Error);
   EXPECT_TRUE(std::filesystem::is_regular_file(path));
-  EXPECT_THROW(serve::HttpServer(folder / std::string(200, 'a'), false, handlers), Error);
-  serve::HttpServer open(folder / "open.sock", true, handlers);
+  EXPECT_THROW(serve::HttpServer(serve::UnixSocket{folder / std::string(200, 'a')}, handlers),
+               Error);
+  serve::HttpServer open(serve::UnixSocket{folder / "open.sock", true}, handlers);
   EXPECT_EQ(std::filesystem::status(folder / "open.sock").permissions(),
             std::filesystem::perms(0666));
 }

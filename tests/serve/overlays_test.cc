@@ -327,5 +327,36 @@ TEST(OverlayKeys, AreBoundToOneAndNeverAdmin) {
   }
 }
 
+// What a passage had to reach is said as for a fact, whether it answered or not.
+TEST(ServedDocuments, ExplainSaysWhatWasNeeded) {
+  TemporaryFolder folder;
+  testing::write_tiny_fact_model(folder / "tiny");
+  {
+    api::OpenOptions open;
+    open.threads = 1;
+    api::Item page;
+    page.text = "The Zorb weighs seven kilograms. It stands beside the door of the hall.";
+    page.title = "Zorb";
+    page.url = "zorb.md";
+    Workspace::open(folder / "tiny", open).teach(dataset_of({page}));
+  }
+  LiveServer server(folder / "tiny");
+  const auto told = [&](int caution) {
+    return json_of(server.ask(
+        "POST", "/v1/chat/completions",
+        accrete::format(R"({{"max_tokens": 1, "messages": [{{"role": "user", "content": )"
+                        R"("How much does the Zorb weigh?"}}], )"
+                        R"("accrete": {{"explain": true, "caution": {}}}}})",
+                        caution)))["accrete"];
+  };
+  const auto taken = told(-100), left = told(100);
+  EXPECT_EQ(taken["decision"], "documents") << taken;
+  EXPECT_EQ(taken["needed"], 0.5) << taken;
+  EXPECT_GE(taken["updates"][0]["score"], taken["needed"]);
+  EXPECT_EQ(left["decision"], "model") << left;
+  EXPECT_EQ(left["needed"], 0.5) << left;
+  EXPECT_LT(left["nearest_passage"]["score"], left["needed"]);
+}
+
 }  // namespace
 }  // namespace accrete
