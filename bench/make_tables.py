@@ -223,8 +223,7 @@ def fact_scale():
             ("open and choose, with ten facts / with all, s", lambda x: f"{x['open and choose, of ten facts']:.2f} / {x['open and choose']:.2f}"),
             ("first token of the server, bare / with all, ms", lambda x: f"{1000 * x['first token, bare']:.0f} / {1000 * x['first token']:.0f}"),
             *((f"{name}, s", lambda x, name=name: f"{x[name]:.2f}") for name in ("undo", "audit", "digest", "compact")),
-            ("kB on disk a fact", lambda x: f"{x['bytes a fact'] / 1000:.1f}"),
-            ("resident kB of the server above the bare model's, a fact", lambda x: f"{x['resident bytes above bare, a fact'] / 1000:.1f}")]
+            ("kB on disk a fact", lambda x: f"{x['bytes a fact'] / 1000:.1f}")]
     lines = [f"| {name} | " + " | ".join(form(x) for x in r["rows"]) + " |" for name, form in rows]
     return "\n".join([lines[0], "| --- |" + " --- |" * len(r["rows"]), *lines[1:]])
 
