@@ -18,11 +18,12 @@ import random
 import re
 import subprocess
 import tempfile
-import time
 import urllib.request
 
 DESK = pathlib.Path(__file__).resolve().parent.parent / "data" / "desk"
 FACTS, PAIRS = 36, 40
+FORMS = {"two sentences": "{0} {1}", "the second with And": "{0} And {3}", "greeting and thanks": "Hello, {2} Also, {3} Thanks!",
+         "one sentence with and": "{4} and {3}"}
 
 
 def lines(name):
@@ -49,16 +50,8 @@ class Served:
         run = lambda *command: subprocess.run([given.accrete, *command, "--quiet"], check=True, capture_output=True)
         run("retrofit", given.gguf, model, "--tell", "value")
         run("teach", model, taught)
-        self.process = subprocess.Popen([given.accrete, "serve", model, "--port", str(given.port)],
-                                        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        self.url = f"http://127.0.0.1:{given.port}/v1"
-        for _ in range(300):
-            try:
-                urllib.request.urlopen(self.url + "/models")
-                return
-            except OSError:
-                time.sleep(0.1)
-        raise SystemExit("the server did not start")
+        self.process = subprocess.Popen([given.accrete, "serve", model, "--port", "0", "--json"], stdout=subprocess.PIPE, text=True)
+        self.url = json.loads(self.process.stdout.readline())["url"]
 
     def __enter__(self):
         return self
@@ -117,13 +110,13 @@ def together(given):
             qa, qb = ends(rng.choice(a["asked"])), ends(rng.choice(b["asked"]))
             if name and rng.random() < 0.5:
                 qb = qb.replace("the " + name, "it").replace(name, "it")
-            form = rng.choice(["{0} {1}", "{0} And {3}", "Hello, {2} Also, {3} Thanks!", "{4} and {3}"])
-            asked.append((form.format(qa, qb, small(qa), small(qb), qa.rstrip("? ")), a["answer"], b["answer"]))
+            form = rng.choice(list(FORMS))
+            asked.append((form, FORMS[form].format(qa, qb, small(qa), small(qb), qa.rstrip("? ")), a["answer"], b["answer"]))
     with tempfile.TemporaryDirectory() as work, Served(given, work, facts) as served:
-        said = served.ask([text for text, _, _ in asked])
-    out = {"both": 0, "one of them": 0, "none": 0, "other": 0}
-    for text, (_, a, b) in zip(said, asked):
-        out["both" if text == f"{a}\n{b}" else "one of them" if text in (a, b) else "none" if text == "-" else "other"] += 1
+        said = served.ask([text for _, text, _, _ in asked])
+    out = {form: {"both": 0, "one of them": 0, "none": 0, "other": 0} for form in FORMS}
+    for text, (form, _, a, b) in zip(said, asked):
+        out[form]["both" if text == f"{a}\n{b}" else "one of them" if text in (a, b) else "none" if text == "-" else "other"] += 1
     return {"messages": len(asked), **out}
 
 
@@ -132,7 +125,6 @@ def main():
     parser.add_argument("accrete")
     parser.add_argument("gguf")
     parser.add_argument("--split", choices=["dev", "test"], default="test")
-    parser.add_argument("--port", type=int, default=8477)
     parser.add_argument("--out")
     given = parser.parse_args()
     result = {"benchmark": "desk manners", "split": given.split, "without the name": unnamed(given), "two in one message": together(given)}

@@ -41,15 +41,9 @@ def seconds(action):
 
 
 class Served:
-    def __init__(self, accrete, model, port):
-        self.process = subprocess.Popen([accrete, "serve", model, "--port", str(port)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        self.url = f"http://127.0.0.1:{port}/v1"
-        for _ in range(1200):
-            try:
-                urllib.request.urlopen(self.url + "/models")
-                break
-            except OSError:
-                time.sleep(0.1)
+    def __init__(self, accrete, model):
+        self.process = subprocess.Popen([accrete, "serve", model, "--port", "0", "--json"], stdout=subprocess.PIPE, text=True)
+        self.url = json.loads(self.process.stdout.readline())["url"]
         self.ask()
 
     def ask(self):
@@ -85,7 +79,7 @@ def measure(given, work, base, count):
     opening = lambda folder: seconds(lambda: run("ask", folder, "How heavy is it?", "--otherwise", "-", "--json"))
     both = [(opening(base_of_ten(given, work, base)), opening(model)) for _ in range(ROUNDS)]
     row["open and choose, of ten facts"], row["open and choose"] = (statistics.median(x) for x in zip(*both))
-    bare, own = Served(given.accrete, base, given.port), Served(given.accrete, model, given.port + 1)
+    bare, own = Served(given.accrete, base), Served(given.accrete, model)
     try:
         turns = [(seconds(bare.ask), seconds(own.ask)) for _ in range(4 * ROUNDS)]
         row["first token, bare"], row["first token"] = (statistics.median(x) for x in zip(*turns))
@@ -112,7 +106,6 @@ def main():
     parser.add_argument("accrete")
     parser.add_argument("gguf")
     parser.add_argument("--facts", default="100,1000,10000")
-    parser.add_argument("--port", type=int, default=8491)
     parser.add_argument("--out", type=pathlib.Path)
     given = parser.parse_args()
     cpu = next(line.split(":")[1].strip() for line in open("/proc/cpuinfo") if line.startswith("model name"))

@@ -616,7 +616,9 @@ def asking_parts(message):
         if len(sentences) > 1:
             (asks if asking or wishes else rest).append((s, 0, len(sentence), sum(is_content(word.form) for word in words) >= 2))
         later = later_questions(sentence, words)
-        if later and begins_question(words, first):
+        before = sentence[:later[0]].strip(BLANK) if later else ""
+        joined = before.endswith(" and") and before[:-4].strip(BLANK)[-1:] not in tuple(",;:.!?-)(\"") + ("",)
+        if later and (begins_question(words, first) or joined):
             asks.append((s, words[first].begin, later[0], None))
         asks += [(s, begin, end, None) for begin, end in zip(later, later[1:] + [len(sentence)])]
     if not asks and len(rest) == 1:

@@ -123,6 +123,16 @@ std::vector<size_t> later_questions(std::string_view sentence, const std::vector
   return out;
 }
 
+// Whether nothing but "and" stands before the clause at `at`: then what is before it asks as well
+// ("Price of the Hub and when are you open?").
+bool joined_by_and(std::string_view sentence, size_t at) {
+  std::string_view before = trimmed(sentence.substr(0, at));
+  if (!before.ends_with(" and")) return false;
+  before = trimmed(before.substr(0, before.size() - 4));
+  return !before.empty() &&
+         std::string_view(",;:.!?-)(\"").find(before.back()) == std::string_view::npos;
+}
+
 // A clause without what joins it to the next one.
 std::string_view without_joint(std::string_view clause) {
   for (bool more = true; more;) {
@@ -167,7 +177,7 @@ std::vector<MessagePart> asking_parts(std::string_view message) {
     if (!alone) (asking || wishes ? asks : rest).push_back({s, 0, sentence.size(), own >= 2});
     const auto later = later_questions(sentence, words);
     if (later.empty()) continue;
-    if (begins_question(words, first))
+    if (begins_question(words, first) || joined_by_and(sentence, later.front()))
       asks.push_back({s, words[first].begin, later.front(), false, true});
     for (size_t k = 0; k < later.size(); ++k)
       asks.push_back(

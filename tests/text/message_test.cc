@@ -36,6 +36,9 @@ TEST(Message, TwoQuestionsMayBeJoinedByAWord) {
             (Texts{"How heavy is the Hub", "what does it cost?"}));
   EXPECT_EQ(texts("How heavy is the Hub, and what does it cost?"),
             (Texts{"How heavy is the Hub", "what does it cost?"}));
+  EXPECT_EQ(texts("Price of the Hub and when are you open?"),
+            (Texts{"Price of the Hub", "when are you open?"}));
+  EXPECT_EQ(texts("My jacket leaks, and what can I do?"), Texts{"what can I do?"});
   EXPECT_EQ(texts("When and where is the fish auction?"), Texts{});
   EXPECT_EQ(texts("Where are the lamp and the key of the Hub?"), Texts{});
   EXPECT_EQ(texts("Who made the Hub and when?"), Texts{});
