@@ -308,7 +308,8 @@ struct Conflict {
   int64_t update_line = 0;  // in the set that it was taught from
   std::string update_answer;
   std::string update_source;
-  std::vector<std::string> taken = {};  // further wordings of that, which now ask for the new answer
+  // Further wordings of that, which now ask for the new answer.
+  std::vector<std::string> taken = {};
 };
 
 // Slots that an update writes and an earlier one wrote too.

@@ -4,9 +4,9 @@
 // (text/wording.h), or was the last one named in the conversation; facts without a subject have no
 // such condition. *What*: the question, and the question with the subject masked, lie near a
 // wording of the fact in the reader's space. A store that is about one subject nearly alone answers
-// questions that name nobody too, as it would without a subject. Of the candidates one is best; it is accepted when the
-// probability that it is meant (acceptance.h) is high enough, and otherwise nothing is, and the
-// model answers as it always did.
+// questions that name nobody too, as it would without a subject. Of the candidates one is best; it
+// is accepted when the probability that it is meant (acceptance.h) is high enough, and otherwise
+// nothing is, and the model answers as it always did.
 //
 // Passages of documents are in the store too, beside the facts: they are told where no fact is
 // accepted (passage_index.h).

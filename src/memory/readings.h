@@ -17,7 +17,7 @@ namespace accrete {
 
 struct Reading {
   Question question;
-  bool full = false;  // a part that asks by itself (MessagePart)
+  bool full = false;    // a part that asks by itself (MessagePart)
   size_t sentence = 0;  // of a part (MessagePart)
   bool clause = false;
 };
